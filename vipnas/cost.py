@@ -1,0 +1,79 @@
+"""What an architecture costs: multiply-accumulates and parameters, counted on the layers that run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from vipnas.arch import Arch
+from vipnas.models.posenet import Layer, plan
+from vipnas.results import Cost
+
+
+def count_cost(arch: Arch) -> Cost:
+    """MACs of one image, and parameters.
+
+    Counted are convolutions, linear layers and the matrix products of attention, one multiply-add as one MAC, bias
+    additions as none. Batch norm is left out because it folds into the convolution before it; so are activations,
+    pooling and softmax. Parameters are all that training learns, batch-norm scales and shifts included.
+    """
+    macs = params = 0
+    for layer in plan(arch):
+        layer_macs, layer_params = _layer_cost(layer._replace(name=""))
+        macs += layer_macs
+        params += layer_params
+    return Cost(macs, params)
+
+
+@lru_cache(maxsize=1 << 20)
+def _layer_cost(layer: Layer) -> tuple[int, int]:
+    """Run the layer itself on an empty batch: shapes flow, nothing is computed."""
+    module = layer.build().eval()
+    with torch.no_grad(), _MacCounter() as counter:
+        module(torch.empty(0, layer.in_channels, *layer.in_hw), layer.arch)
+    return counter.macs, sum(parameter.numel() for parameter in module.parameters())
+
+
+def _conv_macs(out: Tensor, x: Tensor, weight: Tensor, *_: Any) -> int:
+    return weight.numel() * out.shape[2:].numel()
+
+
+def _deconv_macs(out: Tensor, x: Tensor, weight: Tensor, *_: Any) -> int:
+    return weight.numel() * x.shape[2:].numel()
+
+
+def _matmul_macs(out: Tensor, left: Tensor, right: Tensor) -> int:
+    return out.shape[1:].numel() * left.shape[-1]
+
+
+MACS_OF_OPERATION: dict[Any, Callable[..., int]] = {
+    F.conv2d: _conv_macs,
+    F.conv_transpose2d: _deconv_macs,
+    F.linear: lambda out, x, weight, *_: weight.numel() * out.shape[1:-1].numel(),
+    torch.matmul: _matmul_macs,
+}
+# Would be a product that the table does not know: better an error than a cost of zero.
+UNKNOWN_PRODUCTS = {torch.mm, torch.bmm, torch.einsum, F.scaled_dot_product_attention, F.bilinear}
+
+
+class _MacCounter(TorchFunctionMode):
+    """Adds up the MACs per image of every product that runs inside, by a table operation -> formula."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.macs = 0
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if func in MACS_OF_OPERATION:
+            self.macs += MACS_OF_OPERATION[func](out, *args)
+        assert func not in UNKNOWN_PRODUCTS, f"count_cost has no formula for {func}"
+        return out

@@ -1,0 +1,118 @@
+"""The building blocks of both families. Each is built at one size and told on each call at which one to run."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vipnas.arch import DeconvArch, StageArch, StemArch
+from vipnas.models.attention import GlobalContext, SqueezeExcitation
+from vipnas.models.elastic import ElasticBatchNorm2d, ElasticConv2d, ElasticDeconv2d
+
+# In place: what goes in is a batch norm's fresh output, which nothing else reads.
+relu = partial(F.relu, inplace=True)
+ACTIVATIONS = {"relu": relu, "hardswish": partial(F.hardswish, inplace=True)}
+
+
+class Stem(nn.Module):
+    """k x k convolution at stride 2 and, where the arch says so, a 3 x 3 max pooling at stride 2."""
+
+    def __init__(self, arch: StemArch, in_channels: int) -> None:
+        super().__init__()
+        self.conv = ElasticConv2d(in_channels, arch.width, arch.kernel_size, stride=2)
+        self.norm = ElasticBatchNorm2d(arch.width)
+
+    def forward(self, x: Tensor, arch: StemArch) -> Tensor:
+        x = self.norm(self.conv(x, arch.width, arch.kernel_size))
+        x = ACTIVATIONS[arch.activation](x)
+        return F.max_pool2d(x, 3, 2, 1) if arch.max_pool else x
+
+
+class ResidualBlock(nn.Module):
+    """1x1, grouped k x k, 1x1, global context, shortcut. The first block of a stage always projects its shortcut:
+    whether the projection exists must not hang on a chosen width."""
+
+    def __init__(self, arch: StageArch, in_channels: int, first: bool) -> None:
+        super().__init__()
+        middle, stride = arch.middle_width, arch.stride if first else 1
+        self.reduce = ElasticConv2d(in_channels, middle)
+        self.reduce_norm = ElasticBatchNorm2d(middle)
+        self.conv = ElasticConv2d(middle, middle, arch.kernel_size, stride, arch.groups)
+        self.conv_norm = ElasticBatchNorm2d(middle)
+        self.expand = ElasticConv2d(middle, arch.width)
+        self.expand_norm = ElasticBatchNorm2d(arch.width)
+        self.attention = GlobalContext(arch.width) if arch.attention else None
+        self.project = ElasticConv2d(in_channels, arch.width, stride=stride) if first else None
+        self.project_norm = ElasticBatchNorm2d(arch.width) if first else None
+
+    def forward(self, x: Tensor, arch: StageArch) -> Tensor:
+        act = ACTIVATIONS[arch.activation]
+        middle = arch.middle_width
+        out = act(self.reduce_norm(self.reduce(x, middle)))
+        out = act(self.conv_norm(self.conv(out, middle, arch.kernel_size, arch.groups)))
+        out = self.expand_norm(self.expand(out, arch.width))
+        if arch.attention:
+            assert self.attention is not None
+            out = self.attention(out)
+        if self.project is not None and self.project_norm is not None:
+            x = self.project_norm(self.project(x, arch.width))
+        return act(out + x)
+
+
+class InvertedResidualBlock(nn.Module):
+    """1x1 expansion (none at expand_ratio 1), grouped k x k, squeeze-excitation, 1x1 projection, shortcut.
+
+    The shortcut has no weights, so it may follow the chosen widths: it is there when input and output have one shape.
+    """
+
+    def __init__(self, arch: StageArch, in_channels: int, first: bool) -> None:
+        super().__init__()
+        middle = arch.middle_width
+        self.stride = arch.stride if first else 1
+        expanded = arch.expand_ratio > 1
+        self.expand = ElasticConv2d(in_channels, middle) if expanded else None
+        self.expand_norm = ElasticBatchNorm2d(middle) if expanded else None
+        conv_in = middle if expanded else in_channels
+        self.conv = ElasticConv2d(conv_in, middle, arch.kernel_size, self.stride, arch.groups)
+        self.conv_norm = ElasticBatchNorm2d(middle)
+        self.attention = SqueezeExcitation(middle) if arch.attention else None
+        self.project = ElasticConv2d(middle, arch.width)
+        self.project_norm = ElasticBatchNorm2d(arch.width)
+
+    def forward(self, x: Tensor, arch: StageArch) -> Tensor:
+        act = ACTIVATIONS[arch.activation]
+        middle = arch.middle_width
+        out = x
+        if self.expand is not None and self.expand_norm is not None:
+            out = act(self.expand_norm(self.expand(out, middle)))
+        out = act(self.conv_norm(self.conv(out, middle, arch.kernel_size, arch.groups)))
+        if arch.attention:
+            assert self.attention is not None
+            out = self.attention(out)
+        out = self.project_norm(self.project(out, arch.width))
+        return out + x if self.stride == 1 and x.shape[1] == arch.width else out
+
+
+class Deconv(nn.Module):
+    """Deconvolution at stride 2, batch norm, ReLU."""
+
+    def __init__(self, arch: DeconvArch, in_channels: int) -> None:
+        super().__init__()
+        self.conv = ElasticDeconv2d(in_channels, arch.width, arch.kernel_size, arch.groups)
+        self.norm = ElasticBatchNorm2d(arch.width)
+
+    def forward(self, x: Tensor, arch: DeconvArch) -> Tensor:
+        return relu(self.norm(self.conv(x, arch.width, arch.kernel_size, arch.groups)))  # type: ignore[no-any-return]
+
+
+class HeatmapConv(nn.Module):
+    """1x1 convolution to one heatmap per keypoint."""
+
+    def __init__(self, num_keypoints: int, in_channels: int) -> None:
+        super().__init__()
+        self.conv = ElasticConv2d(in_channels, num_keypoints, bias=True)
+
+    def forward(self, x: Tensor, num_keypoints: int) -> Tensor:
+        return self.conv(x, num_keypoints)  # type: ignore[no-any-return]

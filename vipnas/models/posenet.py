@@ -1,0 +1,99 @@
+"""The pose network: one class for the supernet and for every stand-alone network.
+
+The list of layers is spelled once, in `plan`; building, running, extracting and counting all read it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from vipnas.arch import Arch, DeconvArch, StageArch, StemArch
+from vipnas.models.blocks import (
+    Deconv,
+    HeatmapConv,
+    InvertedResidualBlock,
+    ResidualBlock,
+    Stem,
+)
+from vipnas.models.elastic import ElasticConv2d, ElasticDeconv2d, ElasticLayer
+
+BLOCKS: dict[str, type[nn.Module]] = {"residual": ResidualBlock, "inverted_residual": InvertedResidualBlock}
+
+
+class Layer(NamedTuple):
+    """One entry of a network's plan. Hashable: equal entries cost the same."""
+
+    name: str
+    kind: type[nn.Module]
+    arch: StemArch | StageArch | DeconvArch | int
+    in_channels: int
+    in_hw: tuple[int, int]
+    first: bool | None = None
+
+    def build(self) -> nn.Module:
+        """The module, at the size of this entry."""
+        position = () if self.first is None else (self.first,)
+        return self.kind(self.arch, self.in_channels, *position)
+
+
+def plan(arch: Arch) -> Iterator[Layer]:
+    """The layers of a network in the order they run. Only this function knows it."""
+    height, width = arch.input_hw
+    yield Layer("stem", Stem, arch.stem, 3, (height, width))
+    height, width = height // arch.stem.stride, width // arch.stem.stride
+    channels = arch.stem.width
+    for number, stage in enumerate(arch.stages, start=1):
+        for block in range(stage.depth):
+            name = f"stage{number}_block{block + 1}"
+            first = block == 0
+            yield Layer(name, BLOCKS[arch.family], stage, channels, (height, width), first)
+            if first:
+                height, width = height // stage.stride, width // stage.stride
+            channels = stage.width
+    for number, deconv in enumerate(arch.head, start=1):
+        yield Layer(f"deconv{number}", Deconv, deconv, channels, (height, width))
+        height, width = height * 2, width * 2
+        channels = deconv.width
+    yield Layer("heatmaps", HeatmapConv, arch.num_keypoints, channels, (height, width))
+
+
+class PoseNet(nn.Module):
+    """Images to heatmaps. Built at `space.max_arch()` it is the supernet, at any other arch a stand-alone network."""
+
+    def __init__(self, arch: Arch, initialise: bool = True) -> None:
+        """`initialise=False` leaves the convolutions' memory as found, for callers that fill every tensor."""
+        super().__init__()
+        self.arch = arch
+        self.layers = nn.ModuleDict({layer.name: layer.build() for layer in plan(arch)})
+        if initialise:
+            for module in self.modules():
+                if isinstance(module, (ElasticConv2d, ElasticDeconv2d)):
+                    module.reset_parameters()
+
+    def forward(self, images_B3HW: Tensor, arch: Arch | None = None) -> Tensor:
+        """Heatmaps (B, K, h, w) of normalised images (B, 3, H, W).
+
+        `arch` runs the slice of the weights that this arch shares; it must not be larger than the network. None runs
+        the network as it was built.
+        """
+        x = images_B3HW
+        for layer in plan(arch or self.arch):
+            x = self.layers[layer.name](x, layer.arch)
+        return x
+
+
+def extract(supernet: PoseNet, arch: Arch) -> PoseNet:
+    """A stand-alone network with the weights that `supernet(images, arch)` uses, on the same device, in the same mode.
+
+    Batch-norm statistics are sliced too: right for the supernet's own arch, to be measured anew for any other
+    (`calibrate_bn`).
+    """
+    parameter = next(supernet.parameters())
+    subnet = PoseNet(arch, initialise=False).to(parameter.device, parameter.dtype)
+    for name, layer in subnet.named_modules():
+        if isinstance(layer, ElasticLayer):
+            layer.inherit(supernet.get_submodule(name))
+    return subnet.train(supernet.training)

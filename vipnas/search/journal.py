@@ -1,0 +1,76 @@
+"""The history of a search: one line a trial, on disk before the next one starts. No torch here.
+
+History, resume file and source of plots in one. The first line holds the settings that the trials were made with.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from vipnas.files import parse, to_plain, write_atomically
+from vipnas.results import Trial
+
+log = logging.getLogger(__name__)
+
+VERSION = 1
+
+
+class Journal:
+    """`trials.jsonl`: what is in it when it is opened are the `trials`; new ones are appended."""
+
+    def __init__(self, path: Path, settings: dict[str, Any]) -> None:
+        """Open or start a journal.
+
+        A last line that a kill tore is dropped with a warning. Raises ValueError for other settings, another version
+        or a broken line before the last.
+        """
+        self.path = path
+        header = {"version": VERSION, "settings": settings}
+        lines = self._whole_lines() if path.exists() else []
+        if not lines:
+            write_atomically(path, json.dumps(header, sort_keys=True) + "\n")
+        elif json.loads(lines[0]) != header:
+            raise ValueError(
+                f"{path}: belongs to a search with other settings ({_first_difference(json.loads(lines[0]), header)});"
+                " remove the folder or choose another output"
+            )
+        self.trials = [
+            parse(Trial, json.loads(line), f"{path}: line {number}")
+            for number, line in enumerate(lines[1:], start=2)
+        ]
+
+    def append(self, trial: Trial) -> None:
+        """Write one line and wait until it is on the disk."""
+        with self.path.open("ab") as file:
+            file.write(json.dumps(to_plain(trial), sort_keys=True).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self.trials.append(trial)
+
+    def _whole_lines(self) -> list[bytes]:
+        content = self.path.read_bytes()
+        lines = content.split(b"\n")
+        torn = lines.pop()
+        if torn:
+            log.warning("%s: dropped a torn last line of %d bytes", self.path, len(torn))
+            write_atomically(self.path, content[: len(content) - len(torn)])
+        for number, line in enumerate(lines, start=1):
+            try:
+                json.loads(line)
+            except ValueError:
+                raise ValueError(f"{self.path}: line {number} is not valid JSON") from None
+        return lines
+
+
+def _first_difference(found: dict[str, Any], wanted: dict[str, Any]) -> str:
+    if found.get("version") != wanted["version"]:
+        return f"version: found {found.get('version')}, allowed is {wanted['version']}"
+    found, wanted = found["settings"], wanted["settings"]
+    for key in sorted(found.keys() | wanted.keys()):
+        if found.get(key) != wanted.get(key):
+            return f"{key}: found {json.dumps(found.get(key))}, asked for {json.dumps(wanted.get(key))}"
+    return "none"

@@ -1,0 +1,317 @@
+"""A search space: what may be chosen, read from YAML; sampling, mutation, crossover. No torch here.
+
+Inside, an architecture is a list of genes: for every choice the index of the option taken. Options stand from
+small to large, so that the smallest member has the lowest genes and the largest (the supernet) the highest.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, TypeAlias, get_type_hints
+
+from vipnas.arch import Arch, DeconvArch, Family, StageArch, StemArch
+from vipnas.files import did_you_mean, parse, read_yaml
+
+
+@dataclass(frozen=True)
+class ChannelsPerGroup:
+    """A groups option that follows the width: an `Arch` holds the count that it comes to."""
+
+    channels: int
+
+
+Option: TypeAlias = int | str | bool | ChannelsPerGroup
+Part: TypeAlias = StemArch | StageArch | DeconvArch
+Facts: TypeAlias = tuple[Family, tuple[int, int], int]
+
+
+@dataclass(frozen=True)
+class PartOptions:
+    """The options of one part of the network: choice -> options, from small to large."""
+
+    place: str
+    kind: type[Part]
+    options: dict[str, tuple[Option, ...]]
+
+    def build(self, genes: Iterator[int]) -> Part:
+        values: dict[str, Any] = {name: found[next(genes)] for name, found in self.options.items()}
+        if isinstance(values.get("groups"), ChannelsPerGroup):
+            middle_width = values["width"] * values["expand_ratio"]
+            values["groups"] = middle_width // values["groups"].channels
+        return self.kind(**values)
+
+    def genes_of(self, part: Part) -> Iterator[int]:
+        """Raises ValueError naming the first choice whose value is not offered."""
+        for name, options in self.options.items():
+            value = getattr(part, name)
+            offered = [_concrete(option, part) for option in options]
+            if value not in offered:
+                raise ValueError(f"{self.place}.{name}: found {value!r}, allowed are {offered}")
+            yield offered.index(value)
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """All architectures that one supernet holds. `arch in space` tells membership."""
+
+    name: str
+    family: Family
+    input_hw: tuple[int, int]
+    num_keypoints: int
+    parts: tuple[PartOptions, ...]
+
+    @property
+    def num_options(self) -> tuple[int, ...]:
+        """Options of every choice, in the order of the genes."""
+        return tuple(len(found) for part in self.parts for found in part.options.values())
+
+    @property
+    def size(self) -> int:
+        """How many different architectures the space holds."""
+        return math.prod(self.num_options)
+
+    def decode(self, genes: Sequence[int]) -> Arch:
+        remaining = iter(genes)
+        built = [part.build(remaining) for part in self.parts]
+        return Arch(
+            family=self.family,
+            input_hw=self.input_hw,
+            stem=next(part for part in built if isinstance(part, StemArch)),
+            stages=tuple(part for part in built if isinstance(part, StageArch)),
+            head=tuple(part for part in built if isinstance(part, DeconvArch)),
+            num_keypoints=self.num_keypoints,
+        )
+
+    def encode(self, arch: Arch) -> tuple[int, ...]:
+        """The genes of a member; raises ValueError saying what is not of this space."""
+        facts: Facts = (arch.family, arch.input_hw, arch.num_keypoints)
+        for name, found, allowed in zip(
+            ("family", "input_hw", "num_keypoints"), facts, self._facts, strict=True
+        ):
+            if found != allowed:
+                raise ValueError(f"{name}: found {found!r}, allowed is {allowed!r}")
+        built: tuple[Part, ...] = (arch.stem, *arch.stages, *arch.head)
+        if [type(part) for part in built] != [part.kind for part in self.parts]:
+            raise ValueError(
+                f"found {len(arch.stages)} stages and {len(arch.head)} deconvolutions,"
+                f" allowed are {self._count(StageArch)} and {self._count(DeconvArch)}"
+            )
+        return tuple(
+            gene
+            for options, part in zip(self.parts, built, strict=True)
+            for gene in options.genes_of(part)
+        )
+
+    def __contains__(self, arch: Arch) -> bool:
+        try:
+            self.encode(arch)
+        except ValueError:
+            return False
+        return True
+
+    def check_member(self, arch: Arch, where: str) -> None:
+        """Raises ValueError in one line, naming `where` and the space, unless `arch in self`."""
+        try:
+            self.encode(arch)
+        except ValueError as error:
+            raise ValueError(f"{where}: not of space {self.name}: {error}") from None
+
+    def min_arch(self) -> Arch:
+        return self.decode([0] * len(self.num_options))
+
+    def max_arch(self) -> Arch:
+        """The largest member: the supernet's own architecture."""
+        return self.decode([count - 1 for count in self.num_options])
+
+    def sample(self, rng: random.Random) -> Arch:
+        """Draw every choice independently and uniformly."""
+        return self.decode([rng.randrange(count) for count in self.num_options])
+
+    def mutate(self, arch: Arch, probability: float, rng: random.Random) -> Arch:
+        """Redraw each choice with `probability` (0..1) among its other options; at least one changes."""
+        genes = list(self.encode(arch))
+        open_choices = [i for i, count in enumerate(self.num_options) if count > 1]
+        if not open_choices:
+            return arch
+        changed = [i for i in open_choices if rng.random() < probability]
+        for i in changed or [rng.choice(open_choices)]:
+            genes[i] = (genes[i] + rng.randrange(1, self.num_options[i])) % self.num_options[i]
+        return self.decode(genes)
+
+    def crossover(self, first: Arch, second: Arch, rng: random.Random) -> Arch:
+        """Take every choice from one of the two parents, by a fair coin."""
+        pairs = zip(self.encode(first), self.encode(second), strict=True)
+        return self.decode([rng.choice(pair) for pair in pairs])
+
+    def with_facts(
+        self, input_hw: tuple[int, int] | None = None, num_keypoints: int | None = None
+    ) -> SearchSpace:
+        """The same choices for another input size or another skeleton."""
+        changed = replace(
+            self,
+            input_hw=input_hw or self.input_hw,
+            num_keypoints=num_keypoints or self.num_keypoints,
+        )
+        _check_members(changed, self.name)
+        return changed
+
+    def to_plain(self) -> dict[str, Any]:
+        """All that makes the space, as plain values: equal for equal spaces."""
+        parts = [
+            {name: [str(option) for option in options] for name, options in part.options.items()}
+            for part in self.parts
+        ]
+        facts = dict(zip(("family", "input_hw", "num_keypoints"), self._facts, strict=True))
+        return {**facts, "input_hw": list(self.input_hw), "parts": parts}
+
+    @property
+    def _facts(self) -> Facts:
+        return self.family, self.input_hw, self.num_keypoints
+
+    def _count(self, kind: type[Part]) -> int:
+        return sum(part.kind is kind for part in self.parts)
+
+
+def read_space(path: Path) -> SearchSpace:
+    """Read a space from YAML; raises ValueError naming file, part, choice, what was found and what is allowed."""
+    document = read_yaml(path)
+    known = ("family", "input_hw", "num_keypoints", "stem", "stages", "head")
+    _check_keys(document, known, f"{path}")
+    parts = [_read_part(document["stem"], StemArch, "stem", path)]
+    for section, kind in (("stages", StageArch), ("head", DeconvArch)):
+        if not isinstance(document[section], list):
+            raise ValueError(f"{path}: {section}: found no list, a list of parts is needed")
+        for number, raw in enumerate(document[section]):
+            parts.append(_read_part(raw, kind, f"{section}[{number}]", path))
+    space = SearchSpace(
+        name=path.stem,
+        family=parse(Family, document["family"], f"{path}: family"),  # type: ignore[arg-type]
+        input_hw=parse(tuple[int, int], document["input_hw"], f"{path}: input_hw"),
+        num_keypoints=parse(int, document["num_keypoints"], f"{path}: num_keypoints"),
+        parts=tuple(parts),
+    )
+    _check_space(space, str(path))
+    return space
+
+
+def _read_part(raw: Any, kind: type[Part], place: str, path: Path) -> PartOptions:
+    hints = get_type_hints(kind)
+    names = [field.name for field in fields(kind)]
+    where = f"{path}: {place}"
+    # A stage may offer groups as counts, as channels per group, or both.
+    grouped = kind is StageArch and isinstance(raw, dict) and "channels_per_group" in raw
+    optional = ["channels_per_group", "groups"] if grouped else []
+    _check_keys(raw, [*names, *optional[:1]], where, optional)
+    options: dict[str, tuple[Option, ...]] = {}
+    for name in names:
+        values: tuple[Option, ...] = ()
+        if name in raw:
+            values = _read_options(raw[name], hints[name], f"{where}.{name}")
+        if name == "groups" and grouped:
+            place_of_width = f"{where}.channels_per_group"
+            per_group = _read_options(raw["channels_per_group"], int, place_of_width)
+            values += tuple(ChannelsPerGroup(int(channels)) for channels in per_group)  # type: ignore[arg-type]
+        options[name] = values if name == "groups" else tuple(sorted(values))  # type: ignore[type-var]
+    if "groups" in options:
+        largest = {name: found[-1] for name, found in options.items()}
+        options["groups"] = tuple(
+            sorted(options["groups"], key=lambda option: -_count_of(option, largest))
+        )
+    return PartOptions(place, kind, options)
+
+
+def _read_options(raw: Any, kind: Any, where: str) -> tuple[Option, ...]:
+    if not isinstance(raw, list) or not raw:
+        raise ValueError(f"{where}: found {raw!r}, allowed is a list of one or more options")
+    options: tuple[Option, ...] = parse(tuple[kind, ...], raw, where)
+    if len(set(options)) < len(options):
+        raise ValueError(f"{where}: found {raw!r}, each option may stand there once")
+    return options
+
+
+def _check_keys(raw: Any, known: Sequence[str], where: str, optional: Sequence[str] = ()) -> None:
+    if not isinstance(raw, dict):
+        raise ValueError(f"{where}: found {raw!r}, a mapping is needed with {', '.join(known)}")
+    for key in raw:
+        if key not in known:
+            raise ValueError(f"{where}.{key}: unknown key; {did_you_mean(str(key), known)}")
+    for key in known:
+        if key not in raw and key not in optional:
+            raise ValueError(f"{where}.{key}: missing; it must be given")
+
+
+def _check_space(space: SearchSpace, where: str) -> None:
+    in_widths: tuple[Any, ...] = (3,)
+    for part in space.parts:
+        place = f"{where}: {part.place}"
+        if part.kind is StageArch:
+            _check_stage_options(space, part, in_widths, place)
+        if part.kind is DeconvArch:
+            for groups in part.options["groups"]:
+                _check_divides(groups, (*in_widths, *part.options["width"]), place)
+        in_widths = part.options["width"]
+    _check_members(space, where)
+
+
+def _check_stage_options(
+    space: SearchSpace, part: PartOptions, in_widths: Sequence[Any], place: str
+) -> None:
+    ratios = part.options["expand_ratio"]
+    middles = [width * ratio for width in part.options["width"] for ratio in ratios]  # type: ignore[operator]
+    no_expansion = space.family == "inverted_residual" and 1 in ratios
+    if no_expansion and len(ratios) > 1:
+        raise ValueError(
+            f"{place}.expand_ratio: found {list(ratios)}; with 1 a block has no expansion"
+            " convolution, so 1 cannot stand beside other options"
+        )
+    for groups in part.options["groups"]:
+        _check_divides(groups, middles, place)
+        if no_expansion and isinstance(groups, int):
+            _check_divides(groups, in_widths, place)
+        if no_expansion and isinstance(groups, ChannelsPerGroup) and set(in_widths) != set(middles):
+            raise ValueError(
+                f"{place}.channels_per_group: with expand_ratio 1 the width must be that of"
+                f" the input, {list(in_widths)}, found {list(part.options['width'])}"
+            )
+    for middle in set(middles):
+        counts = [_count_of(option, {"width": middle}) for option in part.options["groups"]]
+        if len(set(counts)) < len(counts):
+            raise ValueError(f"{place}.groups: two options come to the same count at {middle} channels")
+
+
+def _check_divides(option: Option, widths: Sequence[Any], place: str) -> None:
+    name, divisor = "groups", option
+    if isinstance(option, ChannelsPerGroup):
+        name, divisor = "channels_per_group", option.channels
+    assert isinstance(divisor, int)
+    for width in widths:
+        if divisor < 1 or width % divisor:
+            raise ValueError(f"{place}.{name}: found {divisor}, which does not divide {width} channels")
+
+
+def _check_members(space: SearchSpace, where: str) -> None:
+    """Whatever an Arch checks of itself: kernels, input size, positive numbers."""
+    for genes in ([0] * len(space.num_options), [count - 1 for count in space.num_options]):
+        try:
+            space.decode(genes)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
+
+
+def _concrete(option: Option, part: Part) -> Option:
+    """What an option comes to in a built part: channels per group become a count."""
+    if isinstance(option, ChannelsPerGroup):
+        assert isinstance(part, StageArch)
+        return part.middle_width // option.channels
+    return option
+
+
+def _count_of(option: Option, largest: dict[str, Any]) -> int:
+    if isinstance(option, ChannelsPerGroup):
+        return int(largest["width"] * largest.get("expand_ratio", 1)) // option.channels
+    assert isinstance(option, int)
+    return option

@@ -1,0 +1,91 @@
+"""Checkpoints: whole or absent, self-describing, loaded without executing anything."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vipnas.arch import Arch, arch_from_json
+from vipnas.files import write_atomically
+from vipnas.models.posenet import PoseNet
+
+FORMAT = "vipnas"
+VERSION = 1
+
+
+def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Write tensors, numbers, strings, lists and dicts of them, atomically."""
+    buffer = io.BytesIO()
+    torch.save({"format": FORMAT, "version": VERSION, **content}, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def load_file(path: Path) -> Any:
+    """Whatever `torch.save` wrote, on the CPU; raises ValueError in one line for anything unsafe or broken."""
+    if not path.is_file():
+        raise ValueError(f"{path}: no such checkpoint")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile, OSError) as error:
+        reason = str(error).splitlines()[0][:120]
+        raise ValueError(f"{path}: not a readable checkpoint: {reason}") from None
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint of `save_checkpoint`; raises ValueError for another format or version."""
+    content = load_file(path)
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ValueError(f"{path}: not a vipnas checkpoint")
+    if content.get("version") != VERSION:
+        raise ValueError(f"{path}: version: found {content.get('version')!r}, allowed is {VERSION}")
+    return content
+
+
+def save_network(path: Path, network: PoseNet, **found: Any) -> None:
+    """Weights and arch in one file: all that is needed to run the network."""
+    content = {"arch": network.arch.to_json(), "network": network.state_dict(), "found": found}
+    save_checkpoint(path, content)
+
+
+def load_network(path: Path, arch: Arch | None = None) -> PoseNet:
+    """The network of a file of `save_network`, in evaluation mode, loaded strictly.
+
+    Raises ValueError if the file holds another arch than `arch`, where one is given.
+    """
+    content = load_checkpoint(path)
+    held = arch_from_json(content["arch"], str(path))
+    if arch is not None and held != arch:
+        raise ValueError(f"{path}: holds another arch: {difference(held, arch)}")
+    network = PoseNet(held, initialise=False)
+    load_strictly(network, content["network"], path)
+    return network.eval()
+
+
+def load_strictly(network: PoseNet, state: dict[str, Tensor], path: Path) -> None:
+    """Raises ValueError naming the first tensor that is missing, unexpected or of another shape."""
+    expected = network.state_dict()
+    for name in expected.keys() - state.keys():
+        raise ValueError(f"{path}: tensor {name} is missing")
+    for name in state.keys() - expected.keys():
+        raise ValueError(f"{path}: tensor {name} is not expected")
+    for name, tensor in expected.items():
+        if state[name].shape != tensor.shape:
+            raise ValueError(
+                f"{path}: tensor {name}: found shape {tuple(state[name].shape)},"
+                f" needed is {tuple(tensor.shape)}"
+            )
+    network.load_state_dict(state)
+
+
+def difference(found: Arch, wanted: Arch) -> str:
+    """The first place where two archs differ, in words."""
+    for name in ("family", "input_hw", "num_keypoints", "stem", "stages", "head"):
+        if getattr(found, name) != getattr(wanted, name):
+            return f"{name}: found {getattr(found, name)}, wanted {getattr(wanted, name)}"
+    return "none"
