@@ -1,0 +1,52 @@
+# Each target first makes .venv, or mends it (tools/set_up.py; instant when it is up to date).
+#
+#   make quickstart        the whole chain on synthetic images; another one: EXPERIMENT=experiments/lspet_cpu.yaml
+#   make test              the fast tests; some of them: make test ARGS="tests/data -k heatmap"
+#   make check             all that a reviewer runs: lint, types, fast tests
+#   make slow              the tests that take minutes
+#   make format            what `make lint` asks for
+#   make clean             away with .venv and caches; runs/ stays
+#
+# PYTHON3 names the Python to use. pip's own settings hold: on Linux without a GPU, PIP_EXTRA_INDEX_URL set to
+# PyTorch's CPU index saves the download of CUDA.
+
+PYTHON3 ?= python3 python3.13 python3.12 python3.11 python3.10 python
+EXPERIMENT ?= experiments/quickstart.yaml
+BIN := .venv/bin
+
+.PHONY: quickstart test slow check lint types format environment clean
+
+quickstart: environment
+	$(BIN)/vipnas run $(EXPERIMENT)
+
+test: environment
+	$(BIN)/python -m pytest $(ARGS)
+
+slow: environment
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+check: lint types test
+
+lint: environment
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: environment
+	$(BIN)/mypy
+
+format: environment
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# The first of PYTHON3 that is new enough runs the set-up.
+environment:
+	@for python in $(PYTHON3); do \
+	    if $$python -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then \
+	        exec $$python tools/set_up.py; \
+	    fi; \
+	done; \
+	echo "vipnas needs Python 3.10 or newer, which none of these is: $(PYTHON3); name one: make PYTHON3=/path/to/python3" >&2; \
+	exit 1
+
+clean:
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis build dist vipnas.egg-info

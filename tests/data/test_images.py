@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from vipnas.data.images import bad_images, read_image
+
+
+def picture() -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return cv2.resize(rng.integers(0, 256, (4, 5, 3), np.uint8), (50, 40))
+
+
+def encoded(extension: str, *options: int) -> bytes:
+    return bytes(cv2.imencode(extension, picture(), options)[1])
+
+
+def with_thumbnail(jpeg: bytes) -> bytes:
+    """The JPEG with a whole small JPEG, end marker and all, in its EXIF segment."""
+    thumbnail = bytes(cv2.imencode(".jpg", picture()[:8, :8])[1])
+    segment = b"Exif\0\0" + thumbnail
+    return jpeg[:2] + b"\xff\xe1" + (len(segment) + 2).to_bytes(2, "big") + segment + jpeg[2:]
+
+
+WHOLE = {
+    "plain.jpg": encoded(".jpg"),
+    "progressive.jpg": encoded(".jpg", cv2.IMWRITE_JPEG_PROGRESSIVE, 1),
+    "thumbnail.jpg": with_thumbnail(encoded(".jpg")),
+    "padded.jpg": encoded(".jpg") + b"\0" * 10_000,
+    "film.jpg": encoded(".jpg") + b"MotionPhoto" + bytes(range(256)) * 40,
+    "plain.png": encoded(".png"),
+    "plain.bmp": encoded(".bmp"),
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_whole_images_pass_and_are_rgb(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(WHOLE[name])
+    assert bad_images({7: path}) == {}
+    image = read_image(path, (40, 50))
+    assert np.abs(image.astype(int) - picture()[..., ::-1]).mean() < 12
+    if name.endswith(("png", "bmp")):
+        assert np.array_equal(image, picture()[..., ::-1])
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.7, 0.99])
+@pytest.mark.parametrize("name", ["plain.jpg", "progressive.jpg", "thumbnail.jpg", "plain.png"])
+def test_cut_images_are_found_without_and_with_decoding(
+    tmp_path: Path, name: str, share: float
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(WHOLE[name][: int(len(WHOLE[name]) * share)])
+    problem = bad_images({7: path})[7]
+    assert problem.startswith(str(path))
+    kind = "PNG" if name.endswith("png") else "JPEG"
+    assert problem.endswith(": an empty file" if share == 0 else f": a truncated {kind}")
+    with pytest.raises(ValueError, match=name):
+        read_image(path)
+
+
+def test_missing_images_and_folders_are_named(tmp_path: Path) -> None:
+    problems = bad_images({1: tmp_path / "no.jpg", 2: tmp_path})
+    assert problems[1] == f"{tmp_path / 'no.jpg'}: No such file or directory"
+    assert problems[2].startswith(str(tmp_path))
+    with pytest.raises(ValueError, match=r"no\.jpg: cannot be read: No such file"):
+        read_image(tmp_path / "no.jpg")
+
+
+def test_what_is_no_image_is_found_when_it_is_decoded(tmp_path: Path) -> None:
+    path = tmp_path / "page.jpg"
+    path.write_text("<html>404</html>")
+    with pytest.raises(ValueError, match=r"page\.jpg: not an image that can be decoded"):
+        read_image(path)
+
+
+def test_size_must_be_that_of_the_annotation_file(tmp_path: Path) -> None:
+    path = tmp_path / "plain.jpg"
+    path.write_bytes(WHOLE["plain.jpg"])
+    with pytest.raises(
+        ValueError, match=r"is 50 x 40 pixels, but the annotation file says 40 x 50"
+    ):
+        read_image(path, (50, 40))

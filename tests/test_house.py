@@ -1,0 +1,196 @@
+"""Guards the plan of the house: who imports whom, what is free of torch, what is never written."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parent.parent / "vipnas"
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+
+# Parts of vipnas that a part may import. A new part gets its line here, below all that it imports.
+MAY_IMPORT: dict[str, set[str]] = {
+    "files": set(),
+    "data": set(),
+    "shipped": {"files"},
+    "arch": {"files"},
+    "results": {"files", "arch"},
+    "space": {"files", "arch"},
+    "models": {"files", "arch"},
+    "cost": {"files", "arch", "models", "results"},
+    "evaluation": {"files", "arch", "data", "models", "results"},
+    "training": {
+        *("files", "arch", "space", "models", "data", "results", "cost", "evaluation"),
+    },
+    "search": {"files", "arch", "space", "results"},
+    "deploy": {"files", "arch", "models", "data", "evaluation", "results"},
+    "config": {"files", "shipped", "arch", "space"},
+}
+# The two that unpack a configuration and see the whole.
+SEE_THE_WHOLE = {"chain", "cli"}
+
+FREE_OF_TORCH = {"files", "shipped", "arch", "results", "space", "search"}
+ONLY_WHERE_USED = {"ray", "pycocotools"}
+# Anything of these modules but their error classes; and these functions.
+EXECUTES_DATA = {"pickle", "dill", "cloudpickle", "shelve", "marshal"}
+FORBIDDEN_CALLS = {"eval", "exec", "yaml.load", "yaml.unsafe_load", "yaml.full_load"}
+GLOBAL_RANDOMNESS = {"random", "np.random", "numpy.random"}
+RANDOMNESS_THAT_IS_PASSED_ON = {"Random", "default_rng", "Generator", "SeedSequence", "PCG64"}
+
+
+def part_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def imported_modules(tree: ast.AST) -> Iterator[str]:
+    """Full names; `from vipnas import arch` gives vipnas.arch. Relative imports are refused."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            yield module
+            if module == "vipnas":
+                yield from (f"vipnas.{alias.name}" for alias in node.names)
+
+
+def imported_at_top(tree: ast.Module) -> Iterator[str]:
+    """Only what runs when the module is imported: not in functions, nor if TYPE_CHECKING."""
+    for node in tree.body:
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from imported_modules(node)
+
+
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def calls(tree: ast.AST) -> Iterator[ast.Call]:
+    return (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+
+
+def forbidden_imports(path: Path, tree: ast.Module) -> set[str]:
+    here = part_of(path)
+    if here in SEE_THE_WHOLE or here == "__init__":
+        return set()
+    imported = {
+        module.split(".")[1] for module in imported_modules(tree) if module.startswith("vipnas.")
+    }
+    return imported - {here} - MAY_IMPORT[here]
+
+
+@pytest.fixture(params=SOURCES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def source(request: pytest.FixtureRequest) -> tuple[Path, ast.Module]:
+    return request.param, parse(request.param)
+
+
+def test_the_plan_has_no_circle_and_names_every_part() -> None:
+    order = tuple(TopologicalSorter(MAY_IMPORT).static_order())
+    assert set(order) == MAY_IMPORT.keys()
+    parts = {part_of(path) for path in SOURCES}
+    assert parts <= MAY_IMPORT.keys() | SEE_THE_WHOLE | {"__init__"}, (
+        "a new part: give it a line in MAY_IMPORT"
+    )
+
+
+def test_imports_flow_downward(source: tuple[Path, ast.Module]) -> None:
+    path, tree = source
+    assert not forbidden_imports(path, tree), f"{path} must not import these"
+    relative = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level]
+    assert not relative, f"{path}: imports are written from vipnas on"
+
+
+def test_what_the_plan_forbids_is_found() -> None:
+    upward = ast.parse(
+        "def late():\n    from vipnas import cost, arch\nimport vipnas.training.loop"
+    )
+    assert forbidden_imports(PACKAGE / "search" / "new.py", upward) == {"cost", "training"}
+    assert forbidden_imports(PACKAGE / "cli.py", upward) == set()
+
+
+def complaints(tree: ast.Module) -> list[str]:
+    """Calls that execute what they read, or that draw from the randomness of the whole process."""
+    bad = []
+    for call in calls(tree):
+        module, _, function = ast.unparse(call.func).rpartition(".")
+        words = {word.arg: ast.unparse(word.value) for word in call.keywords}
+        if (
+            module in EXECUTES_DATA
+            or f"{module}.{function}".lstrip(".") in FORBIDDEN_CALLS
+            or ((module, function) == ("torch", "load") and words.get("weights_only") != "True")
+            or (module in GLOBAL_RANDOMNESS and function not in RANDOMNESS_THAT_IS_PASSED_ON)
+        ):
+            bad.append(f"line {call.lineno}: {ast.unparse(call)}")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module in EXECUTES_DATA | GLOBAL_RANDOMNESS:
+            bad.append(f"line {node.lineno}: {ast.unparse(node)}")
+    return bad
+
+
+def test_nothing_executes_data_or_draws_globally(source: tuple[Path, ast.Module]) -> None:
+    path, tree = source
+    assert not complaints(tree), path
+
+
+@pytest.mark.parametrize(
+    ("line", "is_bad"),
+    [
+        ("eval(text)", True),
+        ("network.eval()", False),
+        ("yaml.load(text, Loader=yaml.SafeLoader)", True),
+        ("yaml.safe_load(text)", False),
+        ("pickle.loads(data)", True),
+        ("from pickle import loads", True),
+        ("torch.load(path)", True),
+        ("torch.load(path, weights_only=False)", True),
+        ("torch.load(path, weights_only=True)", False),
+        ("random.choice(options)", True),
+        ("from random import choice", True),
+        ("random.Random(7).choice(options)", False),
+        ("np.random.seed(7)", True),
+        ("np.random.default_rng(7).permutation(3)", False),
+    ],
+)
+def test_what_executes_data_or_draws_globally_is_found(line: str, is_bad: bool) -> None:
+    assert bool(complaints(ast.parse(line))) == is_bad
+
+
+def test_ray_and_pycocotools_are_imported_only_where_they_are_used(
+    source: tuple[Path, ast.Module],
+) -> None:
+    path, tree = source
+    assert not {module.split(".")[0] for module in imported_at_top(tree)} & ONLY_WHERE_USED, path
+
+
+def test_the_torch_free_parts_do_not_load_torch() -> None:
+    """By running them: catches torch behind another module too."""
+    modules = [dotted(path) for path in SOURCES if part_of(path) in FREE_OF_TORCH | {"__init__"}]
+    assert "vipnas.space" in modules
+    command = (
+        f"import importlib, sys\nfor name in {modules!r}: importlib.import_module(name)\n"
+        "print(sorted({'torch', 'cv2', 'ray'} & sys.modules.keys()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", command], capture_output=True, text=True, cwd=PACKAGE.parent
+    )
+    assert (done.stdout.strip(), done.stderr) == ("[]", "")
+
+
+def dotted(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts).removesuffix(".__init__")
+
+
+def test_the_torch_free_parts_never_import_torch(source: tuple[Path, ast.Module]) -> None:
+    """By reading them: catches an import inside a function, which no start-up would show."""
+    path, tree = source
+    if part_of(path) in FREE_OF_TORCH:
+        assert "torch" not in {name.split(".")[0] for name in imported_modules(tree)}, path

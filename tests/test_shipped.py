@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from vipnas import shipped
+from vipnas.shipped import find_shipped, shipped_files
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout with two spaces, an arch and an experiment; we stand in another directory."""
+    for name in (
+        "vipnas/shipped.py",
+        "search_spaces/tiny.yaml",
+        "search_spaces/wide.yaml",
+        "search_spaces/notes.txt",
+        "search_spaces/published/small_net.json",
+        "experiments/quickstart.yaml",
+        "experiments/reports/table.yaml",
+    ):
+        path = tmp_path / "checkout" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    monkeypatch.setattr(shipped, "PACKAGE", tmp_path / "checkout" / "vipnas")
+    return tmp_path / "checkout"
+
+
+@pytest.mark.parametrize(
+    "name", ["tiny", "tiny.yaml", "search_spaces/tiny", "search_spaces/tiny.yaml"]
+)
+def test_finds_a_shipped_file_by_any_of_its_names(checkout: Path, name: str) -> None:
+    assert find_shipped("search_spaces", name) == checkout / "search_spaces/tiny.yaml"
+
+
+@pytest.mark.parametrize("name", ["published/small_net", "published/small_net.json"])
+def test_finds_a_shipped_arch_in_its_directory(checkout: Path, name: str) -> None:
+    assert (
+        find_shipped("search_spaces", name) == checkout / "search_spaces/published/small_net.json"
+    )
+
+
+def test_an_existing_file_wins_over_the_shipped_one(checkout: Path) -> None:
+    Path("tiny.yaml").write_text("mine")
+    assert find_shipped("search_spaces", "tiny.yaml").read_text() == "mine"
+
+
+def test_a_directory_of_that_name_does_not_win(checkout: Path) -> None:
+    Path("quickstart").mkdir()
+    assert find_shipped("experiments", "quickstart") == checkout / "experiments/quickstart.yaml"
+
+
+@pytest.mark.parametrize("name", ["../search_spaces/tiny", "tiny.json", "notes", "/tiny", "", "."])
+def test_an_unknown_name_is_refused_in_one_line_with_all_that_there_are(
+    checkout: Path, name: str
+) -> None:
+    with pytest.raises(ValueError) as error:
+        find_shipped("search_spaces", name)
+    assert str(error.value).startswith(f"{name}: neither a file nor a name in search_spaces/; ")
+    assert str(error.value).endswith("known: published/small_net, tiny, wide")
+    assert "\n" not in str(error.value)
+
+
+def test_the_nearest_name_is_offered(checkout: Path) -> None:
+    with pytest.raises(ValueError, match=r"did you mean 'quickstart'\? known: quickstart$"):
+        find_shipped("experiments", "quickstrat")
+
+
+def test_an_installed_wheel_holds_the_files_inside_the_package(checkout: Path) -> None:
+    os.rename(checkout / "search_spaces", checkout / "vipnas/search_spaces")
+    found = find_shipped("search_spaces", "tiny")
+    assert found == checkout / "vipnas/search_spaces/tiny.yaml"
+
+
+def test_the_spaces_and_networks_of_the_paper_are_shipped() -> None:
+    published = {"published/s_vipnas_mbv3", "published/s_vipnas_res50"}
+    spaces = {"s_vipnas_mbv3", "s_vipnas_res50", "tiny"}
+    assert published | spaces <= shipped_files("search_spaces").keys()

@@ -1,0 +1,145 @@
+"""The command line: arguments in, one line of error out. Only here is a config unpacked."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import vipnas
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code. Errors of the user's are one line on stderr."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    try:
+        options.run(options)
+    except (ValueError, OSError, FloatingPointError) as error:
+        print(f"vipnas {options.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"vipnas {options.command}: interrupted; the same command goes on", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="vipnas", description=vipnas.__doc__)
+    parser.add_argument("--version", action="version", version=vipnas.__version__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    chain = _experiment_command(commands, "run", "the whole chain of an experiment")
+    chain.set_defaults(run=_run)
+    supernet = _experiment_command(commands, "train-supernet", "train the weight-sharing supernet")
+    supernet.set_defaults(run=_train_supernet)
+    search = _experiment_command(commands, "search", "search the supernet within the budgets")
+    search.set_defaults(run=_search)
+    retrain = _experiment_command(commands, "retrain", "train one architecture by itself")
+    retrain.add_argument("--arch", type=Path, help="arch JSON (default: best.json of the search)")
+    retrain.add_argument("--init-from", type=Path, help="weights to start from (default: as the experiment says)")
+    retrain.set_defaults(run=_retrain)
+
+    evaluate = _experiment_command(commands, "evaluate", "COCO figures of trained weights")
+    evaluate.add_argument("--weights", type=Path, required=True, help="checkpoint of a network or supernet")
+    evaluate.add_argument("--arch", type=Path, help="arch JSON, to score a member of a supernet")
+    evaluate.add_argument("--split", choices=("test", "search"), default="test")
+    evaluate.add_argument("--json", action="store_true", help="print the ten figures as JSON")
+    evaluate.set_defaults(run=_evaluate)
+
+    cost = commands.add_parser("cost", help="MACs and parameters of an architecture")
+    cost.add_argument("--arch", required=True, help="arch JSON, a file or a shipped name")
+    cost.add_argument("--json", action="store_true", help="print exact numbers as JSON")
+    cost.set_defaults(run=_cost)
+
+    synthesize = commands.add_parser("synthesize", help="draw a data set of people")
+    synthesize.add_argument("--output", type=Path, required=True, help="folder to make")
+    synthesize.add_argument("--num-images", type=int, required=True)
+    synthesize.add_argument("--seed", type=int, default=0)
+    synthesize.add_argument("--num-workers", type=int, default=1)
+    synthesize.set_defaults(run=_synthesize)
+    return parser
+
+
+def _experiment_command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, text: str
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=text)
+    command.add_argument("experiment", help="experiment YAML, a file or a shipped name")
+    command.add_argument("--output", type=Path, help="folder of the run (default: runs/NAME)")
+    command.add_argument("--data-root", type=Path, default=Path(), help="folder of the data's paths")
+    command.add_argument("--device", help="torch device (default: cuda where there is one)")
+    command.add_argument("--skip-bad-images", action="store_true", help="log them and go on")
+    return command
+
+
+def _open(options: argparse.Namespace):  # type: ignore[no-untyped-def]
+    """The experiment of a command. Imports torch, which `vipnas --help` does without."""
+    import torch
+
+    from vipnas.config import read_experiment
+    from vipnas.experiment import Experiment
+    from vipnas.shipped import find_shipped
+
+    path = find_shipped("experiments", options.experiment)
+    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return Experiment(
+        config=read_experiment(path),
+        output=options.output or Path("runs") / path.stem,
+        data_root=options.data_root,
+        device=torch.device(device),
+        skip_bad_images=options.skip_bad_images,
+    )
+
+
+def _run(options: argparse.Namespace) -> None:
+    from vipnas.chain import run
+
+    run(_open(options))
+
+
+def _train_supernet(options: argparse.Namespace) -> None:
+    from vipnas.stages import train_supernet
+
+    train_supernet(_open(options))
+
+
+def _search(options: argparse.Namespace) -> None:
+    from vipnas.stages import search
+
+    search(_open(options))
+
+
+def _retrain(options: argparse.Namespace) -> None:
+    from vipnas.stages import best_file, retrain
+
+    experiment = _open(options)
+    retrain(experiment, options.arch or best_file(experiment), options.init_from)
+
+
+def _cost(options: argparse.Namespace) -> None:
+    from vipnas.arch import read_arch
+    from vipnas.cost import count_cost
+    from vipnas.shipped import find_shipped
+
+    cost = count_cost(read_arch(find_shipped("search_spaces", options.arch)))
+    print(json.dumps(cost._asdict() if hasattr(cost, "_asdict") else cost.__dict__) if options.json else cost)
+
+
+def _synthesize(options: argparse.Namespace) -> None:
+    from vipnas.data.synthetic import synthesize
+
+    synthesize(options.output, options.num_images, options.seed, num_workers=options.num_workers)
+    print(f"synthesize: {options.num_images} images in {options.output}")
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from dataclasses import asdict
+
+    from vipnas.stages import evaluate
+
+    metrics = evaluate(_open(options), options.weights, options.arch, options.split)
+    print(json.dumps(asdict(metrics)) if options.json else metrics)

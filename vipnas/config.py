@@ -1,0 +1,102 @@
+"""One experiment as its YAML file says it: typed, strict, complete before anything starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from vipnas.data.crops import Augmentation
+from vipnas.files import Strict, parse, read_yaml
+from vipnas.search.constraints import Constraint
+from vipnas.search.searchers import Evolution
+from vipnas.training.loop import Schedule
+
+
+@dataclass(frozen=True)
+class SyntheticData(Strict):
+    """Drawn people, made on first use (`vipnas synthesize` makes the same)."""
+
+    num_train_images: int
+    num_test_images: int
+    image_hw: tuple[int, int] = (240, 320)
+    people_per_image: tuple[int, int] = (1, 3)
+
+
+@dataclass(frozen=True)
+class CocoFiles(Strict):
+    """A COCO keypoint file and the folder of its images, relative to the data root."""
+
+    annotations: str
+    images: str
+
+
+@dataclass(frozen=True)
+class Data(Strict):
+    """Where people come from, and how many are set aside for what.
+
+    `search_persons` are held out of the training images, whole images at a time, for scoring
+    subnets; the test set is for final figures only. `calibration_persons` are training crops that
+    batch norm is measured on.
+    """
+
+    synthetic: SyntheticData | None = None
+    train: CocoFiles | None = None
+    test: CocoFiles | None = None
+    max_train_persons: int | None = None
+    search_persons: int = 400
+    calibration_persons: int = 256
+    num_workers: int = 0
+
+    def __post_init__(self) -> None:
+        files = self.train is not None and self.test is not None
+        if files == (self.synthetic is not None) or (self.train is None) != (self.test is None):
+            raise ValueError("found no one source of people: give either synthetic, or train and test")
+
+
+@dataclass(frozen=True)
+class SupernetConfig(Strict):
+    """`num_random`: subnets a step between the largest and the smallest."""
+
+    schedule: Schedule
+    num_random: int = 2
+
+
+@dataclass(frozen=True)
+class SearchConfig(Strict):
+    """`num_trials` are scored by evolution, and as many by random search for comparison."""
+
+    num_trials: int
+    constraints: tuple[Constraint, ...] = ()
+    evolution: Evolution = field(default_factory=Evolution)
+
+
+@dataclass(frozen=True)
+class RetrainConfig(Strict):
+    """`init_from`: scratch, or the weights that the arch has in the supernet of this experiment."""
+
+    schedule: Schedule
+    init_from: Literal["scratch", "supernet"] = "scratch"
+
+
+@dataclass(frozen=True)
+class ExperimentConfig(Strict):
+    """All that a run depends on. `input_hw` replaces that of the space; `sigma_px` is in heatmap pixels."""
+
+    seed: int
+    space: str
+    data: Data
+    supernet: SupernetConfig
+    search: SearchConfig
+    retrain: RetrainConfig
+    input_hw: tuple[int, int] | None = None
+    sigma_px: float = 2.0
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    flip_test: bool = True
+    evaluation_batch_size: int = 64
+    checkpoint_minutes: float = 2.0
+
+
+def read_experiment(path: Path) -> ExperimentConfig:
+    """Read an experiment; raises ValueError in one line: file, place, what was found, what is allowed."""
+    return parse(ExperimentConfig, read_yaml(path), str(path))

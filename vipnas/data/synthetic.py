@@ -1,0 +1,173 @@
+"""The embedded data set: drawn people with exact COCO-17 keypoints, as JPEGs and COCO JSON.
+
+Image i of a set depends on the seed and i alone, so the first images of a larger set are the
+smaller set, and any number of processes makes the same bytes. What is written is an ordinary COCO
+data set.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from vipnas.data.skeletons import COCO_17
+from vipnas.data.synthetic_scene import render_image
+
+ANNOTATIONS = "annotations.json"
+VERSION = 1  # of the drawing: raised whenever the same seed gives other pictures
+MIN_SIDE_PX = 32
+MAX_PEOPLE = 20
+
+People = list[dict[str, Any]]  # the annotations of one image, without ids
+
+
+def settings_of(
+    num_images: int, seed: int, image_hw: tuple[int, int], people_per_image: tuple[int, int]
+) -> dict[str, Any]:
+    """All that decides the content of a set, as it stands in the `info` of its annotations."""
+    return {
+        "generator": "vipnas synthesize",
+        "version": VERSION,
+        "num_images": num_images,
+        "seed": seed,
+        "image_hw": list(image_hw),
+        "people_per_image": list(people_per_image),
+    }
+
+
+def synthesize(
+    output_dir: Path,
+    num_images: int,
+    seed: int,
+    image_hw: tuple[int, int] = (240, 320),
+    people_per_image: tuple[int, int] = (1, 3),
+    num_workers: int = 1,
+) -> None:
+    """Write `images/000001.jpg ...` and `annotations.json`, all of it or nothing.
+
+    A complete set of the same settings is left as it is. people_per_image: the least and the most.
+    Boxes (x, y, width, height in pixels) and areas are of the whole person inside the image,
+    whether or not someone stands before them.
+
+    Raises ValueError if a setting is out of range, or if `output_dir` holds anything else.
+    """
+    _check(num_images, seed, image_hw, people_per_image, num_workers)
+    settings = settings_of(num_images, seed, image_hw, people_per_image)
+    output_dir = output_dir.absolute()
+    if output_dir.exists() and not (output_dir.is_dir() and not any(output_dir.iterdir())):
+        if _settings_in(output_dir) == settings:
+            return
+        raise ValueError(
+            f"{output_dir}: not an empty folder, and not this synthetic data set; "
+            "allowed: a new or empty folder, or the complete set of the same settings"
+        )
+    aside = output_dir.with_name(f".{output_dir.name}.partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    (aside / "images").mkdir(parents=True)
+    try:
+        make = partial(_make_image, aside / "images", seed, image_hw, people_per_image)
+        people = list(_in_order(make, num_images, num_workers))
+        document = _coco_document(settings, image_hw, people)
+        with (aside / ANNOTATIONS).open("w", encoding="utf-8") as file:
+            json.dump(document, file)
+            file.flush()
+            os.fsync(file.fileno())
+        if output_dir.exists():
+            output_dir.rmdir()
+        aside.rename(output_dir)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _check(
+    num_images: int,
+    seed: int,
+    image_hw: tuple[int, int],
+    people_per_image: tuple[int, int],
+    num_workers: int,
+) -> None:
+    least, most = people_per_image
+    rules = (
+        (num_images >= 1, f"num_images {num_images}; allowed: 1 or more"),
+        (seed >= 0, f"seed {seed}; allowed: 0 or more"),
+        (min(image_hw) >= MIN_SIDE_PX, f"image_hw {image_hw}; allowed: {MIN_SIDE_PX} or more each"),
+        (
+            1 <= least <= most <= MAX_PEOPLE,
+            f"people_per_image {people_per_image}; allowed: 1 <= least <= most <= {MAX_PEOPLE}",
+        ),
+        (num_workers >= 1, f"num_workers {num_workers}; allowed: 1 or more"),
+    )
+    for kept, complaint in rules:
+        if not kept:
+            raise ValueError(f"synthesize: {complaint}")
+
+
+def _settings_in(directory: Path) -> Any:
+    try:
+        with (directory / ANNOTATIONS).open(encoding="utf-8") as file:
+            return json.load(file)["info"]["settings"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _in_order(make: Callable[[int], People], num_images: int, num_workers: int) -> Iterator[People]:
+    if num_workers == 1:
+        yield from map(make, range(num_images))
+        return
+    # Not forked: the parent may run threads (torch), whose locks a fork would copy.
+    with ProcessPoolExecutor(
+        num_workers, mp_context=get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,)
+    ) as pool:
+        yield from pool.map(make, range(num_images), chunksize=16)
+
+
+def _make_image(
+    images_dir: Path,
+    seed: int,
+    image_hw: tuple[int, int],
+    people_per_image: tuple[int, int],
+    index: int,
+) -> People:
+    """Draw and write image `index`; its people's annotations, still without ids."""
+    jpeg, people = render_image(seed, index, image_hw, people_per_image)
+    (images_dir / _file_name(index)).write_bytes(jpeg)
+    return people
+
+
+def _file_name(index: int) -> str:
+    return f"{index + 1:06d}.jpg"
+
+
+def _coco_document(
+    settings: dict[str, Any], image_hw: tuple[int, int], people: list[People]
+) -> dict[str, Any]:
+    height, width = image_hw
+    numbered = [(index, person) for index, found in enumerate(people) for person in found]
+    category = {
+        "id": 1,
+        "name": "person",
+        "supercategory": "person",
+        "keypoints": list(COCO_17.joints),
+        "skeleton": [[start + 1, stop + 1] for start, stop in COCO_17.limbs],
+    }
+    return {
+        "info": {"description": "Synthetic people with exact keypoints", "settings": settings},
+        "images": [
+            {"id": index + 1, "file_name": _file_name(index), "height": height, "width": width}
+            for index in range(len(people))
+        ],
+        "annotations": [
+            {"id": number, "image_id": index + 1, **person}
+            for number, (index, person) in enumerate(numbered, 1)
+        ],
+        "categories": [category],
+    }

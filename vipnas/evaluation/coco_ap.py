@@ -1,0 +1,171 @@
+"""Average precision and recall of keypoints by the COCO protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vipnas.data.coco import PERSON_CATEGORY, Person
+from vipnas.data.skeletons import Skeleton
+from vipnas.results import Metrics
+
+# A joint whose score is below this does not count for the score of its person, as in mmpose.
+SCORE_THRESHOLD = 0.2
+
+METRICS_IN_COCO_ORDER = (
+    *("ap", "ap50", "ap75", "ap_medium", "ap_large"),
+    *("ar", "ar50", "ar75", "ar_medium", "ar_large"),
+)
+
+
+def keypoint_results(
+    persons: Sequence[Person],
+    xy_NK2: NDArray[np.floating],
+    scores_NK: NDArray[np.floating],
+    box_scores_N: NDArray[np.floating] | None = None,
+) -> list[dict[str, Any]]:
+    """Predictions in COCO results form, one for each person.
+
+    `xy_NK2` is in image pixels. A person's score is the box score (1 for ground-truth boxes) times
+    the mean of those joint scores that are above 0.2, and 0 where none is.
+    """
+    counted = scores_NK > SCORE_THRESHOLD
+    sums = np.where(counted, scores_NK, 0).sum(axis=1, dtype=np.float64)
+    scores_N = sums / np.maximum(counted.sum(axis=1), 1)
+    if box_scores_N is not None:
+        scores_N = scores_N * box_scores_N
+    keypoints_NK3 = np.concatenate((xy_NK2, scores_NK[..., None]), axis=2, dtype=np.float64)
+    return [
+        {
+            "image_id": person.image_id,
+            "category_id": PERSON_CATEGORY,
+            "keypoints": keypoints,
+            "score": score,
+        }
+        for person, keypoints, score in zip(
+            persons,
+            keypoints_NK3.reshape(len(persons), -1).tolist(),
+            scores_N.tolist(),
+            strict=True,
+        )
+    ]
+
+
+def coco_metrics(
+    ground_truth: dict[str, Any], results: Sequence[dict[str, Any]], skeleton: Skeleton
+) -> Metrics:
+    """The ten figures of the COCO keypoint protocol; -1 where there is nobody of that size.
+
+    All images of `ground_truth` count, whether anything was predicted for them or not; neither
+    argument is changed. The evaluator is faster-coco-eval, whose figures are those of pycocotools.
+
+    Raises ValueError for results of an image that is not in the ground truth, or with a wrong
+    number of joints.
+    """
+    evaluation = _evaluation(ground_truth, results, skeleton)
+    evaluation.run()
+    return Metrics(**dict(zip(METRICS_IN_COCO_ORDER, map(float, evaluation.stats), strict=True)))
+
+
+def ap_interval(
+    ground_truth: dict[str, Any],
+    results: Sequence[dict[str, Any]],
+    skeleton: Skeleton,
+    num_samples: int = 1000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> tuple[float, float]:
+    """Bootstrap interval of the AP: how far it could move with other photographs of the kind.
+
+    Images are drawn with replacement, because the people in one image are not independent; the
+    limits are percentiles of the AP over the draws. People and joints are matched once only.
+    """
+    evaluation = _evaluation(ground_truth, results, skeleton)
+    evaluation.params.areaRng = evaluation.params.areaRng[:1]  # "all" is all that is looked at
+    evaluation.params.areaRngLbl = evaluation.params.areaRngLbl[:1]
+    evaluation.separate_eval = True
+    evaluation.evaluate()
+    by_image = evaluation._evalImgs_cpp
+    rng = np.random.default_rng(seed)
+    samples = []
+    for _ in range(num_samples):
+        drawn = rng.integers(0, len(by_image), len(by_image))
+        evaluation._evalImgs_cpp = [by_image[image] for image in drawn]
+        evaluation.accumulate()
+        precision = evaluation.eval["precision"]
+        samples.append(precision[precision > -1].mean() if (precision > -1).any() else -1.0)
+    outside = 50 * (1 - confidence)
+    low, high = np.percentile(samples, (outside, 100 - outside))
+    return float(low), float(high)
+
+
+def _evaluation(
+    ground_truth: dict[str, Any], results: Sequence[dict[str, Any]], skeleton: Skeleton
+) -> Any:
+    # Imported here so that training does not need the evaluator.
+    from faster_coco_eval import COCOeval_faster
+
+    return COCOeval_faster(
+        _index(ground_truth, _numbered(ground_truth["annotations"])),
+        _index(ground_truth, _as_annotations(ground_truth, results, skeleton)),
+        iouType="keypoints",
+        print_function=_silent,
+        kpt_oks_sigmas=list(skeleton.sigmas),
+    )
+
+
+def _index(ground_truth: dict[str, Any], annotations: list[dict[str, Any]]) -> Any:
+    from faster_coco_eval import COCO
+
+    index = COCO(print_function=_silent)
+    index.dataset = {
+        "images": ground_truth["images"],
+        "annotations": annotations,
+        "categories": ground_truth["categories"],
+    }
+    index.createIndex()
+    return index
+
+
+def _numbered(annotations: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Copies, since the evaluator writes into them, with ids from 1: it takes 0 for "unmatched"."""
+    return [{**entry, "id": number} for number, entry in enumerate(annotations, start=1)]
+
+
+def _as_annotations(
+    ground_truth: dict[str, Any], results: Sequence[dict[str, Any]], skeleton: Skeleton
+) -> list[dict[str, Any]]:
+    """Results with the box and the area that the protocol derives from their joints."""
+    if not results:
+        return []
+    images = {image["id"] for image in ground_truth["images"]}
+    for number, result in enumerate(results):
+        if result["image_id"] not in images:
+            raise ValueError(
+                f"result {number}: image {result['image_id']} is not in the ground truth; "
+                "allowed: results for its images"
+            )
+        if len(result["keypoints"]) != 3 * skeleton.num_joints:
+            raise ValueError(
+                f"result {number}: {len(result['keypoints'])} keypoint numbers; "
+                f"allowed: {3 * skeleton.num_joints}"
+            )
+    keypoints_NK3 = np.array([result["keypoints"] for result in results], np.float64)
+    keypoints_NK3 = keypoints_NK3.reshape(len(results), -1, 3)
+    low_N2, high_N2 = keypoints_NK3[..., :2].min(axis=1), keypoints_NK3[..., :2].max(axis=1)
+    size_N2 = high_N2 - low_N2
+    boxes = np.concatenate((low_N2, size_N2), axis=1).tolist()
+    areas = (size_N2[:, 0] * size_N2[:, 1]).tolist()
+    return [
+        {**result, "id": number, "bbox": box, "area": area}
+        for number, (result, box, area) in enumerate(
+            zip(results, boxes, areas, strict=True), start=1
+        )
+    ]
+
+
+def _silent(*_: object) -> None:
+    """The evaluator prints a table; callers format `Metrics` themselves."""

@@ -1,0 +1,123 @@
+"""The quality of a network: batch-norm calibration, predictions with flip test, AP."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from vipnas.arch import Arch
+from vipnas.data.crops import Crops, normalise
+from vipnas.data.heatmap import HeatmapCodec, flip_back
+from vipnas.data.skeletons import Skeleton
+from vipnas.evaluation.coco_ap import coco_metrics, keypoint_results
+from vipnas.models.posenet import PoseNet, extract
+from vipnas.results import Metrics
+
+# B batch, K keypoints, H W height and width of the network's input, N all crops
+
+
+@torch.no_grad()
+def calibrate_bn(network: nn.Module, images_N3HW: Tensor, batch_size: int) -> None:
+    """Measure the batch-norm statistics of this very network on fixed uint8 crops.
+
+    Every statistic becomes the plain mean over the batches (momentum None), so that nothing of what stood there before
+    is left: weights inherited from a supernet come with statistics of other subnets.
+    """
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    was_training = network.training
+    network.eval()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+        norm.train()
+    for images in _batches(images_N3HW, batch_size):
+        network(normalise(images.to(_device_of(network))))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    network.train(was_training)
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Scores networks on fixed crops of one data set. The result depends on the network only, not on the order of use.
+
+    `ground_truth` is the COCO dict that the crops' persons are of. With `flip_test`, heatmaps are the mean over the
+    image and its mirror image.
+    """
+
+    crops: Crops
+    ground_truth: dict[str, Any]
+    skeleton: Skeleton
+    codec: HeatmapCodec
+    batch_size: int = 64
+    flip_test: bool = True
+
+    def __call__(self, network: nn.Module) -> Metrics:
+        """The ten COCO figures of a network, which is put into evaluation mode and back.
+
+        Raises FloatingPointError if the network gives heatmaps that are not finite.
+        """
+        xy_px, scores = self.predict(network)
+        results = keypoint_results(self.crops.persons, xy_px, scores)
+        return coco_metrics(self.ground_truth, results, self.skeleton)
+
+    @torch.no_grad()
+    def predict(self, network: nn.Module) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """Keypoints (N, K, 2) in pixels of each person's image and their scores (N, K)."""
+        was_training = network.training
+        network.eval()
+        device = _device_of(network)
+        decoded = []
+        for images in _batches(self.crops.images_B3HW, self.batch_size):
+            heatmaps_BKHW = self._heatmaps(network, normalise(images.to(device)))
+            if not torch.isfinite(heatmaps_BKHW).all():
+                raise FloatingPointError("the network's heatmaps are not finite")
+            decoded.append(self.codec.decode(heatmaps_BKHW))
+        network.train(was_training)
+        xy_NK2 = torch.cat([xy for xy, _ in decoded])
+        scores_NK = torch.cat([scores for _, scores in decoded])
+        return self.crops.to_image(xy_NK2), scores_NK.cpu().numpy()
+
+    def _heatmaps(self, network: nn.Module, images_B3HW: Tensor) -> Tensor:
+        heatmaps: Tensor = network(images_B3HW)
+        if not self.flip_test:
+            return heatmaps
+        mirrored: Tensor = network(images_B3HW.flip(3))
+        return (heatmaps + flip_back(mirrored, self.skeleton.flip_order)) / 2
+
+
+@dataclass(frozen=True)
+class InheritedScore:
+    """The quality of an arch with the supernet's weights: extract, calibrate, evaluate."""
+
+    supernet: PoseNet
+    evaluator: Evaluator
+    calibration_images_N3HW: Tensor
+
+    def network(self, arch: Arch) -> PoseNet:
+        """The subnet, ready to run."""
+        subnet = extract(self.supernet, arch).eval()
+        calibrate_bn(subnet, self.calibration_images_N3HW, self.evaluator.batch_size)
+        return subnet
+
+    def metrics(self, arch: Arch) -> Metrics:
+        return self.evaluator(self.network(arch))
+
+    def __call__(self, arch: Arch) -> float:
+        """AP in 0..1; a function of the weights and the arch alone."""
+        return self.metrics(arch).ap
+
+
+def _batches(images_N3HW: Tensor, batch_size: int) -> Iterator[Tensor]:
+    return iter(images_N3HW.split(batch_size))
+
+
+def _device_of(network: nn.Module) -> torch.device:
+    return next(network.parameters()).device

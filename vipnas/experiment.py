@@ -1,0 +1,157 @@
+"""An experiment, opened: the parts that its commands are built from, each made when first needed."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vipnas.config import CocoFiles, ExperimentConfig
+from vipnas.data.coco import PoseData, hold_out, read_coco, subset
+from vipnas.data.crops import fixed_crops
+from vipnas.data.heatmap import HeatmapCodec
+from vipnas.data.loader import TrainingCrops
+from vipnas.data.skeletons import COCO_17, Skeleton
+from vipnas.data.synthetic import ANNOTATIONS, synthesize
+from vipnas.evaluation.evaluator import Evaluator
+from vipnas.files import to_plain
+from vipnas.shipped import find_shipped
+from vipnas.space import SearchSpace, read_space
+
+# Drawn test people come of another seed than those of training.
+TEST_SEED_OFFSET = 1_000_003
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What an experiment's YAML names: found, read and checked on first use.
+
+    `output` is the folder of this run; paths of the data are relative to `data_root`.
+    """
+
+    config: ExperimentConfig
+    output: Path
+    data_root: Path
+    device: torch.device
+    skip_bad_images: bool = False
+
+    @property
+    def skeleton(self) -> Skeleton:
+        return COCO_17
+
+    @cached_property
+    def space(self) -> SearchSpace:
+        space = read_space(find_shipped("search_spaces", self.config.space))
+        return space.with_facts(self.config.input_hw, self.skeleton.num_joints)
+
+    @cached_property
+    def codec(self) -> HeatmapCodec:
+        arch = self.space.max_arch()
+        return HeatmapCodec(arch.input_hw, arch.heatmap_hw, self.config.sigma_px)
+
+    @cached_property
+    def _train_and_search(self) -> tuple[PoseData, PoseData]:
+        data, config = self._read("train"), self.config.data
+        if config.max_train_persons is not None:
+            data = subset(data, config.max_train_persons + config.search_persons, self.config.seed)
+        return hold_out(data, config.search_persons, self.config.seed)
+
+    @property
+    def train_data(self) -> PoseData:
+        return self._train_and_search[0]
+
+    @property
+    def search_data(self) -> PoseData:
+        """Held out of the training images: what subnets are scored on."""
+        return self._train_and_search[1]
+
+    @cached_property
+    def test_data(self) -> PoseData:
+        """For final figures only: neither training nor search see it."""
+        return self._read("test")
+
+    @cached_property
+    def training_crops(self) -> TrainingCrops:
+        return TrainingCrops(
+            self.train_data.persons,
+            self.skeleton,
+            self.space.input_hw,
+            self.config.augmentation,
+            self.config.seed,
+            self.skip_bad_images,
+        )
+
+    @cached_property
+    def calibration_images(self) -> Tensor:
+        """Augmented training crops (N, 3, H, W), uint8: what batch norm is measured on."""
+        persons = self.train_data.persons[: self.config.data.calibration_persons]
+        crops = fixed_crops(
+            persons,
+            self.skeleton,
+            self.space.input_hw,
+            self.config.augmentation,
+            self.config.seed,
+            self.skip_bad_images,
+        )
+        return crops.images_B3HW
+
+    def evaluator(self, data: PoseData) -> Evaluator:
+        """Scores networks on all persons of `data`, whose crops are made here."""
+        return Evaluator(
+            fixed_crops(
+                data.persons,
+                self.skeleton,
+                self.space.input_hw,
+                skip_bad_images=self.skip_bad_images,
+            ),
+            data.ground_truth,
+            self.skeleton,
+            self.codec,
+            self.config.evaluation_batch_size,
+            self.config.flip_test,
+        )
+
+    def training_settings(self) -> dict[str, Any]:
+        """All that any training of this experiment depends on, as plain values."""
+        config = self.config
+        return {
+            "seed": config.seed,
+            "space": self.space.to_plain(),
+            "data": {**to_plain(config.data), "num_workers": None},
+            "train_persons": len(self.train_data.persons),
+            "augmentation": to_plain(config.augmentation),
+            "sigma_px": config.sigma_px,
+            "torch": torch.__version__,
+        }
+
+    def _read(self, split: str) -> PoseData:
+        config = self.config.data
+        if config.synthetic is not None:
+            return self._read_synthetic(split)
+        files: CocoFiles | None = getattr(config, split)
+        assert files is not None
+        return read_coco(
+            self.data_root / files.annotations,
+            self.data_root / files.images,
+            self.skeleton,
+            self.skip_bad_images,
+        )
+
+    def _read_synthetic(self, split: str) -> PoseData:
+        config = self.config.data.synthetic
+        assert config is not None
+        num_images = getattr(config, f"num_{split}_images")
+        seed = self.config.seed + (TEST_SEED_OFFSET if split == "test" else 0)
+        directory = self.output / "data" / split
+        synthesize(directory, num_images, seed, config.image_hw, config.people_per_image)
+        return read_coco(directory / ANNOTATIONS, directory / "images", self.skeleton)
+
+
+def digest(path: Path) -> str:
+    """A short fingerprint of a file's content."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]

@@ -1,0 +1,261 @@
+"""The three commands: train the supernet, search it, retrain the winner.
+
+Each leaves its results in a folder of the run, goes on where it was killed, and does nothing where
+its results are there already.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vipnas.arch import Arch, read_arch, write_arch
+from vipnas.cost import count_cost
+from vipnas.data.loader import training_batches
+from vipnas.evaluation.evaluator import InheritedScore, calibrate_bn
+from vipnas.experiment import Experiment, digest
+from vipnas.files import read_json, to_plain, write_atomically
+from vipnas.models.posenet import PoseNet, extract
+from vipnas.results import Metrics, Trial
+from vipnas.search.constraints import FeasibleSpace
+from vipnas.search.journal import Journal
+from vipnas.search.loop import search as run_search
+from vipnas.search.pareto import pareto_front
+from vipnas.search.searchers import EvolutionSearcher, RandomSearcher
+from vipnas.training.checkpoint import load_checkpoint, load_network, save_network
+from vipnas.training.loop import Backward, CheckpointFile, Schedule, Training, check_settings
+from vipnas.training.monitor import Monitor
+from vipnas.training.retrain import retrain_backward
+from vipnas.training.supernet import supernet_backward
+
+METHODS = ("evolution", "random")
+
+
+def supernet_file(experiment: Experiment) -> Path:
+    return experiment.output / "supernet" / "supernet.pt"
+
+
+def best_file(experiment: Experiment, method: str = "evolution") -> Path:
+    name = "best.json" if method == "evolution" else f"{method}_best.json"
+    return experiment.output / "search" / name
+
+
+def train_supernet(experiment: Experiment) -> Path:
+    """Train the supernet; `supernet/supernet.pt` holds its averaged weights."""
+    target = supernet_file(experiment)
+    config = experiment.config.supernet
+    settings = {**experiment.training_settings(), "supernet": to_plain(config)}
+    if is_done(target, settings):
+        return target
+    torch.manual_seed(experiment.config.seed)
+    supernet = PoseNet(experiment.space.max_arch()).to(experiment.device)
+    backward = supernet_backward(
+        supernet, experiment.space, experiment.codec, experiment.config.seed, config.num_random
+    )
+    with timed(target.parent):
+        trained = _train(experiment, target.parent, supernet, config.schedule, backward, settings)
+        save_network(target, trained, settings=json.dumps(settings, sort_keys=True))
+    print(f"supernet: trained; {target}")
+    return target
+
+
+def search(experiment: Experiment) -> Path:
+    """Search the trained supernet by evolution, and by random search with as many scores.
+
+    `search/best.json` is the arch with the best score within the budgets.
+    """
+    config, seed = experiment.config.search, experiment.config.seed
+    feasible = FeasibleSpace(experiment.space, count_cost, config.constraints)
+    directory = best_file(experiment).parent
+    scorer = _Scorer(experiment)
+    journal = Journal(directory / "trials.jsonl", scorer.settings())
+    searchers = {
+        "evolution": EvolutionSearcher(feasible, seed, config.evolution),
+        "random": RandomSearcher(feasible, seed),
+    }
+    with timed(directory):
+        for method in METHODS:
+            show = partial(_show_trial, num_trials=config.num_trials)
+            trials = run_search(
+                searchers[method], method, scorer, count_cost, config.num_trials, journal, show
+            )
+            best = max(trials, key=lambda trial: trial.fitness)
+            write_trial(best_file(experiment, method), best, experiment)
+            if method == "evolution":
+                front = [to_plain(trial) for trial in pareto_front(trials)]
+                write_atomically(directory / "pareto.json", json.dumps(front, indent=1) + "\n")
+            print(f"search: best of {len(trials)} by {method}: {best.fitness:.4f}, {best.cost}")
+    return best_file(experiment)
+
+
+def retrain(experiment: Experiment, arch_file: Path, init_from: Path | None = None) -> Path:
+    """Train one arch by itself; `retrain/network.pt` holds it, `retrain/metrics.json` its test AP.
+
+    `init_from` is a file of weights: of a supernet that holds the arch, or of this very arch. None
+    leaves it to the experiment's `init_from`.
+    """
+    arch = read_arch(arch_file)
+    experiment.space.check_member(arch, str(arch_file))
+    config = experiment.config.retrain
+    if init_from is None and config.init_from == "supernet":
+        init_from = supernet_file(experiment)
+    target = experiment.output / "retrain" / "network.pt"
+    settings = {
+        **experiment.training_settings(),
+        "retrain": to_plain(config),
+        "arch": to_plain(arch),
+        "init_from": digest_of(init_from),
+    }
+    if not is_done(target, settings):
+        torch.manual_seed(experiment.config.seed)
+        network = PoseNet(arch) if init_from is None else inherit(init_from, arch)
+        network = network.to(experiment.device)
+        backward = retrain_backward(network, experiment.codec)
+        with timed(target.parent):
+            trained = _train(
+                experiment, target.parent, network, config.schedule, backward, settings
+            )
+            batch_size = experiment.config.evaluation_batch_size
+            calibrate_bn(trained, experiment.calibration_images, batch_size)
+            save_network(target, trained, settings=json.dumps(settings, sort_keys=True))
+    metrics_file = target.with_name("metrics.json")
+    if not metrics_file.exists():
+        network = load_network(target, arch).to(experiment.device)
+        metrics = experiment.evaluator(experiment.test_data)(network)
+        write_atomically(metrics_file, json.dumps(to_plain(metrics), indent=2) + "\n")
+        print(f"retrain: {metrics} on the test set; {target}")
+    return target
+
+
+def inherit(weights_file: Path, arch: Arch) -> PoseNet:
+    """The network of an arch with the weights that it has in a larger network's file."""
+    supernet = load_network(weights_file)
+    try:
+        return extract(supernet, arch)
+    except (AttributeError, RuntimeError, ValueError, KeyError):
+        raise ValueError(f"{weights_file}: does not hold the weights of that arch") from None
+
+
+class _Scorer:
+    """Scores archs with inherited weights; the supernet and the crops are loaded at the first."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self.experiment = experiment
+        self.file = supernet_file(experiment)
+        if not self.file.exists():
+            raise ValueError(f"{self.file}: no supernet; run `vipnas train-supernet` first")
+
+    def settings(self) -> dict[str, Any]:
+        """All that a trial of the search depends on."""
+        return {
+            "seed": self.experiment.config.seed,
+            "search": to_plain(self.experiment.config.search),
+            "supernet": digest(self.file),
+            "search_persons": len(self.experiment.search_data.persons),
+            "flip_test": self.experiment.config.flip_test,
+        }
+
+    @cached_property
+    def score(self) -> InheritedScore:
+        supernet = load_network(self.file, self.experiment.space.max_arch())
+        return InheritedScore(
+            supernet.to(self.experiment.device),
+            self.experiment.evaluator(self.experiment.search_data),
+            self.experiment.calibration_images,
+        )
+
+    def __call__(self, arch: Arch) -> float:
+        return self.score(arch)
+
+
+def _train(
+    experiment: Experiment,
+    directory: Path,
+    network: PoseNet,
+    schedule: Schedule,
+    backward: Backward,
+    settings: dict[str, Any],
+) -> PoseNet:
+    """Train from the checkpoint in `directory`, or from the start; returns the averaged network."""
+    crops = experiment.training_crops
+    num_steps = schedule.num_steps(len(crops))
+    training = Training(network, schedule, num_steps)
+    minutes = experiment.config.checkpoint_minutes
+    checkpoint = CheckpointFile(directory / "checkpoint.pt", settings, minutes)
+    checkpoint.resume(training)
+    workers = experiment.config.data.num_workers
+    with Monitor(directory.name, directory, training.step, num_steps) as monitor:
+        training.run(
+            lambda first, count: training_batches(
+                crops, schedule.batch_size, first, count, workers
+            ),
+            backward,
+            checkpoint,
+            monitor,
+        )
+    return training.averaged
+
+
+def is_done(target: Path, settings: dict[str, Any]) -> bool:
+    """Whether the result is there; raises ValueError if it was made with other settings."""
+    if not target.exists():
+        return False
+    found = json.loads(load_checkpoint(target)["found"]["settings"])
+    check_settings(found, settings, target)
+    print(f"{target.parent.name}: done already; {target}")
+    return True
+
+
+def digest_of(path: Path | None) -> str | None:
+    return None if path is None else digest(path)
+
+
+def write_trial(path: Path, trial: Trial, experiment: Experiment) -> None:
+    found = {key: value for key, value in to_plain(trial).items() if key != "arch"}
+    write_arch(path, trial.arch, space=experiment.space.name, seed=experiment.config.seed, **found)
+
+
+def _show_trial(trial: Trial, num_trials: int) -> None:
+    result = f"score {trial.score:.4f}" if trial.score is not None else f"failed: {trial.failure}"
+    print(
+        f"search: {trial.method} {trial.number + 1}/{num_trials}: {result}, {trial.cost},"
+        f" {trial.seconds:.1f} s",
+        flush=True,
+    )
+
+
+@contextmanager
+def timed(directory: Path) -> Iterator[None]:
+    """Add the seconds spent inside to `seconds.json`, so that a resumed stage counts all its parts."""
+    started = time.monotonic()
+    try:
+        yield
+    finally:
+        path = directory / "seconds.json"
+        before = read_json(path) if path.exists() else 0.0
+        write_atomically(path, json.dumps(round(before + time.monotonic() - started, 1)) + "\n")
+
+
+def read_metrics(path: Path) -> Metrics:
+    return Metrics(**read_json(path))
+
+
+def evaluate(experiment: Experiment, weights: Path, arch_file: Path | None, split: str) -> Metrics:
+    """The ten COCO figures of a file of weights on the `test` or the `search` persons.
+
+    With an arch file, weights of a larger network give its slice, calibrated first.
+    """
+    data = experiment.test_data if split == "test" else experiment.search_data
+    evaluator = experiment.evaluator(data)
+    network = load_network(weights).to(experiment.device)
+    arch = network.arch if arch_file is None else read_arch(arch_file)
+    if arch == network.arch:
+        return evaluator(network)
+    return InheritedScore(network, evaluator, experiment.calibration_images).metrics(arch)
