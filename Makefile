@@ -1,14 +1,14 @@
 # Each target first makes .venv, or mends it (tools/set_up.py; instant when it is up to date).
 #
-#   make quickstart        the whole chain on synthetic images; another one: EXPERIMENT=experiments/lspet_cpu.yaml
+#   make quickstart        the whole chain on drawn people; EXPERIMENT=... names another experiment
 #   make test              the fast tests; some of them: make test ARGS="tests/data -k heatmap"
 #   make check             all that a reviewer runs: lint, types, fast tests
 #   make slow              the tests that take minutes
 #   make format            what `make lint` asks for
 #   make clean             away with .venv and caches; runs/ stays
 #
-# PYTHON3 names the Python to use. pip's own settings hold: on Linux without a GPU, PIP_EXTRA_INDEX_URL set to
-# PyTorch's CPU index saves the download of CUDA.
+# PYTHON3 names the Python to use. pip's own settings hold: on Linux without a GPU, a
+# PIP_EXTRA_INDEX_URL that names PyTorch's CPU index saves the download of CUDA.
 
 PYTHON3 ?= python3 python3.13 python3.12 python3.11 python3.10 python
 EXPERIMENT ?= experiments/quickstart.yaml
@@ -28,15 +28,15 @@ slow: environment
 check: lint types test
 
 lint: environment
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m ruff check .
 
 types: environment
-	$(BIN)/mypy
+	$(BIN)/python -m mypy
 
 format: environment
-	$(BIN)/ruff check --fix .
-	$(BIN)/ruff format .
+	$(BIN)/python -m ruff check --fix .
+	$(BIN)/python -m ruff format .
 
 # The first of PYTHON3 that is new enough runs the set-up.
 environment:
@@ -45,7 +45,8 @@ environment:
 	        exec $$python tools/set_up.py; \
 	    fi; \
 	done; \
-	echo "vipnas needs Python 3.10 or newer, which none of these is: $(PYTHON3); name one: make PYTHON3=/path/to/python3" >&2; \
+	echo "vipnas needs Python 3.10 or newer, which none of these is: $(PYTHON3);" \
+	    "name one: make PYTHON3=/path/to/python3" >&2; \
 	exit 1
 
 clean:

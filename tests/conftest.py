@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from vipnas.space import SearchSpace
 
 # Before torch, numpy or OpenCV is imported: sums then come out the same on every machine.
 for variable in (
@@ -27,6 +31,55 @@ def vipnas_data() -> Path:
     directory = Path(os.environ["VIPNAS_DATA"]).resolve()
     assert directory.is_dir(), f"VIPNAS_DATA is not a directory: {directory}"
     return directory
+
+
+@pytest.fixture(scope="session", params=["tiny", "inverted", "s_vipnas_res50", "s_vipnas_mbv3"])
+def space(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> SearchSpace:
+    """Each family small, and each shipped space at an input that a test can afford."""
+    from spaces_fixture import INVERTED_YAML, space_from
+    from vipnas.shipped import find_shipped
+    from vipnas.space import read_space
+
+    if request.param == "inverted":
+        return space_from(INVERTED_YAML, tmp_path_factory.mktemp("spaces"), "inverted")
+    small_hw = (32, 32) if request.param == "tiny" else (64, 64)
+    return read_space(find_shipped("search_spaces", request.param)).with_facts(input_hw=small_hw)
+
+
+@pytest.fixture(scope="session")
+def tiny_space() -> SearchSpace:
+    """The shipped `tiny` at its own size."""
+    from vipnas.shipped import find_shipped
+    from vipnas.space import read_space
+
+    return read_space(find_shipped("search_spaces", "tiny"))
+
+
+@pytest.fixture(scope="session")
+def small_space(tmp_path_factory: pytest.TempPathFactory) -> SearchSpace:
+    """32 architectures."""
+    from spaces_fixture import SMALL_YAML, space_from
+
+    return space_from(SMALL_YAML, tmp_path_factory.mktemp("spaces"), "small")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """`shipped_space`: a test for every shipped space, by whatever name, at its own size."""
+    if "shipped_space" in metafunc.fixturenames:
+        from vipnas.shipped import shipped_files
+
+        names = [
+            name for name, path in shipped_files("search_spaces").items() if path.suffix == ".yaml"
+        ]
+        metafunc.parametrize("shipped_space", names, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
+def shipped_space(request: pytest.FixtureRequest) -> SearchSpace:
+    from vipnas.shipped import find_shipped
+    from vipnas.space import read_space
+
+    return read_space(find_shipped("search_spaces", request.param))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

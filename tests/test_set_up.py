@@ -27,7 +27,7 @@ def checkout(set_up: ModuleType, tmp_path: Path) -> Path:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(name)
     venv = tmp_path / ".venv"
-    for package in ("torch", "numpy"):
+    for package in ("torch", "torch-2.13.0.dist-info", "__pycache__"):
         (venv / "lib/python3.10/site-packages" / package).mkdir(parents=True)
     (venv / "bin").mkdir()
     (venv / "bin" / "python").symlink_to(sys.executable)
@@ -43,6 +43,7 @@ def note(set_up: ModuleType, root: Path) -> None:
 def test_nothing_is_done_when_nothing_has_changed(set_up: ModuleType, checkout: Path) -> None:
     assert set_up.next_step(checkout, checkout / ".venv") == "nothing"
     (checkout / ".venv/lib/python3.10/site-packages/added_by_hand").mkdir()
+    (checkout / ".venv/lib/python3.10/site-packages/__pycache__").rmdir()
     assert set_up.next_step(checkout, checkout / ".venv") == "nothing"
 
 
@@ -71,6 +72,14 @@ def test_a_broken_environment_is_made_anew(set_up: ModuleType, checkout: Path) -
     venv = checkout / ".venv"
     (venv / "lib/python3.10/site-packages/torch").rmdir()
     assert set_up.next_step(checkout, venv) == "rebuild"
+
+
+def test_another_version_in_the_place_of_a_pinned_one_is_replaced(
+    set_up: ModuleType, checkout: Path
+) -> None:
+    pinned = checkout / ".venv/lib/python3.10/site-packages/torch-2.13.0.dist-info"
+    pinned.rename(pinned.with_name("torch-2.14.0.dist-info"))
+    assert set_up.next_step(checkout, checkout / ".venv") == "install"
 
 
 def test_a_killed_installation_is_made_anew(set_up: ModuleType, checkout: Path) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -23,13 +24,15 @@ Step = Literal["nothing", "install", "rebuild"]
 
 def main() -> None:
     venv = ROOT / ".venv"
+    # Two `make` at once: the second waits, and then finds nothing to do.
+    lock = os.open(ROOT, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
     step = next_step(ROOT, venv)
-    if step == "nothing":
-        return
     if step == "rebuild":
         make_venv(venv)
-    install(venv)
-    (venv / "set_up.json").write_text(json.dumps(describe(ROOT, venv), indent=1))
+    if step != "nothing":
+        install(venv)
+        (venv / "set_up.json").write_text(json.dumps(describe(ROOT, venv), indent=1))
 
 
 def next_step(root: Path, venv: Path) -> Step:
@@ -41,18 +44,18 @@ def next_step(root: Path, venv: Path) -> Step:
     except (FileNotFoundError, json.JSONDecodeError):
         return "install"
     now = describe(root, venv)
-    if not set(noted["site_packages"]) <= set(now["site_packages"]):
+    missing = set(noted["site_packages"]) - set(now["site_packages"])
+    if any(not name.endswith(".dist-info") for name in missing):
         return "rebuild"
-    return (
-        "nothing" if (noted["root"], noted["inputs"]) == (now["root"], now["inputs"]) else "install"
-    )
+    same = (noted["root"], noted["inputs"]) == (now["root"], now["inputs"])
+    return "nothing" if same and not missing else "install"
 
 
 def describe(root: Path, venv: Path) -> dict[str, Any]:
     """What the installation was made from, where (it is editable), and what lies in it."""
     digest = hashlib.sha256(b"".join((root / name).read_bytes() for name in INPUTS))
-    packages = sorted(path.name for path in venv.glob("lib/python*/site-packages/*"))
-    return {"root": str(root), "inputs": digest.hexdigest(), "site_packages": packages}
+    packages = {path.name for path in venv.glob("lib/python*/site-packages/*")} - {"__pycache__"}
+    return {"root": str(root), "inputs": digest.hexdigest(), "site_packages": sorted(packages)}
 
 
 def python_runs(venv: Path) -> bool:

@@ -61,7 +61,8 @@ class DeconvArch(Strict):
 class Arch(Strict):
     """All that `PoseNet` needs to be built, and nothing that can be computed from it.
 
-    Raises ValueError when the parts do not fit: kernels, divisibility of channels, of the input size.
+    Raises ValueError when the parts do not fit: kernels, divisibility of channels, of the input
+    size.
     """
 
     family: Family
@@ -118,13 +119,14 @@ def arch_from_json(text: str, where: str) -> Arch:
 
 
 def write_arch(path: Path, arch: Arch, **found: Any) -> None:
-    """Write an arch file; `found` says where it comes from (cost, score, seed): for people, not read back."""
+    """Write an arch file; `found` says where it comes from (cost, score, seed): for people, not
+    read back."""
     document = {"version": ARCH_VERSION, "arch": to_plain(arch), "found": found}
     write_atomically(path, json.dumps(document, indent=2) + "\n")
 
 
 def read_arch(path: Path) -> Arch:
-    """Read an arch file; raises ValueError in one line for another version or an impossible arch."""
+    """Read an arch file; raises ValueError for another version or an impossible arch."""
     document = read_json(path)
     if not isinstance(document, dict) or "arch" not in document:
         raise ValueError(f"{path}: not an arch file: it must hold 'version' and 'arch'")
@@ -166,4 +168,6 @@ def _check_odd_kernel(place: str, kernel_size: int) -> None:
 
 def _check_groups(place: str, groups: int, channels: int) -> None:
     if channels % groups:
-        raise ValueError(f"{place}.groups: found {groups}, which does not divide {channels} channels")
+        raise ValueError(
+            f"{place}.groups: found {groups}, which does not divide {channels} channels"
+        )

@@ -49,7 +49,10 @@ def summarise(experiment: Experiment, retrained: Metrics) -> dict[str, Any]:
     archs = {
         "largest, inherited": experiment.space.max_arch(),
         "smallest, inherited": experiment.space.min_arch(),
-        **{f"{method}'s best, inherited": read_arch(best_file(experiment, method)) for method in METHODS},
+        **{
+            f"{method}'s best, inherited": read_arch(best_file(experiment, method))
+            for method in METHODS
+        },
     }
     rows = [
         {"network": name, **to_plain(count_cost(arch)), **to_plain(score.metrics(arch))}
@@ -57,7 +60,11 @@ def summarise(experiment: Experiment, retrained: Metrics) -> dict[str, Any]:
     ]
     found = read_arch(best_file(experiment))
     rows.append(
-        {"network": "evolution's best, retrained", **to_plain(count_cost(found)), **to_plain(retrained)}
+        {
+            "network": "evolution's best, retrained",
+            **to_plain(count_cost(found)),
+            **to_plain(retrained),
+        }
     )
     seconds = {
         stage: read_json(experiment.output / stage / "seconds.json")

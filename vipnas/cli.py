@@ -8,8 +8,13 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import vipnas
+
+if TYPE_CHECKING:
+    from vipnas.experiment import Experiment
+    from vipnas.models.posenet import PoseNet
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,11 +45,15 @@ def _parser() -> argparse.ArgumentParser:
     search.set_defaults(run=_search)
     retrain = _experiment_command(commands, "retrain", "train one architecture by itself")
     retrain.add_argument("--arch", type=Path, help="arch JSON (default: best.json of the search)")
-    retrain.add_argument("--init-from", type=Path, help="weights to start from (default: as the experiment says)")
+    retrain.add_argument(
+        "--init-from", type=Path, help="weights to start from (default: as the experiment says)"
+    )
     retrain.set_defaults(run=_retrain)
 
     evaluate = _experiment_command(commands, "evaluate", "COCO figures of trained weights")
-    evaluate.add_argument("--weights", type=Path, required=True, help="checkpoint of a network or supernet")
+    evaluate.add_argument(
+        "--weights", type=Path, required=True, help="checkpoint of a network or supernet"
+    )
     evaluate.add_argument("--arch", type=Path, help="arch JSON, to score a member of a supernet")
     evaluate.add_argument("--split", choices=("test", "search"), default="test")
     evaluate.add_argument("--json", action="store_true", help="print the ten figures as JSON")
@@ -55,10 +64,22 @@ def _parser() -> argparse.ArgumentParser:
     cost.add_argument("--json", action="store_true", help="print exact numbers as JSON")
     cost.set_defaults(run=_cost)
 
+    convert = commands.add_parser("convert", help="weights to the published checkpoint format")
+    _weights_arguments(convert)
+    convert.set_defaults(run=_convert)
+
+    export = commands.add_parser("export", help="a network for other runtimes")
+    _weights_arguments(export)
+    export.add_argument("--format", choices=("onnx",), default="onnx")
+    export.set_defaults(run=_export)
+
     synthesize = commands.add_parser("synthesize", help="draw a data set of people")
     synthesize.add_argument("--output", type=Path, required=True, help="folder to make")
     synthesize.add_argument("--num-images", type=int, required=True)
     synthesize.add_argument("--seed", type=int, default=0)
+    synthesize.add_argument("--image-hw", type=int, nargs=2, default=(240, 320), metavar="PX")
+    synthesize.add_argument("--people", type=int, nargs=2, default=(1, 3), metavar="N")
+    synthesize.add_argument("--difficulty", type=float, default=1.0, help="0 to 1")
     synthesize.add_argument("--num-workers", type=int, default=1)
     synthesize.set_defaults(run=_synthesize)
     return parser
@@ -70,20 +91,30 @@ def _experiment_command(
     command = commands.add_parser(name, help=text)
     command.add_argument("experiment", help="experiment YAML, a file or a shipped name")
     command.add_argument("--output", type=Path, help="folder of the run (default: runs/NAME)")
-    command.add_argument("--data-root", type=Path, default=Path(), help="folder of the data's paths")
+    command.add_argument(
+        "--data-root", type=Path, default=Path(), help="folder of the data's paths"
+    )
     command.add_argument("--device", help="torch device (default: cuda where there is one)")
     command.add_argument("--skip-bad-images", action="store_true", help="log them and go on")
     return command
 
 
-def _open(options: argparse.Namespace):  # type: ignore[no-untyped-def]
+def _weights_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--weights", type=Path, required=True, help="checkpoint of a network")
+    command.add_argument("--arch", help="arch JSON, a file or a shipped name")
+    command.add_argument("-o", "--output", type=Path, required=True, help="file to write")
+
+
+def _open(options: argparse.Namespace) -> Experiment:
     """The experiment of a command. Imports torch, which `vipnas --help` does without."""
     import torch
 
     from vipnas.config import read_experiment
     from vipnas.experiment import Experiment
+    from vipnas.memory import keep_freed_memory
     from vipnas.shipped import find_shipped
 
+    keep_freed_memory()
     path = find_shipped("experiments", options.experiment)
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     return Experiment(
@@ -93,6 +124,18 @@ def _open(options: argparse.Namespace):  # type: ignore[no-untyped-def]
         device=torch.device(device),
         skip_bad_images=options.skip_bad_images,
     )
+
+
+def _network(options: argparse.Namespace) -> PoseNet:
+    """The network of --weights and --arch."""
+    from vipnas.arch import read_arch
+    from vipnas.shipped import find_shipped
+    from vipnas.stages import inherit
+    from vipnas.training.checkpoint import load_weights
+
+    if options.arch is None:
+        return load_weights(options.weights)
+    return inherit(options.weights, read_arch(find_shipped("search_spaces", options.arch))).eval()
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -121,18 +164,44 @@ def _retrain(options: argparse.Namespace) -> None:
 
 
 def _cost(options: argparse.Namespace) -> None:
+    from dataclasses import asdict
+
     from vipnas.arch import read_arch
     from vipnas.cost import count_cost
     from vipnas.shipped import find_shipped
 
     cost = count_cost(read_arch(find_shipped("search_spaces", options.arch)))
-    print(json.dumps(cost._asdict() if hasattr(cost, "_asdict") else cost.__dict__) if options.json else cost)
+    print(json.dumps(asdict(cost)) if options.json else cost)
+
+
+def _convert(options: argparse.Namespace) -> None:
+    from vipnas.models.published import save_published, without_counterpart
+
+    network = _network(options)
+    save_published(options.output, network)
+    for fact in without_counterpart(network.arch):
+        print(f"convert: note: {fact}", file=sys.stderr)
+    print(f"convert: {options.output}")
+
+
+def _export(options: argparse.Namespace) -> None:
+    from vipnas.deploy.export import export_onnx
+
+    print(f"export: {export_onnx(_network(options), options.output)}")
 
 
 def _synthesize(options: argparse.Namespace) -> None:
     from vipnas.data.synthetic import synthesize
 
-    synthesize(options.output, options.num_images, options.seed, num_workers=options.num_workers)
+    synthesize(
+        options.output,
+        options.num_images,
+        options.seed,
+        tuple(options.image_hw),
+        tuple(options.people),
+        options.num_workers,
+        options.difficulty,
+    )
     print(f"synthesize: {options.num_images} images in {options.output}")
 
 

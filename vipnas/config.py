@@ -15,12 +15,13 @@ from vipnas.training.loop import Schedule
 
 @dataclass(frozen=True)
 class SyntheticData(Strict):
-    """Drawn people, made on first use (`vipnas synthesize` makes the same)."""
+    """Drawn people, made on first use; the settings are those of `vipnas synthesize`."""
 
     num_train_images: int
     num_test_images: int
     image_hw: tuple[int, int] = (240, 320)
     people_per_image: tuple[int, int] = (1, 3)
+    difficulty: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,9 @@ class Data(Strict):
     def __post_init__(self) -> None:
         files = self.train is not None and self.test is not None
         if files == (self.synthetic is not None) or (self.train is None) != (self.test is None):
-            raise ValueError("found no one source of people: give either synthetic, or train and test")
+            raise ValueError(
+                "found no one source of people: give either synthetic, or train and test"
+            )
 
 
 @dataclass(frozen=True)
@@ -81,14 +84,15 @@ class RetrainConfig(Strict):
 
 @dataclass(frozen=True)
 class ExperimentConfig(Strict):
-    """All that a run depends on. `input_hw` replaces that of the space; `sigma_px` is in heatmap pixels."""
+    """All that a run depends on. `input_hw` replaces that of the space; `sigma_px` is in heatmap
+    pixels."""
 
     seed: int
     space: str
     data: Data
-    supernet: SupernetConfig
-    search: SearchConfig
     retrain: RetrainConfig
+    supernet: SupernetConfig | None = None
+    search: SearchConfig | None = None
     input_hw: tuple[int, int] | None = None
     sigma_px: float = 2.0
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -98,5 +102,6 @@ class ExperimentConfig(Strict):
 
 
 def read_experiment(path: Path) -> ExperimentConfig:
-    """Read an experiment; raises ValueError in one line: file, place, what was found, what is allowed."""
+    """Read an experiment; raises ValueError in one line: file, place, what was found, what is
+    allowed."""
     return parse(ExperimentConfig, read_yaml(path), str(path))

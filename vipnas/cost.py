@@ -1,4 +1,4 @@
-"""What an architecture costs: multiply-accumulates and parameters, counted on the layers that run."""
+"""What an architecture costs: multiply-accumulates and parameters, counted as the layers run."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ from vipnas.results import Cost
 def count_cost(arch: Arch) -> Cost:
     """MACs of one image, and parameters.
 
-    Counted are convolutions, linear layers and the matrix products of attention, one multiply-add as one MAC, bias
-    additions as none. Batch norm is left out because it folds into the convolution before it; so are activations,
-    pooling and softmax. Parameters are all that training learns, batch-norm scales and shifts included.
+    Counted are convolutions, linear layers and the matrix products of attention, one multiply-add
+    as one MAC, bias additions as none. Batch norm is left out because it folds into the convolution
+    before it; so are activations, pooling and softmax. Parameters are all that training learns,
+    batch-norm scales and shifts included.
     """
     macs = params = 0
     for layer in plan(arch):
@@ -63,14 +64,19 @@ UNKNOWN_PRODUCTS = {torch.mm, torch.bmm, torch.einsum, F.scaled_dot_product_atte
 
 
 class _MacCounter(TorchFunctionMode):
-    """Adds up the MACs per image of every product that runs inside, by a table operation -> formula."""
+    """Adds up the MACs per image of every product that runs inside, by a table operation ->
+    formula."""
 
     def __init__(self) -> None:
         super().__init__()
         self.macs = 0
 
     def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         out = func(*args, **(kwargs or {}))
         if func in MACS_OF_OPERATION:

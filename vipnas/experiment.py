@@ -1,8 +1,9 @@
-"""An experiment, opened: the parts that its commands are built from, each made when first needed."""
+"""An experiment, opened: the parts its commands are built from, each made when first needed."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -148,7 +149,15 @@ class Experiment:
         num_images = getattr(config, f"num_{split}_images")
         seed = self.config.seed + (TEST_SEED_OFFSET if split == "test" else 0)
         directory = self.output / "data" / split
-        synthesize(directory, num_images, seed, config.image_hw, config.people_per_image)
+        synthesize(
+            directory,
+            num_images,
+            seed,
+            config.image_hw,
+            config.people_per_image,
+            num_workers=os.cpu_count() or 1,
+            difficulty=config.difficulty,
+        )
         return read_coco(directory / ANNOTATIONS, directory / "images", self.skeleton)
 
 

@@ -1,4 +1,5 @@
-"""Files in and out: strict reading of YAML and JSON into dataclasses, and writes that are whole or not at all."""
+"""Files in and out: strict reading of YAML and JSON into dataclasses, and writes that are whole or
+not at all."""
 
 from __future__ import annotations
 
@@ -6,10 +7,10 @@ import dataclasses
 import difflib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, cast, get_args, get_type_hints
 
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -18,13 +19,15 @@ T = TypeVar("T")
 
 
 class Strict:
-    """Base of every dataclass that is read from a file: unknown keys and converted types are errors."""
+    """Base of every dataclass that is read from a file: unknown keys and converted types are
+    errors."""
 
     __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write aside, fsync, rename: a reader sees the old file or the new one, after a kill or a full disk too."""
+    """Write aside, fsync, rename: a reader sees the old file or the new one, after a kill or a full
+    disk too."""
     data = content.encode() if isinstance(content, str) else content
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -73,27 +76,30 @@ def read_json(path: Path) -> Any:
 
 
 @cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
+def _adapter(kind: Hashable) -> TypeAdapter[Any]:
+    return TypeAdapter(cast(Any, kind))
 
 
 def parse(kind: type[T], raw: Any, where: str) -> T:
-    """Build the dataclass `kind` from plain values, strictly: no unknown key, no missing one, no conversion.
+    """Build the dataclass `kind` from plain values, strictly: no unknown key, no missing one, no
+    conversion.
 
-    Raises ValueError with one line: `where`, the place in the document, what was found, what is allowed.
+    Raises ValueError with one line: `where`, the place in the document, what was found, what is
+    allowed.
     """
     try:
         # By way of JSON, where a list may stand for a tuple even in strict mode.
-        return _adapter(kind).validate_json(json.dumps(raw))  # type: ignore[no-any-return]
+        parsed: T = _adapter(cast(Hashable, kind)).validate_json(json.dumps(raw))
     except ValidationError as error:
         raise ValueError(_one_line(error, kind, where)) from None
     except TypeError as error:
         raise ValueError(f"{where}: {error}") from None
+    return parsed
 
 
 def to_plain(value: Any) -> Any:
     """Dicts, lists and scalars of a dataclass, as they go into JSON."""
-    return _adapter(type(value)).dump_python(value, mode="json")
+    return _adapter(cast(Hashable, type(value))).dump_python(value, mode="json")
 
 
 def did_you_mean(found: str, known: Iterable[str]) -> str:
@@ -137,7 +143,7 @@ def _keys_at(kind: Any, place: tuple[int | str, ...]) -> list[str]:
 
 
 def _dataclass_in(annotation: Any) -> Any:
-    """The dataclass inside `X | None`, `tuple[X, ...]` or `dict[str, X]`; dataclasses as they are."""
+    """The dataclass inside `X | None` or `tuple[X, ...]`; a dataclass as it is."""
     while not dataclasses.is_dataclass(annotation) and get_args(annotation):
         inner = [part for part in get_args(annotation) if part not in (type(None), ..., str)]
         annotation = inner[0] if inner else None

@@ -21,7 +21,8 @@ class Cost(Strict):
 
 @dataclass(frozen=True)
 class Metrics(Strict):
-    """The ten keypoint figures of the COCO protocol, each in 0..1 (-1 where no person has that size)."""
+    """The ten keypoint figures of the COCO protocol, each in 0..1 (-1 where no person has that
+    size)."""
 
     ap: float
     ap50: float
@@ -42,8 +43,9 @@ class Metrics(Strict):
 class Trial(Strict):
     """One scored architecture of a search; `score` is the AP with inherited weights, in 0..1.
 
-    `number` counts the trials of one `method` (evolution, random) from 0. `seconds` is what the scoring took.
-    A failed evaluation has no score and says why in `failure`; it counts as worse than any score.
+    `number` counts the trials of one `method` (evolution, random) from 0. `seconds` is what the
+    scoring took. A failed evaluation has no score and says why in `failure`; it counts as worse
+    than any score.
     """
 
     number: int

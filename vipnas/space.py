@@ -1,7 +1,8 @@
 """A search space: what may be chosen, read from YAML; sampling, mutation, crossover. No torch here.
 
-Inside, an architecture is a list of genes: for every choice the index of the option taken. Options stand from
-small to large, so that the smallest member has the lowest genes and the largest (the supernet) the highest.
+Inside, an architecture is a list of genes: for every choice the index of the option taken. Options
+stand from small to large, so that the smallest member has the lowest genes and the largest (the
+supernet) the highest.
 """
 
 from __future__ import annotations
@@ -132,7 +133,8 @@ class SearchSpace:
         return self.decode([rng.randrange(count) for count in self.num_options])
 
     def mutate(self, arch: Arch, probability: float, rng: random.Random) -> Arch:
-        """Redraw each choice with `probability` (0..1) among its other options; at least one changes."""
+        """Redraw each choice with `probability` (0..1) among its other options; at least one
+        changes."""
         genes = list(self.encode(arch))
         open_choices = [i for i, count in enumerate(self.num_options) if count > 1]
         if not open_choices:
@@ -177,7 +179,8 @@ class SearchSpace:
 
 
 def read_space(path: Path) -> SearchSpace:
-    """Read a space from YAML; raises ValueError naming file, part, choice, what was found and what is allowed."""
+    """Read a space from YAML; raises ValueError naming file, part, choice, what was found and what
+    is allowed."""
     document = read_yaml(path)
     known = ("family", "input_hw", "num_keypoints", "stem", "stages", "head")
     _check_keys(document, known, f"{path}")
@@ -272,15 +275,19 @@ def _check_stage_options(
         _check_divides(groups, middles, place)
         if no_expansion and isinstance(groups, int):
             _check_divides(groups, in_widths, place)
-        if no_expansion and isinstance(groups, ChannelsPerGroup) and set(in_widths) != set(middles):
+        one_width = len({*in_widths, *middles}) == 1
+        if no_expansion and isinstance(groups, ChannelsPerGroup) and not one_width:
             raise ValueError(
-                f"{place}.channels_per_group: with expand_ratio 1 the width must be that of"
-                f" the input, {list(in_widths)}, found {list(part.options['width'])}"
+                f"{place}.channels_per_group: with expand_ratio 1 the width must be that of the"
+                f" input, and one: found {list(part.options['width'])} of {list(in_widths)}"
             )
-    for middle in set(middles):
+    for middle in sorted(set(middles)):
         counts = [_count_of(option, {"width": middle}) for option in part.options["groups"]]
-        if len(set(counts)) < len(counts):
-            raise ValueError(f"{place}.groups: two options come to the same count at {middle} channels")
+        if counts != sorted(set(counts), reverse=True):
+            raise ValueError(
+                f"{place}.groups: the options come to {counts} groups at {middle} channels: some"
+                " are equal, or in another order than at the largest width"
+            )
 
 
 def _check_divides(option: Option, widths: Sequence[Any], place: str) -> None:
@@ -290,16 +297,28 @@ def _check_divides(option: Option, widths: Sequence[Any], place: str) -> None:
     assert isinstance(divisor, int)
     for width in widths:
         if divisor < 1 or width % divisor:
-            raise ValueError(f"{place}.{name}: found {divisor}, which does not divide {width} channels")
+            raise ValueError(
+                f"{place}.{name}: found {divisor}, which does not divide {width} channels"
+            )
 
 
 def _check_members(space: SearchSpace, where: str) -> None:
-    """Whatever an Arch checks of itself: kernels, input size, positive numbers."""
-    for genes in ([0] * len(space.num_options), [count - 1 for count in space.num_options]):
-        try:
-            space.decode(genes)
-        except ValueError as error:
-            raise ValueError(f"{where}: {error}") from None
+    """Whatever an Arch checks of itself (kernels, input size, positive numbers), for each option;
+    and that all members have heatmaps of one size."""
+    sizes = set()
+    for choice, count in enumerate(space.num_options):
+        for option in range(count):
+            genes = [0] * len(space.num_options)
+            genes[choice] = option
+            try:
+                sizes.add(space.decode(genes).heatmap_hw)
+            except ValueError as error:
+                raise ValueError(f"{where}: {error}") from None
+    if len(sizes) > 1:
+        raise ValueError(
+            f"{where}: stride and max_pool: found options with heatmaps of {sorted(sizes)},"
+            " allowed is one option each"
+        )
 
 
 def _concrete(option: Option, part: Part) -> Option:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -28,12 +28,20 @@ from vipnas.search.constraints import FeasibleSpace
 from vipnas.search.journal import Journal
 from vipnas.search.loop import search as run_search
 from vipnas.search.pareto import pareto_front
-from vipnas.search.searchers import EvolutionSearcher, RandomSearcher
-from vipnas.training.checkpoint import load_checkpoint, load_network, save_network
+from vipnas.search.searchers import EvolutionSearcher, RandomSearcher, Searcher
+from vipnas.training.checkpoint import (
+    difference,
+    load_checkpoint,
+    load_network,
+    load_weights,
+    save_network,
+)
 from vipnas.training.loop import Backward, CheckpointFile, Schedule, Training, check_settings
 from vipnas.training.monitor import Monitor
 from vipnas.training.retrain import retrain_backward
 from vipnas.training.supernet import supernet_backward
+
+Section = TypeVar("Section")
 
 METHODS = ("evolution", "random")
 
@@ -50,7 +58,7 @@ def best_file(experiment: Experiment, method: str = "evolution") -> Path:
 def train_supernet(experiment: Experiment) -> Path:
     """Train the supernet; `supernet/supernet.pt` holds its averaged weights."""
     target = supernet_file(experiment)
-    config = experiment.config.supernet
+    config = _needed(experiment.config.supernet, "supernet")
     settings = {**experiment.training_settings(), "supernet": to_plain(config)}
     if is_done(target, settings):
         return target
@@ -71,12 +79,12 @@ def search(experiment: Experiment) -> Path:
 
     `search/best.json` is the arch with the best score within the budgets.
     """
-    config, seed = experiment.config.search, experiment.config.seed
+    config, seed = _needed(experiment.config.search, "search"), experiment.config.seed
     feasible = FeasibleSpace(experiment.space, count_cost, config.constraints)
     directory = best_file(experiment).parent
     scorer = _Scorer(experiment)
     journal = Journal(directory / "trials.jsonl", scorer.settings())
-    searchers = {
+    searchers: dict[str, Searcher] = {
         "evolution": EvolutionSearcher(feasible, seed, config.evolution),
         "random": RandomSearcher(feasible, seed),
     }
@@ -122,8 +130,10 @@ def retrain(experiment: Experiment, arch_file: Path, init_from: Path | None = No
             trained = _train(
                 experiment, target.parent, network, config.schedule, backward, settings
             )
-            batch_size = experiment.config.evaluation_batch_size
-            calibrate_bn(trained, experiment.calibration_images, batch_size)
+            if config.schedule.average_decay > 0:
+                # The running statistics are of the last weights, not of the averaged ones.
+                batch_size = experiment.config.evaluation_batch_size
+                calibrate_bn(trained, experiment.calibration_images, batch_size)
             save_network(target, trained, settings=json.dumps(settings, sort_keys=True))
     metrics_file = target.with_name("metrics.json")
     if not metrics_file.exists():
@@ -136,11 +146,12 @@ def retrain(experiment: Experiment, arch_file: Path, init_from: Path | None = No
 
 def inherit(weights_file: Path, arch: Arch) -> PoseNet:
     """The network of an arch with the weights that it has in a larger network's file."""
-    supernet = load_network(weights_file)
+    network = load_weights(weights_file, arch)
     try:
-        return extract(supernet, arch)
+        return network if network.arch == arch else extract(network, arch)
     except (AttributeError, RuntimeError, ValueError, KeyError):
-        raise ValueError(f"{weights_file}: does not hold the weights of that arch") from None
+        held = difference(network.arch, arch)
+        raise ValueError(f"{weights_file}: does not hold that arch: {held}") from None
 
 
 class _Scorer:
@@ -213,6 +224,12 @@ def is_done(target: Path, settings: dict[str, Any]) -> bool:
     return True
 
 
+def _needed(section: Section | None, name: str) -> Section:
+    if section is None:
+        raise ValueError(f"the experiment has no section {name}, which this command needs")
+    return section
+
+
 def digest_of(path: Path | None) -> str | None:
     return None if path is None else digest(path)
 
@@ -233,7 +250,7 @@ def _show_trial(trial: Trial, num_trials: int) -> None:
 
 @contextmanager
 def timed(directory: Path) -> Iterator[None]:
-    """Add the seconds spent inside to `seconds.json`, so that a resumed stage counts all its parts."""
+    """Add the seconds spent inside to `seconds.json`: a resumed stage counts all its parts."""
     started = time.monotonic()
     try:
         yield
@@ -254,8 +271,9 @@ def evaluate(experiment: Experiment, weights: Path, arch_file: Path | None, spli
     """
     data = experiment.test_data if split == "test" else experiment.search_data
     evaluator = experiment.evaluator(data)
-    network = load_network(weights).to(experiment.device)
-    arch = network.arch if arch_file is None else read_arch(arch_file)
+    wanted = None if arch_file is None else read_arch(arch_file)
+    network = load_weights(weights, wanted).to(experiment.device)
+    arch = wanted or network.arch
     if arch == network.arch:
         return evaluator(network)
     return InheritedScore(network, evaluator, experiment.calibration_images).metrics(arch)

@@ -14,9 +14,9 @@ from vipnas.data.coco import Person, PoseData, read_coco
 from vipnas.data.crops import (
     Augmentation,
     augmented_matrix,
-    crop,
+    crop_draws,
     fixed_crops,
-    keypoints_in_crop,
+    keypoints_in_crops,
     normalise,
 )
 from vipnas.data.geometry import crop_region, input_from_image, invert, transform
@@ -40,8 +40,10 @@ def picture_of(person: Person) -> Any:
 
 
 def matrices(person: Person, augmentation: Augmentation, num: int) -> list[NDArray[np.float64]]:
-    rng = np.random.default_rng(1)
-    return [augmented_matrix(person, COCO_17, INPUT_HW, augmentation, rng)[0] for _ in range(num)]
+    return [
+        augmented_matrix(person, COCO_17, INPUT_HW, augmentation, crop_draws(1, 0, index))[0]
+        for index in range(num)
+    ]
 
 
 @pytest.fixture
@@ -136,9 +138,10 @@ def test_wrong_augmentation_is_refused(change: dict[str, float], message: str) -
 def test_a_mirrored_crop_shows_the_other_side() -> None:
     person = person_with(range(17))
     region = crop_region(person.box_xywh, INPUT_HW)
-    plain = keypoints_in_crop(person, COCO_17, input_from_image(*region, INPUT_HW), False)
-    mirror = input_from_image(*region, INPUT_HW, flip=True)
-    mirrored = keypoints_in_crop(person, COCO_17, mirror, True)
+    matrices = [input_from_image(*region, INPUT_HW, flip=flip) for flip in (False, True)]
+    plain, mirrored = keypoints_in_crops(
+        np.stack([person.keypoints_K3] * 2), COCO_17, np.stack(matrices), np.array([False, True])
+    )
     left, right = COCO_17.joints.index("left_wrist"), COCO_17.joints.index("right_wrist")
     assert mirrored[right, :2] == pytest.approx([48 - plain[left, 0], plain[left, 1]], abs=1e-4)
     assert mirrored[0, :2] == pytest.approx([48 - plain[0, 0], plain[0, 1]], abs=1e-4)
@@ -152,7 +155,6 @@ def test_fixed_crops_are_those_made_one_by_one(data: PoseData) -> None:
         matrix = input_from_image(*crop_region(person.box_xywh, INPUT_HW), INPUT_HW)
         expected = cv2.warpAffine(image, matrix, INPUT_HW[::-1])
         assert np.array_equal(crops.images_B3HW[row].permute(1, 2, 0).numpy(), expected)
-        assert np.array_equal(crop(image, matrix, INPUT_HW), expected)
 
 
 def test_points_of_fixed_crops_go_back_to_the_image(data: PoseData) -> None:

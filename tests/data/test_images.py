@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from vipnas.data.images import bad_images, read_image
+from vipnas.data.images import bad_images, image_size, read_image
 
 
 def picture() -> np.ndarray:
@@ -84,3 +84,37 @@ def test_size_must_be_that_of_the_annotation_file(tmp_path: Path) -> None:
         ValueError, match=r"is 50 x 40 pixels, but the annotation file says 40 x 50"
     ):
         read_image(path, (50, 40))
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_size_is_read_without_decoding_where_the_file_tells_it(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(WHOLE[name])
+    assert image_size(path) == (40, 50)
+
+
+def test_a_turned_photograph_has_the_size_it_is_read_with(tmp_path: Path) -> None:
+    orientation = b"MM\0*\0\0\0\x08" + b"\0\1" + b"\x01\x12\0\3\0\0\0\1\0\6\0\0" + b"\0\0\0\0"
+    segment = b"Exif\0\0" + orientation
+    jpeg = encoded(".jpg")
+    path = tmp_path / "turned.jpg"
+    path.write_bytes(
+        jpeg[:2] + b"\xff\xe1" + (len(segment) + 2).to_bytes(2, "big") + segment + jpeg[2:]
+    )
+    assert image_size(path) == read_image(path).shape[:2] == (50, 40)
+    assert bad_images({1: path}, {1: (40, 50)}) == {}  # left to decoding
+
+
+@pytest.mark.parametrize("name", ["plain.jpg", "progressive.jpg", "plain.png"])
+def test_another_size_is_found_without_decoding(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(WHOLE[name])
+    assert bad_images({3: path}, {3: (40, 50)}) == {}
+    assert bad_images({3: path}, {3: (50, 40)}) == {
+        3: f"{path}: is 50 x 40 pixels, but the annotation file says 40 x 50"
+    }
+
+
+def test_the_size_of_a_missing_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no\.jpg: cannot be read: No such file"):
+        image_size(tmp_path / "no.jpg")

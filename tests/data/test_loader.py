@@ -12,13 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vipnas.data.coco import PoseData, read_coco
-from vipnas.data.loader import (
-    Augmentation,
-    TrainingCrops,
-    batch_keys,
-    fixed_crops,
-    training_batches,
-)
+from vipnas.data.crops import Augmentation, fixed_crops
+from vipnas.data.loader import TrainingCrops, batch_keys, training_batches
 from vipnas.data.skeletons import COCO_17
 
 INPUT_HW = (64, 48)

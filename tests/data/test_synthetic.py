@@ -127,6 +127,22 @@ def test_nearer_people_come_later_in_a_scene() -> None:
     assert len(depths_m) == 6 and depths_m == sorted(depths_m, reverse=True)
 
 
+def test_at_difficulty_0_everyone_in_the_pictures_is_upright() -> None:
+    upright = []
+    for difficulty in (0.0, 1.0):
+        people = [
+            np.array(person["keypoints"]).reshape(17, 3)
+            for index in range(16)
+            for person in render_image(3, index, (120, 160), (2, 2), difficulty)[1]
+        ]
+        shoulder, hip, knee = (
+            np.array([xyv[joint, 1] for xyv in people if (xyv[[5, 11, 13], 2] > 0).all()])
+            for joint in (5, 11, 13)
+        )
+        upright.append(((shoulder < hip) & (hip < knee)).mean())
+    assert upright[0] == 1.0 and upright[1] < 0.95
+
+
 def test_a_complete_set_is_left_alone(small_set: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in small_set.rglob("*")}
     synthesize(small_set, num_images=12, seed=5)
@@ -174,8 +190,9 @@ def test_what_a_killed_run_left_is_replaced(tmp_path: Path) -> None:
     [
         ({"num_images": 0}, r"num_images 0; allowed: 1 or more"),
         ({"seed": -1}, r"seed -1; allowed: 0 or more"),
-        ({"image_hw": (240, 8)}, r"image_hw \(240, 8\); allowed: 32 or more each"),
-        ({"people_per_image": (3, 2)}, r"people_per_image \(3, 2\); allowed: 1 <= least <= most"),
+        ({"image_hw": (240, 8)}, r"image_hw \[240, 8\]; allowed: 32 or more each"),
+        ({"people_per_image": (3, 2)}, r"people_per_image \[3, 2\]; allowed: 1 <= least <= most"),
+        ({"difficulty": 1.5}, r"difficulty 1.5; allowed: 0 to 1"),
         ({"num_workers": 0}, r"num_workers 0; allowed: 1 or more"),
     ],
 )

@@ -131,6 +131,18 @@ def test_random_poses_keep_to_the_joints_limits() -> None:
                 assert low <= getattr(limb, name) <= high
 
 
+def test_difficulty_decides_which_views_and_poses_come() -> None:
+    shares = []
+    for difficulty in (0.0, 0.5, 1.0):
+        rng = np.random.default_rng(8)
+        poses = [random_pose(rng, difficulty) for _ in range(400)]
+        sideways = np.mean([abs(np.cos(np.radians(pose.yaw))) < 0.25 for pose in poses])
+        crouched = np.mean([min(pose.left_leg.flex, pose.right_leg.flex) > 40 for pose in poses])
+        shares.append((sideways, crouched))
+    assert max(shares[0]) == 0.0
+    assert 0.04 < shares[1][0] < shares[2][0] and 0.05 < shares[1][1] < shares[2][1]
+
+
 def test_turned_away_the_face_is_hidden_and_left_is_left() -> None:
     front, back = keypoints(person(T_POSE)), keypoints(person(replace(T_POSE, yaw=180.0)))
     for name in ("nose", "left_eye", "right_eye"):

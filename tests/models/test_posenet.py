@@ -87,8 +87,12 @@ def test_gradients_of_a_slice_equal_those_of_the_extracted_network(
     supernet.zero_grad()
     supernet(images, arch).square().sum().backward()
     extracted(images).square().sum().backward()
-    inside = sum(p.grad.double().square().sum() for p in extracted.parameters() if p.grad is not None)
-    outside = sum(p.grad.double().square().sum() for p in supernet.parameters() if p.grad is not None)
+    inside = sum(
+        p.grad.double().square().sum() for p in extracted.parameters() if p.grad is not None
+    )
+    outside = sum(
+        p.grad.double().square().sum() for p in supernet.parameters() if p.grad is not None
+    )
     torch.testing.assert_close(inside, outside, rtol=1e-5, atol=0)
 
 

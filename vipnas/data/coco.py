@@ -16,6 +16,7 @@ from vipnas.data.coco_checks import (
     annotations_of,
     check_annotations,
     images_by_id,
+    keypoints_of,
     person_category,
     read_document,
 )
@@ -69,14 +70,24 @@ def read_coco(
     """Open a COCO keypoint file: persons, and the ground truth to score them by.
 
     Everything that can be checked without decoding is checked here, so that a run does not stop
-    after hours. Missing and truncated images are errors, or, with `skip_bad_images`, are logged
-    and left out of both the persons and the ground truth. Annotations of categories without
-    keypoints are left out, and counted in the log.
+    after hours. Missing and truncated images, and those of another size than the file says, are
+    errors, or, with `skip_bad_images`, are logged and left out of both the persons and the ground
+    truth. Annotations of categories without keypoints are left out, and counted in the log.
 
     Raises ValueError, one line: the file, the id, what was found, what is allowed.
     """
-    where = str(annotation_file)
     raw = read_document(annotation_file)
+    return pose_data(raw, str(annotation_file), image_root, skeleton, skip_bad_images)
+
+
+def pose_data(
+    raw: dict[str, Any],
+    where: str,
+    image_root: Path,
+    skeleton: Skeleton,
+    skip_bad_images: bool = False,
+) -> PoseData:
+    """What `read_coco` makes of a document that is in memory; `where` begins its errors."""
     images = images_by_id(raw["images"], where)
     annotations = _annotations_of_persons(raw, where, images, skeleton)
     bad = _bad_images(images, image_root, where, skip_bad_images)
@@ -88,7 +99,7 @@ def read_coco(
         ],
     }
     persons = tuple(
-        _person(entry, images[entry["image_id"]], image_root)
+        person_of(entry, images[entry["image_id"]], image_root)
         for entry in ground_truth["annotations"]
         if entry["num_keypoints"] > 0 and not entry["iscrowd"]
     )
@@ -102,31 +113,35 @@ def _annotations_of_persons(
 ) -> list[dict[str, Any]]:
     """Checked copies of the annotations that have joints, complete with what the scoring needs."""
     category = person_category(raw, where, skeleton)
-    entries = annotations_of(category, raw["annotations"], where)
+    entries = annotations_of(category, raw["annotations"], where, skeleton)
     if others := len(raw["annotations"]) - len(entries):
         log.info("%s: %d annotations of categories without keypoints left out", where, others)
     check_annotations(entries, where, images, skeleton)
     if without_area := sum("area" not in entry for entry in entries):
         log.info("%s: %d annotations without area: %g of the box", where, without_area, AREA_OF_BOX)
-    return [
-        {
-            "id": entry["id"],
-            "image_id": entry["image_id"],
-            "category_id": PERSON_CATEGORY,
-            "iscrowd": entry.get("iscrowd", 0),
-            "bbox": entry["bbox"],
-            "area": entry.get("area", AREA_OF_BOX * entry["bbox"][2] * entry["bbox"][3]),
-            "keypoints": entry["keypoints"],
-            "num_keypoints": sum(visibility > 0 for visibility in entry["keypoints"][2::3]),
-        }
-        for entry in entries
-    ]
+    return [_complete(entry, keypoints_of(entry, skeleton)) for entry in entries]
+
+
+def _complete(entry: dict[str, Any], keypoints: list[float]) -> dict[str, Any]:
+    return {
+        "id": entry["id"],
+        "image_id": entry["image_id"],
+        "category_id": PERSON_CATEGORY,
+        "iscrowd": entry.get("iscrowd", 0),
+        "bbox": entry["bbox"],
+        "area": entry.get("area", AREA_OF_BOX * entry["bbox"][2] * entry["bbox"][3]),
+        "keypoints": keypoints,
+        "num_keypoints": sum(visibility > 0 for visibility in keypoints[2::3]),
+    }
 
 
 def _bad_images(
     images: dict[int, Any], image_root: Path, where: str, skip_bad_images: bool
 ) -> dict[int, str]:
-    bad = bad_images({key: image_root / image["file_name"] for key, image in images.items()})
+    bad = bad_images(
+        {key: image_root / image["file_name"] for key, image in images.items()},
+        {key: (image["height"], image["width"]) for key, image in images.items()},
+    )
     if bad and not skip_bad_images:
         raise ValueError(
             f"{where}: image {next(iter(bad))}: {next(iter(bad.values()))} ({len(bad)} such of "
@@ -137,7 +152,8 @@ def _bad_images(
     return bad
 
 
-def _person(entry: dict[str, Any], image: dict[str, Any], image_root: Path) -> Person:
+def person_of(entry: dict[str, Any], image: dict[str, Any], image_root: Path) -> Person:
+    """The person of an annotation of `PoseData.ground_truth`, with its box cut at the edge."""
     x, y, width, height = entry["bbox"]
     left, top = max(0.0, x), max(0.0, y)
     right, bottom = min(image["width"], x + width), min(image["height"], y + height)

@@ -15,7 +15,7 @@ from typing import Any
 from vipnas.data.skeletons import Skeleton
 
 IMAGE_KEYS = {"id": int, "file_name": str, "width": int, "height": int}
-ANNOTATION_KEYS = {"id": int, "image_id": int, "category_id": int, "keypoints": list, "bbox": list}
+ANNOTATION_KEYS = {"id": int, "image_id": int, "category_id": int, "bbox": list}
 
 _KIND_NAMES = {int: "a whole number", str: "a text", list: "a list"}
 
@@ -60,29 +60,48 @@ def person_category(raw: Mapping[str, Any], where: str, skeleton: Skeleton) -> i
             f"{where}: categories: {len(with_joints)} of {len(categories)} have keypoints; "
             "allowed: exactly one, with the list of its joint names"
         )
-    joints = list(with_joints[0]["keypoints"])
-    if joints != list(skeleton.joints):
-        if len(joints) != skeleton.num_joints:
-            difference = f"{len(joints)} joints"
-        else:
-            place = next(i for i, name in enumerate(joints) if name != skeleton.joints[i])
-            difference = f"joint {place} is {joints[place]!r}"
-        raise ValueError(
-            f"{where}: categories: {difference}; allowed: the {skeleton.num_joints} joints of "
-            f"{skeleton.name} in their order: {', '.join(skeleton.joints)}"
-        )
+    _check_joint_names(list(with_joints[0]["keypoints"]), where, skeleton)
     category_id: int = with_joints[0]["id"]
     return category_id
 
 
-def annotations_of(category: int, entries: Sequence[Any], where: str) -> list[dict[str, Any]]:
+def _check_joint_names(joints: list[Any], where: str, skeleton: Skeleton) -> None:
+    first_field, count = skeleton.annotation_fields[0]
+    if first_field != "keypoints":
+        return  # the file's names are those of another list of joints
+    expected = list(skeleton.joints[:count])
+    if joints == expected:
+        return
+    if len(joints) != count:
+        difference = f"{len(joints)} joints"
+    else:
+        place = next(i for i, name in enumerate(joints) if name != expected[i])
+        difference = f"joint {place} is {joints[place]!r}"
+    raise ValueError(
+        f"{where}: categories: {difference}; allowed: the {count} joints of {skeleton.name} in "
+        f"their order: {', '.join(expected)}"
+    )
+
+
+def annotations_of(
+    category: int, entries: Sequence[Any], where: str, skeleton: Skeleton
+) -> list[dict[str, Any]]:
     """Those of one category, each with all that an annotation must hold."""
     for entry in entries:
         _require_keys(entry, {"category_id": int}, f"{where}: annotation")
     chosen = [entry for entry in entries if entry["category_id"] == category]
+    keys = {**ANNOTATION_KEYS, **{name: list for name, _ in skeleton.annotation_fields}}
     for entry in chosen:
-        _require_keys(entry, ANNOTATION_KEYS, f"{where}: annotation")
+        _require_keys(entry, keys, f"{where}: annotation")
     return chosen
+
+
+def keypoints_of(entry: Mapping[str, Any], skeleton: Skeleton) -> list[Any]:
+    """The joints of an annotation (3 K numbers) from the lists that hold them."""
+    flat: list[Any] = []
+    for name, _ in skeleton.annotation_fields:
+        flat += entry[name]
+    return flat
 
 
 def check_annotations(
@@ -98,21 +117,26 @@ def check_annotations(
                 "allowed: the id of one of its images"
             )
         _check_keypoints(entry, place, skeleton)
-        _check_box(entry, place, images[entry["image_id"]])
+        labelled = any(keypoints_of(entry, skeleton)[2::3])
+        _check_box(entry, place, images[entry["image_id"]], labelled)
 
 
 def _check_keypoints(entry: Mapping[str, Any], place: str, skeleton: Skeleton) -> None:
-    flat = entry["keypoints"]
-    if len(flat) != 3 * skeleton.num_joints:
-        raise ValueError(
-            f"{place}: {len(flat)} keypoint numbers; allowed: {3 * skeleton.num_joints}, x, y and "
-            f"visibility of the {skeleton.num_joints} joints of {skeleton.name}"
-        )
+    for name, count in skeleton.annotation_fields:
+        if len(entry[name]) != 3 * count:
+            what = "keypoint numbers" if name == "keypoints" else f"numbers in {name}"
+            raise ValueError(
+                f"{place}: {len(entry[name])} {what}; allowed: {3 * count}, x, y and "
+                f"visibility of {count} joints of {skeleton.name}"
+            )
+    flat = keypoints_of(entry, skeleton)
     if not _all_finite(flat):
         raise ValueError(f"{place}: keypoints hold something that is not a finite number")
     if wrong := set(flat[2::3]) - {0, 1, 2}:
         raise ValueError(f"{place}: visibility {min(wrong)}; allowed: 0, 1 or 2")
-    labelled = sum(visibility > 0 for visibility in flat[2::3])
+    if "keypoints" not in dict(skeleton.annotation_fields):
+        return  # num_keypoints counts another list of joints
+    labelled = sum(visibility > 0 for visibility in entry["keypoints"][2::3])
     if entry.get("num_keypoints", labelled) != labelled:
         raise ValueError(
             f"{place}: num_keypoints is {entry['num_keypoints']}, but {labelled} joints are "
@@ -120,11 +144,13 @@ def _check_keypoints(entry: Mapping[str, Any], place: str, skeleton: Skeleton) -
         )
 
 
-def _check_box(entry: Mapping[str, Any], place: str, image: Mapping[str, Any]) -> None:
+def _check_box(
+    entry: Mapping[str, Any], place: str, image: Mapping[str, Any], labelled: bool
+) -> None:
     box = entry["bbox"]
     if len(box) != 4 or not _all_finite(box):
         raise ValueError(f"{place}: bbox {box}; allowed: four finite numbers x, y, width, height")
-    if not any(entry["keypoints"][2::3]) or entry.get("iscrowd", 0):
+    if not labelled or entry.get("iscrowd", 0):
         return  # nobody is cropped from it
     x, y, width, height = box
     if width <= 0 or height <= 0:

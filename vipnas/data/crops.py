@@ -6,20 +6,31 @@ B batch, K keypoints, H W height and width of the network's input. Images are ui
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import math
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import NamedTuple
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from vipnas.data.coco import Person
-from vipnas.data.geometry import FloatArray, crop_region, input_from_image, invert, transform
-from vipnas.data.images import read_image
+from vipnas.data.geometry import (
+    FloatArray,
+    Pair,
+    crop_region,
+    input_from_image,
+    invert,
+    transform,
+)
+from vipnas.data.images import REDUCTIONS, read_reduced
+from vipnas.data.pictures import Picture, crop_into
 from vipnas.data.skeletons import Skeleton
 from vipnas.files import Strict
 
@@ -29,8 +40,6 @@ HALF_BODY_PADDING = 1.5  # of the published recipe, around the joints of one hal
 
 IMAGENET_MEAN_RGB = (0.485, 0.456, 0.406)
 IMAGENET_STD_RGB = (0.229, 0.224, 0.225)
-
-_CROP_STREAM = 1  # keeps these random numbers apart from those that order the persons
 
 
 @dataclass(frozen=True)
@@ -62,74 +71,127 @@ class Augmentation(Strict):
             raise ValueError(f"rotation_deg: {self.rotation_deg}; allowed: 0 to 180")
 
 
+class Draws(NamedTuple):
+    """The random numbers of one crop: four uniform in 0..1, two standard normal.
+
+    Always all of them, so that no option shifts the others' randomness.
+    """
+
+    flip: float
+    half_body: float
+    upper_body: float
+    rotate: float
+    scale: float
+    turn: float
+
+
+def crop_draws(seed: int, epoch: int, index: int) -> Draws:
+    """The randomness of one crop, a function of its key alone.
+
+    From a digest of the key: to seed a generator takes ten times as long as to draw six numbers.
+    """
+    digest = hashlib.blake2b(f"crop-{seed}-{epoch}-{index}".encode(), digest_size=48).digest()
+    # 53 bits each, the precision of a float; the fifth is in 0..1 without 0, for its logarithm.
+    flip, half, upper, rotate, radius, angle = (
+        (word >> 11) * 2.0**-53 for word in struct.unpack("<6Q", digest)
+    )
+    length = math.sqrt(-2 * math.log(1 - radius))  # Box and Muller, 1958
+    turn = 2 * math.pi * angle
+    return Draws(flip, half, upper, rotate, length * math.cos(turn), length * math.sin(turn))
+
+
 def augmented_matrix(
     person: Person,
     skeleton: Skeleton,
     input_hw: tuple[int, int],
     augmentation: Augmentation,
-    rng: np.random.Generator,
+    draws: Draws,
 ) -> tuple[FloatArray, bool]:
     """One random crop of the person: input from image, and whether it is mirrored."""
-    # Always the same numbers in the same order, so that no option shifts the others' randomness.
-    flip, half_body, upper, rotate = rng.random(4)
-    scale, turn = rng.standard_normal(2)
     centre_xy, size_wh = crop_region(person.box_xywh, input_hw)
-    if half_body < augmentation.half_body_probability:
-        prefer_upper = upper < augmentation.upper_body_probability
-        box_xywh = _half_body_box(person, skeleton, augmentation, prefer_upper)
-        if box_xywh is not None:
-            centre_xy, size_wh = crop_region(box_xywh, input_hw, HALF_BODY_PADDING)
-    size_wh = size_wh * (1 + augmentation.scale_factor * np.clip(scale, -1, 1))
+    if draws.half_body < augmentation.half_body_probability:
+        prefer_upper = draws.upper_body < augmentation.upper_body_probability
+        half = _half_body_region(person, skeleton, input_hw, augmentation, prefer_upper)
+        centre_xy, size_wh = half or (centre_xy, size_wh)
+    factor = 1 + augmentation.scale_factor * _limited(draws.scale, 1)
+    size_wh = (size_wh[0] * factor, size_wh[1] * factor)
     rotation_deg = 0.0
-    if rotate < augmentation.rotation_probability:
-        rotation_deg = augmentation.rotation_deg * float(np.clip(turn, -2, 2))
-    mirrored = bool(flip < augmentation.flip_probability)
+    if draws.rotate < augmentation.rotation_probability:
+        rotation_deg = augmentation.rotation_deg * _limited(draws.turn, 2)
+    mirrored = draws.flip < augmentation.flip_probability
     return input_from_image(centre_xy, size_wh, input_hw, rotation_deg, mirrored), mirrored
 
 
-def _half_body_box(
-    person: Person, skeleton: Skeleton, augmentation: Augmentation, prefer_upper: bool
-) -> tuple[float, float, float, float] | None:
-    """Box around the labelled joints of one half, or None where too few are labelled."""
-    labelled = person.keypoints_K3[:, 2] > 0
-    if labelled.sum() <= augmentation.half_body_min_joints:
+def _limited(number: float, limit: float) -> float:
+    return min(max(number, -limit), limit)
+
+
+def _half_body_region(
+    person: Person,
+    skeleton: Skeleton,
+    input_hw: tuple[int, int],
+    augmentation: Augmentation,
+    prefer_upper: bool,
+) -> tuple[Pair, Pair] | None:
+    """Region around the labelled joints of one half, or None where too few are labelled."""
+    # Plain numbers: for so few, numpy would take several times as long.
+    joints = person.keypoints_K3.tolist()
+    labelled = {number for number, joint in enumerate(joints) if joint[2] > 0}
+    if not skeleton.upper_body or len(labelled) <= augmentation.half_body_min_joints:
         return None
-    halves = [
-        person.keypoints_K3[[joint for joint in half if labelled[joint]], :2]
-        for half in (skeleton.upper_body, skeleton.lower_body)
-    ]
+    upper = labelled.intersection(skeleton.upper_body)
+    halves = sorted(upper), sorted(labelled - upper)
     first, second = halves if prefer_upper else halves[::-1]
-    joints_N2 = first if len(first) > 2 else second
-    if len(joints_N2) < 2:
+    half = first if len(first) > 2 else second
+    if len(half) < 2:
         return None
-    low, high = joints_N2.min(axis=0), joints_N2.max(axis=0)
-    if max(high - low) < 1:
+    xs, ys = [joints[number][0] for number in half], [joints[number][1] for number in half]
+    width, height = max(xs) - min(xs), max(ys) - min(ys)
+    if max(width, height) < 1:
         return None
     # The published recipe centres the crop on the mean of the joints, not on their box.
-    centre, size = joints_N2.mean(axis=0), high - low
-    x, y = centre - size / 2
-    return float(x), float(y), float(size[0]), float(size[1])
+    box_xywh = sum(xs) / len(xs) - width / 2, sum(ys) / len(ys) - height / 2, width, height
+    return crop_region(box_xywh, input_hw, HALF_BODY_PADDING)
 
 
-def crop_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
-    """The randomness of one crop, a function of its key alone."""
-    return np.random.default_rng((_CROP_STREAM, seed, epoch, index))
+def possible_regions(
+    person: Person, skeleton: Skeleton, input_hw: tuple[int, int], augmentation: Augmentation
+) -> list[tuple[Pair, Pair]]:
+    """Centres and sizes of all that a crop of the person may show, before scale and rotation."""
+    regions = [crop_region(person.box_xywh, input_hw)]
+    if augmentation.half_body_probability > 0:
+        for prefer_upper in (True, False):
+            half = _half_body_region(person, skeleton, input_hw, augmentation, prefer_upper)
+            if half is not None:
+                regions.append(half)
+    return regions
 
 
-def crop(
-    image_HW3: NDArray[np.uint8], matrix_23: FloatArray, input_hw: tuple[int, int]
-) -> NDArray[np.uint8]:
-    """The one warp: the region that `matrix_23` (input from image) shows, black off the image."""
-    return np.asarray(cv2.warpAffine(image_HW3, matrix_23, input_hw[::-1]), np.uint8)
+def decode_reduction(
+    person: Person, skeleton: Skeleton, input_hw: tuple[int, int], augmentation: Augmentation
+) -> int:
+    """By how much (1, 2 or 4) the image may be made smaller when it is decoded, so that no crop of
+    the person shows fewer pixels of it than the input has."""
+    width = crop_region(person.box_xywh, input_hw)[1][0]
+    nearest = 1 - augmentation.scale_factor
+    if width * nearest < 2 * input_hw[1]:
+        return 1  # most people; the rest is not worth looking at
+    regions = possible_regions(person, skeleton, input_hw, augmentation)
+    room = min(size_wh[0] for _, size_wh in regions) * nearest / input_hw[1]
+    return max(reduction for reduction in (1, *REDUCTIONS) if reduction <= max(room, 1))
 
 
-def keypoints_in_crop(
-    person: Person, skeleton: Skeleton, matrix_23: FloatArray, mirrored: bool
+def keypoints_in_crops(
+    keypoints_BK3: NDArray[np.float32],
+    skeleton: Skeleton,
+    matrices_B23: FloatArray,
+    mirrored_B: NDArray[np.bool_],
 ) -> NDArray[np.float32]:
-    """The person's joints (K, 3) in input pixels; left and right change places in a mirror."""
-    keypoints_K3 = person.keypoints_K3.copy()
-    keypoints_K3[:, :2] = transform(matrix_23, keypoints_K3[:, :2])
-    return keypoints_K3[list(skeleton.flip_order)] if mirrored else keypoints_K3
+    """People's joints (B, K, 3) in input pixels; left and right change places in a mirror."""
+    moved_BK3 = keypoints_BK3.copy()
+    moved_BK3[..., :2] = transform(matrices_B23, keypoints_BK3[..., :2].astype(np.float64))
+    moved_BK3[mirrored_B] = moved_BK3[mirrored_B][:, list(skeleton.flip_order)]
+    return moved_BK3
 
 
 @dataclass(frozen=True)
@@ -159,56 +221,80 @@ def fixed_crops(
     augmentation: Augmentation | None = None,
     seed: int = 0,
     skip_bad_images: bool = False,
+    span_hw: tuple[int, int] | None = None,
 ) -> Crops:
     """Crop every person once, image by image so that each is decoded once.
 
-    Without `augmentation` the crop is the padded box; with it, each crop is that of epoch 0 of
-    `TrainingCrops` with the same seed and persons. The order of the persons is kept. With
-    `skip_bad_images`, people in undecodable images are logged and left out (and so are missed
-    people for the scoring, which knows the whole ground truth).
+    Without `augmentation` the crop is the padded box of the whole image; with it, each crop is that
+    of epoch 0 of `TrainingCrops` with the same seed and persons. The order of the persons is kept.
+    With `skip_bad_images`, people in undecodable images are logged and left out (and so are missed
+    people for the scoring, which knows the whole ground truth). `span_hw` is that of the codec,
+    where it is not `input_hw`.
     """
-    by_image = sorted(range(len(persons)), key=lambda index: (persons[index].image_path, index))
+    span_hw = span_hw or input_hw
+    views = [
+        _fixed_view(persons, index, skeleton, span_hw, augmentation, seed)
+        for index in range(len(persons))
+    ]
     images = np.empty((len(persons), *input_hw, 3), np.uint8)
-    keypoints = np.empty((len(persons), skeleton.num_joints, 3), np.float32)
-    matrices = np.empty((len(persons), 2, 3))
-    readable: list[int] = []
-    for path, indices in groupby(by_image, key=lambda index: persons[index].image_path):
-        same_image = list(indices)
+    kept: list[int] = []
+    by_image = sorted(range(len(persons)), key=lambda index: (persons[index].image_path, index))
+    for path, same_image in groupby(by_image, key=lambda index: persons[index].image_path):
+        indices = list(same_image)
+        image_hw = persons[indices[0]].image_hw
         try:
-            image = read_image(path, persons[same_image[0]].image_hw)
+            pictures = {
+                reduction: Picture(*read_reduced(path, reduction, image_hw))
+                for reduction in {views[index].reduction for index in indices}
+            }
         except ValueError as error:
             if not skip_bad_images:
                 raise
-            log.warning("%d persons left out: %s", len(same_image), error)
+            log.warning("%d persons left out: %s", len(indices), error)
             continue
-        for index in same_image:
-            matrix, mirrored = _fixed_matrix(persons, index, skeleton, input_hw, augmentation, seed)
-            images[index] = crop(image, matrix, input_hw)
-            keypoints[index] = keypoints_in_crop(persons[index], skeleton, matrix, mirrored)
-            matrices[index] = invert(matrix)
-        readable += same_image
-    kept = sorted(readable)
+        for index in indices:
+            crop_into(images[index], pictures[views[index].reduction], views[index].matrix_23)
+        kept += indices
+    kept.sort()
+    matrices = np.array([views[index].matrix_23 for index in kept]).reshape(-1, 2, 3)
+    keypoints = keypoints_in_crops(
+        np.array([persons[index].keypoints_K3 for index in kept]).reshape(len(kept), -1, 3),
+        skeleton,
+        matrices,
+        np.array([views[index].mirrored for index in kept], bool),
+    )
     return Crops(
-        images_B3HW=torch.from_numpy(images[kept]).permute(0, 3, 1, 2),
-        keypoints_BK3=torch.from_numpy(keypoints[kept]),
+        images_B3HW=torch.from_numpy(images if len(kept) == len(persons) else images[kept]).permute(
+            0, 3, 1, 2
+        ),
+        keypoints_BK3=torch.from_numpy(keypoints),
         persons=tuple(persons[index] for index in kept),
-        image_from_input_B23=matrices[kept],
+        image_from_input_B23=invert(matrices),
     )
 
 
-def _fixed_matrix(
+class _View(NamedTuple):
+    """What is shown of a person: by which affine, mirrored or not, of an image how much smaller."""
+
+    matrix_23: FloatArray
+    mirrored: bool
+    reduction: int
+
+
+def _fixed_view(
     persons: Sequence[Person],
     index: int,
     skeleton: Skeleton,
-    input_hw: tuple[int, int],
+    span_hw: tuple[int, int],
     augmentation: Augmentation | None,
     seed: int,
-) -> tuple[FloatArray, bool]:
+) -> _View:
     if augmentation is None:
-        centre_xy, size_wh = crop_region(persons[index].box_xywh, input_hw)
-        return input_from_image(centre_xy, size_wh, input_hw), False
-    rng = crop_rng(seed, 0, index)
-    return augmented_matrix(persons[index], skeleton, input_hw, augmentation, rng)
+        centre_xy, size_wh = crop_region(persons[index].box_xywh, span_hw)
+        return _View(input_from_image(centre_xy, size_wh, span_hw), False, 1)
+    draws = crop_draws(seed, 0, index)
+    view = augmented_matrix(persons[index], skeleton, span_hw, augmentation, draws)
+    return _View(*view, decode_reduction(persons[index], skeleton, span_hw, augmentation))
 
 
 def normalise(images_B3HW: Tensor) -> Tensor:

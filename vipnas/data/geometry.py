@@ -7,23 +7,29 @@ networks. Mirroring a crop therefore takes x to width - x.
 
 A matrix is 2 x 3, float64, and is named after what it makes of what: `input_from_image` takes image
 pixels to pixels of the network's input.
+
+The region of a crop is mapped onto `input_hw` pixels, its centre to their middle. Given one pixel
+less each way (the `span_hw` of the codec `udp`), the same functions put the region's edges onto the
+centres of the outermost pixels, and mirroring takes x to width - 1 - x.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
+Pair = tuple[float, float]
 
 BOX_PADDING = 1.25  # of the published networks: a quarter more than the annotated box
 
 
 def crop_region(
     box_xywh: Sequence[float], input_hw: tuple[int, int], padding: float = BOX_PADDING
-) -> tuple[FloatArray, FloatArray]:
+) -> tuple[Pair, Pair]:
     """Centre (x, y) and size (width, height) in image pixels of the region shown to the network.
 
     The box is widened or heightened to the aspect ratio of the input, then padded; it may reach
@@ -31,14 +37,14 @@ def crop_region(
     """
     x, y, width, height = box_xywh
     aspect_ratio = input_hw[1] / input_hw[0]
-    width, height = max(width, height * aspect_ratio), max(height, width / aspect_ratio)
-    centre_xy = np.array([x + box_xywh[2] / 2, y + box_xywh[3] / 2])
-    return centre_xy, np.array([width, height]) * padding
+    padded_width = max(width, height * aspect_ratio) * padding
+    padded_height = max(height, width / aspect_ratio) * padding
+    return (x + width / 2, y + height / 2), (padded_width, padded_height)
 
 
 def input_from_image(
-    centre_xy: FloatArray,
-    size_wh: FloatArray,
+    centre_xy: Pair,
+    size_wh: Pair,
     input_hw: tuple[int, int],
     rotation_deg: float = 0.0,
     flip: bool = False,
@@ -49,14 +55,17 @@ def input_from_image(
     mirrors the turned picture left to right. `size_wh` must have the aspect ratio of the input.
     """
     input_h, input_w = input_hw
-    angle = np.deg2rad(rotation_deg)
-    cos, sin = np.cos(angle), np.sin(angle)
+    centre_x, centre_y = centre_xy
     scale = input_w / size_wh[0]
-    linear = scale * np.array([[cos, -sin], [sin, cos]])
-    if flip:
-        linear[0] = -linear[0]
-    offset = np.array([input_w / 2, input_h / 2]) - linear @ centre_xy
-    return np.column_stack((linear, offset))
+    cos = scale * math.cos(math.radians(rotation_deg))
+    sin = scale * math.sin(math.radians(rotation_deg))
+    sign = -1.0 if flip else 1.0
+    return np.array(
+        (
+            (sign * cos, -sign * sin, input_w / 2 - sign * (cos * centre_x - sin * centre_y)),
+            (sin, cos, input_h / 2 - (sin * centre_x + cos * centre_y)),
+        )
+    )
 
 
 def invert(matrix_23: FloatArray) -> FloatArray:

@@ -1,9 +1,10 @@
-"""Keypoints to heatmaps and back.
+"""Keypoints to heatmaps and back: one class for each codec, chosen by its name in `CODECS`.
 
 The sub-pixel rule, stated here for the whole project: a target is a Gaussian whose centre is where
-the joint is, not on the nearest pixel, with the value 1 at its centre; decoding takes the largest
-pixel and moves a quarter of a pixel towards the larger neighbour, in x and in y. There and back
-that leaves at most 0.25 heatmap pixels in x and in y: 0.77 input pixels on average at stride 4.
+the joint is, not on the nearest pixel, with the value 1 at its centre. Decoding (`quarter`) takes
+the largest pixel and moves a quarter of a pixel towards the larger neighbour, in x and in y. There
+and back that leaves at most 0.25 heatmap pixels in x and in y: 0.77 input pixels on average at
+stride 4; `dark` and `udp` leave at most 0.03 input pixels of noise-free heatmaps.
 Gaussians centred on the nearest pixel, as in the first published recipe, are symmetric about it and
 hide where the joint was: at most 0.5 heatmap pixels, 1.53 input pixels on average.
 
@@ -18,16 +19,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vipnas.data.dark import refine
+from vipnas.files import did_you_mean
+
 # exp(-40) twice is still a normal float32: the far tails must not become denormal, which is slow.
 _SMALLEST_EXPONENT = -40.0
 
 
 @dataclass(frozen=True)
 class HeatmapCodec:
-    """Gaussian targets, decoded by arg-max and quarter offset.
+    """Gaussian targets, decoded by arg-max and quarter offset: the codec `quarter`.
 
     `sigma_px` is in heatmap pixels; the published networks use 2 on 64 x 48 for an input of
-    256 x 192.
+    256 x 192. The others differ from this one in what they override.
     """
 
     input_hw: tuple[int, int]
@@ -37,6 +41,17 @@ class HeatmapCodec:
     def __post_init__(self) -> None:
         if min(*self.input_hw, *self.heatmap_hw) < 1 or not self.sigma_px > 0:
             raise ValueError(f"{self}: sizes and sigma must be above 0")
+
+    @property
+    def span_hw(self) -> tuple[int, int]:
+        """Input pixels that the region of a crop is mapped onto: what the functions of `geometry`
+        and `crops` are given as the size of the input."""
+        return self.input_hw
+
+    @property
+    def shift_flipped(self) -> bool:
+        """Whether heatmaps of mirrored crops must be shifted to agree (`flip_back`)."""
+        return True
 
     @property
     def stride_xy(self) -> tuple[float, float]:
@@ -70,8 +85,70 @@ class HeatmapCodec:
     def decode(self, heatmaps_BKHW: Tensor) -> tuple[Tensor, Tensor]:
         """Keypoints (B, K, 2) as x, y in input pixels, and their scores (B, K): the peak values."""
         peaks_BK, scores_BK = _peaks(heatmaps_BKHW)
-        xy_BK2 = _quarter_offset(heatmaps_BKHW, peaks_BK)
+        xy_BK2 = self._tops(heatmaps_BKHW, peaks_BK)
         return xy_BK2 * xy_BK2.new_tensor(self.stride_xy), scores_BK
+
+    def _tops(self, heatmaps_BKHW: Tensor, peaks_BK: Tensor) -> Tensor:
+        """Sub-pixel positions (B, K, 2) of the peaks, x and y in heatmap pixels."""
+        return _quarter_offset(heatmaps_BKHW, peaks_BK)
+
+
+@dataclass(frozen=True)
+class DarkCodec(HeatmapCodec):
+    """Gaussian targets, decoded by the shape of the peak: the codec `dark` (Zhang et al., CVPR
+    2020).
+
+    Encoding and geometry are those of `quarter`: it decodes networks that were trained with that.
+    """
+
+    def _tops(self, heatmaps_BKHW: Tensor, peaks_BK: Tensor) -> Tensor:
+        width = heatmaps_BKHW.shape[-1]
+        peaks_xy_BK2 = torch.stack((peaks_BK % width, peaks_BK // width), dim=-1)
+        tops_N2 = refine(heatmaps_BKHW.flatten(0, 1), peaks_xy_BK2.flatten(0, 1), self.sigma_px)
+        return tops_N2.view(peaks_xy_BK2.shape)
+
+
+@dataclass(frozen=True)
+class UdpCodec(DarkCodec):
+    """Unbiased coordinates, decoded as by `dark`: the codec `udp` (Huang et al., "The Devil Is in
+    the Details: Delving Into Unbiased Data Processing for Human Pose Estimation", CVPR 2020).
+
+    Sizes are distances between the centres of the first and the last pixel, W - 1 and not W, in
+    crops (`span_hw`) and heatmaps. Mirroring the array of an image or of a heatmap is then the
+    mirror of its coordinates, and the flip test needs no shift. A network must be trained and
+    tested with crops of this geometry.
+    """
+
+    @property
+    def span_hw(self) -> tuple[int, int]:
+        return self.input_hw[0] - 1, self.input_hw[1] - 1
+
+    @property
+    def shift_flipped(self) -> bool:
+        return False
+
+    @property
+    def stride_xy(self) -> tuple[float, float]:
+        return (
+            (self.input_hw[1] - 1) / max(self.heatmap_hw[1] - 1, 1),
+            (self.input_hw[0] - 1) / max(self.heatmap_hw[0] - 1, 1),
+        )
+
+
+CODECS: dict[str, type[HeatmapCodec]] = {
+    "quarter": HeatmapCodec,
+    "dark": DarkCodec,
+    "udp": UdpCodec,
+}
+
+
+def make_codec(
+    name: str, input_hw: tuple[int, int], heatmap_hw: tuple[int, int], sigma_px: float = 2.0
+) -> HeatmapCodec:
+    """The codec of that name; ValueError for an unknown one, with the known ones."""
+    if name not in CODECS:
+        raise ValueError(f"codec {name!r} is unknown; {did_you_mean(name, CODECS)}")
+    return CODECS[name](input_hw, heatmap_hw, sigma_px)
 
 
 def _peaks(heatmaps_BKHW: Tensor) -> tuple[Tensor, Tensor]:

@@ -22,36 +22,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from vipnas.data.cache import CropCache
 from vipnas.data.coco import Person
 from vipnas.data.crops import (
     Augmentation,
-    Crops,
     augmented_matrix,
-    crop,
-    crop_rng,
-    fixed_crops,
-    keypoints_in_crop,
-    normalise,
+    crop_draws,
+    decode_reduction,
+    keypoints_in_crops,
 )
-from vipnas.data.images import read_image
+from vipnas.data.images import read_reduced
+from vipnas.data.pictures import Picture, crop_into
 from vipnas.data.skeletons import Skeleton
-
-__all__ = [
-    "Augmentation",
-    "Crops",
-    "TrainingCrops",
-    "batch_keys",
-    "fixed_crops",
-    "normalise",
-    "training_batches",
-]
 
 log = logging.getLogger(__name__)
 
 Key = tuple[int, int]  # epoch, index of the person
 Batch = tuple[Tensor, Tensor]  # images_B3HW uint8, keypoints_BK3 float32 in input pixels
-
-_ORDER_STREAM = 0  # keeps these random numbers apart from those of the crops
 
 
 class TrainingCrops(Dataset[Batch]):
@@ -60,6 +47,9 @@ class TrainingCrops(Dataset[Batch]):
     `skip_bad_images`: an image that turns out to be undecodable is logged and the next person is
     shown instead (those that `read_coco` can find are not in the data in the first place);
     otherwise it is a ValueError naming the file.
+
+    `span_hw` is that of the codec, where it is not `input_hw`. A `cache` is that which
+    `open_crop_cache` makes for the same persons.
     """
 
     def __init__(
@@ -70,6 +60,8 @@ class TrainingCrops(Dataset[Batch]):
         augmentation: Augmentation,
         seed: int,
         skip_bad_images: bool = False,
+        span_hw: tuple[int, int] | None = None,
+        cache: CropCache | None = None,
     ) -> None:
         if not persons:
             raise ValueError("no persons to train on; allowed: at least one")
@@ -79,6 +71,12 @@ class TrainingCrops(Dataset[Batch]):
         self.augmentation = augmentation
         self.seed = seed
         self.skip_bad_images = skip_bad_images
+        self.span_hw = span_hw or input_hw
+        self.cache = cache
+        if cache is not None and len(cache) != len(persons):
+            raise ValueError(
+                f"a cache of {len(cache)} persons for {len(persons)}; allowed: one of the same"
+            )
 
     def __len__(self) -> int:
         return len(self.persons)
@@ -92,29 +90,39 @@ class TrainingCrops(Dataset[Batch]):
         """A whole batch at once, which is how torch's loader asks."""
         images = np.empty((len(keys), *self.input_hw, 3), np.uint8)
         keypoints = np.empty((len(keys), self.skeleton.num_joints, 3), np.float32)
-        for row, key in enumerate(keys):
-            images[row], keypoints[row] = self._example(*key)
+        matrices = np.empty((len(keys), 2, 3))
+        mirrored = np.empty(len(keys), bool)
+        scratch = np.empty((*self.input_hw, 4), np.uint8)
+        for row, (epoch, index) in enumerate(keys):
+            draws = crop_draws(self.seed, epoch, index)
+            person, picture = self._readable(index)
+            matrices[row], mirrored[row] = augmented_matrix(
+                person, self.skeleton, self.span_hw, self.augmentation, draws
+            )
+            crop_into(images[row], picture, matrices[row], scratch)
+            keypoints[row] = person.keypoints_K3
+        keypoints = keypoints_in_crops(keypoints, self.skeleton, matrices, mirrored)
         return torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(keypoints)
 
-    def _example(self, epoch: int, index: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        rng = crop_rng(self.seed, epoch, index)
-        person, image = self._readable(index)
-        matrix, mirrored = augmented_matrix(
-            person, self.skeleton, self.input_hw, self.augmentation, rng
-        )
-        keypoints = keypoints_in_crop(person, self.skeleton, matrix, mirrored)
-        return crop(image, matrix, self.input_hw), keypoints
-
-    def _readable(self, index: int) -> tuple[Person, NDArray[np.uint8]]:
+    def _readable(self, index: int) -> tuple[Person, Picture]:
         for offset in range(len(self.persons)):
-            person = self.persons[(index + offset) % len(self.persons)]
+            place = (index + offset) % len(self.persons)
+            person = self.persons[place]
             try:
-                return person, read_image(person.image_path, person.image_hw)
+                return person, self._picture(place, person)
             except ValueError as error:
                 if not self.skip_bad_images:
                     raise
                 log.warning("annotation %d left out: %s", person.annotation_id, error)
         raise ValueError("none of the images can be read; allowed: at least one")
+
+    def _picture(self, index: int, person: Person) -> Picture:
+        kept = self.cache.get(index) if self.cache is not None else None
+        if kept is not None:
+            return kept
+        reduction = decode_reduction(person, self.skeleton, self.span_hw, self.augmentation)
+        picture = Picture(*read_reduced(person.image_path, reduction, person.image_hw))
+        return picture if self.cache is None else self.cache.keep(index, picture)
 
 
 def batch_keys(num_persons: int, batch_size: int, seed: int, step: int) -> list[Key]:
@@ -131,7 +139,7 @@ def batch_keys(num_persons: int, batch_size: int, seed: int, step: int) -> list[
 
 @lru_cache(maxsize=4)
 def _order(num_persons: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    return np.random.default_rng((_ORDER_STREAM, seed, epoch)).permutation(num_persons)
+    return np.random.default_rng((seed, epoch)).permutation(num_persons)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,19 @@
-"""Skeletons: the facts about a set of joints, as data."""
+"""Skeletons: the facts about a set of joints, as data.
+
+Those that are shipped are the YAML files in the folder `skeletons` beside this module; one's own
+is another such file (docs/custom_data.md).
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vipnas.files import Strict, did_you_mean, parse, read_yaml
+
+SKELETONS = Path(__file__).resolve().parent / "skeletons"
 
 
 @dataclass(frozen=True)
@@ -11,7 +22,11 @@ class Skeleton:
 
     All pairs and `upper_body` are joint indices. `sigmas` are the constants of the object keypoint
     similarity as `pycocotools` uses them (standard deviation of the labels over the square root of
-    the person's area). A joint without a mirror image is in no flip pair.
+    the person's area). A joint without a mirror image is in no flip pair. Where `upper_body` is
+    empty, nobody is cropped to half of the body.
+
+    `annotation_fields` are the lists of an annotation that hold the joints, each with how many of
+    them, in their order: `(("keypoints", K),)` but for files that keep parts of a body apart.
     """
 
     name: str
@@ -19,9 +34,12 @@ class Skeleton:
     flip_pairs: tuple[tuple[int, int], ...]
     limbs: tuple[tuple[int, int], ...]
     sigmas: tuple[float, ...]
-    upper_body: tuple[int, ...]
+    upper_body: tuple[int, ...] = ()
+    annotation_fields: tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self) -> None:
+        if not self.annotation_fields:
+            object.__setattr__(self, "annotation_fields", (("keypoints", self.num_joints),))
         if len(set(self.joints)) != self.num_joints or not self.joints:
             raise ValueError(f"skeleton {self.name}: joint names must be there and unique")
         if len(self.sigmas) != self.num_joints or not all(sigma > 0 for sigma in self.sigmas):
@@ -36,6 +54,11 @@ class Skeleton:
         if wrong := sorted(used - set(range(self.num_joints))):
             raise ValueError(
                 f"skeleton {self.name}: no joint {wrong}; allowed: 0 to {self.num_joints - 1}"
+            )
+        if (counted := sum(count for _, count in self.annotation_fields)) != self.num_joints:
+            raise ValueError(
+                f"skeleton {self.name}: annotation_fields hold {counted} joints; "
+                f"allowed: {self.num_joints}"
             )
 
     @property
@@ -55,57 +78,86 @@ class Skeleton:
         return tuple(joint for joint in range(self.num_joints) if joint not in self.upper_body)
 
 
-COCO_17 = Skeleton(
-    name="coco_17",
-    joints=(
-        "nose",
-        "left_eye",
-        "right_eye",
-        "left_ear",
-        "right_ear",
-        "left_shoulder",
-        "right_shoulder",
-        "left_elbow",
-        "right_elbow",
-        "left_wrist",
-        "right_wrist",
-        "left_hip",
-        "right_hip",
-        "left_knee",
-        "right_knee",
-        "left_ankle",
-        "right_ankle",
-    ),
-    flip_pairs=((1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 12), (13, 14), (15, 16)),
-    limbs=(
-        (15, 13),
-        (13, 11),
-        (16, 14),
-        (14, 12),
-        (11, 12),
-        (5, 11),
-        (6, 12),
-        (5, 6),
-        (5, 7),
-        (6, 8),
-        (7, 9),
-        (8, 10),
-        (1, 2),
-        (0, 1),
-        (0, 2),
-        (1, 3),
-        (2, 4),
-        (3, 5),
-        (4, 6),
-    ),
-    # Written as tenths and divided, as pycocotools does, so that the last bit is the same.
-    sigmas=tuple(
-        tenths / 10.0
-        for tenths in (
-            *(0.26, 0.25, 0.25, 0.35, 0.35),
-            *(0.79, 0.79, 0.72, 0.72, 0.62, 0.62),
-            *(1.07, 1.07, 0.87, 0.87, 0.89, 0.89),
+@dataclass(frozen=True)
+class _SkeletonFile(Strict):
+    """A skeleton as its YAML file says it: joints by their names."""
+
+    name: str
+    joints: tuple[str, ...]
+    flip_pairs: tuple[tuple[str, str], ...]
+    sigmas: tuple[float, ...]
+    limbs: tuple[tuple[str, str], ...] = ()
+    upper_body: tuple[str, ...] = ()
+    annotation_fields: dict[str, int] = field(default_factory=dict)
+
+
+def read_skeleton(name_or_path: str | Path) -> Skeleton:
+    """A shipped skeleton by its name (such as `coco_17`), or one's own YAML file.
+
+    Raises ValueError, one line: the file, the place, what was found, what is allowed.
+    """
+    path = Path(name_or_path)
+    if not path.is_file():
+        shipped = {file.stem: file for file in SKELETONS.glob("*.yaml")}
+        if str(name_or_path) not in shipped:
+            raise ValueError(
+                f"{name_or_path}: neither a file nor a shipped skeleton; "
+                f"{did_you_mean(str(name_or_path), shipped)}"
+            )
+        path = shipped[str(name_or_path)]
+    where = str(path)
+    file = parse(_SkeletonFile, read_yaml(path), where)
+    index = _joint_index(file.joints, where)
+    _check_sides(file, where)
+    try:
+        return Skeleton(
+            name=file.name,
+            joints=file.joints,
+            flip_pairs=_pairs(file.flip_pairs, index, f"{where}: flip_pairs"),
+            limbs=_pairs(file.limbs, index, f"{where}: limbs"),
+            sigmas=file.sigmas,
+            upper_body=_indices(file.upper_body, index, f"{where}: upper_body"),
+            annotation_fields=tuple(file.annotation_fields.items()),
         )
-    ),
-    upper_body=(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10),
-)
+    except ValueError as error:
+        message = str(error)
+        raise ValueError(message if message.startswith(where) else f"{where}: {message}") from None
+
+
+def _joint_index(joints: tuple[str, ...], where: str) -> dict[str, int]:
+    for name, times in Counter(joints).items():
+        if times > 1:
+            raise ValueError(f"{where}: joints: {name!r} is there {times} times; allowed: once")
+    return {name: number for number, name in enumerate(joints)}
+
+
+def _indices(names: Iterable[str], index: Mapping[str, int], place: str) -> tuple[int, ...]:
+    for name in names:
+        if name not in index:
+            raise ValueError(f"{place}: no joint {name!r}; {did_you_mean(name, index)}")
+    return tuple(index[name] for name in names)
+
+
+def _pairs(
+    pairs: Iterable[tuple[str, str]], index: Mapping[str, int], place: str
+) -> tuple[tuple[int, int], ...]:
+    found = []
+    for pair in pairs:
+        first, second = _indices(pair, index, place)
+        found.append((first, second))
+    return tuple(found)
+
+
+def _check_sides(file: _SkeletonFile, where: str) -> None:
+    """A pair that was forgotten would teach the network wrong sides, and nothing would say so."""
+    paired = {joint for pair in file.flip_pairs for joint in pair}
+    for joint in file.joints:
+        other = joint.replace("left", "right", 1)
+        if other != joint and other in file.joints and not {joint, other} <= paired:
+            raise ValueError(
+                f"{where}: flip_pairs: {joint} and {other} are both joints but no pair; "
+                f"allowed: [{joint}, {other}] among them"
+            )
+
+
+COCO_17 = read_skeleton("coco_17")

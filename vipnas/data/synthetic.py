@@ -31,7 +31,11 @@ People = list[dict[str, Any]]  # the annotations of one image, without ids
 
 
 def settings_of(
-    num_images: int, seed: int, image_hw: tuple[int, int], people_per_image: tuple[int, int]
+    num_images: int,
+    seed: int,
+    image_hw: tuple[int, int],
+    people_per_image: tuple[int, int],
+    difficulty: float,
 ) -> dict[str, Any]:
     """All that decides the content of a set, as it stands in the `info` of its annotations."""
     return {
@@ -41,6 +45,7 @@ def settings_of(
         "seed": seed,
         "image_hw": list(image_hw),
         "people_per_image": list(people_per_image),
+        "difficulty": difficulty,
     }
 
 
@@ -51,17 +56,19 @@ def synthesize(
     image_hw: tuple[int, int] = (240, 320),
     people_per_image: tuple[int, int] = (1, 3),
     num_workers: int = 1,
+    difficulty: float = 1.0,
 ) -> None:
     """Write `images/000001.jpg ...` and `annotations.json`, all of it or nothing.
 
     A complete set of the same settings is left as it is. people_per_image: the least and the most.
     Boxes (x, y, width, height in pixels) and areas are of the whole person inside the image,
-    whether or not someone stands before them.
+    whether or not someone stands before them. difficulty, 0 to 1: how much of the variety of poses,
+    views, clutter and occlusion comes; at 0 people are upright and seen from the front or the back.
 
     Raises ValueError if a setting is out of range, or if `output_dir` holds anything else.
     """
-    _check(num_images, seed, image_hw, people_per_image, num_workers)
-    settings = settings_of(num_images, seed, image_hw, people_per_image)
+    settings = settings_of(num_images, seed, image_hw, people_per_image, difficulty)
+    _check(settings, num_workers)
     output_dir = output_dir.absolute()
     if output_dir.exists() and not (output_dir.is_dir() and not any(output_dir.iterdir())):
         if _settings_in(output_dir) == settings:
@@ -74,7 +81,9 @@ def synthesize(
     shutil.rmtree(aside, ignore_errors=True)
     (aside / "images").mkdir(parents=True)
     try:
-        make = partial(_make_image, aside / "images", seed, image_hw, people_per_image)
+        make = partial(
+            _make_image, aside / "images", (seed, image_hw, people_per_image, difficulty)
+        )
         people = list(_in_order(make, num_images, num_workers))
         document = _coco_document(settings, image_hw, people)
         with (aside / ANNOTATIONS).open("w", encoding="utf-8") as file:
@@ -88,27 +97,24 @@ def synthesize(
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _check(
-    num_images: int,
-    seed: int,
-    image_hw: tuple[int, int],
-    people_per_image: tuple[int, int],
-    num_workers: int,
-) -> None:
-    least, most = people_per_image
-    rules = (
-        (num_images >= 1, f"num_images {num_images}; allowed: 1 or more"),
-        (seed >= 0, f"seed {seed}; allowed: 0 or more"),
-        (min(image_hw) >= MIN_SIDE_PX, f"image_hw {image_hw}; allowed: {MIN_SIDE_PX} or more each"),
+def _check(settings: dict[str, Any], num_workers: int) -> None:
+    least, most = settings["people_per_image"]
+    allowed = (
+        (settings["num_images"] >= 1, "num_images", "1 or more"),
+        (settings["seed"] >= 0, "seed", "0 or more"),
+        (min(settings["image_hw"]) >= MIN_SIDE_PX, "image_hw", f"{MIN_SIDE_PX} or more each"),
         (
             1 <= least <= most <= MAX_PEOPLE,
-            f"people_per_image {people_per_image}; allowed: 1 <= least <= most <= {MAX_PEOPLE}",
+            "people_per_image",
+            f"1 <= least <= most <= {MAX_PEOPLE}",
         ),
-        (num_workers >= 1, f"num_workers {num_workers}; allowed: 1 or more"),
+        (0.0 <= settings["difficulty"] <= 1.0, "difficulty", "0 to 1"),
     )
-    for kept, complaint in rules:
+    for kept, name, rule in allowed:
         if not kept:
-            raise ValueError(f"synthesize: {complaint}")
+            raise ValueError(f"synthesize: {name} {settings[name]}; allowed: {rule}")
+    if num_workers < 1:
+        raise ValueError(f"synthesize: num_workers {num_workers}; allowed: 1 or more")
 
 
 def _settings_in(directory: Path) -> Any:
@@ -131,14 +137,11 @@ def _in_order(make: Callable[[int], People], num_images: int, num_workers: int) 
 
 
 def _make_image(
-    images_dir: Path,
-    seed: int,
-    image_hw: tuple[int, int],
-    people_per_image: tuple[int, int],
-    index: int,
+    images_dir: Path, settings: tuple[int, tuple[int, int], tuple[int, int], float], index: int
 ) -> People:
     """Draw and write image `index`; its people's annotations, still without ids."""
-    jpeg, people = render_image(seed, index, image_hw, people_per_image)
+    seed, image_hw, people_per_image, difficulty = settings
+    jpeg, people = render_image(seed, index, image_hw, people_per_image, difficulty)
     (images_dir / _file_name(index)).write_bytes(jpeg)
     return people
 

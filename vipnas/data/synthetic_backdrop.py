@@ -25,13 +25,18 @@ def random_light(rng: np.random.Generator) -> Light:
     return Light((float(x), float(y), float(z)), float(rng.uniform(0.45, 0.8)))
 
 
-def background(rng: np.random.Generator, image_hw: tuple[int, int], light: Light) -> Array:
-    """Sky or wall, floor, furniture; strokes that look like limbs; blurred as a lens would."""
+def background(
+    rng: np.random.Generator, image_hw: tuple[int, int], light: Light, difficulty: float = 1.0
+) -> Array:
+    """Sky or wall, floor, furniture; strokes that look like limbs; blurred as a lens would.
+
+    `difficulty` 0 leaves a third of the clutter and none of the limbs.
+    """
     image = _backdrop(rng, image_hw)
-    for _ in range(int(rng.integers(0, MAX_OBJECTS))):
+    for _ in range(round(rng.integers(0, MAX_OBJECTS) * (1.0 + 2.0 * difficulty) / 3.0)):
         OBJECTS[int(rng.integers(len(OBJECTS)))](rng, image)
     canvas = Canvas(image.astype(np.float32))
-    for _ in range(int(rng.integers(0, MAX_DISTRACTORS))):
+    for _ in range(round(rng.integers(0, MAX_DISTRACTORS) * difficulty)):
         _limb_like(rng, canvas, light)
     sigma_px = float(rng.uniform(-0.8, 2.0))
     if sigma_px > 0.3:

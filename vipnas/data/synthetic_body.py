@@ -149,9 +149,8 @@ def pose_body(
         @ rotation_z(pose.roll)
     )
     chest = pelvis @ rotation_x(pose.bend) @ rotation_z(pose.lean) @ rotation_y(pose.turn)
-    half = 0.5
-    waist = pelvis @ rotation_x(half * pose.bend) @ rotation_z(half * pose.lean)
-    waist = waist @ rotation_y(half * pose.turn)
+    waist = pelvis @ rotation_x(0.5 * pose.bend) @ rotation_z(0.5 * pose.lean)
+    waist = waist @ rotation_y(0.5 * pose.turn)
     head = chest @ rotation_x(pose.nod) @ rotation_z(pose.tilt) @ rotation_y(pose.look)
     points: dict[str, Vector] = {"pelvis": np.array(position_xyz, dtype=np.float64)}
     frames = {"pelvis": pelvis, "waist": waist, "chest": chest, "head": head}

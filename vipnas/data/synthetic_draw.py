@@ -23,8 +23,9 @@ Colour = tuple[float, float, float]
 Paint = Callable[[Array, Array, Array], Array]
 
 NOBODY = 0  # owner of a background pixel; people are 1, 2, ... from far to near
-MEETING_M = 0.004
 THING = 255  # owner of a pixel of an object in the foreground
+
+MEETING_M = 0.004  # where two surfaces are this close in depth, their colours are mixed
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ from vipnas.data.synthetic_body import (
 )
 from vipnas.data.synthetic_draw import Colour, Paint, Tube, oval_tube, round_tube
 from vipnas.data.synthetic_paint import Look, chest_paint, cloth_paint, plain
-from vipnas.data.synthetic_poses import is_seated
 
 TRUNK, HEAD, HAIR, LEFT_ARM, RIGHT_ARM, LEFT_LEG, RIGHT_LEG, SEAT = range(1, 9)
 ARMS = {"left": LEFT_ARM, "right": RIGHT_ARM}
@@ -185,7 +184,7 @@ def _head_extras(person: Person, body: Body, camera: Camera) -> Iterator[Solid]:
     def tube(start: Vector, stop: Vector, radii: tuple[float, float]) -> Tube:
         return round_tube(camera, start, stop, (radii[0] * axes[0], radii[1] * axes[0]))
 
-    nose: Colour = (look.skin[0] * 0.82, look.skin[1] * 0.83, look.skin[2] * 0.92)
+    nose: Colour = (look.skin[0] * 0.76, look.skin[1] * 0.78, look.skin[2] * 0.88)
     ear: Colour = (look.skin[0] * 0.88, look.skin[1] * 0.88, look.skin[2] * 0.97)
     yield Solid(tube(at(0, 0.12, 0.94), at(0, -0.14, 1.0), (0.09, 0.15)), plain(nose), HEAD)
     for _, sign in SIDES:
@@ -204,6 +203,13 @@ def _head_extras(person: Person, body: Body, camera: Camera) -> Iterator[Solid]:
     if look.hair_style == "hat":
         visor = tube(at(-0.3, 0.5, 1.05), at(0.3, 0.5, 1.05), (0.3, 0.3))
         yield Solid(visor, plain(look.hat), HAIR)
+
+
+def is_seated(pose: Pose) -> bool:
+    """Thighs level, shins down, trunk upright: a chair would fit."""
+    legs = (pose.left_leg, pose.right_leg)
+    upright = abs(pose.pitch) < 25 and abs(pose.roll) < 25
+    return upright and all(60 < leg.flex < 105 and 45 < leg.knee < 125 for leg in legs)
 
 
 def _chair(body: Body, camera: Camera, paint: Paint) -> Iterator[Solid]:

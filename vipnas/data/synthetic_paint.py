@@ -193,7 +193,7 @@ def _front_details(
 def face_paint(look: Look, radius_px: float) -> Paint:
     """Skin, hair, eyes, brows and mouth on the unit sphere (left, up, forward) of the skull."""
     sharp = max(radius_px, 2.5)
-    shadow: Colour = (look.skin[0] * 0.72, look.skin[1] * 0.74, look.skin[2] * 0.8)
+    shadow: Colour = (look.skin[0] * 0.64, look.skin[1] * 0.66, look.skin[2] * 0.72)
     lips: Colour = (look.skin[0] * 0.62, look.skin[1] * 0.6, min(look.skin[2] * 0.95, 255.0))
 
     def paint(left: Array, up: Array, ahead: Array) -> Array:
@@ -202,11 +202,11 @@ def face_paint(look: Look, radius_px: float) -> Paint:
         eye_x, eye_y = side - FACE_POINTS["left_eye"][0], up - FACE_POINTS["left_eye"][1]
         eye = np.hypot(eye_x, 1.6 * eye_y)
         details: list[tuple[Colour, Array]] = [
-            (shadow, 0.26 - np.hypot(eye_x, eye_y)),
-            ((225, 228, 230), 0.17 - eye),
-            ((28, 26, 30), 0.09 - np.hypot(eye_x, eye_y)),
+            (shadow, 0.29 - np.hypot(eye_x, eye_y)),
+            ((225, 228, 230), 0.19 - eye),
+            ((28, 26, 30), 0.12 - np.hypot(eye_x, eye_y)),
             (look.hair, np.minimum(0.045 - np.abs(up - 0.36), 0.2 - np.abs(eye_x))),
-            (lips, np.minimum(0.065 - np.abs(up + 0.52), 0.28 - side)),
+            (lips, np.minimum(0.08 - np.abs(up + 0.52), 0.3 - side)),
         ]
         if look.beard:
             chin = np.minimum(-0.28 - up + 0.25 * side, np.abs(up + 0.52) - 0.06)

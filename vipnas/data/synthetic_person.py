@@ -39,7 +39,7 @@ def draw_person(canvas: Canvas, person: Person, camera: Camera, light: Light, ow
         draw_tube(canvas, solid.tube, solid.paint, light, solid.part)
 
 
-def keypoints_xyv(canvas: Canvas, person: Person, camera: Camera) -> np.ndarray:
+def keypoints_xyv(canvas: Canvas, person: Person, camera: Camera) -> NDArray[np.float64]:
     """COCO-17 keypoints, 17 x 3, right after `draw_person`, before anything is painted over it.
 
     v = 2: nothing of the person covers the joint's own surface; 1: something does; 0 (and

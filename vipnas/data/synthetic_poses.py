@@ -214,7 +214,8 @@ def lying(rng: np.random.Generator) -> Pose:
     return replace(pose, roll=tip + wobble) if across else replace(pose, pitch=tip + wobble)
 
 
-FAMILIES: dict[Callable[[np.random.Generator], Pose], float] = {
+Families = dict[Callable[[np.random.Generator], Pose], float]
+FAMILIES: Families = {
     standing: 0.28,
     walking: 0.14,
     running: 0.10,
@@ -224,6 +225,11 @@ FAMILIES: dict[Callable[[np.random.Generator], Pose], float] = {
     bending: 0.05,
     sport: 0.09,
     lying: 0.03,
+}
+UPRIGHT_FAMILIES: Families = {
+    standing: 0.6,
+    walking: 0.25,
+    arms_up: 0.15,
 }
 
 
@@ -239,11 +245,24 @@ def random_yaw(rng: np.random.Generator) -> float:
     return _draw(rng, (-180, 180))
 
 
-def random_pose(rng: np.random.Generator) -> Pose:
-    """A pose of one of the families, turned at random, within the limits of the joints."""
-    weights = np.array(list(FAMILIES.values()))
-    family = list(FAMILIES)[int(rng.choice(len(weights), p=weights / weights.sum()))]
-    return within_limits(replace(family(rng), yaw=random_yaw(rng)))
+def random_pose(rng: np.random.Generator, difficulty: float = 1.0) -> Pose:
+    """A pose of one of the families, turned at random, within the limits of the joints.
+
+    `difficulty` is the chance that any family and any view may come; else the person is upright and
+    seen from the front or, one time in four, from the back, the head mostly straight.
+    """
+    if rng.random() < difficulty:
+        pose = replace(_one_of(FAMILIES, rng), yaw=random_yaw(rng))
+    else:
+        pose = _one_of(UPRIGHT_FAMILIES, rng)
+        yaw = float(180 * (rng.random() < 0.25) + rng.normal(0, 20))
+        pose = replace(pose, yaw=yaw, look=0.4 * pose.look, nod=0.5 * pose.nod)
+    return within_limits(pose)
+
+
+def _one_of(families: Families, rng: np.random.Generator) -> Pose:
+    weights = np.array(list(families.values()))
+    return list(families)[int(rng.choice(len(weights), p=weights / weights.sum()))](rng)
 
 
 def within_limits(pose: Pose) -> Pose:
@@ -277,10 +296,3 @@ def random_proportions(rng: np.random.Generator) -> Proportions:
         head=_draw(rng, (0.97, 1.1)) + (0.2 if child else 0.0),
         girth=_draw(rng, (0.88, 1.3)),
     )
-
-
-def is_seated(pose: Pose) -> bool:
-    """Thighs level, shins down, trunk upright: a chair would fit."""
-    legs = (pose.left_leg, pose.right_leg)
-    upright = abs(pose.pitch) < 25 and abs(pose.roll) < 25
-    return upright and all(60 < leg.flex < 105 and 45 < leg.knee < 125 for leg in legs)

@@ -48,14 +48,18 @@ class Drawn:
 
 
 def render_image(
-    seed: int, index: int, image_hw: tuple[int, int], people_per_image: tuple[int, int]
+    seed: int,
+    index: int,
+    image_hw: tuple[int, int],
+    people_per_image: tuple[int, int],
+    difficulty: float = 1.0,
 ) -> tuple[bytes, list[dict[str, Any]]]:
     """JPEG and annotations (without ids) of image `index`: a pure function of the arguments."""
     rng = np.random.default_rng([seed, index])
-    scene = random_scene(rng, image_hw, people_per_image)
-    canvas = Canvas(background(rng, image_hw, scene.light))
+    scene = random_scene(rng, image_hw, people_per_image, difficulty)
+    canvas = Canvas(background(rng, image_hw, scene.light, difficulty))
     people = draw_people(canvas, scene)
-    if people and rng.random() < COVERED_CHANCE:
+    if people and rng.random() < COVERED_CHANCE * difficulty:
         cover_partly(rng, canvas, people[int(rng.integers(len(people)))].box_xywh)
     annotations = [annotate(canvas, drawn) for drawn in people]
     return photograph(rng, canvas.image_HW3), annotations
@@ -98,7 +102,10 @@ def annotate(canvas: Canvas, drawn: Drawn) -> dict[str, Any]:
 
 
 def random_scene(
-    rng: np.random.Generator, image_hw: tuple[int, int], people_per_image: tuple[int, int]
+    rng: np.random.Generator,
+    image_hw: tuple[int, int],
+    people_per_image: tuple[int, int],
+    difficulty: float = 1.0,
 ) -> Scene:
     """A camera, a light and people who mostly stand clear of one another."""
     height, width = image_hw
@@ -112,7 +119,7 @@ def random_scene(
     people: list[Person] = []
     boxes: list[Box] = []
     for _ in range(int(rng.integers(people_per_image[0], people_per_image[1] + 1))):
-        person, box = _place_person(rng, camera, image_hw, boxes)
+        person, box = _place_person(rng, camera, image_hw, boxes, difficulty)
         people.append(person)
         boxes.append(box)
     far_first = sorted(people, key=lambda person: -person.position_xyz[2])
@@ -120,13 +127,18 @@ def random_scene(
 
 
 def _place_person(
-    rng: np.random.Generator, camera: Camera, image_hw: tuple[int, int], boxes: list[Box]
+    rng: np.random.Generator,
+    camera: Camera,
+    image_hw: tuple[int, int],
+    boxes: list[Box],
+    difficulty: float,
 ) -> tuple[Person, Box]:
     """Someone at a random place, enough of them inside the image, clear of the others if it can be.
 
     If no try is clear, the last one that lies inside is taken.
     """
-    proportions, pose, look = random_proportions(rng), random_pose(rng), random_look(rng)
+    proportions, look = random_proportions(rng), random_look(rng)
+    pose = random_pose(rng, difficulty)
     low, high = np.log(STATURE_RANGE)
     placed: tuple[Person, Box] | None = None
     for attempt in range(PLACEMENT_TRIES):
@@ -134,7 +146,7 @@ def _place_person(
         depth_m = camera.focal_px * proportions.stature_m / stature_px
         centred = Person(proportions, pose, look, (0.0, 0.0, depth_m))
         centred_box = _joint_box(centred.body(camera), camera)
-        shift_x, shift_y = _random_shift(rng, centred_box, image_hw)
+        shift_x, shift_y = _random_shift(rng, centred_box, image_hw, CUT_OFF_CHANCE * difficulty)
         metres = depth_m / camera.focal_px
         person = Person(proportions, pose, look, (shift_x * metres, shift_y * metres, depth_m))
         body = person.body(camera)
@@ -149,10 +161,10 @@ def _place_person(
 
 
 def _random_shift(
-    rng: np.random.Generator, box: Box, image_hw: tuple[int, int]
+    rng: np.random.Generator, box: Box, image_hw: tuple[int, int], cut_off_chance: float
 ) -> tuple[float, float]:
     """How far to move a box to a random place inside the image, or now and then partly outside."""
-    cut_off = 0.35 if rng.random() < CUT_OFF_CHANCE else 0.0
+    cut_off = 0.35 if rng.random() < cut_off_chance else 0.0
     shifts = []
     for start, length, side in ((box[0], box[2], image_hw[1]), (box[1], box[3], image_hw[0])):
         low, high = -cut_off * length, side - (1.0 - cut_off) * length

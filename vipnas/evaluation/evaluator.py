@@ -26,8 +26,9 @@ from vipnas.results import Metrics
 def calibrate_bn(network: nn.Module, images_N3HW: Tensor, batch_size: int) -> None:
     """Measure the batch-norm statistics of this very network on fixed uint8 crops.
 
-    Every statistic becomes the plain mean over the batches (momentum None), so that nothing of what stood there before
-    is left: weights inherited from a supernet come with statistics of other subnets.
+    Every statistic becomes the plain mean over the batches (momentum None), so that nothing of what
+    stood there before is left: weights inherited from a supernet come with statistics of other
+    subnets.
     """
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
@@ -46,10 +47,11 @@ def calibrate_bn(network: nn.Module, images_N3HW: Tensor, batch_size: int) -> No
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Scores networks on fixed crops of one data set. The result depends on the network only, not on the order of use.
+    """Scores networks on fixed crops of one data set. The result depends on the network only, not
+    on the order of use.
 
-    `ground_truth` is the COCO dict that the crops' persons are of. With `flip_test`, heatmaps are the mean over the
-    image and its mirror image.
+    `ground_truth` is the COCO dict that the crops' persons are of. With `flip_test`, heatmaps are
+    the mean over the image and its mirror image.
     """
 
     crops: Crops
@@ -89,8 +91,19 @@ class Evaluator:
         heatmaps: Tensor = network(images_B3HW)
         if not self.flip_test:
             return heatmaps
-        mirrored: Tensor = network(images_B3HW.flip(3))
+        mirrored: Tensor = network(mirror(images_B3HW))
         return (heatmaps + flip_back(mirrored, self.skeleton.flip_order)) / 2
+
+
+def mirror(images_B3HW: Tensor) -> Tensor:
+    """Left to right, with x going to width - x as in the mirrored crops of training.
+
+    Reversing the columns alone takes x to width - 1 - x: with heatmaps shifted back by a whole
+    pixel, as in the published networks, that leaves the two predictions one input pixel apart.
+    Moved by one column they meet exactly; the column at the edge is repeated.
+    """
+    mirrored = images_B3HW.flip(3)
+    return torch.cat((mirrored[..., :1], mirrored[..., :-1]), dim=3)
 
 
 @dataclass(frozen=True)

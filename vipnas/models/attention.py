@@ -1,4 +1,5 @@
-"""Attention that a block may carry: global context (residual family), squeeze-excitation (inverted residuals)."""
+"""Attention that a block may carry: global context (residual family), squeeze-excitation (inverted
+residuals)."""
 
 from __future__ import annotations
 
@@ -12,9 +13,11 @@ from vipnas.models.elastic import ElasticConv2d, ElasticLayerNorm
 
 
 class GlobalContext(nn.Module):
-    """Adds to every position the same context vector: a softmax-weighted mean of all positions, transformed.
+    """Adds to every position the same context vector: a softmax-weighted mean of all positions,
+    transformed.
 
-    Global context block (Cao et al., GCNet, ICCV-W 2019) with attention pooling and channel addition.
+    Global context block (Cao et al., GCNet, ICCV-W 2019) with attention pooling and channel
+    addition.
     """
 
     def __init__(self, channels: int) -> None:
@@ -31,13 +34,15 @@ class GlobalContext(nn.Module):
         share_B1P = share_B1HW.flatten(2).softmax(dim=2)
         context_BC11 = torch.matmul(x_BCHW.flatten(2), share_B1P.transpose(1, 2)).unsqueeze(3)
         hidden = F.relu(self.norm(self.reduce(context_BC11, context_channels(channels))))
-        return x_BCHW + self.expand(hidden, channels)
+        context_BC11 = self.expand(hidden, channels)
+        return x_BCHW + context_BC11
 
 
 class SqueezeExcitation(nn.Module):
     """Scales every channel by a gate in 0..1 computed from the means of all channels.
 
-    The gate is clip((x + 1) / 2, 0, 1), as in the released networks; not today's hard sigmoid, clip((x + 3) / 6, 0, 1).
+    The gate is clip((x + 1) / 2, 0, 1), as in the released networks; not today's hard sigmoid,
+    clip((x + 3) / 6, 0, 1).
     """
 
     def __init__(self, channels: int) -> None:
@@ -50,7 +55,7 @@ class SqueezeExcitation(nn.Module):
         channels = x_BCHW.shape[1]
         mean_BC11 = F.adaptive_avg_pool2d(x_BCHW, 1)
         hidden = F.relu(self.reduce(mean_BC11, excitation_channels(channels)))
-        gate_BC11 = ((self.expand(hidden, channels) + 1) / 2).clamp(0, 1)
+        gate_BC11: Tensor = ((self.expand(hidden, channels) + 1) / 2).clamp(0, 1)
         return x_BCHW * gate_BC11
 
 

@@ -1,4 +1,5 @@
-"""The building blocks of both families. Each is built at one size and told on each call at which one to run."""
+"""The building blocks of both families. Each is built at one size and told on each call at which
+one to run."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ ACTIVATIONS = {"relu": relu, "hardswish": partial(F.hardswish, inplace=True)}
 
 
 class Stem(nn.Module):
-    """k x k convolution at stride 2 and, where the arch says so, a 3 x 3 max pooling at stride 2."""
+    """k x k convolution at stride 2 and, where the arch says so, 3 x 3 max pooling at stride 2."""
 
     def __init__(self, arch: StemArch, in_channels: int) -> None:
         super().__init__()
@@ -31,8 +32,8 @@ class Stem(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """1x1, grouped k x k, 1x1, global context, shortcut. The first block of a stage always projects its shortcut:
-    whether the projection exists must not hang on a chosen width."""
+    """1x1, grouped k x k, 1x1, global context, shortcut. The first block of a stage always projects
+    its shortcut: whether the projection exists must not hang on a chosen width."""
 
     def __init__(self, arch: StageArch, in_channels: int, first: bool) -> None:
         super().__init__()
@@ -62,9 +63,11 @@ class ResidualBlock(nn.Module):
 
 
 class InvertedResidualBlock(nn.Module):
-    """1x1 expansion (none at expand_ratio 1), grouped k x k, squeeze-excitation, 1x1 projection, shortcut.
+    """1x1 expansion (none at expand_ratio 1), grouped k x k, squeeze-excitation, 1x1 projection,
+    shortcut.
 
-    The shortcut has no weights, so it may follow the chosen widths: it is there when input and output have one shape.
+    The shortcut has no weights, so it may follow the chosen widths: it is there when input and
+    output have one shape.
     """
 
     def __init__(self, arch: StageArch, in_channels: int, first: bool) -> None:
@@ -104,7 +107,7 @@ class Deconv(nn.Module):
         self.norm = ElasticBatchNorm2d(arch.width)
 
     def forward(self, x: Tensor, arch: DeconvArch) -> Tensor:
-        return relu(self.norm(self.conv(x, arch.width, arch.kernel_size, arch.groups)))  # type: ignore[no-any-return]
+        return relu(self.norm(self.conv(x, arch.width, arch.kernel_size, arch.groups)))
 
 
 class HeatmapConv(nn.Module):

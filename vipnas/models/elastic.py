@@ -1,6 +1,8 @@
-"""Layers that can run smaller than they were built, and the one rule for which of their weights that uses.
+"""Layers that can run smaller than they were built, and the one rule for which of their weights
+that uses.
 
-A layer is told on each call how large to be; nothing is set on it beforehand. Input channels are read off the input.
+A layer is told on each call how large to be; nothing is set on it beforehand. Input channels are
+read off the input.
 """
 
 from __future__ import annotations
@@ -15,10 +17,11 @@ from torch.nn import functional as F
 def crop(full: Tensor, shape: Sequence[int], groups: int = 1, full_groups: int = 1) -> Tensor:
     """Share weights: leading rows, centred kernel window, block-diagonal columns.
 
-    Dimension 0 counts rows (the channels that are cut into groups), dimension 1 the columns of one group, the rest is
-    the kernel. A convolution with more groups is the one with fewer groups where the weights off the block diagonal
-    are left out: every row keeps the columns of the very channels that it reads in the full layer. Where the groups do
-    not nest like that (a row would need columns that the full one has not), it takes the leading columns.
+    Dimension 0 counts rows (the channels that are cut into groups), dimension 1 the columns of one
+    group, the rest is the kernel. A convolution with more groups is the one with fewer groups where
+    the weights off the block diagonal are left out: every row keeps the columns of the very
+    channels that it reads in the full layer. Where the groups do not nest like that (a row would
+    need columns that the full one has not), it takes the leading columns.
     """
     if tuple(full.shape) == tuple(shape) and groups == full_groups:
         return full
@@ -32,12 +35,14 @@ def crop(full: Tensor, shape: Sequence[int], groups: int = 1, full_groups: int =
     blocks = full_columns // columns
     nested = full_columns % columns == 0 and full_rows_per_group == blocks * (rows // groups)
     if blocks == 1 or not nested:
-        return full[(slice(rows), slice(columns), *window)[: full.dim()]].contiguous()
-    # Rows up to a whole number of the full layer's groups; block b of a group reads the columns of block b.
+        leading: Tensor = full[(slice(rows), slice(columns), *window)[: full.dim()]]
+        return leading.contiguous()
+    # Rows up to a whole number of the full layer's groups; block b of a group reads the columns of
+    # block b.
     padded = -(-rows // full_rows_per_group) * full_rows_per_group
     tiles = full[(slice(padded), slice(None), *window)]
     tiles = tiles.unflatten(1, (blocks, columns)).unflatten(0, (-1, blocks, rows // groups))
-    diagonal = tiles.diagonal(dim1=1, dim2=3).movedim(-1, 1)
+    diagonal: Tensor = tiles.diagonal(dim1=1, dim2=3).movedim(-1, 1)
     return diagonal.flatten(0, 2)[:rows].contiguous()
 
 
@@ -52,15 +57,22 @@ class ElasticLayer(nn.Module):
         yield from self.named_buffers(recurse=False)
 
     @torch.no_grad()
-    def inherit(self, full: ElasticLayer) -> None:
-        """Copy from a larger layer exactly the weights that it would use when it ran at this size."""
+    def inherit(self, full: nn.Module) -> None:
+        """Copy from a larger layer exactly the weights that it would use at this size.
+
+        Raises ValueError if that layer is not larger.
+        """
+        assert isinstance(full, ElasticLayer)
         for name, tensor in self.own_tensors():
             source = getattr(full, name)
+            if any(have < need for have, need in zip(source.shape, tensor.shape, strict=True)):
+                raise ValueError(f"{name}: {tuple(source.shape)} holds no {tuple(tensor.shape)}")
             tensor.copy_(crop(source, tensor.shape, self.groups, full.groups))
 
 
 class ElasticConv2d(ElasticLayer):
-    """Convolution with `kernel_size // 2` padding. Its weight holds no values until `reset_parameters`."""
+    """Convolution with `kernel_size // 2` padding. Its weight holds no values until
+    `reset_parameters`."""
 
     def __init__(
         self,
@@ -82,7 +94,9 @@ class ElasticConv2d(ElasticLayer):
         """N(0, 0.001), as published."""
         nn.init.normal_(self.weight, std=0.001)
 
-    def forward(self, x: Tensor, out_channels: int, kernel_size: int = 1, groups: int = 1) -> Tensor:
+    def forward(
+        self, x: Tensor, out_channels: int, kernel_size: int = 1, groups: int = 1
+    ) -> Tensor:
         shape = (out_channels, x.shape[1] // groups, kernel_size, kernel_size)
         weight = crop(self.weight, shape, groups, self.groups)
         bias = None if self.bias is None else crop(self.bias, (out_channels,))
@@ -90,10 +104,11 @@ class ElasticConv2d(ElasticLayer):
 
 
 class ElasticDeconv2d(ElasticLayer):
-    """Transposed convolution that doubles the resolution: kernel 4 (padding 1) or 2 (padding 0), no bias.
+    """Transposed convolution that doubles the resolution: kernel 4 (padding 1) or 2 (padding 0), no
+    bias.
 
-    Both kernels cover the same output pixels, so that the small one is the centre of the large one. The weight's rows
-    are the input channels, as PyTorch stores it.
+    Both kernels cover the same output pixels, so that the small one is the centre of the large one.
+    The weight's rows are the input channels, as PyTorch stores it.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, groups: int) -> None:
@@ -115,8 +130,9 @@ class ElasticDeconv2d(ElasticLayer):
 class ElasticBatchNorm2d(ElasticLayer, nn.BatchNorm2d):
     """Batch norm over the leading channels.
 
-    At full width it is PyTorch's own. A narrower slice normalises by its batch while training and leaves the running
-    statistics alone: mixed over many subnets they would be those of none. `calibrate_bn` measures them for one subnet.
+    At full width it is PyTorch's own. A narrower slice normalises by its batch while training and
+    leaves the running statistics alone: mixed over many subnets they would be those of none.
+    `calibrate_bn` measures them for one subnet.
     """
 
     def forward(self, x: Tensor) -> Tensor:

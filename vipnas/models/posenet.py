@@ -1,6 +1,7 @@
 """The pose network: one class for the supernet and for every stand-alone network.
 
-The list of layers is spelled once, in `plan`; building, running, extracting and counting all read it.
+The list of layers is spelled once, in `plan`; building, running, extracting and counting all read
+it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ from vipnas.models.blocks import (
 )
 from vipnas.models.elastic import ElasticConv2d, ElasticDeconv2d, ElasticLayer
 
-BLOCKS: dict[str, type[nn.Module]] = {"residual": ResidualBlock, "inverted_residual": InvertedResidualBlock}
+BLOCKS: dict[str, type[nn.Module]] = {
+    "residual": ResidualBlock,
+    "inverted_residual": InvertedResidualBlock,
+}
 
 
 class Layer(NamedTuple):
@@ -61,10 +65,12 @@ def plan(arch: Arch) -> Iterator[Layer]:
 
 
 class PoseNet(nn.Module):
-    """Images to heatmaps. Built at `space.max_arch()` it is the supernet, at any other arch a stand-alone network."""
+    """Images to heatmaps. Built at `space.max_arch()` it is the supernet, at any other arch a
+    stand-alone network."""
 
     def __init__(self, arch: Arch, initialise: bool = True) -> None:
-        """`initialise=False` leaves the convolutions' memory as found, for callers that fill every tensor."""
+        """`initialise=False` leaves the convolutions' memory as found, for callers that fill every
+        tensor."""
         super().__init__()
         self.arch = arch
         self.layers = nn.ModuleDict({layer.name: layer.build() for layer in plan(arch)})
@@ -76,8 +82,8 @@ class PoseNet(nn.Module):
     def forward(self, images_B3HW: Tensor, arch: Arch | None = None) -> Tensor:
         """Heatmaps (B, K, h, w) of normalised images (B, 3, H, W).
 
-        `arch` runs the slice of the weights that this arch shares; it must not be larger than the network. None runs
-        the network as it was built.
+        `arch` runs the slice of the weights that this arch shares; it must not be larger than the
+        network. None runs the network as it was built.
         """
         x = images_B3HW
         for layer in plan(arch or self.arch):
@@ -86,10 +92,11 @@ class PoseNet(nn.Module):
 
 
 def extract(supernet: PoseNet, arch: Arch) -> PoseNet:
-    """A stand-alone network with the weights that `supernet(images, arch)` uses, on the same device, in the same mode.
+    """A stand-alone network with the weights that `supernet(images, arch)` uses, on the same
+    device, in the same mode.
 
-    Batch-norm statistics are sliced too: right for the supernet's own arch, to be measured anew for any other
-    (`calibrate_bn`).
+    Batch-norm statistics are sliced too: right for the supernet's own arch, to be measured anew for
+    any other (`calibrate_bn`).
     """
     parameter = next(supernet.parameters())
     subnet = PoseNet(arch, initialise=False).to(parameter.device, parameter.dtype)

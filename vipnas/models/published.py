@@ -1,19 +1,21 @@
-"""Weights in the format of the released S-ViPNAS checkpoints (names of mmpose 1.x), there and back bit for bit.
+"""Weights in the format of the released S-ViPNAS checkpoints, there and back bit for bit.
 
-The names follow from `plan(arch)` and one table per family, so that they exist for every arch. What each table says
-was read off the two released checkpoints. Their networks never vary some facts that an `Arch` may vary: see
-`without_counterpart`.
+The names are those of mmpose 1.x. They follow from `plan(arch)` and one table per family, so that
+they exist for every arch; what the tables say was read off the two released checkpoints. Some facts
+that an `Arch` may vary are fixed in the published code: see `without_counterpart`.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
+from numpy._core import multiarray
 from torch import Tensor, nn
 
 from vipnas.arch import Arch
@@ -23,8 +25,9 @@ from vipnas.models.posenet import PoseNet, plan
 
 Templates: TypeAlias = dict[type[nn.Module], dict[str, str]]
 
-# Our name of a module inside its layer -> the published name. `stage` counts from 1, `block` from 0 in its stage,
-# `number` from 1 through all blocks; a deconvolution and its norm stand at places 3n and 3n + 1 (3n + 2: ReLU).
+# Our name of a module inside its layer -> the published name. `stage` counts from 1, `block` from 0
+# in its stage, `number` from 1 through all blocks. Deconvolution n, from 0, has its `conv` at 3n,
+# its `norm` at 3n + 1, and at 3n + 2 a ReLU.
 _RESIDUAL = "backbone.layer{stage}.{block}"
 _INVERTED = "backbone.layer{number}"
 _HEAD: Templates = {
@@ -66,27 +69,25 @@ _TEMPLATES: dict[str, Templates] = {
     },
 }
 
-# mmpose keeps the data set's facts (sigmas, colours) as numpy arrays in its checkpoints: plain numbers, so reading
-# them with `weights_only=True` is safe inside `torch.serialization.safe_globals(NUMPY_ARRAYS)`. numpy 1 and 2 differ
-# in the module's name.
+# mmpose keeps facts of the data set (sigmas, colours) as numpy arrays beside the weights, which
+# `weights_only=True` refuses. Arrays of plain numbers run no code: read such a file inside
+# `torch.serialization.safe_globals(NUMPY_ARRAYS)`. numpy 1 and 2 differ in the module's name.
 NUMPY_ARRAYS: list[Any] = [
-    *(
-        (np._core.multiarray._reconstruct, f"numpy.{core}.multiarray._reconstruct")  # type: ignore[attr-defined]
-        for core in ("core", "_core")
-    ),
+    (multiarray._reconstruct, "numpy.core.multiarray._reconstruct"),
+    (multiarray._reconstruct, "numpy._core.multiarray._reconstruct"),
     np.ndarray,
     np.dtype,
     *(type(np.dtype(name)) for name in ("bool", "u1", "i4", "i8", "f2", "f4", "f8")),
 ]
 
-# mmpose 0.x called the head so; mmpose 1.x may save the normalisation of its input, which is no weight.
-_OLD_HEAD, _HEAD_PREFIX = "keypoint_head.", "head."
+# mmpose 0.x called the head so. mmpose 1.x may save how it normalises images, which is no weight.
+_OLD_HEAD = re.compile(r"^keypoint_head\.")
 _NO_WEIGHTS = {"data_preprocessor.mean", "data_preprocessor.std"}
 _NAMED_PER_FAULT = 3
 
 
 def published_state(network: PoseNet) -> dict[str, Tensor]:
-    """The network's tensors by published name, in published order; they share the network's memory."""
+    """The network's tensors by published name, in published order, sharing the network's memory."""
     modules = dict(_module_names(network.arch))
     state = {}
     for name, tensor in network.state_dict().items():
@@ -96,7 +97,7 @@ def published_state(network: PoseNet) -> dict[str, Tensor]:
 
 
 def save_published(path: Path, network: PoseNet) -> None:
-    """Write {"state_dict": ..., "meta": {"vipnas_arch": JSON}}, on the CPU, in the network's own precision."""
+    """Write {"state_dict": ..., "meta": {"vipnas_arch": JSON}} in the network's precision."""
     state = {name: tensor.cpu().contiguous() for name, tensor in published_state(network).items()}
     buffer = io.BytesIO()
     torch.save({"state_dict": state, "meta": {"vipnas_arch": network.arch.to_json()}}, buffer)
@@ -104,20 +105,23 @@ def save_published(path: Path, network: PoseNet) -> None:
 
 
 def is_published(checkpoint: object) -> bool:
-    """Whether what `torch.load` gave has names of this format; `from_published` says what is wrong with them."""
+    """Whether what `torch.load` gave is named like this format; loading it may still fail."""
     return any(name.startswith("backbone.") for name in _tensors(checkpoint))
 
 
 def from_published(checkpoint: object, arch: Arch, where: str) -> PoseNet:
-    """The network at `arch`, float32, in evaluation mode, with the weights of a published-format checkpoint.
+    """The network at `arch`, float32, in evaluation mode, with weights in the published format.
 
-    `checkpoint` is what `torch.load(..., weights_only=True)` gave: the names themselves or {"state_dict": names}, any
-    float precision, names with or without the "module." of DataParallel. Loaded strictly: raises ValueError in one
-    line, beginning with `where`, that names tensors which are missing, unexpected or of another shape or kind.
+    `checkpoint` is what `torch.load(..., weights_only=True)` gave: tensors by name or
+    {"state_dict": tensors by name}, in any float precision, the names with or without the "module."
+    of DataParallel. Loaded strictly: raises ValueError in one line that begins with `where`, the
+    file, and names tensors that are missing, unexpected or of another shape.
     """
     found = _tensors(checkpoint)
     if not found:
-        raise ValueError(f"{where}: not a checkpoint of the published format: it holds no tensors by name")
+        raise ValueError(
+            f"{where}: not a checkpoint of the published format: it holds no tensors by name"
+        )
     network = PoseNet(arch, initialise=False).eval()
     needed = published_state(network)
     if faults := _faults(found, needed):
@@ -128,30 +132,30 @@ def from_published(checkpoint: object, arch: Arch, where: str) -> PoseNet:
 
 
 def without_counterpart(arch: Arch) -> Iterator[str]:
-    """What of this arch the published code (mmpose) cannot build, one line each; nothing where it can.
+    """What of this arch the published code (mmpose) cannot build, one line each; else nothing.
 
-    Weights of such an arch still have published names, and come back; the published code would refuse some of them,
-    or compute something else with them.
+    Weights of such an arch have names in the format too, and come back; but the published code
+    would ignore some of them or compute something else.
     """
     residual = arch.family == "residual"
     if arch.stem.max_pool is not residual:
-        always = "always pools" if residual else "never pools"
-        yield f"stem.max_pool: found {arch.stem.max_pool}; the published {arch.family} stem {always}"
+        yield f"stem.max_pool: found {arch.stem.max_pool}, published is {residual} in this family"
     if residual and len(arch.stages) > 4:
-        yield f"stages: found {len(arch.stages)}; a published residual network has at most 4"
-    if residual and any(part.activation != "relu" for part in (arch.stem, *arch.stages)):
-        yield "activation: a published residual network has relu only"
+        yield f"stages: found {len(arch.stages)}, published are at most 4 in this family"
+    activations = {arch.stem.activation, *(stage.activation for stage in arch.stages)}
+    if residual and activations != {"relu"}:
+        yield f"activation: found {sorted(activations)}, published is relu alone in this family"
     channels = arch.stem.width
     for number, stage in enumerate(arch.stages):
-        place = f"stages[{number}]"
+        place, same_width = f"stages[{number}]", channels == stage.width
         if residual and stage.expand_ratio != 1:
-            yield f"{place}.expand_ratio: found {stage.expand_ratio}; published residual blocks have 1"
-        if residual and stage.stride == 1 and channels == stage.width:
-            yield f"{place}.width: equal to the input's at stride 1, where published code has no projection"
-        if not residual and stage.expand_ratio == 1 and channels != stage.width:
-            yield f"{place}.expand_ratio: 1 is published only where the width stays that of the input"
+            yield f"{place}.expand_ratio: found {stage.expand_ratio}, published is 1 in this family"
+        if residual and stage.stride == 1 and same_width:
+            yield f"{place}.width: found its input's at stride 1, published without a projection"
         if not residual and stage.stride > 2:
-            yield f"{place}.stride: found {stage.stride}; published inverted residuals have 1 or 2"
+            yield f"{place}.stride: found {stage.stride}, published are 1 and 2 in this family"
+        if not residual and stage.expand_ratio == 1 and not same_width:
+            yield f"{place}.expand_ratio: found 1, published only where the input has that width"
         channels = stage.width
 
 
@@ -170,7 +174,7 @@ def _module_names(arch: Arch) -> Iterator[tuple[str, str]]:
 
 
 def _tensors(checkpoint: object) -> dict[str, Tensor]:
-    """The tensors by name as of mmpose 1.x, out of whatever wraps them; nothing where there are none."""
+    """Tensors by their names of mmpose 1.x, out of what wraps them; empty where there are none."""
     wrapped = checkpoint.get("state_dict", checkpoint) if isinstance(checkpoint, Mapping) else {}
     if not isinstance(wrapped, Mapping):
         return {}
@@ -181,14 +185,31 @@ def _tensors(checkpoint: object) -> dict[str, Tensor]:
     }
     if all(name.startswith("module.") for name in tensors):
         tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
-    if not any(name.startswith(_HEAD_PREFIX) for name in tensors):
-        tensors = {_new_head(name): tensor for name, tensor in tensors.items()}
+    if not any(name.startswith("head.") for name in tensors):
+        tensors = {_OLD_HEAD.sub("head.", name): tensor for name, tensor in tensors.items()}
     return {name: tensor for name, tensor in tensors.items() if name not in _NO_WEIGHTS}
 
 
-def _new_head(name: str) -> str:
-    return _HEAD_PREFIX + name[len(_OLD_HEAD) :] if name.startswith(_OLD_HEAD) else name
+def _faults(found: Mapping[str, Tensor], needed: Mapping[str, Tensor]) -> list[str]:
+    """What keeps `found` from being `needed`: one entry per kind of fault, the first few named."""
+    wrong = [
+        f"{name} (found {_describe(found[name])}, needed is {_describe(tensor)})"
+        for name, tensor in needed.items()
+        if name in found and _describe(found[name]) != _describe(tensor)
+    ]
+    faults = {
+        "missing": [name for name in needed if name not in found],
+        "unexpected": [name for name in found if name not in needed],
+        "of another shape": wrong,
+    }
+    return [f"{kind}: {_first_few(names)}" for kind, names in faults.items() if names]
 
 
-def _faults(found: Mapping[str, Tensor], needed: Mapping[str, Tensor]) -> Iterator[str]:
-    ...
+def _describe(tensor: Tensor) -> str:
+    """Shape, and whether floats or integers: precision may differ, that may not."""
+    return f"{list(tensor.shape)} of {'floats' if tensor.is_floating_point() else 'integers'}"
+
+
+def _first_few(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED_PER_FAULT
+    return ", ".join(names[:_NAMED_PER_FAULT]) + (f" and {more} more" if more > 0 else "")

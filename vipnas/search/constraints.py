@@ -24,13 +24,14 @@ class Constraint(Strict):
     at_least: float = 0
 
     def __post_init__(self) -> None:
-        if self.at_least > self.at_most:
+        if not self.at_least <= self.at_most:  # not-a-number neither
             raise ValueError(
-                f"{self.quantity}: at_least {self.at_least:g} is above at_most {self.at_most:g}"
+                f"{self.quantity}: found at_least {self.at_least:g} and at_most {self.at_most:g},"
+                " allowed are numbers with at_least not above at_most"
             )
 
     def excess(self, cost: Cost) -> float:
-        """How far outside the range, in the quantity's unit: above 0 too much, below 0 too little."""
+        """How far outside the range, in its unit: above 0 too much, below 0 too little."""
         value: int = getattr(cost, self.quantity)
         return max(0.0, value - self.at_most) or min(0.0, value - self.at_least)
 
@@ -38,7 +39,8 @@ class Constraint(Strict):
 class FeasibleSpace:
     """A search space under budgets: every arch that it hands out keeps to all of them.
 
-    Raises ValueError when built if a budget lies outside what the space can reach, with the nearest value that it can.
+    Raises ValueError when built if a budget lies outside what the space can reach, with the nearest
+    value that it can.
     """
 
     def __init__(
@@ -79,7 +81,7 @@ class FeasibleSpace:
         return self._repaired(arch, rng)
 
     def _repaired(self, arch: Arch, rng: random.Random) -> Arch:
-        """Move random choices by one option towards smaller or larger until every budget is kept."""
+        """Move random choices by one option, smaller or larger, until every budget is kept."""
         genes = list(self.space.encode(arch))
         num_options = self.space.num_options
         for _ in range(20 * sum(num_options)):
@@ -94,7 +96,8 @@ class FeasibleSpace:
                 genes[rng.choice(movable)] += step
         cost = self.cost_of(self.space.decode(genes))
         wanted = "; ".join(
-            f"{c.quantity} {c.at_least:,.0f} to {c.at_most:,.0f} (last try {getattr(cost, c.quantity):,})"
+            f"{c.quantity} {c.at_least:,.0f} to {c.at_most:,.0f}"
+            f" (last try {getattr(cost, c.quantity):,})"
             for c in self.constraints
         )
         raise ValueError(f"no arch of {self.space.name} found that keeps to all of: {wanted}")

@@ -1,6 +1,7 @@
 """The history of a search: one line a trial, on disk before the next one starts. No torch here.
 
-History, resume file and source of plots in one. The first line holds the settings that the trials were made with.
+History, resume file and source of plots in one. The first line holds the settings that the trials
+were made with.
 """
 
 from __future__ import annotations
@@ -25,17 +26,18 @@ class Journal:
     def __init__(self, path: Path, settings: dict[str, Any]) -> None:
         """Open or start a journal.
 
-        A last line that a kill tore is dropped with a warning. Raises ValueError for other settings, another version
-        or a broken line before the last.
+        A last line that a kill tore is dropped with a warning. Raises ValueError for other
+        settings, another version or a broken line before the last.
         """
         self.path = path
         header = {"version": VERSION, "settings": settings}
         lines = self._whole_lines() if path.exists() else []
         if not lines:
             write_atomically(path, json.dumps(header, sort_keys=True) + "\n")
-        elif json.loads(lines[0]) != header:
+        elif (found := json.loads(lines[0])) != header:
             raise ValueError(
-                f"{path}: belongs to a search with other settings ({_first_difference(json.loads(lines[0]), header)});"
+                f"{path}: belongs to a search with other settings"
+                f" ({_first_difference(found, header)});"
                 " remove the folder or choose another output"
             )
         self.trials = [
@@ -72,5 +74,6 @@ def _first_difference(found: dict[str, Any], wanted: dict[str, Any]) -> str:
     found, wanted = found["settings"], wanted["settings"]
     for key in sorted(found.keys() | wanted.keys()):
         if found.get(key) != wanted.get(key):
-            return f"{key}: found {json.dumps(found.get(key))}, asked for {json.dumps(wanted.get(key))}"
+            before, now = (json.dumps(settings.get(key)) for settings in (found, wanted))
+            return f"{key}: found {before}, asked for {now}"
     return "none"

@@ -11,7 +11,8 @@ from vipnas.search.constraints import CostOf
 from vipnas.search.journal import Journal
 from vipnas.search.searchers import Searcher
 
-# Failures that one arch may have: not finite, out of memory. Everything else is a mistake of ours and stops the search.
+# Failures that one arch may have: not finite, out of memory. Everything else is a mistake of ours
+# and stops the search.
 FAILURES = (FloatingPointError, MemoryError)
 FAILURES_IN_A_ROW = 10
 
@@ -27,8 +28,8 @@ def search(
 ) -> list[Trial]:
     """Score `num_trials` archs that the searcher asks for; fewer if it finds no more new ones.
 
-    Trials of this `method` that the journal holds are told again instead of scored; an arch that another method scored
-    is not scored twice.
+    Trials of this `method` that the journal holds are told again instead of scored; an arch that
+    another method scored is not scored twice.
     """
     known = {trial.arch: trial for trial in journal.trials}
     written = [trial for trial in journal.trials if trial.method == method]
@@ -74,12 +75,15 @@ def _score(
 def _check_replay(trial: Trial, arch: Arch, journal: Journal) -> None:
     if trial.arch != arch:
         raise ValueError(
-            f"{journal.path}: {trial.method} trial {trial.number} is not the arch that this search would try;"
-            " the journal was made by another version: remove the folder or choose another output"
+            f"{journal.path}: {trial.method} trial {trial.number} is not the arch that this search"
+            " would try; the journal was made by another version: remove the folder or choose"
+            " another output"
         )
 
 
 def _check_failures(trials: list[Trial]) -> None:
     last = trials[-FAILURES_IN_A_ROW:]
     if len(last) == FAILURES_IN_A_ROW and all(trial.failure for trial in last):
-        raise ValueError(f"{FAILURES_IN_A_ROW} evaluations in a row failed; the last: {last[-1].failure}")
+        raise ValueError(
+            f"{FAILURES_IN_A_ROW} evaluations in a row failed; the last: {last[-1].failure}"
+        )

@@ -8,7 +8,8 @@ from vipnas.results import Trial
 
 
 def pareto_front(trials: Iterable[Trial]) -> list[Trial]:
-    """Trials such that no other scores higher at no more MACs, the cheapest first. Failures are left out."""
+    """Trials such that no other scores higher at no more MACs, the cheapest first. Failures are
+    left out."""
     scored = [trial for trial in trials if trial.score is not None]
     scored.sort(key=lambda trial: (trial.cost.macs, -trial.fitness, trial.number))
     front: list[Trial] = []

@@ -1,7 +1,7 @@
 """Who proposes architectures: `ask` for the next one, `tell` what it scored. No torch here.
 
-A searcher is a function of its seed and of what it was told, in order: asked and told again from a journal, it stands
-where it stood. It never proposes the same arch twice.
+A searcher is a function of its seed and of what it was told, in order: asked and told again from a
+journal, it stands where it stood. It never proposes the same arch twice.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class RandomSearcher:
 
 @dataclass(frozen=True)
 class Evolution(Strict):
-    """Settings of `EvolutionSearcher`. Probabilities in 0..1; `mutation_probability` is per choice."""
+    """Settings of `EvolutionSearcher`; `mutation_probability` is per choice."""
 
     population_size: int = 32
     tournament_size: int = 4
@@ -66,8 +66,9 @@ class Evolution(Strict):
 class EvolutionSearcher:
     """Evolution under hard budgets: tournaments among the best so far, crossover, mutation.
 
-    The first `population_size` archs are drawn at random, with the same seed the same as those of `RandomSearcher`.
-    Scores with inherited weights are exact for an arch, so that the best stay: nothing is gained by forgetting them.
+    The first `population_size` archs are drawn at random, with the same seed the same as those of
+    `RandomSearcher`. Scores with inherited weights are exact for an arch, so that the best stay:
+    nothing is gained by forgetting them.
     """
 
     def __init__(self, feasible: FeasibleSpace, seed: int, settings: Evolution) -> None:
@@ -103,7 +104,9 @@ class EvolutionSearcher:
         return space.mutate(child, settings.mutation_probability, self.rng)
 
     def _parent(self) -> Arch:
-        drawn = [self.rng.randrange(len(self.population)) for _ in range(self.settings.tournament_size)]
+        drawn = [
+            self.rng.randrange(len(self.population)) for _ in range(self.settings.tournament_size)
+        ]
         return self.population[min(drawn)][1]
 
 

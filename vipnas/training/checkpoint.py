@@ -14,6 +14,7 @@ from torch import Tensor
 from vipnas.arch import Arch, arch_from_json
 from vipnas.files import write_atomically
 from vipnas.models.posenet import PoseNet
+from vipnas.models.published import NUMPY_ARRAYS, from_published, is_published
 
 FORMAT = "vipnas"
 VERSION = 1
@@ -27,11 +28,13 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
 
 
 def load_file(path: Path) -> Any:
-    """Whatever `torch.save` wrote, on the CPU; raises ValueError in one line for anything unsafe or broken."""
+    """Whatever `torch.save` wrote, on the CPU; raises ValueError in one line for anything unsafe or
+    broken."""
     if not path.is_file():
         raise ValueError(f"{path}: no such checkpoint")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(NUMPY_ARRAYS):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile, OSError) as error:
         reason = str(error).splitlines()[0][:120]
         raise ValueError(f"{path}: not a readable checkpoint: {reason}") from None
@@ -39,7 +42,10 @@ def load_file(path: Path) -> Any:
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint of `save_checkpoint`; raises ValueError for another format or version."""
-    content = load_file(path)
+    return _checked(load_file(path), path)
+
+
+def _checked(content: Any, path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(f"{path}: not a vipnas checkpoint")
     if content.get("version") != VERSION:
@@ -53,15 +59,33 @@ def save_network(path: Path, network: PoseNet, **found: Any) -> None:
     save_checkpoint(path, content)
 
 
+def load_weights(path: Path, arch: Arch | None = None) -> PoseNet:
+    """The network of a file of weights, ours or in the published format, in evaluation mode.
+
+    The door of every `--weights`. Ours say which arch they are of; published ones need `arch`.
+    With ours, `arch` may be a smaller one: the caller sees by `network.arch`.
+    """
+    content = load_file(path)
+    if not is_published(content):
+        return _network_of(_checked(content, path), path)
+    if arch is None:
+        raise ValueError(f"{path}: published weights do not say their arch: give it with --arch")
+    return from_published(content, arch, str(path))
+
+
 def load_network(path: Path, arch: Arch | None = None) -> PoseNet:
     """The network of a file of `save_network`, in evaluation mode, loaded strictly.
 
     Raises ValueError if the file holds another arch than `arch`, where one is given.
     """
-    content = load_checkpoint(path)
+    network = _network_of(load_checkpoint(path), path)
+    if arch is not None and network.arch != arch:
+        raise ValueError(f"{path}: holds another arch: {difference(network.arch, arch)}")
+    return network
+
+
+def _network_of(content: dict[str, Any], path: Path) -> PoseNet:
     held = arch_from_json(content["arch"], str(path))
-    if arch is not None and held != arch:
-        raise ValueError(f"{path}: holds another arch: {difference(held, arch)}")
     network = PoseNet(held, initialise=False)
     load_strictly(network, content["network"], path)
     return network.eval()
@@ -70,9 +94,9 @@ def load_network(path: Path, arch: Arch | None = None) -> PoseNet:
 def load_strictly(network: PoseNet, state: dict[str, Tensor], path: Path) -> None:
     """Raises ValueError naming the first tensor that is missing, unexpected or of another shape."""
     expected = network.state_dict()
-    for name in expected.keys() - state.keys():
+    for name in sorted(expected.keys() - state.keys()):
         raise ValueError(f"{path}: tensor {name} is missing")
-    for name in state.keys() - expected.keys():
+    for name in sorted(state.keys() - expected.keys()):
         raise ValueError(f"{path}: tensor {name} is not expected")
     for name, tensor in expected.items():
         if state[name].shape != tensor.shape:

@@ -1,8 +1,8 @@
 """The training loop of every network here: supernet, retrained network.
 
-What a step does is given; the loop owns the learning rate, the optimiser, the averaged weights and the checkpoints.
-Everything that a step depends on is in the checkpoint or a function of the step's number, so that a run that was
-killed goes on as if nothing had happened.
+What a step does is given; the loop owns the learning rate, the optimiser, the averaged weights and
+the checkpoints. Everything that a step depends on is in the checkpoint or a function of the step's
+number, so that a run that was killed goes on as if nothing had happened.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ Backward = Callable[[int, Batch], dict[str, Tensor]]
 
 @dataclass(frozen=True)
 class Schedule(Strict):
-    """How long, how fast. The learning rate warms up linearly, then falls by a cosine to zero or by steps.
+    """How long, how fast. The learning rate warms up linearly, then falls by a cosine to zero or by
+    steps.
 
     `drop_at` are shares of the run (0..1) at which the rate of schedule `step` falls to a tenth.
     """
@@ -48,7 +49,9 @@ class Schedule(Strict):
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "learning_rate"):
             if getattr(self, name) <= 0:
-                raise ValueError(f"{name}: found {getattr(self, name)}, allowed are numbers above 0")
+                raise ValueError(
+                    f"{name}: found {getattr(self, name)}, allowed are numbers above 0"
+                )
         if not 0 <= self.average_decay < 1:
             raise ValueError(f"average_decay: found {self.average_decay}, allowed is 0 to below 1")
 
@@ -86,9 +89,10 @@ class Training:
     ) -> None:
         """Train from the step where the state stands to the last one.
 
-        `batches(first_step, num_steps)` gives the batches from there on. `backward(step, batch)` runs the network and
-        adds up its gradients; what it returns is logged. Raises FloatingPointError, naming the step, when a loss or a
-        gradient is not finite; the last checkpoint stays.
+        `batches(first_step, num_steps)` gives the batches from there on. `backward(step, batch)`
+        runs the network and adds up its gradients; what it returns is logged. Raises
+        FloatingPointError, naming the step, when a loss or a gradient is not finite; the last
+        checkpoint stays.
         """
         self.network.train()
         for batch in batches(self.step, self.num_steps - self.step):
@@ -115,9 +119,10 @@ class Training:
 
     @torch.no_grad()
     def _average(self) -> None:
-        """Exponential moving average of the weights, slow only once there is something to average."""
+        """Exponential moving average of the weights; quick while there is little to average."""
         decay = min(self.schedule.average_decay, (1 + self.step) / (10 + self.step))
-        averaged, current = list(self.averaged.parameters()), list(self.network.parameters())
+        averaged: list[Tensor] = list(self.averaged.parameters())
+        current: list[Tensor] = list(self.network.parameters())
         torch._foreach_lerp_(averaged, current, 1 - decay)
         for kept, buffer in zip(self.averaged.buffers(), self.network.buffers(), strict=True):
             kept.copy_(buffer)
@@ -171,7 +176,8 @@ class CheckpointFile:
 
 
 def check_settings(found: dict[str, Any], wanted: dict[str, Any], path: Path) -> None:
-    """Raises ValueError naming the first setting in which an unfinished run differs from the one asked for."""
+    """Raises ValueError naming the first setting in which an unfinished run differs from the one
+    asked for."""
     for key in sorted(found.keys() | wanted.keys()):
         if found.get(key) != wanted.get(key):
             raise ValueError(

@@ -15,7 +15,8 @@ STEPS_BETWEEN_SCALARS = 20
 
 
 class Monitor:
-    """Shows how far a run is and what its losses are. On a terminal a bar, in a log file plain lines."""
+    """Shows how far a run is and what its losses are. On a terminal a bar, in a log file plain
+    lines."""
 
     def __init__(self, title: str, directory: Path, first_step: int, num_steps: int) -> None:
         # Imported here because TensorBoard takes seconds to start, and most commands do without.
@@ -23,7 +24,7 @@ class Monitor:
 
         self.title = title
         self.num_steps = num_steps
-        self.writer = SummaryWriter(directory / "tensorboard", purge_step=first_step)  # type: ignore[no-untyped-call]
+        self.writer = SummaryWriter(directory / "tensorboard", purge_step=first_step)
         self.started, self.first_step = time.monotonic(), first_step
         self.last_line = self.started
         columns = (
@@ -47,17 +48,18 @@ class Monitor:
         trace: TracebackType | None,
     ) -> None:
         self.bar.stop()
-        self.writer.close()  # type: ignore[no-untyped-call]
+        self.writer.close()
 
     def log(self, step: int, losses: dict[str, Tensor]) -> None:
-        """Called after every step. Losses are read, which waits for a GPU, only when they are shown."""
+        """Called after every step. Losses are read, which waits for a GPU, only when they are
+        shown."""
         due = time.monotonic() - self.last_line > SECONDS_BETWEEN_LINES or step == self.num_steps
         if step % STEPS_BETWEEN_SCALARS and not due:
             self.bar.advance(self.task)
             return
         values = {name: float(loss) for name, loss in losses.items()}
         for name, value in values.items():
-            self.writer.add_scalar(f"loss/{name}", value, step)  # type: ignore[no-untyped-call]
+            self.writer.add_scalar(f"loss/{name}", value, step)
         text = ", ".join(f"{name} {value:.2e}" for name, value in values.items())
         self.bar.update(self.task, completed=step, losses=text)
         if due and self.bar.disable:

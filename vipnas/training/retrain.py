@@ -7,8 +7,8 @@ from torch import Tensor
 from vipnas.data.crops import normalise
 from vipnas.data.heatmap import HeatmapCodec
 from vipnas.models.posenet import PoseNet
-from vipnas.training.losses import heatmap_loss
 from vipnas.training.loop import Backward, Batch
+from vipnas.training.losses import heatmap_loss
 
 
 def retrain_backward(network: PoseNet, codec: HeatmapCodec) -> Backward:

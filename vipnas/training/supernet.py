@@ -9,15 +9,15 @@ from vipnas.data.crops import normalise
 from vipnas.data.heatmap import HeatmapCodec
 from vipnas.models.posenet import PoseNet
 from vipnas.space import SearchSpace
-from vipnas.training.losses import distillation_loss, heatmap_loss
 from vipnas.training.loop import Backward, Batch
+from vipnas.training.losses import distillation_loss, heatmap_loss
 from vipnas.training.sandwich import archs_of_step
 
 
 def supernet_backward(
     supernet: PoseNet, space: SearchSpace, codec: HeatmapCodec, seed: int, num_random: int
 ) -> Backward:
-    """The step: the largest learns from the labels, the others from the largest; gradients add up."""
+    """The step: the largest learns from labels, the others from the largest; gradients add up."""
     device = next(supernet.parameters()).device
 
     def backward(step: int, batch: Batch) -> dict[str, Tensor]:

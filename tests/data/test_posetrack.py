@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from vipnas.data.posetrack import PoseTrackData, read_posetrack
+from vipnas.data.skeletons import read_skeleton
+
+POSETRACK_18 = read_skeleton("posetrack_18")
+CATEGORY = {"id": 1, "name": "person", "keypoints": list(POSETRACK_18.joints)}
+
+
+def keypoints(x: float, y: float) -> list[float]:
+    values = np.zeros((17, 3))
+    values[5:, 0], values[5:, 1], values[5:, 2] = x + np.arange(12), y + 2 * np.arange(12), 1
+    return values.ravel().tolist()
+
+
+class Tree:
+    """Two videos as the official files give them: no sizes, unlabelled frames, ignore regions."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.annotations = root / "annotations" / "val"
+        self.documents = {name: self._document(name) for name in ("000342_mpii_test", "000522")}
+
+    def _document(self, name: str) -> dict[str, Any]:
+        folder = self.root / "images" / "val" / name
+        folder.mkdir(parents=True)
+        first_id = 10_000 * (1 + len(list(self.root.glob("images/val/*"))))
+        images, annotations = [], []
+        picture = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+        for number in range(3):
+            cv2.imwrite(str(folder / f"{number:06}.jpg"), picture)
+            image_id = first_id + number
+            image = {
+                "file_name": f"images/val/{name}/{number:06}.jpg",
+                "id": image_id,
+                "frame_id": image_id,
+                "vid_id": name[:6],
+                "nframes": 3,
+                "is_labeled": number != 2,
+            }
+            if number == 1:
+                image |= {"ignore_regions_x": [[1, 9, 5]], "ignore_regions_y": [[2, 3, 8]]}
+            images.append(image)
+        for number, track_id in ((0, 0), (0, 4), (1, 4)):
+            annotations.append(
+                {
+                    "id": 100 * (first_id + number) + track_id,
+                    "image_id": first_id + number,
+                    "track_id": track_id,
+                    "category_id": 1,
+                    "bbox": [10 + track_id, 12, 20, 30],
+                    "bbox_head": [11 + track_id, 13, 6, 8],
+                    "keypoints": keypoints(15 + track_id, 20),
+                    "scores": [],
+                }
+            )
+        images.reverse()  # the order is that of the file names
+        return {"categories": [CATEGORY], "images": images, "annotations": annotations}
+
+    def read(self, skip_bad_images: bool = False) -> PoseTrackData:
+        self.annotations.mkdir(parents=True, exist_ok=True)
+        for name, document in self.documents.items():
+            (self.annotations / f"{name}.json").write_text(json.dumps(document))
+        return read_posetrack(self.annotations, self.root, POSETRACK_18, skip_bad_images)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Tree:
+    return Tree(tmp_path)
+
+
+def test_the_official_files_by_hand(tree: Tree) -> None:
+    data = tree.read()
+    assert [video.name for video in data.videos] == ["000342", "000522"]
+    video = data.videos[0]
+    assert [frame.number for frame in video.frames] == [0, 1, 2]
+    assert [frame.is_labelled for frame in video.frames] == [True, True, False]
+    assert [len(frame.people) for frame in video.frames] == [2, 1, 0]
+    assert video.frames[0].image_hw == (60, 80)  # read from the image
+    assert video.frames[1].ignore_regions[0].tolist() == [[1, 2], [9, 3], [5, 8]]
+    assert video.frames[0].ignore_regions == ()
+    person = video.frames[1].people[0]
+    assert (person.track_id, person.head_box_xywh) == (4, (15, 13, 6, 8))
+    assert person.box_xywh == (14, 12, 20, 30)
+    assert person.area == pytest.approx(0.53 * 600)
+    assert person.image_path == tree.root / "images/val/000342_mpii_test/000001.jpg"
+    assert person.keypoints_K3[5].tolist() == [19, 20, 1]
+    assert len(data.people.persons) == 6
+    assert len(data.people.ground_truth["images"]) == 6
+    assert len(data.frames) == 6
+
+
+def test_hidden_joints_missing_boxes_and_people_without_joints(tree: Tree) -> None:
+    first, second, third = tree.documents["000522"]["annotations"]
+    first["keypoints"][3 * 5 + 2] = 0  # has coordinates: labelled, hidden
+    del second["bbox"]
+    third["keypoints"] = [0.0] * 51
+    del third["bbox"], third["bbox_head"]
+    frames = tree.read().videos[1].frames
+    assert frames[0].people[0].keypoints_K3[5].tolist() == [15, 20, 1]
+    # Joints from (19, 20) to (30, 42): 11 x 22, made 1.3 times as large about the same centre.
+    assert frames[0].people[1].box_xywh == pytest.approx((17.35, 16.7, 14.3, 28.6))
+    assert len(frames[1].people) == 1 and frames[1].people[0].head_box_xywh is None
+
+
+def test_one_merged_file_gives_the_same(tree: Tree) -> None:
+    expected = tree.read()
+    merged = {"categories": [CATEGORY], "images": [], "annotations": []}
+    for document in tree.documents.values():
+        merged["images"] += document["images"]
+        merged["annotations"] += document["annotations"]
+    path = tree.root / "all.json"
+    path.write_text(json.dumps(merged))
+    found = read_posetrack(path, tree.root, POSETRACK_18)
+    assert found.people.ground_truth == expected.people.ground_truth
+    assert [len(video.frames) for video in found.videos] == [3, 3]
+
+
+def test_the_real_video_opens(vipnas_data: Path) -> None:
+    folder = vipnas_data / "bonn_video"
+    data = read_posetrack(folder / "060470979.json", folder, POSETRACK_18)
+    assert [(video.name, len(video.frames)) for video in data.videos] == [("060470979", 41)]
+    assert len(data.people.persons) == sum(len(frame.people) for frame in data.frames) == 164
+    assert {p.track_id for f in data.frames for p in f.people} == {0, 1, 2, 3}
+    head = data.frames[0].people[0].head_box_xywh
+    assert head == pytest.approx((370.17, 77.59, 408.12 - 370.17, 134.95 - 77.59))
+
+
+def entry_with(**change: Any) -> Callable[[Tree], None]:
+    return lambda tree: tree.documents["000522"]["annotations"][1].update(change)
+
+
+def image_with(**change: Any) -> Callable[[Tree], None]:
+    return lambda tree: tree.documents["000522"]["images"][1].update(change)
+
+
+def without_track(tree: Tree) -> None:
+    del tree.documents["000522"]["annotations"][1]["track_id"]
+
+
+def other_joints(tree: Tree) -> None:
+    tree.documents["000522"]["categories"] = [{**CATEGORY, "keypoints": ["nose"]}]
+
+
+def nothing(tree: Tree) -> None:
+    for document in tree.documents.values():
+        document["annotations"] = []
+
+
+SPOILED: dict[str, tuple[Callable[[Tree], None], str]] = {
+    "no track": (without_track, "track_id is None; allowed: a whole number"),
+    "joint text": (entry_with(keypoints=["a"] * 51), "keypoints hold something that is not"),
+    "joint count": (entry_with(keypoints=[1.0] * 48), "48 keypoint numbers; allowed: 51"),
+    "head": (entry_with(bbox_head=[1, 2, 0, 5]), r"head box \[1, 2, 0, 5\]; allowed: four finite"),
+    "duplicate": (entry_with(id=3_000_000), "annotation 3000000: this id is there 2 times"),
+    "no image": (entry_with(image_id=7), "points to image 7, which is not in the file"),
+    "file name": (image_with(file_name="images/val/000522/one.jpg"), "No such file"),
+    "categories": (other_joints, "joints differ from those of 000342_mpii_test.json"),
+    "empty": (nothing, "annotations: empty; allowed: a list with entries"),
+    "size": (image_with(width=90, height=60), "is 80 x 60 pixels, but the annotation file says 90"),
+}
+
+
+@pytest.mark.parametrize("case", SPOILED)
+def test_bad_files_are_named_in_one_line(tree: Tree, case: str) -> None:
+    spoil, message = SPOILED[case]
+    spoil(tree)
+    with pytest.raises(ValueError, match=message) as caught:
+        tree.read()
+    assert str(caught.value).startswith(str(tree.annotations))
+    assert "\n" not in str(caught.value)
+
+
+def test_frames_must_be_numbered(tree: Tree) -> None:
+    folder = tree.root / "images/val/000522"
+    (folder / "000001.jpg").rename(folder / "one.jpg")
+    image_with(file_name="images/val/000522/one.jpg")(tree)
+    with pytest.raises(ValueError, match="allowed: names that are the number of the frame"):
+        tree.read()
+
+
+def test_a_lost_image_is_left_out_of_its_video(tree: Tree) -> None:
+    (tree.root / "images/val/000522/000001.jpg").unlink()
+    data = tree.read(skip_bad_images=True)
+    assert [frame.number for frame in data.videos[1].frames] == [0, 2]
+    assert len(data.people.persons) == 5
+
+
+def test_shared_track_ids_are_told(tree: Tree, caplog: pytest.LogCaptureFixture) -> None:
+    tree.documents["000522"]["annotations"][1]["track_id"] = 0
+    tree.read()
+    assert "two people have the same track id" in caplog.text
+
+
+def test_what_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no such annotation file or folder"):
+        read_posetrack(tmp_path / "no.json", tmp_path, POSETRACK_18)
+    with pytest.raises(ValueError, match=r"no \.json file in this folder"):
+        read_posetrack(tmp_path, tmp_path, POSETRACK_18)
+    (tmp_path / "broken.json").write_text("{")
+    with pytest.raises(ValueError, match=r"broken\.json: not valid JSON"):
+        read_posetrack(tmp_path / "broken.json", tmp_path, POSETRACK_18)
+    (tmp_path / "other.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"other\.json: images: missing; allowed: a file in Pose"):
+        read_posetrack(tmp_path / "other.json", tmp_path, POSETRACK_18)

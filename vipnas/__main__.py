@@ -1,0 +1,7 @@
+"""`python -m vipnas`: the same as the `vipnas` command."""
+
+import sys
+
+from vipnas.cli import main
+
+sys.exit(main())

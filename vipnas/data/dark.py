@@ -1,0 +1,103 @@
+"""Decoding heatmaps by the shape of the peak, for the codecs in `heatmap.py`.
+
+The distribution-aware decoding of Zhang et al., "Distribution-Aware Coordinate Representation for
+Human Pose Estimation", CVPR 2020: the heatmap is smoothed by the Gaussian that the targets were
+drawn with, and its logarithm, which for a Gaussian is a paraboloid, is taken to its top by one
+Newton step. Only the surroundings of each peak are smoothed, not the whole map.
+
+N joints of all persons, H W height and width of the heatmaps, P side of the surroundings.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+# Pixels on each side of a point that its derivatives are taken from.
+_STENCIL = 2
+# Smoothing reaches this many standard deviations, as in the published code (11 pixels at sigma 2).
+_KERNEL_SIGMAS = 2.5
+# The logarithm is taken of no less than this, as in the published code.
+_SMALLEST = 1e-10
+# A top further from the largest pixel than this, on either axis, is noise.
+_FURTHEST_PX = 1.0
+
+
+def refine(heatmaps_NHW: Tensor, peaks_xy_N2: Tensor, sigma_px: float) -> Tensor:
+    """Sub-pixel tops (N, 2), x and y in heatmap pixels, of peaks whose largest pixel is known.
+
+    `peaks_xy_N2` are whole numbers. Where the surroundings have no top (a flat or negative map), or
+    the map is too small for derivatives, the peak stays where it is.
+    """
+    height, width = heatmaps_NHW.shape[-2:]
+    if min(height, width) < 2 * _STENCIL + 1:
+        return peaks_xy_N2.float()
+    # From a peak at the border the step is taken from the nearest point that has neighbours: on a
+    # paraboloid a Newton step leads to the same top from everywhere.
+    last_xy = peaks_xy_N2.new_tensor((width - 1 - _STENCIL, height - 1 - _STENCIL))
+    origins_xy_N2 = torch.minimum(peaks_xy_N2.clamp(min=_STENCIL), last_xy)
+    smoothed_N55 = _smoothed(heatmaps_NHW, origins_xy_N2, sigma_px)
+    offsets_N2 = _newton_step(smoothed_N55.clamp_(min=_SMALLEST).log_())
+    peaks_N2 = peaks_xy_N2.float()
+    tops_N2 = origins_xy_N2.float() + offsets_N2
+    far = (tops_N2 - peaks_N2).abs().amax(dim=1, keepdim=True) > _FURTHEST_PX
+    return torch.where(far | ~torch.isfinite(tops_N2), peaks_N2, tops_N2)
+
+
+def _smoothed(heatmaps_NHW: Tensor, origins_xy_N2: Tensor, sigma_px: float) -> Tensor:
+    """The smoothed map (N, 5, 5) around each origin."""
+    height, width = heatmaps_NHW.shape[-2:]
+    starts_x, smooth_columns = (
+        table.to(heatmaps_NHW.device) for table in _smoothing(width, sigma_px)
+    )
+    starts_y, smooth_rows = (
+        table.to(heatmaps_NHW.device) for table in _smoothing(height, sigma_px)
+    )
+    x_N, y_N = origins_xy_N2.unbind(1)
+    windows = heatmaps_NHW.unfold(1, smooth_rows.shape[2], 1).unfold(2, smooth_columns.shape[2], 1)
+    numbers_N = torch.arange(len(x_N), device=x_N.device)
+    patches_NPP = windows[numbers_N, starts_y[y_N], starts_x[x_N]].float()
+    return smooth_rows[y_N] @ patches_NPP @ smooth_columns[x_N].transpose(1, 2)
+
+
+@lru_cache(maxsize=16)
+def _smoothing(length: int, sigma_px: float) -> tuple[Tensor, Tensor]:
+    """For every origin on an axis of the map: where its surroundings start, and the matrix (5, P)
+    that smooths them.
+
+    The kernel is the same for the five points of an origin, and so narrow that it does not reach
+    over the border, where there is nothing to smooth with: zeros would pull the top inwards.
+    """
+    radius = max(1, math.floor(_KERNEL_SIGMAS * sigma_px))
+    num_points = 2 * _STENCIL + 1
+    side = min(length, num_points + 2 * radius)
+    starts = torch.zeros(length, dtype=torch.long)
+    matrices = torch.zeros(length, num_points, side)
+    for origin in range(_STENCIL, length - _STENCIL):
+        first = origin - _STENCIL
+        room = min(radius, first, length - 1 - (origin + _STENCIL))
+        weights = torch.exp(-torch.arange(-room, room + 1).square() / (2 * sigma_px**2))
+        start = min(max(first - radius, 0), length - side)
+        starts[origin] = start
+        for row in range(num_points):
+            left = first + row - room - start
+            matrices[origin, row, left : left + len(weights)] = weights / weights.sum()
+    return starts, matrices
+
+
+def _newton_step(logs_N55: Tensor) -> Tensor:
+    """From the middle to the top of the paraboloid that fits there (N, 2), x and y; NaN where there
+    is none. The derivatives are the published ones: central differences, twice for the second."""
+    m = logs_N55
+    dx = (m[:, 2, 3] - m[:, 2, 1]) / 2
+    dy = (m[:, 3, 2] - m[:, 1, 2]) / 2
+    dxx = (m[:, 2, 4] - 2 * m[:, 2, 2] + m[:, 2, 0]) / 4
+    dyy = (m[:, 4, 2] - 2 * m[:, 2, 2] + m[:, 0, 2]) / 4
+    dxy = (m[:, 3, 3] - m[:, 1, 3] - m[:, 3, 1] + m[:, 1, 1]) / 4
+    determinant = dxx * dyy - dxy * dxy
+    is_top = (determinant > 0) & (dxx < 0)
+    steps_N2 = torch.stack((dxy * dy - dyy * dx, dxy * dx - dxx * dy), dim=1)
+    return torch.where(is_top[:, None], steps_N2 / determinant[:, None], torch.nan)
