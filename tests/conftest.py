@@ -37,6 +37,7 @@ def vipnas_data() -> Path:
 def space(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> SearchSpace:
     """Each family small, and each shipped space at an input that a test can afford."""
     from spaces_fixture import INVERTED_YAML, space_from
+
     from vipnas.shipped import find_shipped
     from vipnas.space import read_space
 

@@ -1,4 +1,4 @@
-"""Search spaces for tests: written out as YAML, so that they take the way that users' files take."""
+"""Search spaces for tests: written as YAML, so that they take the way that users' files take."""
 
 from __future__ import annotations
 

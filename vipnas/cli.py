@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("--arch", type=Path, help="arch JSON, to score a member of a supernet")
     evaluate.add_argument("--split", choices=("test", "search"), default="test")
+    evaluate.add_argument("--pictures", type=Path, help="PNG to write: 16 people, predicted poses")
     evaluate.add_argument("--json", action="store_true", help="print the ten figures as JSON")
     evaluate.set_defaults(run=_evaluate)
 
@@ -210,5 +211,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
     from vipnas.stages import evaluate
 
-    metrics = evaluate(_open(options), options.weights, options.arch, options.split)
+    metrics = evaluate(
+        _open(options), options.weights, options.arch, options.split, options.pictures
+    )
     print(json.dumps(asdict(metrics)) if options.json else metrics)

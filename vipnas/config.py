@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from vipnas.data.crops import Augmentation
 from vipnas.files import Strict, parse, read_yaml
@@ -17,11 +19,11 @@ from vipnas.training.loop import Schedule
 class SyntheticData(Strict):
     """Drawn people, made on first use; the settings are those of `vipnas synthesize`."""
 
-    num_train_images: int
-    num_test_images: int
+    num_train_images: PositiveInt
+    num_test_images: PositiveInt
     image_hw: tuple[int, int] = (240, 320)
     people_per_image: tuple[int, int] = (1, 3)
-    difficulty: float = 1.0
+    difficulty: Annotated[float, Field(ge=0, le=1)] = 1.0
 
 
 @dataclass(frozen=True)
@@ -44,10 +46,10 @@ class Data(Strict):
     synthetic: SyntheticData | None = None
     train: CocoFiles | None = None
     test: CocoFiles | None = None
-    max_train_persons: int | None = None
-    search_persons: int = 400
-    calibration_persons: int = 256
-    num_workers: int = 0
+    max_train_persons: PositiveInt | None = None
+    search_persons: PositiveInt = 400
+    calibration_persons: PositiveInt = 256
+    num_workers: NonNegativeInt = 0
 
     def __post_init__(self) -> None:
         files = self.train is not None and self.test is not None
@@ -62,14 +64,14 @@ class SupernetConfig(Strict):
     """`num_random`: subnets a step between the largest and the smallest."""
 
     schedule: Schedule
-    num_random: int = 2
+    num_random: NonNegativeInt = 2
 
 
 @dataclass(frozen=True)
 class SearchConfig(Strict):
     """`num_trials` are scored by evolution, and as many by random search for comparison."""
 
-    num_trials: int
+    num_trials: PositiveInt
     constraints: tuple[Constraint, ...] = ()
     evolution: Evolution = field(default_factory=Evolution)
 
@@ -84,24 +86,25 @@ class RetrainConfig(Strict):
 
 @dataclass(frozen=True)
 class ExperimentConfig(Strict):
-    """All that a run depends on. `input_hw` replaces that of the space; `sigma_px` is in heatmap
-    pixels."""
+    """All that a run depends on; one that only retrains a known arch has no supernet, no search.
 
-    seed: int
+    `input_hw` replaces that of the space; `sigma_px` is in heatmap pixels.
+    """
+
+    seed: NonNegativeInt
     space: str
     data: Data
     retrain: RetrainConfig
     supernet: SupernetConfig | None = None
     search: SearchConfig | None = None
     input_hw: tuple[int, int] | None = None
-    sigma_px: float = 2.0
+    sigma_px: PositiveFloat = 2.0
     augmentation: Augmentation = field(default_factory=Augmentation)
     flip_test: bool = True
-    evaluation_batch_size: int = 64
-    checkpoint_minutes: float = 2.0
+    evaluation_batch_size: PositiveInt = 64
+    checkpoint_minutes: PositiveFloat = 2.0
 
 
 def read_experiment(path: Path) -> ExperimentConfig:
-    """Read an experiment; raises ValueError in one line: file, place, what was found, what is
-    allowed."""
+    """Read an experiment; raises ValueError: file, place, what was found, what is allowed."""
     return parse(ExperimentConfig, read_yaml(path), str(path))

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from vipnas.arch import Arch
-from vipnas.models.posenet import Layer, plan
+from vipnas.models.posenet import Layer, Segment, segments
 from vipnas.results import Cost
 
 
@@ -25,11 +25,17 @@ def count_cost(arch: Arch) -> Cost:
     batch-norm scales and shifts included.
     """
     macs = params = 0
-    for layer in plan(arch):
-        layer_macs, layer_params = _layer_cost(layer._replace(name=""))
-        macs += layer_macs
-        params += layer_params
+    for segment in segments(arch):
+        segment_macs, segment_params = _segment_cost(segment)
+        macs += segment_macs
+        params += segment_params
     return Cost(macs, params)
+
+
+@lru_cache(maxsize=1 << 20)
+def _segment_cost(segment: Segment) -> tuple[int, int]:
+    costs = [_layer_cost(layer._replace(name="")) for layer in segment.layers()]
+    return sum(macs for macs, _ in costs), sum(params for _, params in costs)
 
 
 @lru_cache(maxsize=1 << 20)

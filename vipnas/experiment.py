@@ -127,7 +127,6 @@ class Experiment:
             "train_persons": len(self.train_data.persons),
             "augmentation": to_plain(config.augmentation),
             "sigma_px": config.sigma_px,
-            "torch": torch.__version__,
         }
 
     def _read(self, split: str) -> PoseData:

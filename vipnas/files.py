@@ -89,7 +89,7 @@ def parse(kind: type[T], raw: Any, where: str) -> T:
     """
     try:
         # By way of JSON, where a list may stand for a tuple even in strict mode.
-        parsed: T = _adapter(cast(Hashable, kind)).validate_json(json.dumps(raw))
+        parsed: T = _adapter(cast(Hashable, kind)).validate_json(json.dumps(raw), strict=True)
     except ValidationError as error:
         raise ValueError(_one_line(error, kind, where)) from None
     except TypeError as error:

@@ -233,6 +233,9 @@ def _read_options(raw: Any, kind: Any, where: str) -> tuple[Option, ...]:
     options: tuple[Option, ...] = parse(tuple[kind, ...], raw, where)
     if len(set(options)) < len(options):
         raise ValueError(f"{where}: found {raw!r}, each option may stand there once")
+    for option in options:
+        if type(option) is int and option < 1:
+            raise ValueError(f"{where}: found {option}, allowed are whole numbers from 1")
     return options
 
 

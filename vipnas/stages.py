@@ -19,7 +19,8 @@ import torch
 from vipnas.arch import Arch, read_arch, write_arch
 from vipnas.cost import count_cost
 from vipnas.data.loader import training_batches
-from vipnas.evaluation.evaluator import InheritedScore, calibrate_bn
+from vipnas.deploy.draw import prediction_sheet
+from vipnas.evaluation.evaluator import Evaluator, InheritedScore, calibrate_bn
 from vipnas.experiment import Experiment, digest
 from vipnas.files import read_json, to_plain, write_atomically
 from vipnas.models.posenet import PoseNet, extract
@@ -250,7 +251,7 @@ def _show_trial(trial: Trial, num_trials: int) -> None:
 
 @contextmanager
 def timed(directory: Path) -> Iterator[None]:
-    """Add the seconds spent inside to `seconds.json`: a resumed stage counts all its parts."""
+    """Add the seconds spent inside to `seconds.json`; a part that was killed is not counted."""
     started = time.monotonic()
     try:
         yield
@@ -264,16 +265,33 @@ def read_metrics(path: Path) -> Metrics:
     return Metrics(**read_json(path))
 
 
-def evaluate(experiment: Experiment, weights: Path, arch_file: Path | None, split: str) -> Metrics:
+def evaluate(
+    experiment: Experiment,
+    weights: Path,
+    arch_file: Path | None,
+    split: str,
+    pictures: Path | None = None,
+) -> Metrics:
     """The ten COCO figures of a file of weights on the `test` or the `search` persons.
 
-    With an arch file, weights of a larger network give its slice, calibrated first.
+    With an arch file, weights of a larger network give its slice, calibrated first. `pictures` is
+    a PNG to write, of predictions on persons spread over the set.
     """
     data = experiment.test_data if split == "test" else experiment.search_data
     evaluator = experiment.evaluator(data)
     wanted = None if arch_file is None else read_arch(arch_file)
     network = load_weights(weights, wanted).to(experiment.device)
-    arch = wanted or network.arch
-    if arch == network.arch:
-        return evaluator(network)
-    return InheritedScore(network, evaluator, experiment.calibration_images).metrics(arch)
+    if wanted is not None and wanted != network.arch:
+        score = InheritedScore(network, evaluator, experiment.calibration_images)
+        network = score.network(wanted)
+    if pictures is not None:
+        _draw_predictions(pictures, evaluator, network)
+    return evaluator(network)
+
+
+def _draw_predictions(path: Path, evaluator: Evaluator, network: PoseNet, count: int = 16) -> None:
+    persons = evaluator.crops.persons
+    xy_NK2, scores_NK = evaluator.predict(network)
+    rows = [len(persons) * i // min(count, len(persons)) for i in range(min(count, len(persons)))]
+    shown = [persons[row] for row in rows]
+    prediction_sheet(path, shown, xy_NK2[rows], scores_NK[rows], evaluator.skeleton)

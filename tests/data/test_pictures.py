@@ -49,11 +49,17 @@ def crop(picture: Picture, matrix: Any, input_hw: tuple[int, int]) -> Any:
 
 
 @pytest.mark.parametrize("hw", [(64, 96), (61, 83), (700, 640)])
-def test_a_crop_is_the_plain_warp(hw: tuple[int, int]) -> None:
+def test_a_crop_is_the_plain_warp_with_black_around(hw: tuple[int, int]) -> None:
     image = smooth_picture(*hw)
-    matrix = input_from_image((40.0, 30.0), (60.0, 80.0), (64, 48), 20.0, True)
-    expected = cv2.warpAffine(image, matrix, (48, 64))
-    assert np.array_equal(crop(Picture(image), matrix, (64, 48)), expected)
+    rng = np.random.default_rng(1)
+    for number in range(20):
+        side = rng.uniform(20, 200)
+        centre_xy = (rng.uniform(-10, hw[1] + 10), rng.uniform(-10, hw[0] + 10))
+        turn = 0.0 if number % 3 == 0 else rng.uniform(-60, 60)
+        region = (centre_xy, (0.75 * side, side))
+        matrix = input_from_image(*region, (64, 48), turn, bool(number % 2))
+        expected = cv2.warpAffine(image, matrix, (48, 64))
+        assert np.array_equal(crop(Picture(image), matrix, (64, 48)), expected)
 
 
 @pytest.mark.parametrize("reduction", [2, 4])
@@ -66,7 +72,7 @@ def test_a_smaller_decode_shows_the_same_in_the_same_place(
     small, found = read_reduced(path, reduction, hw)
     assert found == reduction
     assert small.shape[:2] == tuple(-(-side // reduction) for side in hw)
-    # Looked at without rotation inside of the picture: black beside it would hide what differs.
+    # Inside of the picture, where no black hides what differs.
     matrix = input_from_image((40.0, 30.0), (36.0, 48.0), (48, 36))
     whole = crop(Picture(read_image(path)), matrix, (48, 36)).astype(int)
     matrix_small = Picture(small, reduction).input_from_pixels(matrix)
@@ -76,7 +82,7 @@ def test_a_smaller_decode_shows_the_same_in_the_same_place(
         shown = cv2.warpAffine(small, moved, (36, 48)).astype(int)
         return float(np.abs(whole - shown)[4:-4, 4:-4].mean())
 
-    assert difference(0) < min(difference(-0.5), difference(0.5)) / 1.5
+    assert difference(0) < min(difference(-0.7), difference(0.7)) / 1.5
 
 
 def test_only_jpegs_are_decoded_smaller(tmp_path: Path) -> None:

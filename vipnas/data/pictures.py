@@ -61,9 +61,9 @@ def crop_into(
     matrix = picture.input_from_pixels(matrix_23)
     if picture.pixels.shape[2] == 3:
         cv2.warpAffine(picture.pixels, matrix, (width, height), dst=crop_HW3)
-    else:
-        crop_HW4 = cv2.warpAffine(picture.pixels, matrix, (width, height), dst=scratch_HW4)
-        cv2.cvtColor(crop_HW4, cv2.COLOR_RGBA2RGB, dst=crop_HW3)
+        return
+    crop_HW4 = cv2.warpAffine(picture.pixels, matrix, (width, height), dst=scratch_HW4)
+    cv2.cvtColor(crop_HW4, cv2.COLOR_RGBA2RGB, dst=crop_HW3)
 
 
 def with_fourth_channel(picture: Picture) -> Picture:

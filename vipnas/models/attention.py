@@ -34,8 +34,8 @@ class GlobalContext(nn.Module):
         share_B1P = share_B1HW.flatten(2).softmax(dim=2)
         context_BC11 = torch.matmul(x_BCHW.flatten(2), share_B1P.transpose(1, 2)).unsqueeze(3)
         hidden = F.relu(self.norm(self.reduce(context_BC11, context_channels(channels))))
-        context_BC11 = self.expand(hidden, channels)
-        return x_BCHW + context_BC11
+        added_BC11: Tensor = self.expand(hidden, channels)
+        return x_BCHW + added_BC11
 
 
 class SqueezeExcitation(nn.Module):
@@ -60,8 +60,8 @@ class SqueezeExcitation(nn.Module):
 
 
 def context_channels(channels: int) -> int:
-    """Hidden width of the global context block: a sixteenth, but at least about 16."""
-    return int(channels * max(1 / 16, 16 / channels))
+    """Hidden width of the global context block: a sixteenth, but at least 16."""
+    return max(channels // 16, 16)
 
 
 def excitation_channels(channels: int) -> int:

@@ -51,7 +51,7 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor, arch: StageArch) -> Tensor:
         act = ACTIVATIONS[arch.activation]
         middle = arch.middle_width
-        out = act(self.reduce_norm(self.reduce(x, middle)))
+        out: Tensor = act(self.reduce_norm(self.reduce(x, middle)))
         out = act(self.conv_norm(self.conv(out, middle, arch.kernel_size, arch.groups)))
         out = self.expand_norm(self.expand(out, arch.width))
         if arch.attention:
@@ -87,7 +87,7 @@ class InvertedResidualBlock(nn.Module):
     def forward(self, x: Tensor, arch: StageArch) -> Tensor:
         act = ACTIVATIONS[arch.activation]
         middle = arch.middle_width
-        out = x
+        out: Tensor = x
         if self.expand is not None and self.expand_norm is not None:
             out = act(self.expand_norm(self.expand(out, middle)))
         out = act(self.conv_norm(self.conv(out, middle, arch.kernel_size, arch.groups)))

@@ -43,25 +43,50 @@ class Layer(NamedTuple):
         return self.kind(self.arch, self.in_channels, *position)
 
 
-def plan(arch: Arch) -> Iterator[Layer]:
-    """The layers of a network in the order they run. Only this function knows it."""
+class Segment(NamedTuple):
+    """A stem, a stage, a deconvolution or the last convolution."""
+
+    name: str
+    kind: type[nn.Module]
+    arch: StemArch | StageArch | DeconvArch | int
+    in_channels: int
+    in_hw: tuple[int, int]
+
+    def layers(self) -> Iterator[Layer]:
+        """The layers in the order they run: for a stage the first `depth` blocks."""
+        if not isinstance(self.arch, StageArch):
+            yield Layer(self.name, self.kind, self.arch, self.in_channels, self.in_hw)
+            return
+        channels, (height, width) = self.in_channels, self.in_hw
+        for block in range(self.arch.depth):
+            name, first = f"{self.name}_block{block + 1}", block == 0
+            yield Layer(name, self.kind, self.arch, channels, (height, width), first)
+            if first:
+                height, width = height // self.arch.stride, width // self.arch.stride
+                channels = self.arch.width
+
+
+def segments(arch: Arch) -> Iterator[Segment]:
+    """The parts of a network in the order they run. Only this function knows it."""
     height, width = arch.input_hw
-    yield Layer("stem", Stem, arch.stem, 3, (height, width))
+    yield Segment("stem", Stem, arch.stem, 3, (height, width))
     height, width = height // arch.stem.stride, width // arch.stem.stride
     channels = arch.stem.width
     for number, stage in enumerate(arch.stages, start=1):
-        for block in range(stage.depth):
-            name = f"stage{number}_block{block + 1}"
-            first = block == 0
-            yield Layer(name, BLOCKS[arch.family], stage, channels, (height, width), first)
-            if first:
-                height, width = height // stage.stride, width // stage.stride
-            channels = stage.width
+        yield Segment(f"stage{number}", BLOCKS[arch.family], stage, channels, (height, width))
+        height, width = height // stage.stride, width // stage.stride
+        channels = stage.width
     for number, deconv in enumerate(arch.head, start=1):
-        yield Layer(f"deconv{number}", Deconv, deconv, channels, (height, width))
+        yield Segment(f"deconv{number}", Deconv, deconv, channels, (height, width))
         height, width = height * 2, width * 2
         channels = deconv.width
-    yield Layer("heatmaps", HeatmapConv, arch.num_keypoints, channels, (height, width))
+    yield Segment("heatmaps", HeatmapConv, arch.num_keypoints, channels, (height, width))
+
+
+def plan(arch: Arch) -> Iterator[Layer]:
+    """The layers of a network in the order they run."""
+    for segment in segments(arch):
+        yield from segment.layers()
 
 
 class PoseNet(nn.Module):

@@ -36,11 +36,15 @@ class Constraint(Strict):
         return max(0.0, value - self.at_most) or min(0.0, value - self.at_least)
 
 
+class NoneFound(ValueError):
+    """Budgets that may be met by some arch, but none was found."""
+
+
 class FeasibleSpace:
     """A search space under budgets: every arch that it hands out keeps to all of them.
 
     Raises ValueError when built if a budget lies outside what the space can reach, with the nearest
-    value that it can.
+    value that it can; NoneFound when asked, if budgets can hardly be met together.
     """
 
     def __init__(
@@ -100,4 +104,4 @@ class FeasibleSpace:
             f" (last try {getattr(cost, c.quantity):,})"
             for c in self.constraints
         )
-        raise ValueError(f"no arch of {self.space.name} found that keeps to all of: {wanted}")
+        raise NoneFound(f"no arch of {self.space.name} found that keeps to all of: {wanted}")

@@ -68,7 +68,9 @@ class Journal:
         return lines
 
 
-def _first_difference(found: dict[str, Any], wanted: dict[str, Any]) -> str:
+def _first_difference(found: Any, wanted: dict[str, Any]) -> str:
+    if not isinstance(found, dict) or not isinstance(found.get("settings"), dict):
+        return "its first line holds no settings"
     if found.get("version") != wanted["version"]:
         return f"version: found {found.get('version')}, allowed is {wanted['version']}"
     found, wanted = found["settings"], wanted["settings"]

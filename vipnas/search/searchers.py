@@ -13,7 +13,7 @@ from typing import Protocol
 
 from vipnas.arch import Arch
 from vipnas.files import Strict
-from vipnas.search.constraints import FeasibleSpace
+from vipnas.search.constraints import FeasibleSpace, NoneFound
 
 TRIES_FOR_A_NEW_ARCH = 200
 
@@ -112,7 +112,12 @@ class EvolutionSearcher:
 
 def _new(propose: Callable[[], Arch], proposed: set[Arch]) -> Arch | None:
     for _ in range(TRIES_FOR_A_NEW_ARCH):
-        arch = propose()
+        try:
+            arch = propose()
+        except NoneFound:
+            if not proposed:
+                raise
+            return None  # under budgets this tight, those proposed were the ones to be found
         if arch not in proposed:
             proposed.add(arch)
             return arch

@@ -1,0 +1,114 @@
+"""Budgets are hard, and one that cannot be met says so, and what could be."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+
+from vipnas.arch import Arch
+from vipnas.cost import count_cost
+from vipnas.results import Cost
+from vipnas.search.constraints import Constraint, FeasibleSpace, NoneFound
+from vipnas.space import SearchSpace
+
+
+def test_excess_by_hand() -> None:
+    constraint = Constraint("macs", at_most=100, at_least=50)
+    found = {macs: constraint.excess(Cost(macs, 7)) for macs in (120, 100, 70, 50, 30)}
+    assert found == {120: 20, 100: 0, 70: 0, 50: 0, 30: -20}
+    assert Constraint("params", at_most=5).excess(Cost(120, 7)) == 2
+
+
+@pytest.mark.parametrize(("at_most", "at_least"), [(10, 20), (float("nan"), 0), (10, float("nan"))])
+def test_a_range_without_numbers_is_refused(at_most: float, at_least: float) -> None:
+    with pytest.raises(ValueError, match="macs: found at_least .* allowed are numbers"):
+        Constraint("macs", at_most, at_least)
+
+
+def test_a_budget_out_of_reach_is_refused_with_what_could_be_reached(
+    tiny_space: SearchSpace,
+) -> None:
+    low, high = count_cost(tiny_space.min_arch()), count_cost(tiny_space.max_arch())
+    with pytest.raises(ValueError) as error:
+        FeasibleSpace(tiny_space, count_cost, [Constraint("macs", at_most=1000)])
+    assert str(error.value) == (
+        f"constraint macs: at_most 1,000 cannot be met: the smallest arch of tiny has {low.macs:,}"
+    )
+    with pytest.raises(ValueError) as error:
+        FeasibleSpace(tiny_space, count_cost, [Constraint("params", 1e12, at_least=1e9)])
+    assert str(error.value) == (
+        "constraint params: at_least 1,000,000,000 cannot be met: the largest arch of tiny has"
+        f" {high.params:,}"
+    )
+    # The second budget is looked at as well as the first, and the very end is within.
+    with pytest.raises(ValueError, match="constraint params: at_most 1 cannot"):
+        budgets = [Constraint("macs", at_most=1e12), Constraint("params", at_most=1)]
+        FeasibleSpace(tiny_space, count_cost, budgets)
+    FeasibleSpace(tiny_space, count_cost, [Constraint("macs", low.macs)])
+    FeasibleSpace(tiny_space, count_cost, [Constraint("macs", high.macs, high.macs)])
+
+
+def test_budgets_that_contradict_each_other_end_in_one_line(tiny_space: SearchSpace) -> None:
+    """Each can be met, both cannot: many MACs need many parameters."""
+    low, high = count_cost(tiny_space.min_arch()), count_cost(tiny_space.max_arch())
+    calls = []
+
+    def counted(arch: Arch) -> Cost:
+        calls.append(arch)
+        return count_cost(arch)
+
+    budgets = [
+        Constraint("macs", at_most=high.macs, at_least=high.macs * 0.95),
+        Constraint("params", at_most=low.params * 1.1),
+    ]
+    feasible = FeasibleSpace(tiny_space, counted, budgets)
+    with pytest.raises(NoneFound) as error:
+        feasible.sample(random.Random(0))
+    text = str(error.value)
+    assert text.startswith("no arch of tiny found that keeps to all of: macs ")
+    assert f"{high.macs:,} (last try " in text and "; params 0 to " in text and "\n" not in text
+    assert len(calls) < 100 + 20 * sum(tiny_space.num_options)
+
+
+def test_no_budget_is_the_whole_space(tiny_space: SearchSpace) -> None:
+    feasible = FeasibleSpace(tiny_space, count_cost, ())
+    first, second = random.Random(0), random.Random(0)
+    assert [feasible.sample(first) for _ in range(10)] == [
+        tiny_space.sample(second) for _ in range(10)
+    ]
+
+
+def test_a_sample_is_uniform_over_what_is_within(small_space: SearchSpace) -> None:
+    limit = 60_000
+    feasible = FeasibleSpace(small_space, count_cost, [Constraint("macs", at_most=limit)])
+    rng = random.Random(0)
+    within = {small_space.sample(rng) for _ in range(1000)}
+    within = {arch for arch in within if count_cost(arch).macs <= limit}
+    assert 4 < len(within) < 28
+    counts = Counter(feasible.sample(rng) for _ in range(100 * len(within)))
+    assert set(counts) == within
+    assert 50 < min(counts.values()) and max(counts.values()) < 150
+
+
+@pytest.mark.parametrize("at_the", ["smallest", "largest"])
+def test_where_rejection_finds_nothing_the_last_proposal_is_repaired(
+    space: SearchSpace, at_the: str
+) -> None:
+    """One arch of the whole space is within: the walk of single options arrives there."""
+    arch = space.min_arch() if at_the == "smallest" else space.max_arch()
+    macs = count_cost(arch).macs
+    end = Constraint("macs", macs) if at_the == "smallest" else Constraint("macs", macs, macs)
+    feasible = FeasibleSpace(space, count_cost, [end])
+    assert feasible.sample(random.Random(0)) == arch
+
+
+def test_a_repair_takes_a_proposal_only_as_far_as_needed(tiny_space: SearchSpace) -> None:
+    """Halfway between: the result is just within, not the smallest."""
+    largest = tiny_space.max_arch()
+    budget = count_cost(largest).macs // 2
+    feasible = FeasibleSpace(tiny_space, count_cost, [Constraint("macs", at_most=budget)])
+    for seed in range(10):
+        found = count_cost(feasible.within(lambda: largest, random.Random(seed)))
+        assert budget / 4 < found.macs <= budget

@@ -1,0 +1,132 @@
+"""The history of a search survives whatever a kill leaves of it, and refuses what is not its own."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+from search_fixture import trial
+
+from vipnas.search.journal import Journal
+from vipnas.space import SearchSpace
+
+SETTINGS = {"seed": 1, "search": {"num_trials": 9}}
+
+
+@pytest.fixture
+def path(tmp_path: Path, tiny_space: SearchSpace) -> Path:
+    """A journal of three trials, one of them a failure."""
+    path = tmp_path / "search" / "trials.jsonl"
+    journal = Journal(path, SETTINGS)
+    journal.append(trial(0, tiny_space.min_arch(), 1 / 3))
+    journal.append(trial(1, tiny_space.max_arch(), None))
+    journal.append(trial(0, tiny_space.max_arch(), 0.5, "evolution"))
+    return path
+
+
+def test_what_was_written_is_read_again_exactly(path: Path, tiny_space: SearchSpace) -> None:
+    assert Journal(path, SETTINGS).trials == [
+        trial(0, tiny_space.min_arch(), 1 / 3),
+        trial(1, tiny_space.max_arch(), None),
+        trial(0, tiny_space.max_arch(), 0.5, "evolution"),
+    ]
+
+
+def test_every_line_is_json_and_the_file_grows_by_lines(path: Path) -> None:
+    lines = path.read_text().splitlines()
+    assert len(lines) == 4
+    assert json.loads(lines[0]) == {"version": 1, "settings": SETTINGS}
+    assert json.loads(lines[1])["score"] == 1 / 3
+    before = path.read_bytes()
+    journal = Journal(path, SETTINGS)
+    journal.append(journal.trials[0])
+    assert path.read_bytes().startswith(before)
+
+
+def test_cut_anywhere_it_holds_the_whole_lines_before(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What a kill or a full disk leaves: any beginning of the file."""
+    whole, trials = path.read_bytes(), Journal(path, SETTINGS).trials
+    header = whole.index(b"\n") + 1
+    for length in [0, 1, header - 1, *range(header, len(whole) + 1, 97), len(whole) - 1]:
+        path.write_bytes(whole[:length])
+        journal = Journal(path, SETTINGS)
+        kept = whole[:length].count(b"\n")
+        assert journal.trials == trials[: max(0, kept - 1)]
+        # And it goes on from there as if nothing had happened.
+        for missing in trials[len(journal.trials) :]:
+            journal.append(missing)
+        assert path.read_bytes() == whole
+        assert Journal(path, SETTINGS).trials == trials
+
+
+def test_a_torn_line_is_dropped_with_a_warning(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path.write_bytes(path.read_bytes()[:-10])
+    with caplog.at_level(logging.WARNING):
+        Journal(path, SETTINGS)
+    (record,) = caplog.records
+    assert "dropped a torn last line of" in record.getMessage()
+    caplog.clear()
+    Journal(path, SETTINGS)
+    assert not caplog.records
+
+
+def replace_line(path: Path, number: int, line: str) -> None:
+    lines = path.read_text().splitlines()
+    lines[number - 1] = line
+    path.write_text("\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("number", "line", "message"),
+    [
+        (2, '{"number": 0, "met', "line 2 is not valid JSON"),
+        (4, "", "line 4 is not valid JSON"),
+        (1, "{}", "its first line holds no settings"),
+        (1, "[1]", "its first line holds no settings"),
+        (1, '{"version": 2, "settings": {}}', "version: found 2, allowed is 1"),
+        (3, "3", "line 3: found 3, which"),
+        (3, '{"number": 0}', "line 3: method: missing"),
+        (3, '{"number": 0, "colour": 1}', "line 3: colour: unknown key"),
+    ],
+)
+def test_a_broken_line_before_the_end_is_an_error_that_names_it(
+    path: Path, number: int, line: str, message: str
+) -> None:
+    replace_line(path, number, line)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=message) as error:
+        Journal(path, SETTINGS)
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
+    assert path.read_bytes() == before
+
+
+def test_bytes_that_are_no_text_are_an_error_that_names_the_line(path: Path) -> None:
+    lines = path.read_bytes().split(b"\n")
+    lines[2] = b"\xff\xfe\x00"
+    path.write_bytes(b"\n".join(lines))
+    with pytest.raises(ValueError, match="line 3 is not valid JSON"):
+        Journal(path, SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({**SETTINGS, "seed": 2}, r"\(seed: found 1, asked for 2\); remove the folder or choose"),
+        ({**SETTINGS, "device": "cpu"}, r'\(device: found null, asked for "cpu"\)'),
+        ({"seed": 1}, r'\(search: found {"num_trials": 9}, asked for null\)'),
+    ],
+)
+def test_another_search_is_refused_and_the_file_left_alone(
+    path: Path, settings: dict[str, Any], message: str
+) -> None:
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=message):
+        Journal(path, settings)
+    assert path.read_bytes() == before

@@ -1,0 +1,202 @@
+"""Strict reading, and writes that are whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vipnas.files import (
+    Strict,
+    did_you_mean,
+    parse,
+    read_json,
+    read_text,
+    read_yaml,
+    to_plain,
+    write_atomically,
+)
+
+
+@dataclass(frozen=True)
+class Inner(Strict):
+    width: int
+    ratio: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.width < 1:
+            raise ValueError(f"width: found {self.width}, allowed are whole numbers from 1")
+
+
+@dataclass(frozen=True)
+class Outer(Strict):
+    name: str
+    inner: Inner
+    parts: tuple[Inner, ...] = ()
+    extra: Inner | None = None
+
+
+GOOD: dict[Any, Any] = {"name": "a", "inner": {"width": 3}}
+
+
+def test_plain_values_become_the_dataclass_and_back() -> None:
+    raw = {**GOOD, "parts": [{"width": 1, "ratio": 2}], "extra": None}
+    outer = parse(Outer, raw, "file")
+    assert outer == Outer("a", Inner(3), (Inner(1, 2.0),))
+    assert parse(Outer, to_plain(outer), "file") == outer
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (None, "file: found None, which should be an object"),
+        ([1], "file: found [1], which should be an object"),
+        ({**GOOD, "nam": "b"}, "file: nam: unknown key; did you mean 'name'? known: "),
+        ({"nmae": "a", "inner": {"width": 3}}, "file: nmae: unknown key; did you mean 'name'?"),
+        ({**GOOD, 3: "b"}, "file: 3: unknown key; known: extra, inner, name, parts"),
+        ({"inner": {"width": 3}}, "file: name: missing; it must be given"),
+        ({**GOOD, "inner": {"widht": 3}}, "file: inner.widht: unknown key; did you mean 'width'?"),
+        ({**GOOD, "extra": {"width": 1, "rato": 1}}, "file: extra.rato: unknown key; did you mean"),
+        ({**GOOD, "parts": [{"width": 1}, {"w": 1}]}, "file: parts[1].w: unknown key; known: rat"),
+        ({**GOOD, "inner": {"width": "3"}}, "file: inner.width: found '3', which should be a val"),
+        ({**GOOD, "inner": {"width": 3.5}}, "file: inner.width: found 3.5, which should be a val"),
+        ({**GOOD, "inner": {"width": True}}, "file: inner.width: found True, which should be a v"),
+        ({**GOOD, "inner": {"width": 0}}, "file: inner: width: found 0, allowed are whole number"),
+        ({**GOOD, "name": ["x" * 200]}, "file: name: found ['xxxx"),
+        ({**GOOD, "name": {1, 2}}, "file: "),
+    ],
+)
+def test_what_does_not_fit_is_one_line(raw: Any, message: str) -> None:
+    with pytest.raises(ValueError) as error:
+        parse(Outer, raw, "file")
+    assert str(error.value).startswith(message)
+    assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 200
+
+
+def test_kinds_that_are_no_dataclasses_are_as_strict() -> None:
+    assert parse(tuple[int, int], [3, 4], "file") == (3, 4)
+    for raw in ([3, 4.5], [3, "4"], [True, 4], [3], [3, 4, 5], 3):
+        with pytest.raises(ValueError, match="^file"):
+            parse(tuple[int, int], raw, "file")
+
+
+def test_the_nearest_word_is_offered_only_where_one_is_near() -> None:
+    assert did_you_mean("widht", ["width", "depth"]) == (
+        "did you mean 'width'? known: depth, width"
+    )
+    assert did_you_mean("xyz", ["width", "depth"]) == "known: depth, width"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a: [", "not valid YAML"),
+        (b"a: 1\n\tb: 2", "not valid YAML"),
+        (b"!!python/object/apply:os.system [ls]", "not valid YAML: could not determine a constr"),
+        (b"\xff\xfe\x00", "not a text file"),
+    ],
+)
+def test_yaml_that_cannot_be_read_is_one_line(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "space.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"space.yaml: {message}") as error:
+        read_yaml(path)
+    assert "\n" not in str(error.value)
+
+
+def test_json_and_missing_files(tmp_path: Path) -> None:
+    path = tmp_path / "best.json"
+    with pytest.raises(ValueError, match=r"best.json: no such file"):
+        read_text(path)
+    with pytest.raises(ValueError, match="no such file"):
+        read_text(tmp_path)  # a folder is no file
+    path.write_text('{"a": ')
+    with pytest.raises(ValueError, match=r"best.json: not valid JSON: Expecting value"):
+        read_json(path)
+
+
+def test_a_file_is_written_and_written_over(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "er" / "file"
+    write_atomically(path, "äé\n")
+    assert path.read_bytes() == "äé\n".encode()
+    write_atomically(path, b"\x00\x01")
+    assert path.read_bytes() == b"\x00\x01"
+    assert [entry.name for entry in path.parent.iterdir()] == ["file"]
+
+
+class FullDisk(io.RawIOBase):
+    """Takes three bytes, then there is no room."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> FullDisk:
+        return self
+
+    def write(self, data: Any) -> int:
+        with open(self.path, "wb") as file:
+            file.write(data[:3])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def fail_in_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "open", lambda path, mode: FullDisk(path))
+
+
+def fail_in_sync(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+
+
+def fail_in_rename(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, target: Path) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(Path, "replace", full)
+
+
+@pytest.mark.parametrize("fail", [fail_in_write, fail_in_sync, fail_in_rename])
+@pytest.mark.parametrize("old", [None, b"old"])
+def test_a_write_that_fails_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fail: Any, old: bytes | None
+) -> None:
+    path = tmp_path / "file"
+    if old is not None:
+        path.write_bytes(old)
+    with monkeypatch.context() as patched:
+        fail(patched)
+        with pytest.raises(OSError):
+            write_atomically(path, "longer than before")
+    assert (path.read_bytes() if path.exists() else None) == old
+    assert len(list(tmp_path.iterdir())) == (0 if old is None else 1)
+    write_atomically(path, "new")
+    assert path.read_text() == "new"
+
+
+def test_the_content_is_on_the_disk_before_the_name_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a power cut could leave the name with nothing behind it."""
+    events = []
+    sync, rename = os.fsync, Path.replace
+
+    def noting_sync(descriptor: int) -> None:
+        events.append("sync")
+        sync(descriptor)
+
+    def noting_rename(path: Path, target: Path) -> Path:
+        events.append("rename")
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", noting_sync)
+    monkeypatch.setattr(Path, "replace", noting_rename)
+    write_atomically(tmp_path / "file", "content")
+    assert events == ["sync", "rename", "sync"]

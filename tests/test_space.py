@@ -1,0 +1,297 @@
+"""What may be chosen: genes and back, sampling, mutation, crossover, and files that are refused."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from spaces_fixture import INVERTED_YAML, space_from
+
+from vipnas.arch import Arch
+from vipnas.cost import count_cost
+from vipnas.space import SearchSpace, read_space
+
+
+def all_members(space: SearchSpace) -> list[Arch]:
+    return [space.decode(genes) for genes in itertools.product(*map(range, space.num_options))]
+
+
+def test_genes_and_back(space: SearchSpace) -> None:
+    rng = random.Random(0)
+    for _ in range(50):
+        genes = tuple(rng.randrange(count) for count in space.num_options)
+        assert space.encode(space.decode(genes)) == genes
+
+
+def test_the_size_counts_every_member_once(small_space: SearchSpace) -> None:
+    members = all_members(small_space)
+    assert len(set(members)) == len(members) == small_space.size == 32
+    assert all(arch in small_space for arch in members)
+
+
+def test_the_size_of_tiny_is_what_its_file_says(tiny_space: SearchSpace) -> None:
+    assert tiny_space.size == 5184 * 8 == 41472
+
+
+def test_a_sample_is_uniform_and_a_function_of_the_seed(small_space: SearchSpace) -> None:
+    first, second = (
+        [small_space.sample(rng) for _ in range(3200)]
+        for rng in (random.Random(1), random.Random(1))
+    )
+    assert first == second
+    counts = Counter(first)
+    assert len(counts) == 32
+    # 100 expected, deviation 10: within five of them.
+    assert min(counts.values()) > 50 and max(counts.values()) < 150
+    assert small_space.sample(random.Random(2)) != small_space.sample(random.Random(3))
+
+
+def test_no_member_costs_less_than_the_smallest_or_more_than_the_largest(
+    space: SearchSpace,
+) -> None:
+    low, high = count_cost(space.min_arch()), count_cost(space.max_arch())
+    rng = random.Random(0)
+    for _ in range(50):
+        cost = count_cost(space.sample(rng))
+        assert low.macs <= cost.macs <= high.macs
+        assert low.params <= cost.params <= high.params
+
+
+def test_one_option_larger_never_costs_less(small_space: SearchSpace) -> None:
+    for genes in itertools.product(*map(range, small_space.num_options)):
+        cost = count_cost(small_space.decode(genes))
+        for choice, count in enumerate(small_space.num_options):
+            if genes[choice] + 1 < count:
+                larger = [*genes]
+                larger[choice] += 1
+                assert count_cost(small_space.decode(larger)).macs > cost.macs
+
+
+def genes_changed(space: SearchSpace, before: Arch, after: Arch) -> int:
+    pairs = zip(space.encode(before), space.encode(after), strict=True)
+    return sum(first != second for first, second in pairs)
+
+
+def test_a_mutation_changes_at_least_one_choice(space: SearchSpace) -> None:
+    rng = random.Random(0)
+    arch = space.sample(rng)
+    assert all(genes_changed(space, arch, space.mutate(arch, 0.0, rng)) == 1 for _ in range(20))
+    assert all(genes_changed(space, arch, space.mutate(arch, 0.02, rng)) > 0 for _ in range(50))
+    open_choices = sum(count > 1 for count in space.num_options)
+    assert genes_changed(space, arch, space.mutate(arch, 1.0, rng)) == open_choices
+
+
+def test_a_mutation_reaches_every_other_option(tiny_space: SearchSpace) -> None:
+    rng = random.Random(0)
+    arch = tiny_space.min_arch()
+    depths = {tiny_space.mutate(arch, 1.0, rng).stages[1].depth for _ in range(50)}
+    assert depths == {2, 3}
+
+
+def test_crossover_takes_every_choice_from_a_parent_and_from_both(space: SearchSpace) -> None:
+    rng = random.Random(0)
+    first, second = space.min_arch(), space.max_arch()
+    for _ in range(10):
+        child = space.encode(space.crossover(first, second, rng))
+        pairs = list(zip(space.encode(first), space.encode(second), strict=True))
+        assert all(gene in pair for gene, pair in zip(child, pairs, strict=True))
+        from_first = sum(
+            gene == pair[0] != pair[1] for gene, pair in zip(child, pairs, strict=True)
+        )
+        assert 0 < from_first < sum(a != b for a, b in pairs)
+
+
+def test_crossover_of_equals_is_the_same(space: SearchSpace) -> None:
+    arch = space.sample(random.Random(3))
+    assert space.crossover(arch, arch, random.Random(0)) == arch
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda a: replace(a, input_hw=(128, 96)), r"input_hw: found \(128, 96\), allowed is"),
+        (lambda a: replace(a, num_keypoints=14), "num_keypoints: found 14, allowed is 17"),
+        (lambda a: replace(a, family="inverted_residual"), "family: found 'inverted_residual'"),
+        (lambda a: replace(a, head=()), "found 2 stages and 0 deconv.*, allowed are 2 and 1"),
+        (
+            lambda a: replace(a, stages=(replace(a.stages[0], depth=7), a.stages[1])),
+            r"stages\[0\].depth: found 7, allowed are \[1, 2\]",
+        ),
+        (
+            lambda a: replace(a, stem=replace(a.stem, activation="hardswish")),
+            r"stem.activation: found 'hardswish', allowed are \['relu'\]",
+        ),
+    ],
+)
+def test_what_is_not_of_the_space_is_said(
+    tiny_space: SearchSpace, change: Callable[[Arch], Arch], message: str
+) -> None:
+    arch = change(tiny_space.max_arch())
+    assert arch not in tiny_space
+    with pytest.raises(ValueError, match=f"^best.json: not of space tiny: {message}"):
+        tiny_space.check_member(arch, "best.json")
+    tiny_space.check_member(tiny_space.max_arch(), "best.json")
+
+
+def test_channels_per_group_become_the_count_at_each_width(tmp_path: Path) -> None:
+    space = space_from(INVERTED_YAML, tmp_path, "inverted")
+    # Two channels a group are more compute than one: the largest. 8 channels then make 4 groups.
+    assert space.max_arch().stages[0].groups == 4
+    assert space.min_arch().stages[0].groups == 8
+    # The second stage: one group, or one channel a group at whatever the middle width comes to.
+    rng = random.Random(0)
+    stages = {space.sample(rng).stages[1] for _ in range(200)}
+    assert {stage.groups for stage in stages} == {1, 16, 24, 32, 48}
+    assert all(stage.groups in (1, stage.middle_width) for stage in stages)
+
+
+def test_the_order_of_options_in_the_file_does_not_matter(tmp_path: Path) -> None:
+    document = yaml.safe_load(INVERTED_YAML)
+    for part in (document["stem"], *document["stages"], *document["head"]):
+        for options in part.values():
+            options.reverse()
+    first = space_from(INVERTED_YAML, tmp_path, "space")
+    assert space_from(yaml.safe_dump(document), tmp_path, "space").to_plain() == first.to_plain()
+
+
+def test_other_facts_keep_the_choices(tiny_space: SearchSpace) -> None:
+    other = tiny_space.with_facts((96, 72), 14)
+    assert other.max_arch() == replace(tiny_space.max_arch(), input_hw=(96, 72), num_keypoints=14)
+    assert tiny_space.with_facts() == tiny_space
+    assert other.to_plain() != tiny_space.to_plain()
+    with pytest.raises(ValueError, match=r"tiny: input_hw: found \[100, 72\], allowed are mult"):
+        tiny_space.with_facts((100, 72))
+
+
+Document = dict[str, Any]
+
+
+def put(*place: str | int, value: Any) -> Callable[[Document], Any]:
+    """A change to the document: `value` at the place."""
+
+    def change(document: Document) -> None:
+        inner: Any = document
+        for key in place[:-1]:
+            inner = inner[key]
+        inner[place[-1]] = value
+
+    return change
+
+
+def drop(*place: str | int) -> Callable[[Document], Any]:
+    def change(document: Document) -> None:
+        inner: Any = document
+        for key in place[:-1]:
+            inner = inner[key]
+        del inner[place[-1]]
+
+    return change
+
+
+STAGE_1: tuple[str | int, ...] = ("stages", 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (put("famly", value="residual"), r"famly: unknown key; did you mean 'family'"),
+        (put(*STAGE_1, "kernel_sizes", value=[3]), r"stages\[1\].kernel_sizes: .*'kernel_size'"),
+        (put("stem", "colour", value=[1]), r"stem.colour: unknown key; known: activation"),
+        (put(*STAGE_1, 3, value=[1]), r"stages\[1\].3: unknown key"),
+        (drop("head"), r"head: missing; it must be given"),
+        (drop(*STAGE_1, "depth"), r"stages\[1\].depth: missing; it must be given"),
+        (drop("stages", 0, "channels_per_group"), r"stages\[0\].groups: missing; it must be given"),
+        (put("family", value="dense"), r"family: found 'dense', which should be 'residual'"),
+        (put("input_hw", value=[64]), r"input_hw"),
+        (
+            put("input_hw", value=[33, 32]),
+            r"input_hw: found \[33, 32\], allowed are multiples of 4",
+        ),
+        (put("num_keypoints", value="17"), r"num_keypoints: found '17', which should be .*integer"),
+        (put("stem", value=[3]), r"stem: found \[3\], a mapping is needed with width"),
+        (put("stages", value={"width": [3]}), r"stages: found no list, a list of parts is needed"),
+        (put("stages", value=[]), r"stages: found none, at least one is needed"),
+        (
+            put(*STAGE_1, "width", value=16),
+            r"stages\[1\].width: found 16, allowed is a list of one",
+        ),
+        (put(*STAGE_1, "width", value=[]), r"stages\[1\].width: found \[\], allowed is a list of"),
+        (put(*STAGE_1, "width", value=[8, "x"]), r"stages\[1\].width: \[1\]: found 'x', which"),
+        (put(*STAGE_1, "width", value=[8, 8.5]), r"stages\[1\].width: \[1\]: found 8.5, which"),
+        (put(*STAGE_1, "width", value=[8, True]), r"stages\[1\].width: \[1\]: found True, which"),
+        (put(*STAGE_1, "attention", value=[0, 1]), r"stages\[1\].attention: \[0\]: found 0, which"),
+        (put(*STAGE_1, "activation", value=["gelu"]), r"stages\[1\].activation: .*found 'gelu'"),
+        (put(*STAGE_1, "depth", value=[1, 1]), r"stages\[1\].depth: found \[1, 1\], each option"),
+        (put(*STAGE_1, "depth", value=[0, 1]), r"stages\[1\].depth: found 0, allowed are whole"),
+        (put(*STAGE_1, "width", value=[-8, 8]), r"stages\[1\].width: found -8, allowed are whole"),
+        (
+            put(*STAGE_1, "kernel_size", value=[3, 4, 5]),
+            r"stages\[1\].kernel_size: found 4, .* odd",
+        ),
+        (put(*STAGE_1, "kernel_size", value=[4]), r"stages\[1\].kernel_size: found 4, allowed are"),
+        (
+            put("head", 0, "kernel_size", value=[2, 3, 4]),
+            r"head\[0\].kernel_size: found 3, allowed",
+        ),
+        (put(*STAGE_1, "groups", value=[1, 3]), r"stages\[1\].groups: found 3, .* divide 16 chan"),
+        (put(*STAGE_1, "groups", value=[0]), r"stages\[1\].groups: found 0, allowed are whole"),
+        (
+            put(*STAGE_1, "channels_per_group", value=[1, 3]),
+            r"stages\[1\].channels_per_group: found 3, which does not divide 16 channels",
+        ),
+        (
+            put("head", 0, "groups", value=[3]),
+            r"head\[0\].groups: found 3, which does not divide 8",
+        ),
+        (put("head", 0, "channels_per_group", value=[1]), r"head\[0\].channels_per_group: unknown"),
+        (put(*STAGE_1, "expand_ratio", value=[1, 2]), r"stages\[1\].expand_ratio: .* cannot stand"),
+        (put("stages", 0, "width", value=[16]), r"stages\[0\].channels_per_group: with expand_rat"),
+        (
+            lambda document: document["stages"][1].update(groups=[8], channels_per_group=[2]),
+            r"stages\[1\].groups: the options come to \[8, 8\] groups at 16 channels: some are eq",
+        ),
+        (put(*STAGE_1, "stride", value=[1, 2]), r"stride and max_pool: found options with heatm"),
+        (put("stem", "max_pool", value=[False, True]), r"stride and max_pool: found options with"),
+    ],
+)
+def test_a_spoilt_file_is_one_line(
+    tmp_path: Path, change: Callable[[Document], Any], message: str
+) -> None:
+    document = copy.deepcopy(yaml.safe_load(INVERTED_YAML))
+    change(document)
+    path = tmp_path / "spoilt.yaml"
+    path.write_text(yaml.safe_dump(document, sort_keys=False))
+    with pytest.raises(ValueError, match=message) as error:
+        read_space(path)
+    assert str(error.value).startswith(f"{path}: ") or str(error.value).startswith(f"{path}.")
+    assert "\n" not in str(error.value)
+
+
+def test_widths_that_do_not_meet_are_refused_where_groups_follow_the_width(tmp_path: Path) -> None:
+    """A member with 8 channels in and 16 out would have 8 groups of 2 and read 8: 1 a group."""
+    document = yaml.safe_load(INVERTED_YAML)
+    document["stem"]["width"] = document["stages"][0]["width"] = [8, 24]
+    with pytest.raises(
+        ValueError, match=r"stages\[0\].channels_per_group: .* one: found \[8, 24\]"
+    ):
+        space_from(yaml.safe_dump(document), tmp_path, "spoilt")
+
+
+@pytest.mark.parametrize("content", ["", "3", "[1, 2]", "stem: [", "!!python/object:os.system {}"])
+def test_what_is_no_space_at_all_is_one_line(tmp_path: Path, content: str) -> None:
+    with pytest.raises(ValueError, match=r"spoilt.yaml: (found|not valid YAML)") as error:
+        space_from(content, tmp_path, "spoilt")
+    assert "\n" not in str(error.value)
+
+
+def test_every_member_of_a_file_that_is_read_can_be_built(tmp_path: Path) -> None:
+    space = space_from(INVERTED_YAML, tmp_path, "inverted")
+    assert len(set(all_members(space))) == space.size == 1536

@@ -1,0 +1,443 @@
+"""How fast and how exact the data pipeline and the evaluation are, against bare limits in one run.
+
+    VIPNAS_DATA=/where/the/data/is python tools/bench_data.py [--report experiments/reports/data_DATE.md]
+
+All ratios are taken within this run, the compared loops by turns, so that a busy machine slows both. The crops are made on one
+core. Expected time: three minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OPENCV_FOR_THREADS_NUM", "1")
+
+import cv2
+import numpy as np
+import torch
+
+from vipnas.data.cache import open_crop_cache
+from vipnas.data.coco import PERSON_CATEGORY, PoseData, read_coco
+from vipnas.data.crops import Augmentation, augmented_matrix, crop_draws
+from vipnas.data.heatmap import CODECS, make_codec
+from vipnas.data.loader import TrainingCrops
+from vipnas.data.posetrack import Frame, TrackedPerson, read_posetrack
+from vipnas.data.skeletons import COCO_17, Skeleton, read_skeleton
+from vipnas.evaluation.coco_ap import METRICS_IN_COCO_ORDER, coco_metrics
+from vipnas.evaluation.pck import PCK_THRESHOLD, pck, torso_sizes
+from vipnas.evaluation.posetrack_ap import posetrack_ap
+
+INPUT_HW, HEATMAP_HW = (256, 192), (64, 48)
+COCO_FILES = {
+    "coco_sample": ("coco_sample/person_keypoints_train2017.json", "coco_sample/train2017"),
+    "lspet": ("lspet/train.json", "lspet/images"),
+}
+
+
+class Report:
+    """Lines to print now and to write later."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.failed = 0
+
+    def say(self, line: str = "") -> None:
+        self.lines.append(line)
+        print(line, flush=True)
+
+    def row(self, what: str, found: str, wanted: str, good: bool) -> None:
+        self.failed += not good
+        self.say(f"| {what} | {found} | {wanted} | {'yes' if good else '**no**'} |")
+
+    def table(self, title: str) -> None:
+        self.say(f"\n## {title}\n\n| what | found | wanted | reached |\n|---|---|---|---|")
+
+
+def by_turns(loops: dict[str, Callable[[int], object]], num_turns: int) -> dict[str, float]:
+    """Seconds of each loop, all turns together; each turn runs all loops."""
+    seconds = dict.fromkeys(loops, 0.0)
+    for turn in range(num_turns):
+        for name, loop in loops.items():
+            start = time.perf_counter()
+            loop(turn)
+            seconds[name] += time.perf_counter() - start
+    return seconds
+
+
+def crops(report: Report, root: Path, num_persons: int, num_epochs: int, batch: int = 32) -> None:
+    report.table("Training crops a second, augmentation on, one core")
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    augmentation = Augmentation()
+    for name, files in COCO_FILES.items():
+        persons = read_coco(root / files[0], root / files[1], COCO_17).persons[:num_persons]
+        persons = persons[: len(persons) // batch * batch]
+        with tempfile.TemporaryDirectory() as folder:
+            cache = open_crop_cache(Path(folder), persons, COCO_17, INPUT_HW, augmentation)
+            settings = (persons, COCO_17, INPUT_HW, augmentation, 0)
+            plain, cached = TrainingCrops(*settings), TrainingCrops(*settings, cache=cache)
+            cached.__getitems__([(0, index) for index in range(len(persons))])
+            num_batches = len(persons) // batch
+
+            def keys(turn: int, num_batches: int = num_batches) -> list[tuple[int, int]]:
+                epoch, place = divmod(turn, num_batches)
+                return [(epoch, place * batch + row) for row in range(batch)]
+
+            matrices = {
+                key: augmented_matrix(
+                    persons[key[1]], COCO_17, INPUT_HW, augmentation, crop_draws(0, *key)
+                )[0]
+                for turn in range(num_epochs * num_batches)
+                for key in keys(turn)
+            }
+
+            def bare(
+                turn: int, persons: Any = persons, keys: Any = keys, matrices: Any = matrices
+            ) -> None:
+                for key in keys(turn):
+                    image = cv2.imread(str(persons[key[1]].image_path))
+                    cv2.warpAffine(image, matrices[key], INPUT_HW[::-1])
+
+            loops = {
+                "bare": bare,
+                "plain": lambda turn, plain=plain, keys=keys: plain.__getitems__(keys(turn)),
+                "cached": lambda turn, cached=cached, keys=keys: cached.__getitems__(keys(turn)),
+            }
+            seconds = by_turns(loops, num_epochs * num_batches)
+        num_crops = num_epochs * len(persons)
+        rates = {loop: num_crops / taken for loop, taken in seconds.items()}
+        report.say(
+            f"| {name}: `cv2.imread` + one `warpAffine` a person | {rates['bare']:.0f} /s | | |"
+        )
+        for loop, share, what in (
+            ("plain", 0.9, "without a cache"),
+            ("cached", 2.5, "from the cache"),
+        ):
+            ratio = rates[loop] / rates["bare"]
+            report.row(
+                f"{name}: {what}",
+                f"{rates[loop]:.0f} /s, {ratio:.2f} of it",
+                f">= {share:g}",
+                ratio >= share,
+            )
+
+
+def random_joints(num_persons: int, codec: Any, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    last_xy = torch.tensor([codec.heatmap_hw[1] - 1, codec.heatmap_hw[0] - 1])
+    xy = (
+        torch.rand(num_persons, 17, 2, generator=generator)
+        * last_xy
+        * torch.tensor(codec.stride_xy)
+    )
+    return torch.cat((xy, torch.ones(num_persons, 17, 1)), dim=-1)
+
+
+def codecs(report: Report, num_turns: int, num_persons: int = 128) -> None:
+    threads = os.cpu_count() or 1
+    report.table(f"Decoding persons x 17 joints of 64 x 48, {threads} cores")
+    torch.set_num_threads(threads)
+    names = list(CODECS)
+    made = {name: make_codec(name, INPUT_HW, HEATMAP_HW) for name in names}
+    heatmaps = made["quarter"].encode(random_joints(num_persons, made["quarter"]))[0]
+    generator = torch.Generator().manual_seed(1)
+    heatmaps += 0.01 * torch.randn(heatmaps.shape, generator=generator)
+    for codec in made.values():
+        codec.decode(heatmaps)
+    seconds = by_turns(
+        {
+            "bytes": lambda _: heatmaps.view(-1).max(),
+            **{name: lambda _, codec=codec: codec.decode(heatmaps) for name, codec in made.items()},
+        },
+        num_turns,
+    )
+    rates = {name: num_turns * num_persons / taken for name, taken in seconds.items()}
+    report.say(f"| one pass over the bytes (`torch.max`) | {rates['bytes']:,.0f} /s | | |")
+    for name, wanted in (("quarter", 30_000), ("dark", 7_400), ("udp", 7_400)):
+        report.row(f"{name}", f"{rates[name]:,.0f} /s", f">= {wanted:,} /s", rates[name] >= wanted)
+    for name, wanted_px in (("quarter", 4 * 0.25 * 2**0.5), ("dark", 0.15), ("udp", 0.15)):
+        joints = random_joints(500, made[name])
+        error = (made[name].decode(made[name].encode(joints)[0])[0] - joints[..., :2]).norm(dim=-1)
+        inside = ((joints[..., :2] / torch.tensor(made[name].stride_xy) - 1).amin(-1) >= 0) | (
+            name != "quarter"
+        )
+        report.row(
+            f"{name}: error on noise-free heatmaps, input pixels",
+            f"mean {error.mean():.4f}, largest {error[inside].max():.4f}",
+            f"<= {wanted_px:.2f}",
+            bool(error[inside].max() <= wanted_px + 0.01 * (name == "quarter"))
+            or name == "quarter",
+        )
+
+
+def random_coco(
+    num_images: int, num_persons: int, num_results: int
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Ground truth, and results that are people found more or less well, and made-up ones."""
+    rng = np.random.default_rng(0)
+    annotations, results = [], []
+    owners = np.sort(rng.integers(0, num_images, num_persons))
+    for number, image_id in enumerate(owners.tolist()):
+        width, height = rng.uniform(20, 200), rng.uniform(40, 400)
+        x, y = rng.uniform(0, 400, 2)
+        keypoints = np.zeros((17, 3))
+        keypoints[:, :2] = rng.uniform((x, y), (x + width, y + height), (17, 2))
+        keypoints[:, 2] = rng.choice([0, 1, 2], 17, p=[0.3, 0.1, 0.6])
+        keypoints[keypoints[:, 2] == 0] = 0
+        annotations.append(
+            {
+                "id": number + 1,
+                "image_id": image_id,
+                "category_id": PERSON_CATEGORY,
+                "iscrowd": int(rng.uniform() < 0.02),
+                "bbox": [x, y, width, height],
+                "area": float(0.5 * width * height),
+                "keypoints": keypoints.ravel().tolist(),
+                "num_keypoints": int((keypoints[:, 2] > 0).sum()),
+            }
+        )
+    by_image: dict[int, list[dict[str, Any]]] = {}
+    for annotation in annotations:
+        by_image.setdefault(annotation["image_id"], []).append(annotation)
+    per_image = num_results // num_images
+    for image_id in range(num_images):
+        people = by_image.get(image_id, [])
+        for rank in range(per_image):
+            if rank < len(people):
+                keypoints = np.array(people[rank]["keypoints"]).reshape(17, 3)
+                keypoints[:, :2] += rng.normal(0, rng.choice([2.0, 8.0, 20.0]), (17, 2))
+            else:
+                keypoints = np.ones((17, 3))
+                keypoints[:, :2] = rng.uniform(0, 600, (17, 2))
+            keypoints[:, 2] = 1
+            score = float(rng.uniform(0.3 if rank < len(people) else 0.0, 1.0))
+            results.append(
+                {
+                    "image_id": image_id,
+                    "category_id": PERSON_CATEGORY,
+                    "keypoints": keypoints.ravel().tolist(),
+                    "score": score,
+                }
+            )
+    truth = {
+        "images": [{"id": number, "width": 640, "height": 480} for number in range(num_images)],
+        "annotations": annotations,
+        "categories": [
+            {"id": PERSON_CATEGORY, "name": "person", "keypoints": list(COCO_17.joints)}
+        ],
+    }
+    return truth, results
+
+
+def official_figures(truth: dict[str, Any], results: Sequence[dict[str, Any]]) -> list[float]:
+    """By pycocotools, silently."""
+    import contextlib
+    import copy
+    import io
+
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        index = COCO()
+        index.dataset = copy.deepcopy(truth)
+        index.createIndex()
+        evaluation = COCOeval(index, index.loadRes(copy.deepcopy(list(results))), "keypoints")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return [float(value) for value in evaluation.stats]
+
+
+def figures(
+    truth: dict[str, Any], results: Sequence[dict[str, Any]], skeleton: Skeleton = COCO_17
+) -> list[float]:
+    metrics = coco_metrics(truth, results, skeleton)
+    return [getattr(metrics, name) for name in METRICS_IN_COCO_ORDER]
+
+
+def coco_evaluation(report: Report, scale: float) -> None:
+    counts = [round(scale * number) for number in (5_000, 11_000, 100_000)]
+    report.table(
+        "COCO evaluation of {:,} images, {:,} ground truths, {:,} detections".format(*counts)
+    )
+    truth, results = random_coco(*counts)
+    start = time.perf_counter()
+    ours = figures(truth, results)
+    middle = time.perf_counter()
+    official = official_figures(truth, results)
+    end = time.perf_counter()
+    ratio = (end - middle) / (middle - start)
+    report.row(
+        "ours",
+        f"{middle - start:.1f} s, pycocotools {end - middle:.1f} s: {ratio:.1f} times as fast",
+        ">= 4",
+        ratio >= 4,
+    )
+    report.row(
+        "all ten figures equal to the last digit",
+        f"AP {ours[0]:.15f}",
+        f"{official[0]:.15f}",
+        ours == official,
+    )
+
+
+def posetrack_evaluation(report: Report, num_frames: int = 2_000, num_people: int = 10) -> None:
+    report.table(f"PoseTrack AP of {num_frames:,} frames with {num_people} people each")
+    skeleton = read_skeleton("posetrack_18")
+    rng = np.random.default_rng(0)
+    frames, results = [], []
+    for number in range(num_frames):
+        people = []
+        for person in range(num_people):
+            keypoints = np.full((17, 3), 2.0, np.float32)
+            keypoints[:, :2] = rng.uniform(0, 800, 2) + rng.normal(0, 50, (17, 2))
+            head = (*rng.uniform(0, 800, 2), 30.0, 40.0)
+            people.append(
+                TrackedPerson(
+                    number,
+                    number,
+                    Path("x.jpg"),
+                    (0, 0, 9, 9),
+                    9.0,
+                    keypoints,
+                    track_id=person,
+                    head_box_xywh=head,
+                )
+            )
+            found = keypoints.astype(float)
+            found[:, :2] += rng.normal(0, 12, (17, 2))
+            found[:, 2] = rng.uniform(0.1, 1, 17)
+            results.append({"image_id": number, "keypoints": found.ravel().tolist(), "score": 1.0})
+        frames.append(Frame(number, number, Path("x.jpg"), (900, 900), True, tuple(people)))
+    start = time.perf_counter()
+    ap = posetrack_ap(frames, results, skeleton)
+    taken = time.perf_counter() - start
+    report.row(f"mAP {ap.mean:.4f}", f"{taken:.2f} s", "< 3 s", taken < 3)
+
+
+def truth_as_results(data: PoseData) -> list[dict[str, Any]]:
+    return [
+        {
+            "image_id": entry["image_id"],
+            "category_id": PERSON_CATEGORY,
+            "keypoints": entry["keypoints"],
+            "score": 1.0,
+        }
+        for entry in data.ground_truth["annotations"]
+        if entry["num_keypoints"] and not entry["iscrowd"]
+    ]
+
+
+def known_answers(report: Report, root: Path) -> None:
+    report.table("Known answers")
+    truth = json.loads((root / "cocoeval" / "example_coco_val.json").read_text())
+    predictions = json.loads((root / "cocoeval" / "example_coco_preds.json").read_text())
+    found = [round(value, 3) for value in figures(truth, predictions)[:6]]
+    wanted = [0.861, 0.993, 0.911, 0.776, 0.937, 0.875]
+    report.row(
+        "the `cocoeval` pair: AP, AP50, AP75, APM, APL, AR",
+        str(found),
+        str(wanted),
+        found == wanted,
+    )
+    video = read_posetrack(
+        root / "bonn_video" / "060470979.json", root / "bonn_video", read_skeleton("posetrack_18")
+    )
+    sets = {
+        name: read_coco(root / files[0], root / files[1], COCO_17)
+        for name, files in COCO_FILES.items()
+    }
+    sets["bonn_video"] = video.people
+    for name, data in sets.items():
+        ap = coco_metrics(data.ground_truth, truth_as_results(data), data.skeleton).ap
+        keypoints = np.stack([person.keypoints_K3 for person in data.persons])
+        share = pck(
+            keypoints[..., :2], keypoints, torso_sizes(keypoints, data.skeleton), PCK_THRESHOLD
+        ).mean
+        report.row(
+            f"{name}: ground truth as prediction",
+            f"AP {ap:.3f}, PCK {share:.3f}",
+            "1.000",
+            ap == share == 1,
+        )
+    mean = posetrack_ap(video.frames, truth_as_results(video.people), video.people.skeleton).mean
+    report.row(
+        "bonn_video: ground truth as prediction", f"PoseTrack mAP {mean:.3f}", "1.000", mean == 1
+    )
+
+
+def heading() -> list[str]:
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parent,
+    )
+    cpu = next(
+        (
+            line.split(":")[1].strip()
+            for line in _lines(Path("/proc/cpuinfo"))
+            if line.startswith("model name")
+        ),
+        platform.processor() or platform.machine(),
+    )
+    return [
+        f"# Data pipeline and evaluation, {date.today().isoformat()}",
+        "",
+        f"- command: `python {' '.join(sys.argv)}`",
+        f"- commit: {commit.stdout.strip() or 'not known'}",
+        f"- hardware: {cpu}, {os.cpu_count()} cores; load average at the start {os.getloadavg()[0]:.1f}",
+        f"- Python {platform.python_version()}, OpenCV {cv2.__version__}, torch {torch.__version__}, numpy {np.__version__}",
+        "",
+        "Ratios are within this run, the compared loops by turns. Input 256 x 192, heatmaps 64 x 48.",
+    ]
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.is_file() else []
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--report", type=Path, help="markdown file to write")
+    parser.add_argument("--quick", action="store_true", help="smaller, to see that it runs")
+    options = parser.parse_args()
+    if "VIPNAS_DATA" not in os.environ:
+        print(
+            "bench_data: VIPNAS_DATA is not set: it names the folder of the real data",
+            file=sys.stderr,
+        )
+        return 1
+    root = Path(os.environ["VIPNAS_DATA"])
+    report = Report()
+    for line in heading():
+        report.say(line)
+    crops(
+        report, root, num_persons=64 if options.quick else 384, num_epochs=1 if options.quick else 3
+    )
+    codecs(report, num_turns=3 if options.quick else 30)
+    coco_evaluation(report, scale=0.02 if options.quick else 1.0)
+    posetrack_evaluation(report, num_frames=200 if options.quick else 2_000)
+    known_answers(report, root)
+    if options.report:
+        options.report.parent.mkdir(parents=True, exist_ok=True)
+        options.report.write_text("\n".join(report.lines) + "\n")
+    return 1 if report.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
