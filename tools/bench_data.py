@@ -1,9 +1,10 @@
 """How fast and how exact the data pipeline and the evaluation are, against bare limits in one run.
 
-    VIPNAS_DATA=/where/the/data/is python tools/bench_data.py [--report experiments/reports/data_DATE.md]
+    VIPNAS_DATA=/where/the/data/is python tools/bench_data.py [--report FILE.md]
 
-All ratios are taken within this run, the compared loops by turns, so that a busy machine slows both. The crops are made on one
-core. Expected time: three minutes.
+All ratios are taken within this run, the compared loops by turns, so that a busy machine slows
+both; rates without a ratio are those of the calmest turn. The crops are made on one core.
+Expected time: three minutes. The report belongs into experiments/reports/data_DATE.md.
 """
 
 from __future__ import annotations
@@ -64,14 +65,14 @@ class Report:
         self.say(f"\n## {title}\n\n| what | found | wanted | reached |\n|---|---|---|---|")
 
 
-def by_turns(loops: dict[str, Callable[[int], object]], num_turns: int) -> dict[str, float]:
-    """Seconds of each loop, all turns together; each turn runs all loops."""
-    seconds = dict.fromkeys(loops, 0.0)
+def by_turns(loops: dict[str, Callable[[int], object]], num_turns: int) -> dict[str, list[float]]:
+    """Seconds of each turn of each loop; every turn runs all loops."""
+    seconds: dict[str, list[float]] = {name: [] for name in loops}
     for turn in range(num_turns):
         for name, loop in loops.items():
             start = time.perf_counter()
             loop(turn)
-            seconds[name] += time.perf_counter() - start
+            seconds[name].append(time.perf_counter() - start)
     return seconds
 
 
@@ -116,7 +117,7 @@ def crops(report: Report, root: Path, num_persons: int, num_epochs: int, batch: 
             }
             seconds = by_turns(loops, num_epochs * num_batches)
         num_crops = num_epochs * len(persons)
-        rates = {loop: num_crops / taken for loop, taken in seconds.items()}
+        rates = {loop: num_crops / sum(taken) for loop, taken in seconds.items()}
         report.say(
             f"| {name}: `cv2.imread` + one `warpAffine` a person | {rates['bare']:.0f} /s | | |"
         )
@@ -162,22 +163,20 @@ def codecs(report: Report, num_turns: int, num_persons: int = 128) -> None:
         },
         num_turns,
     )
-    rates = {name: num_turns * num_persons / taken for name, taken in seconds.items()}
+    # The calmest turn: what the machine can do, whatever else it does at the time.
+    rates = {name: num_persons / min(taken) for name, taken in seconds.items()}
     report.say(f"| one pass over the bytes (`torch.max`) | {rates['bytes']:,.0f} /s | | |")
     for name, wanted in (("quarter", 30_000), ("dark", 7_400), ("udp", 7_400)):
         report.row(f"{name}", f"{rates[name]:,.0f} /s", f">= {wanted:,} /s", rates[name] >= wanted)
-    for name, wanted_px in (("quarter", 4 * 0.25 * 2**0.5), ("dark", 0.15), ("udp", 0.15)):
+    for name, wanted_px in (("quarter", None), ("dark", 0.15), ("udp", 0.15)):
         joints = random_joints(500, made[name])
-        error = (made[name].decode(made[name].encode(joints)[0])[0] - joints[..., :2]).norm(dim=-1)
-        inside = ((joints[..., :2] / torch.tensor(made[name].stride_xy) - 1).amin(-1) >= 0) | (
-            name != "quarter"
-        )
+        found = made[name].decode(made[name].encode(joints)[0])[0]
+        error = (found - joints[..., :2]).norm(dim=-1)
         report.row(
             f"{name}: error on noise-free heatmaps, input pixels",
-            f"mean {error.mean():.4f}, largest {error[inside].max():.4f}",
-            f"<= {wanted_px:.2f}",
-            bool(error[inside].max() <= wanted_px + 0.01 * (name == "quarter"))
-            or name == "quarter",
+            f"mean {error.mean():.4f}, largest {error.max():.4f}",
+            "" if wanted_px is None else f"<= {wanted_px:.2f}",
+            wanted_px is None or bool(error.max() <= wanted_px),
         )
 
 
@@ -398,10 +397,13 @@ def heading() -> list[str]:
         "",
         f"- command: `python {' '.join(sys.argv)}`",
         f"- commit: {commit.stdout.strip() or 'not known'}",
-        f"- hardware: {cpu}, {os.cpu_count()} cores; load average at the start {os.getloadavg()[0]:.1f}",
-        f"- Python {platform.python_version()}, OpenCV {cv2.__version__}, torch {torch.__version__}, numpy {np.__version__}",
+        f"- hardware: {cpu}, {os.cpu_count()} cores; "
+        f"load average at the start {os.getloadavg()[0]:.1f}",
+        f"- Python {platform.python_version()}, OpenCV {cv2.__version__}, "
+        f"torch {torch.__version__}, numpy {np.__version__}",
         "",
-        "Ratios are within this run, the compared loops by turns. Input 256 x 192, heatmaps 64 x 48.",
+        "Ratios are within this run, the compared loops by turns; rates without a ratio are those",
+        "of the calmest turn. Input 256 x 192, heatmaps 64 x 48.",
     ]
 
 

@@ -88,7 +88,8 @@ class RetrainConfig(Strict):
 class ExperimentConfig(Strict):
     """All that a run depends on; one that only retrains a known arch has no supernet, no search.
 
-    `input_hw` replaces that of the space; `sigma_px` is in heatmap pixels.
+    `input_hw` replaces that of the space; `codec` says how heatmaps become coordinates
+    (`vipnas/data/heatmap.py`); `sigma_px` is in heatmap pixels.
     """
 
     seed: NonNegativeInt
@@ -98,6 +99,7 @@ class ExperimentConfig(Strict):
     supernet: SupernetConfig | None = None
     search: SearchConfig | None = None
     input_hw: tuple[int, int] | None = None
+    codec: Literal["quarter", "dark", "udp"] = "quarter"
     sigma_px: PositiveFloat = 2.0
     augmentation: Augmentation = field(default_factory=Augmentation)
     flip_test: bool = True

@@ -15,7 +15,7 @@ from torch import Tensor
 from vipnas.config import CocoFiles, ExperimentConfig
 from vipnas.data.coco import PoseData, hold_out, read_coco, subset
 from vipnas.data.crops import fixed_crops
-from vipnas.data.heatmap import HeatmapCodec
+from vipnas.data.heatmap import HeatmapCodec, make_codec
 from vipnas.data.loader import TrainingCrops
 from vipnas.data.skeletons import COCO_17, Skeleton
 from vipnas.data.synthetic import ANNOTATIONS, synthesize
@@ -53,7 +53,8 @@ class Experiment:
     @cached_property
     def codec(self) -> HeatmapCodec:
         arch = self.space.max_arch()
-        return HeatmapCodec(arch.input_hw, arch.heatmap_hw, self.config.sigma_px)
+        config = self.config
+        return make_codec(config.codec, arch.input_hw, arch.heatmap_hw, config.sigma_px)
 
     @cached_property
     def _train_and_search(self) -> tuple[PoseData, PoseData]:
@@ -85,6 +86,7 @@ class Experiment:
             self.config.augmentation,
             self.config.seed,
             self.skip_bad_images,
+            self.codec.span_hw,
         )
 
     @cached_property
@@ -98,6 +100,7 @@ class Experiment:
             self.config.augmentation,
             self.config.seed,
             self.skip_bad_images,
+            self.codec.span_hw,
         )
         return crops.images_B3HW
 
@@ -109,6 +112,7 @@ class Experiment:
                 self.skeleton,
                 self.space.input_hw,
                 skip_bad_images=self.skip_bad_images,
+                span_hw=self.codec.span_hw,
             ),
             data.ground_truth,
             self.skeleton,
@@ -126,6 +130,7 @@ class Experiment:
             "data": {**to_plain(config.data), "num_workers": None},
             "train_persons": len(self.train_data.persons),
             "augmentation": to_plain(config.augmentation),
+            "udp": config.codec == "udp",
             "sigma_px": config.sigma_px,
         }
 

@@ -93,6 +93,31 @@ def test_all_ten_figures_are_bit_for_bit_those_of_pycocotools(seed: int) -> None
     assert 0.1 < metrics.ap < 0.9  # the case says something
 
 
+def test_so_are_those_of_small_sets_where_one_detection_decides() -> None:
+    """The best is right, the second is wrong: pycocotools' precision is then not quite 1."""
+    num_lonely = 0
+    for seed in range(100, 160):
+        ground_truth, results = random_case(seed, num_images=1 + seed % 5)
+        if not results:
+            continue  # pycocotools does not take them
+        metrics = coco_metrics(ground_truth, results, COCO_17)
+        expected = by_pycocotools(ground_truth, results, COCO_17.sigmas)
+        assert list(astuple(metrics)) == expected, seed
+        num_lonely += any(0 < 1 - figure < 1e-12 for figure in expected)
+    assert num_lonely > 0  # the cases hold such figures
+
+
+def test_results_that_are_not_numbers_are_refused() -> None:
+    ground_truth, results = random_case(1, num_images=5)
+    results[3]["keypoints"][7] = float("nan")
+    with pytest.raises(ValueError, match="result 3: holds something that is not a finite number"):
+        coco_metrics(ground_truth, results, COCO_17)
+    results[3]["keypoints"][7] = 1.0
+    results[2]["score"] = float("inf")
+    with pytest.raises(ValueError, match="result 2: holds something that is not a finite number"):
+        coco_metrics(ground_truth, results, COCO_17)
+
+
 def test_sigmas_are_those_of_the_skeleton() -> None:
     ground_truth, results = random_case(7)
     strict = replace(COCO_17, sigmas=tuple(sigma / 2 for sigma in COCO_17.sigmas))

@@ -81,7 +81,7 @@ def test_no_budget_is_the_whole_space(tiny_space: SearchSpace) -> None:
 
 
 def test_a_sample_is_uniform_over_what_is_within(small_space: SearchSpace) -> None:
-    limit = 60_000
+    limit = 40_000
     feasible = FeasibleSpace(small_space, count_cost, [Constraint("macs", at_most=limit)])
     rng = random.Random(0)
     within = {small_space.sample(rng) for _ in range(1000)}
@@ -89,7 +89,7 @@ def test_a_sample_is_uniform_over_what_is_within(small_space: SearchSpace) -> No
     assert 4 < len(within) < 28
     counts = Counter(feasible.sample(rng) for _ in range(100 * len(within)))
     assert set(counts) == within
-    assert 50 < min(counts.values()) and max(counts.values()) < 150
+    assert min(counts.values()) > 50 and max(counts.values()) < 150
 
 
 @pytest.mark.parametrize("at_the", ["smallest", "largest"])

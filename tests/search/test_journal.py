@@ -1,4 +1,4 @@
-"""The history of a search survives whatever a kill leaves of it, and refuses what is not its own."""
+"""The history of a search: what a kill leaves of it is read, what is not its own is refused."""
 
 from __future__ import annotations
 

@@ -62,12 +62,50 @@ def coco_metrics(
     All images of `ground_truth` count, whether anything was predicted for them or not; neither
     argument is changed. The evaluator is faster-coco-eval, whose figures are those of pycocotools.
 
-    Raises ValueError for results of an image that is not in the ground truth, or with a wrong
-    number of joints.
+    Raises ValueError for results of an image that is not in the ground truth, with a wrong number
+    of joints, or with numbers that are not finite.
     """
     evaluation = _evaluation(ground_truth, results, skeleton)
-    evaluation.run()
+    recall_thresholds = evaluation.params.recThrs
+    second = [1.5 / count for count in _num_scored(evaluation)]
+    evaluation.params.recThrs = np.concatenate((recall_thresholds, second))
+    evaluation.evaluate()
+    evaluation.accumulate()
+    precision = evaluation.eval["precision"]
+    evaluation.eval["precision"] = _as_pycocotools_divides(precision, len(recall_thresholds))
+    evaluation.summarize()
     return Metrics(**dict(zip(METRICS_IN_COCO_ORDER, map(float, evaluation.stats), strict=True)))
+
+
+def _num_scored(evaluation: Any) -> list[int]:
+    """How many people count in each range of areas; 1 where nobody does."""
+    people = [
+        annotation["area"]
+        for annotation in evaluation.cocoGt.dataset["annotations"]
+        if annotation["num_keypoints"] and not annotation["iscrowd"]
+    ]
+    return [
+        max(sum(low <= area <= high for area in people), 1)
+        for low, high in evaluation.params.areaRng
+    ]
+
+
+def _as_pycocotools_divides(
+    precision_TRKAM: NDArray[np.float64], num_recalls: int
+) -> NDArray[np.float64]:
+    """The precisions without the extra recalls, with pycocotools' rounding.
+
+    It divides by the number of detections plus 2.2e-16, which matters for one detection only: where
+    the best is right and the second is not, its precision is 1 - 2.2e-16, and not 1. The second is
+    right where the precision is still 1 at the extra recall of its range of areas, between one
+    person and two.
+    """
+    precision = precision_TRKAM[:, :num_recalls].copy()
+    for area in range(precision.shape[3]):
+        at_second_TKM = precision_TRKAM[:, num_recalls + area, :, area]
+        lonely = (precision[:, :, :, area] == 1) & (at_second_TKM != 1)[:, None]
+        precision[:, :, :, area][lonely] = 1 / (1 + np.spacing(1))
+    return precision
 
 
 def ap_interval(
@@ -154,6 +192,11 @@ def _as_annotations(
                 f"allowed: {3 * skeleton.num_joints}"
             )
     keypoints_NK3 = np.array([result["keypoints"] for result in results], np.float64)
+    scores_N = np.array([result["score"] for result in results], np.float64)
+    finite_N = np.isfinite(keypoints_NK3).all(axis=1) & np.isfinite(scores_N)
+    if not finite_N.all():
+        number = int(np.flatnonzero(~finite_N)[0])
+        raise ValueError(f"result {number}: holds something that is not a finite number")
     keypoints_NK3 = keypoints_NK3.reshape(len(results), -1, 3)
     low_N2, high_N2 = keypoints_NK3[..., :2].min(axis=1), keypoints_NK3[..., :2].max(axis=1)
     size_N2 = high_N2 - low_N2

@@ -91,19 +91,20 @@ class Evaluator:
         heatmaps: Tensor = network(images_B3HW)
         if not self.flip_test:
             return heatmaps
-        mirrored: Tensor = network(mirror(images_B3HW))
-        return (heatmaps + flip_back(mirrored, self.skeleton.flip_order)) / 2
+        shift = self.codec.shift_flipped
+        mirrored: Tensor = network(mirror(images_B3HW, shift))
+        return (heatmaps + flip_back(mirrored, self.skeleton.flip_order, shift)) / 2
 
 
-def mirror(images_B3HW: Tensor) -> Tensor:
-    """Left to right, with x going to width - x as in the mirrored crops of training.
+def mirror(images_B3HW: Tensor, shift: bool) -> Tensor:
+    """Left to right; with `shift`, x goes to width - x as in the mirrored crops of training.
 
     Reversing the columns alone takes x to width - 1 - x: with heatmaps shifted back by a whole
     pixel, as in the published networks, that leaves the two predictions one input pixel apart.
     Moved by one column they meet exactly; the column at the edge is repeated.
     """
     mirrored = images_B3HW.flip(3)
-    return torch.cat((mirrored[..., :1], mirrored[..., :-1]), dim=3)
+    return torch.cat((mirrored[..., :1], mirrored[..., :-1]), dim=3) if shift else mirrored
 
 
 @dataclass(frozen=True)

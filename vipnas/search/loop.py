@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -60,14 +61,17 @@ def _score(
     known: dict[Arch, Trial],
 ) -> Trial:
     started = time.monotonic()
-    score, failure = None, None
+    score: float | None = None
+    failure: str | None = None
     if arch in known:
         score, failure = known[arch].score, known[arch].failure
     else:
         try:
             score = evaluate(arch)
+            if not math.isfinite(score):
+                raise FloatingPointError(f"the score is {score}")
         except FAILURES as error:
-            failure = f"{type(error).__name__}: {error}"
+            score, failure = None, f"{type(error).__name__}: {error}"
     seconds = round(time.monotonic() - started, 3)
     return Trial(number, method, arch, score, cost_of(arch), seconds, failure)
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import pickle
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +33,8 @@ def load_file(path: Path) -> Any:
     try:
         with torch.serialization.safe_globals(NUMPY_ARRAYS):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile, OSError) as error:
-        reason = str(error).splitlines()[0][:120]
+    except Exception as error:  # of a file that is no checkpoint torch raises whatever it trips over
+        reason = (str(error) or type(error).__name__).splitlines()[0][:120]
         raise ValueError(f"{path}: not a readable checkpoint: {reason}") from None
 
 
@@ -85,6 +83,8 @@ def load_network(path: Path, arch: Arch | None = None) -> PoseNet:
 
 
 def _network_of(content: dict[str, Any], path: Path) -> PoseNet:
+    if missing := {"arch", "network"} - content.keys():
+        raise ValueError(f"{path}: no file of weights: {', '.join(sorted(missing))} missing")
     held = arch_from_json(content["arch"], str(path))
     network = PoseNet(held, initialise=False)
     load_strictly(network, content["network"], path)

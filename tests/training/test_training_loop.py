@@ -1,0 +1,208 @@
+"""Schedules by hand; a training that was interrupted ends bit for bit where the unbroken does."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from training_fixture import supernet_of, train
+
+from vipnas.space import SearchSpace
+from vipnas.training.checkpoint import load_checkpoint
+from vipnas.training.loop import (
+    Batch,
+    CheckpointFile,
+    Schedule,
+    Training,
+    check_settings,
+    parameter_groups,
+)
+
+SCHEDULE = Schedule(
+    epochs=1, batch_size=2, learning_rate=1e-3, warmup_steps=3, weight_decay=0.01, clip_norm=1.0
+)
+
+
+def test_steps_are_epochs_of_persons() -> None:
+    assert Schedule(2, 32, 1e-3).num_steps(1000) == 62  # 62.5, to even
+    assert Schedule(0.5, 32, 1e-3).num_steps(640) == 10
+    assert Schedule(0.01, 32, 1e-3).num_steps(10) == 1
+
+
+def test_the_cosine_by_hand() -> None:
+    schedule = Schedule(1, 1, learning_rate=0.5, warmup_steps=4)
+    rates = [schedule.learning_rate_at(step, 100) for step in (0, 1, 50, 75)]
+    expected = [
+        0.5 * 1 / 4,
+        0.5 * 2 / 4 * (1 + math.cos(math.pi / 100)) / 2,
+        0.25,
+        0.5 * (1 - math.sqrt(0.5)) / 2,
+    ]
+    assert rates == pytest.approx(expected, rel=1e-12)
+    assert schedule.learning_rate_at(99, 100) == pytest.approx(0.5 * 2.467e-4, rel=1e-3)
+
+
+def test_the_steps_by_hand() -> None:
+    schedule = Schedule(1, 1, 0.5, warmup_steps=0, decay="step", drop_at=(0.5, 0.75))
+    rates = [schedule.learning_rate_at(step, 8) for step in range(8)]
+    assert rates == pytest.approx([0.5] * 4 + [0.05] * 2 + [0.005] * 2)
+
+
+def test_a_warm_up_longer_than_the_run_ends_with_it() -> None:
+    schedule = Schedule(1, 1, 1.0, warmup_steps=10, decay="step", drop_at=())
+    assert [schedule.learning_rate_at(step, 3) for step in range(3)] == pytest.approx(
+        [0.1, 0.2, 0.3]
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epochs": 0}, "epochs: found 0, allowed are numbers above 0"),
+        ({"batch_size": -1}, "batch_size: found -1"),
+        ({"learning_rate": 0.0}, "learning_rate: found 0.0"),
+        ({"average_decay": 1.0}, "average_decay: found 1.0, allowed is 0 to below 1"),
+    ],
+)
+def test_impossible_schedules_are_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Schedule(**{"epochs": 1, "batch_size": 2, "learning_rate": 1e-3, **change})
+
+
+def test_weights_of_convolutions_decay_and_nothing_else(tiny_space: SearchSpace) -> None:
+    network = supernet_of(tiny_space)
+    decayed, others = parameter_groups(network, 0.1)
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    assert (decayed["weight_decay"], others["weight_decay"]) == (0.1, 0.0)
+    assert {id(p) for p in (*decayed["params"], *others["params"])} == set(names)
+    assert len(decayed["params"]) + len(others["params"]) == len(names)
+    for parameter in others["params"]:
+        name = names[id(parameter)]
+        assert "norm" in name or name.endswith("bias")
+    for parameter in decayed["params"]:
+        assert names[id(parameter)].endswith("weight") and "norm" not in names[id(parameter)]
+
+
+def test_the_average_by_hand(tiny_space: SearchSpace, tmp_path: Path) -> None:
+    """Weights that follow a known course: 1 at every step, from 0."""
+    network = supernet_of(tiny_space)
+    training = Training(network, Schedule(1, 1, 1e-3, average_decay=0.2), 5)
+    for parameter in (*network.parameters(), *training.averaged.parameters()):
+        torch.nn.init.zeros_(parameter)
+    for parameter in network.parameters():
+        torch.nn.init.ones_(parameter)
+    training._average()
+    found = next(training.averaged.parameters()).flatten()[0]
+    assert float(found) == pytest.approx(1 - 1 / 10)  # quick at first: decay (1 + 0) / (10 + 0)
+    training.step = 1000
+    training._average()
+    assert float(found) == pytest.approx(1 - 1 / 10 * 0.2)
+
+
+def state_of(training: Training) -> dict[str, Tensor]:
+    """Everything that the next step depends on, flat."""
+    optimizer = training.optimizer.state_dict()["state"]
+    return {
+        **{f"network.{name}": tensor for name, tensor in training.network.state_dict().items()},
+        **{f"averaged.{name}": tensor for name, tensor in training.averaged.state_dict().items()},
+        **{
+            f"optimizer.{number}.{name}": torch.as_tensor(value)
+            for number, state in optimizer.items()
+            for name, value in state.items()
+        },
+        "step": torch.tensor(training.step),
+    }
+
+
+def assert_same(first: Training, second: Training) -> None:
+    one, other = state_of(first), state_of(second)
+    assert one.keys() == other.keys()
+    different = [name for name in one if not torch.equal(one[name], other[name])]
+    assert not different
+
+
+@pytest.mark.parametrize("at", [1, 5, 9])
+def test_interrupted_it_ends_where_the_unbroken_training_does(
+    tiny_space: SearchSpace, tmp_path: Path, at: int
+) -> None:
+    unbroken = train(tiny_space, SCHEDULE, 10, tmp_path / "unbroken")
+    train(tiny_space, SCHEDULE, 10, tmp_path / "broken", stop_after=at)
+    assert load_checkpoint(tmp_path / "broken" / "checkpoint.pt")["step"] == at
+    resumed = train(tiny_space, SCHEDULE, 10, tmp_path / "broken")
+    assert resumed.step == unbroken.step == 10
+    assert_same(resumed, unbroken)
+    before = supernet_of(tiny_space).state_dict()
+    assert not torch.equal(
+        before["layers.stem.conv.weight"], resumed.network.state_dict()["layers.stem.conv.weight"]
+    )
+
+
+def test_a_finished_training_run_again_changes_nothing(
+    tiny_space: SearchSpace, tmp_path: Path
+) -> None:
+    first = train(tiny_space, SCHEDULE, 3, tmp_path)
+    assert_same(train(tiny_space, SCHEDULE, 3, tmp_path), first)
+
+
+def test_checkpoints_are_written_when_due_and_not_between(
+    tiny_space: SearchSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(0, 10_000, 25))  # each look at the clock is 25 seconds later
+    monkeypatch.setattr("vipnas.training.loop.time.monotonic", lambda: float(next(clock)))
+    checkpoint = CheckpointFile(tmp_path / "checkpoint.pt", {}, minutes=1.0)
+    training = Training(supernet_of(tiny_space), SCHEDULE, 10)
+    written = []
+    for step in range(1, 9):
+        training.step = step
+        checkpoint.save_when_due(training)
+        if (tmp_path / "checkpoint.pt").exists():
+            written.append(load_checkpoint(tmp_path / "checkpoint.pt")["step"])
+    assert sorted(set(written)) == [3, 6]
+
+
+def test_gradients_that_are_not_finite_stop_before_they_reach_the_weights(
+    tiny_space: SearchSpace, tmp_path: Path
+) -> None:
+    supernet = supernet_of(tiny_space)
+    training = Training(supernet, SCHEDULE, 3)
+    before = {name: tensor.clone() for name, tensor in supernet.state_dict().items()}
+
+    def explode(step: int, batch: Batch) -> dict[str, Tensor]:
+        loss = sum(parameter.sum() for parameter in supernet.parameters()) * math.nan
+        assert isinstance(loss, Tensor)
+        loss.backward()
+        return {"labels": loss.detach()}
+
+    with pytest.raises(FloatingPointError, match="step 0: gradients are not finite; losses .*nan"):
+        training._update(explode, (torch.zeros(1), torch.zeros(1)))
+    assert all(torch.equal(before[name], t) for name, t in supernet.state_dict().items())
+
+
+def test_gradients_are_clipped_to_the_norm(tiny_space: SearchSpace) -> None:
+    supernet = supernet_of(tiny_space)
+    training = Training(supernet, SCHEDULE, 3)
+    parameters = list(supernet.parameters())
+
+    def push(step: int, batch: Batch) -> dict[str, Tensor]:
+        for parameter in parameters:
+            parameter.grad = torch.full_like(parameter, 100.0)
+        return {}
+
+    training._update(push, (torch.zeros(1), torch.zeros(1)))
+    squares = sum(float(p.grad.square().sum()) for p in parameters if p.grad is not None)
+    assert math.sqrt(squares) == pytest.approx(1.0, rel=1e-4)
+
+
+def test_a_checkpoint_of_other_settings_is_refused(tiny_space: SearchSpace, tmp_path: Path) -> None:
+    training = Training(supernet_of(tiny_space), SCHEDULE, 3)
+    path = tmp_path / "checkpoint.pt"
+    CheckpointFile(path, {"seed": 0, "data": {"n": 3}}).save(training)
+    with pytest.raises(ValueError, match=r"checkpoint.pt: made with seed = 0, asked for is 1; rem"):
+        CheckpointFile(path, {"seed": 1, "data": {"n": 3}}).resume(training)
+    with pytest.raises(ValueError, match=r'made with data = {"n": 3}, asked for is null'):
+        check_settings({"data": {"n": 3}}, {}, path)
+    check_settings({"a": [1, 2]}, {"a": [1, 2]}, path)

@@ -1,0 +1,69 @@
+"""Batches that are a function of their step, and a training on them, for the tests of training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from vipnas.data.heatmap import HeatmapCodec
+from vipnas.models.posenet import PoseNet
+from vipnas.space import SearchSpace
+from vipnas.training.loop import Backward, Batch, CheckpointFile, Schedule, Training
+from vipnas.training.monitor import Monitor
+from vipnas.training.supernet import supernet_backward
+
+BATCH_SIZE = 2
+
+
+def batch_of(space: SearchSpace, step: int) -> Batch:
+    """Noise with joints somewhere in it, every fifth of them not labelled."""
+    generator = torch.Generator().manual_seed(step)
+    height, width = space.input_hw
+    shape = (BATCH_SIZE, 3, height, width)
+    images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+    keypoints = torch.rand(BATCH_SIZE, 17, 3, generator=generator)
+    keypoints *= torch.tensor([width, height, 1.0])
+    keypoints[..., 2] = 2.0
+    keypoints[:, ::5, 2] = 0.0
+    return images, keypoints
+
+
+def codec_of(space: SearchSpace) -> HeatmapCodec:
+    return HeatmapCodec(space.input_hw, space.max_arch().heatmap_hw, 1.0)
+
+
+def supernet_of(space: SearchSpace, seed: int = 0) -> PoseNet:
+    """With weights larger than the published initialisation, so that gradients are no noise."""
+    torch.manual_seed(seed)
+    network = PoseNet(space.max_arch())
+    for parameter in network.parameters():
+        if parameter.dim() == 4:
+            torch.nn.init.normal_(parameter, 0, parameter[0].numel() ** -0.5)
+    return network
+
+
+def train(
+    space: SearchSpace,
+    schedule: Schedule,
+    num_steps: int,
+    directory: Path,
+    stop_after: int | None = None,
+    backward: Backward | None = None,
+    minutes: float = 1e9,
+) -> Training:
+    """Train a supernet, from the checkpoint in the directory if there is one."""
+    supernet = supernet_of(space)
+    backward = backward or supernet_backward(supernet, space, codec_of(space), 0, 1)
+    training = Training(supernet, schedule, num_steps)
+    checkpoint = CheckpointFile(directory / "checkpoint.pt", {"seed": 0}, minutes)
+    checkpoint.resume(training)
+
+    def batches(first: int, count: int) -> Iterator[Batch]:
+        for step in range(first, min(first + count, stop_after or first + count)):
+            yield batch_of(space, step)
+
+    with Monitor("test", directory, training.step, num_steps) as monitor:
+        training.run(batches, backward, checkpoint, monitor)
+    return training
