@@ -3,7 +3,8 @@
     VIPNAS_DATA=/where/the/data/is python tools/bench_data.py [--report FILE.md]
 
 All ratios are taken within this run, the compared loops by turns, so that a busy machine slows
-both; rates without a ratio are those of the calmest turn. The crops are made on one core.
+both, and the median over the turns is shown; rates without a ratio are those of the calmest turn.
+The crops are made on one core.
 Expected time: three minutes. The report belongs into experiments/reports/data_DATE.md.
 """
 
@@ -17,8 +18,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +30,10 @@ import cv2
 import numpy as np
 import torch
 
+from vipnas.data.augmentation import Augmentation, augmented_matrix, crop_draws
 from vipnas.data.cache import open_crop_cache
-from vipnas.data.coco import PERSON_CATEGORY, PoseData, read_coco
-from vipnas.data.crops import Augmentation, augmented_matrix, crop_draws
-from vipnas.data.heatmap import CODECS, make_codec
+from vipnas.data.coco import PERSON_CATEGORY, Person, PoseData, read_coco
+from vipnas.data.heatmap import CODECS, HeatmapCodec, make_codec
 from vipnas.data.loader import TrainingCrops
 from vipnas.data.posetrack import Frame, TrackedPerson, read_posetrack
 from vipnas.data.skeletons import COCO_17, Skeleton, read_skeleton
@@ -65,7 +67,9 @@ class Report:
         self.say(f"\n## {title}\n\n| what | found | wanted | reached |\n|---|---|---|---|")
 
 
-def by_turns(loops: dict[str, Callable[[int], object]], num_turns: int) -> dict[str, list[float]]:
+def by_turns(
+    loops: Mapping[str, Callable[[int], object]], num_turns: int
+) -> dict[str, list[float]]:
     """Seconds of each turn of each loop; every turn runs all loops."""
     seconds: dict[str, list[float]] = {name: [] for name in loops}
     for turn in range(num_turns):
@@ -76,62 +80,69 @@ def by_turns(loops: dict[str, Callable[[int], object]], num_turns: int) -> dict[
     return seconds
 
 
+class CropLoops:
+    """The same batches of crops three ways; a turn is one batch."""
+
+    def __init__(self, persons: Sequence[Person], folder: Path, batch: int) -> None:
+        self.persons = persons
+        self.batch = batch
+        self.num_batches = len(persons) // batch
+        augmentation = Augmentation()
+        cache = open_crop_cache(folder, persons, COCO_17, INPUT_HW, augmentation)
+        self.plain_crops = TrainingCrops(persons, COCO_17, INPUT_HW, augmentation, 0)
+        self.cached_crops = TrainingCrops(persons, COCO_17, INPUT_HW, augmentation, 0, cache=cache)
+        self.cached_crops.__getitems__([(0, index) for index in range(len(persons))])
+
+    def keys(self, turn: int) -> list[tuple[int, int]]:
+        epoch, place = divmod(turn, self.num_batches)
+        return [(epoch, place * self.batch + row) for row in range(self.batch)]
+
+    def find_matrices(self, num_turns: int) -> None:
+        """The bare loop is given its matrices."""
+        keys = {key for turn in range(num_turns) for key in self.keys(turn)}
+        self.matrices = {key: self.matrix(*key) for key in keys}
+
+    def matrix(self, epoch: int, index: int) -> Any:
+        draws = crop_draws(0, epoch, index)
+        person = self.persons[index]
+        return augmented_matrix(person, COCO_17, INPUT_HW, Augmentation(), draws)[0]
+
+    def bare(self, turn: int) -> None:
+        for key in self.keys(turn):
+            image: Any = cv2.imread(str(self.persons[key[1]].image_path))
+            cv2.warpAffine(image, self.matrices[key], INPUT_HW[::-1])
+
+    def plain(self, turn: int) -> None:
+        self.plain_crops.__getitems__(self.keys(turn))
+
+    def cached(self, turn: int) -> None:
+        self.cached_crops.__getitems__(self.keys(turn))
+
+
 def crops(report: Report, root: Path, num_persons: int, num_epochs: int, batch: int = 32) -> None:
     report.table("Training crops a second, augmentation on, one core")
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    augmentation = Augmentation()
     for name, files in COCO_FILES.items():
-        persons = read_coco(root / files[0], root / files[1], COCO_17).persons[:num_persons]
-        persons = persons[: len(persons) // batch * batch]
+        persons = read_coco(root / files[0], root / files[1], COCO_17).persons
+        persons = persons[: min(num_persons, len(persons)) // batch * batch]
         with tempfile.TemporaryDirectory() as folder:
-            cache = open_crop_cache(Path(folder), persons, COCO_17, INPUT_HW, augmentation)
-            settings = (persons, COCO_17, INPUT_HW, augmentation, 0)
-            plain, cached = TrainingCrops(*settings), TrainingCrops(*settings, cache=cache)
-            cached.__getitems__([(0, index) for index in range(len(persons))])
-            num_batches = len(persons) // batch
-
-            def keys(turn: int, num_batches: int = num_batches) -> list[tuple[int, int]]:
-                epoch, place = divmod(turn, num_batches)
-                return [(epoch, place * batch + row) for row in range(batch)]
-
-            matrices = {
-                key: augmented_matrix(
-                    persons[key[1]], COCO_17, INPUT_HW, augmentation, crop_draws(0, *key)
-                )[0]
-                for turn in range(num_epochs * num_batches)
-                for key in keys(turn)
-            }
-
-            def bare(
-                turn: int, persons: Any = persons, keys: Any = keys, matrices: Any = matrices
-            ) -> None:
-                for key in keys(turn):
-                    image = cv2.imread(str(persons[key[1]].image_path))
-                    cv2.warpAffine(image, matrices[key], INPUT_HW[::-1])
-
-            loops = {
-                "bare": bare,
-                "plain": lambda turn, plain=plain, keys=keys: plain.__getitems__(keys(turn)),
-                "cached": lambda turn, cached=cached, keys=keys: cached.__getitems__(keys(turn)),
-            }
-            seconds = by_turns(loops, num_epochs * num_batches)
-        num_crops = num_epochs * len(persons)
-        rates = {loop: num_crops / sum(taken) for loop, taken in seconds.items()}
+            loops = CropLoops(persons, Path(folder), batch)
+            num_turns = num_epochs * loops.num_batches
+            loops.find_matrices(num_turns)
+            ways = {"bare": loops.bare, "plain": loops.plain, "cached": loops.cached}
+            seconds = {way: np.array(taken) for way, taken in by_turns(ways, num_turns).items()}
+        rates = {way: batch / np.median(taken) for way, taken in seconds.items()}
         report.say(
             f"| {name}: `cv2.imread` + one `warpAffine` a person | {rates['bare']:.0f} /s | | |"
         )
-        for loop, share, what in (
+        for way, share, what in (
             ("plain", 0.9, "without a cache"),
-            ("cached", 2.5, "from the cache"),
+            ("cached", 2.5, "with the cache"),
         ):
-            ratio = rates[loop] / rates["bare"]
-            report.row(
-                f"{name}: {what}",
-                f"{rates[loop]:.0f} /s, {ratio:.2f} of it",
-                f">= {share:g}",
-                ratio >= share,
-            )
+            ratio = float(np.median(seconds["bare"] / seconds[way]))
+            found = f"{rates[way]:.0f} /s, {ratio:.2f} of it"
+            report.row(f"{name}: {what}", found, f">= {share:g}", ratio >= share)
 
 
 def random_joints(num_persons: int, codec: Any, seed: int = 0) -> torch.Tensor:
@@ -145,6 +156,10 @@ def random_joints(num_persons: int, codec: Any, seed: int = 0) -> torch.Tensor:
     return torch.cat((xy, torch.ones(num_persons, 17, 1)), dim=-1)
 
 
+def _decode(codec: HeatmapCodec, heatmaps_BKHW: torch.Tensor, _: int) -> object:
+    return codec.decode(heatmaps_BKHW)
+
+
 def codecs(report: Report, num_turns: int, num_persons: int = 128) -> None:
     threads = os.cpu_count() or 1
     report.table(f"Decoding persons x 17 joints of 64 x 48, {threads} cores")
@@ -156,13 +171,11 @@ def codecs(report: Report, num_turns: int, num_persons: int = 128) -> None:
     heatmaps += 0.01 * torch.randn(heatmaps.shape, generator=generator)
     for codec in made.values():
         codec.decode(heatmaps)
-    seconds = by_turns(
-        {
-            "bytes": lambda _: heatmaps.view(-1).max(),
-            **{name: lambda _, codec=codec: codec.decode(heatmaps) for name, codec in made.items()},
-        },
-        num_turns,
-    )
+    loops: dict[str, Callable[[int], object]] = {
+        name: partial(_decode, codec, heatmaps) for name, codec in made.items()
+    }
+    loops["bytes"] = lambda _: heatmaps.view(-1).max()
+    seconds = by_turns(loops, num_turns)
     # The calmest turn: what the machine can do, whatever else it does at the time.
     rates = {name: num_persons / min(taken) for name, taken in seconds.items()}
     report.say(f"| one pass over the bytes (`torch.max`) | {rates['bytes']:,.0f} /s | | |")
@@ -185,58 +198,60 @@ def random_coco(
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Ground truth, and results that are people found more or less well, and made-up ones."""
     rng = np.random.default_rng(0)
-    annotations, results = [], []
-    owners = np.sort(rng.integers(0, num_images, num_persons))
-    for number, image_id in enumerate(owners.tolist()):
-        width, height = rng.uniform(20, 200), rng.uniform(40, 400)
-        x, y = rng.uniform(0, 400, 2)
-        keypoints = np.zeros((17, 3))
-        keypoints[:, :2] = rng.uniform((x, y), (x + width, y + height), (17, 2))
-        keypoints[:, 2] = rng.choice([0, 1, 2], 17, p=[0.3, 0.1, 0.6])
-        keypoints[keypoints[:, 2] == 0] = 0
-        annotations.append(
-            {
-                "id": number + 1,
-                "image_id": image_id,
-                "category_id": PERSON_CATEGORY,
-                "iscrowd": int(rng.uniform() < 0.02),
-                "bbox": [x, y, width, height],
-                "area": float(0.5 * width * height),
-                "keypoints": keypoints.ravel().tolist(),
-                "num_keypoints": int((keypoints[:, 2] > 0).sum()),
-            }
-        )
+    owners = np.sort(rng.integers(0, num_images, num_persons)).tolist()
+    annotations = [random_annotation(rng, n + 1, image_id) for n, image_id in enumerate(owners)]
     by_image: dict[int, list[dict[str, Any]]] = {}
     for annotation in annotations:
         by_image.setdefault(annotation["image_id"], []).append(annotation)
-    per_image = num_results // num_images
+    results = []
     for image_id in range(num_images):
         people = by_image.get(image_id, [])
-        for rank in range(per_image):
-            if rank < len(people):
-                keypoints = np.array(people[rank]["keypoints"]).reshape(17, 3)
-                keypoints[:, :2] += rng.normal(0, rng.choice([2.0, 8.0, 20.0]), (17, 2))
-            else:
-                keypoints = np.ones((17, 3))
-                keypoints[:, :2] = rng.uniform(0, 600, (17, 2))
-            keypoints[:, 2] = 1
-            score = float(rng.uniform(0.3 if rank < len(people) else 0.0, 1.0))
-            results.append(
-                {
-                    "image_id": image_id,
-                    "category_id": PERSON_CATEGORY,
-                    "keypoints": keypoints.ravel().tolist(),
-                    "score": score,
-                }
-            )
+        for rank in range(num_results // num_images):
+            person = people[rank] if rank < len(people) else None
+            results.append(random_result(rng, image_id, person))
     truth = {
         "images": [{"id": number, "width": 640, "height": 480} for number in range(num_images)],
         "annotations": annotations,
-        "categories": [
-            {"id": PERSON_CATEGORY, "name": "person", "keypoints": list(COCO_17.joints)}
-        ],
+        "categories": [{"id": PERSON_CATEGORY, "name": "person"}],
     }
     return truth, results
+
+
+def random_annotation(rng: np.random.Generator, number: int, image_id: int) -> dict[str, Any]:
+    width, height = rng.uniform(20, 200), rng.uniform(40, 400)
+    x, y = rng.uniform(0, 400, 2)
+    keypoints = np.zeros((17, 3))
+    keypoints[:, :2] = rng.uniform((x, y), (x + width, y + height), (17, 2))
+    keypoints[:, 2] = rng.choice([0, 1, 2], 17, p=[0.3, 0.1, 0.6])
+    keypoints[keypoints[:, 2] == 0] = 0
+    return {
+        "id": number,
+        "image_id": image_id,
+        "category_id": PERSON_CATEGORY,
+        "iscrowd": int(rng.uniform() < 0.02),
+        "bbox": [x, y, width, height],
+        "area": float(0.5 * width * height),
+        "keypoints": keypoints.ravel().tolist(),
+        "num_keypoints": int((keypoints[:, 2] > 0).sum()),
+    }
+
+
+def random_result(
+    rng: np.random.Generator, image_id: int, person: dict[str, Any] | None
+) -> dict[str, Any]:
+    """The person more or less well found, or one that is not there."""
+    keypoints = np.ones((17, 3))
+    if person is None:
+        keypoints[:, :2] = rng.uniform(0, 600, (17, 2))
+    else:
+        truth_K2 = np.array(person["keypoints"]).reshape(17, 3)[:, :2]
+        keypoints[:, :2] = truth_K2 + rng.normal(0, rng.choice([2.0, 8.0, 20.0]), (17, 2))
+    return {
+        "image_id": image_id,
+        "category_id": PERSON_CATEGORY,
+        "keypoints": keypoints.ravel().tolist(),
+        "score": float(rng.uniform(0.0 if person is None else 0.3, 1.0)),
+    }
 
 
 def official_figures(truth: dict[str, Any], results: Sequence[dict[str, Any]]) -> list[float]:
@@ -402,8 +417,8 @@ def heading() -> list[str]:
         f"- Python {platform.python_version()}, OpenCV {cv2.__version__}, "
         f"torch {torch.__version__}, numpy {np.__version__}",
         "",
-        "Ratios are within this run, the compared loops by turns; rates without a ratio are those",
-        "of the calmest turn. Input 256 x 192, heatmaps 64 x 48.",
+        "Ratios are medians over turns in which the compared loops run one after the other; rates",
+        "without a ratio are those of the calmest turn. Input 256 x 192, heatmaps 64 x 48.",
     ]
 
 

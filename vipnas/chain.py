@@ -43,7 +43,7 @@ def summarise(experiment: Experiment, retrained: Metrics) -> dict[str, Any]:
     """
     score = InheritedScore(
         load_network(supernet_file(experiment)).to(experiment.device),
-        experiment.evaluator(experiment.test_data),
+        experiment.evaluator("test"),
         experiment.calibration_images,
     )
     archs = {

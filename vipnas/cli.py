@@ -60,6 +60,13 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--json", action="store_true", help="print the ten figures as JSON")
     evaluate.set_defaults(run=_evaluate)
 
+    inspect = _experiment_command(commands, "inspect-data", "what is in a data set, and a picture")
+    inspect.add_argument("--split", choices=("train", "search", "test"), default="train")
+    inspect.add_argument("--sheet", type=Path, default=Path("data.png"), help="PNG to write")
+    inspect.add_argument("--num-persons", type=int, default=24)
+    inspect.add_argument("--augmented", action="store_true", help="as training sees them")
+    inspect.set_defaults(run=_inspect)
+
     cost = commands.add_parser("cost", help="MACs and parameters of an architecture")
     cost.add_argument("--arch", required=True, help="arch JSON, a file or a shipped name")
     cost.add_argument("--json", action="store_true", help="print exact numbers as JSON")
@@ -118,6 +125,10 @@ def _open(options: argparse.Namespace) -> Experiment:
     keep_freed_memory()
     path = find_shipped("experiments", options.experiment)
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # the latter where torch has no CUDA
+        raise ValueError(f"--device {device}: {str(error).splitlines()[0]}") from None
     return Experiment(
         config=read_experiment(path),
         output=options.output or Path("runs") / path.stem,
@@ -162,6 +173,23 @@ def _retrain(options: argparse.Namespace) -> None:
 
     experiment = _open(options)
     retrain(experiment, options.arch or best_file(experiment), options.init_from)
+
+
+def _inspect(options: argparse.Namespace) -> None:
+    from vipnas.data.inspect import inspect_data
+
+    experiment = _open(options)
+    data = getattr(experiment, f"{options.split}_data")
+    augmentation = experiment.config.augmentation if options.augmented else None
+    text = inspect_data(
+        data,
+        experiment.codec,
+        options.sheet,
+        options.num_persons,
+        augmentation,
+        experiment.config.seed,
+    )
+    print(f"{text}\ncontact sheet: {options.sheet}")
 
 
 def _cost(options: argparse.Namespace) -> None:

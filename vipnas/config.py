@@ -40,7 +40,9 @@ class Data(Strict):
 
     `search_persons` are held out of the training images, whole images at a time, for scoring
     subnets; the test set is for final figures only. `calibration_persons` are training crops that
-    batch norm is measured on.
+    batch norm is measured on. `cache` is a folder for decoded training crops. `detections` is a
+    COCO results file of boxes on the test images, relative to the data root: without it the test
+    set is scored on the annotated boxes; people found twice are then suppressed (`suppression`).
     """
 
     synthetic: SyntheticData | None = None
@@ -50,6 +52,10 @@ class Data(Strict):
     search_persons: PositiveInt = 400
     calibration_persons: PositiveInt = 256
     num_workers: NonNegativeInt = 0
+    cache: str | None = None
+    detections: str | None = None
+    detection_threshold: float = 0.0
+    suppression: Literal["hard", "soft"] = "hard"
 
     def __post_init__(self) -> None:
         files = self.train is not None and self.test is not None
@@ -88,8 +94,8 @@ class RetrainConfig(Strict):
 class ExperimentConfig(Strict):
     """All that a run depends on; one that only retrains a known arch has no supernet, no search.
 
-    `input_hw` replaces that of the space; `codec` says how heatmaps become coordinates
-    (`vipnas/data/heatmap.py`); `sigma_px` is in heatmap pixels.
+    `skeleton` is a shipped name or a YAML file; `input_hw` replaces that of the space; `codec` says
+    how heatmaps become coordinates (`vipnas/data/heatmap.py`); `sigma_px` is in heatmap pixels.
     """
 
     seed: NonNegativeInt
@@ -98,6 +104,7 @@ class ExperimentConfig(Strict):
     retrain: RetrainConfig
     supernet: SupernetConfig | None = None
     search: SearchConfig | None = None
+    skeleton: str = "coco_17"
     input_hw: tuple[int, int] | None = None
     codec: Literal["quarter", "dark", "udp"] = "quarter"
     sigma_px: PositiveFloat = 2.0

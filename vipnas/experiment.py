@@ -7,22 +7,27 @@ import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from vipnas.config import CocoFiles, ExperimentConfig
+from vipnas.data.cache import CropCache, open_crop_cache
 from vipnas.data.coco import PoseData, hold_out, read_coco, subset
 from vipnas.data.crops import fixed_crops
+from vipnas.data.detections import read_detections
 from vipnas.data.heatmap import HeatmapCodec, make_codec
 from vipnas.data.loader import TrainingCrops
-from vipnas.data.skeletons import COCO_17, Skeleton
+from vipnas.data.skeletons import Skeleton, read_skeleton
 from vipnas.data.synthetic import ANNOTATIONS, synthesize
 from vipnas.evaluation.evaluator import Evaluator
 from vipnas.files import to_plain
 from vipnas.shipped import find_shipped
 from vipnas.space import SearchSpace, read_space
+
+Split = Literal["test", "search"]
 
 # Drawn test people come of another seed than those of training.
 TEST_SEED_OFFSET = 1_000_003
@@ -41,9 +46,9 @@ class Experiment:
     device: torch.device
     skip_bad_images: bool = False
 
-    @property
+    @cached_property
     def skeleton(self) -> Skeleton:
-        return COCO_17
+        return read_skeleton(self.config.skeleton)
 
     @cached_property
     def space(self) -> SearchSpace:
@@ -87,6 +92,7 @@ class Experiment:
             self.config.seed,
             self.skip_bad_images,
             self.codec.span_hw,
+            self._crop_cache(),
         )
 
     @cached_property
@@ -104,21 +110,46 @@ class Experiment:
         )
         return crops.images_B3HW
 
-    def evaluator(self, data: PoseData) -> Evaluator:
-        """Scores networks on all persons of `data`, whose crops are made here."""
+    def evaluator(self, split: Split) -> Evaluator:
+        """Scores networks on all persons of a split, whose crops are made here."""
+        data = self.test_data if split == "test" else self.search_data
+        persons, scores_of, suppression = data.persons, None, None
+        if split == "test" and self.config.data.detections is not None:
+            file = self.data_root / self.config.data.detections
+            found = read_detections(file, data, self.config.data.detection_threshold)
+            persons, suppression = found.persons, self.config.data.suppression
+            pairs = zip(persons, found.scores_N, strict=True)
+            scores_of = {person.annotation_id: score for person, score in pairs}
+        crops = fixed_crops(
+            persons,
+            self.skeleton,
+            self.space.input_hw,
+            skip_bad_images=self.skip_bad_images,
+            span_hw=self.codec.span_hw,
+        )
+        box_scores_N = None
+        if scores_of is not None:
+            box_scores_N = np.array([scores_of[person.annotation_id] for person in crops.persons])
         return Evaluator(
-            fixed_crops(
-                data.persons,
-                self.skeleton,
-                self.space.input_hw,
-                skip_bad_images=self.skip_bad_images,
-                span_hw=self.codec.span_hw,
-            ),
+            crops,
             data.ground_truth,
             self.skeleton,
             self.codec,
             self.config.evaluation_batch_size,
             self.config.flip_test,
+            box_scores_N,
+            suppression,
+        )
+
+    def _crop_cache(self) -> CropCache | None:
+        if self.config.data.cache is None:
+            return None
+        return open_crop_cache(
+            Path(self.config.data.cache),
+            self.train_data.persons,
+            self.skeleton,
+            self.codec.span_hw,
+            self.config.augmentation,
         )
 
     def training_settings(self) -> dict[str, Any]:
@@ -127,7 +158,8 @@ class Experiment:
         return {
             "seed": config.seed,
             "space": self.space.to_plain(),
-            "data": {**to_plain(config.data), "num_workers": None},
+            "skeleton": self.skeleton.name,
+            "data": {**to_plain(config.data), "num_workers": None, "cache": None},
             "train_persons": len(self.train_data.persons),
             "augmentation": to_plain(config.augmentation),
             "udp": config.codec == "udp",

@@ -21,7 +21,7 @@ from vipnas.cost import count_cost
 from vipnas.data.loader import training_batches
 from vipnas.deploy.draw import prediction_sheet
 from vipnas.evaluation.evaluator import Evaluator, InheritedScore, calibrate_bn
-from vipnas.experiment import Experiment, digest
+from vipnas.experiment import Experiment, Split, digest
 from vipnas.files import read_json, to_plain, write_atomically
 from vipnas.models.posenet import PoseNet, extract
 from vipnas.results import Metrics, Trial
@@ -96,6 +96,8 @@ def search(experiment: Experiment) -> Path:
                 searchers[method], method, scorer, count_cost, config.num_trials, journal, show
             )
             best = max(trials, key=lambda trial: trial.fitness)
+            if best.score is None:
+                raise ValueError(f"all {len(trials)} evaluations failed; the last: {best.failure}")
             write_trial(best_file(experiment, method), best, experiment)
             if method == "evolution":
                 front = [to_plain(trial) for trial in pareto_front(trials)]
@@ -135,11 +137,12 @@ def retrain(experiment: Experiment, arch_file: Path, init_from: Path | None = No
                 # The running statistics are of the last weights, not of the averaged ones.
                 batch_size = experiment.config.evaluation_batch_size
                 calibrate_bn(trained, experiment.calibration_images, batch_size)
+            target.with_name("metrics.json").unlink(missing_ok=True)  # of an earlier network
             save_network(target, trained, settings=json.dumps(settings, sort_keys=True))
     metrics_file = target.with_name("metrics.json")
     if not metrics_file.exists():
         network = load_network(target, arch).to(experiment.device)
-        metrics = experiment.evaluator(experiment.test_data)(network)
+        metrics = experiment.evaluator("test")(network)
         write_atomically(metrics_file, json.dumps(to_plain(metrics), indent=2) + "\n")
         print(f"retrain: {metrics} on the test set; {target}")
     return target
@@ -156,13 +159,14 @@ def inherit(weights_file: Path, arch: Arch) -> PoseNet:
 
 
 class _Scorer:
-    """Scores archs with inherited weights; the supernet and the crops are loaded at the first."""
+    """Scores archs with inherited weights; the crops are made at the first."""
 
     def __init__(self, experiment: Experiment) -> None:
         self.experiment = experiment
         self.file = supernet_file(experiment)
         if not self.file.exists():
             raise ValueError(f"{self.file}: no supernet; run `vipnas train-supernet` first")
+        self.supernet = load_network(self.file, experiment.space.max_arch())
 
     def settings(self) -> dict[str, Any]:
         """All that a trial of the search depends on."""
@@ -172,14 +176,15 @@ class _Scorer:
             "supernet": digest(self.file),
             "search_persons": len(self.experiment.search_data.persons),
             "flip_test": self.experiment.config.flip_test,
+            "codec": self.experiment.config.codec,
+            "evaluation_batch_size": self.experiment.config.evaluation_batch_size,
         }
 
     @cached_property
     def score(self) -> InheritedScore:
-        supernet = load_network(self.file, self.experiment.space.max_arch())
         return InheritedScore(
-            supernet.to(self.experiment.device),
-            self.experiment.evaluator(self.experiment.search_data),
+            self.supernet.to(self.experiment.device),
+            self.experiment.evaluator("search"),
             self.experiment.calibration_images,
         )
 
@@ -269,7 +274,7 @@ def evaluate(
     experiment: Experiment,
     weights: Path,
     arch_file: Path | None,
-    split: str,
+    split: Split,
     pictures: Path | None = None,
 ) -> Metrics:
     """The ten COCO figures of a file of weights on the `test` or the `search` persons.
@@ -277,13 +282,18 @@ def evaluate(
     With an arch file, weights of a larger network give its slice, calibrated first. `pictures` is
     a PNG to write, of predictions on persons spread over the set.
     """
-    data = experiment.test_data if split == "test" else experiment.search_data
-    evaluator = experiment.evaluator(data)
     wanted = None if arch_file is None else read_arch(arch_file)
-    network = load_weights(weights, wanted).to(experiment.device)
-    if wanted is not None and wanted != network.arch:
-        score = InheritedScore(network, evaluator, experiment.calibration_images)
-        network = score.network(wanted)
+    held = load_weights(weights, wanted)
+    network = held if wanted is None else inherit(weights, wanted)
+    for name in ("input_hw", "heatmap_hw", "num_keypoints"):
+        found, needed = (getattr(a, name) for a in (network.arch, experiment.space.max_arch()))
+        if found != needed:
+            raise ValueError(f"{weights}: {name}: found {found}, the experiment's is {needed}")
+    network = network.to(experiment.device)
+    if network.arch != held.arch:
+        batch_size = experiment.config.evaluation_batch_size
+        calibrate_bn(network, experiment.calibration_images, batch_size)
+    evaluator = experiment.evaluator(split)
     if pictures is not None:
         _draw_predictions(pictures, evaluator, network)
     return evaluator(network)

@@ -255,3 +255,15 @@ def test_real_data_opens(annotation_file: str, image_root: str, num_persons: int
     assert len(data.persons) == num_persons
     raw = json.loads((root / annotation_file).read_text())
     assert len(data.ground_truth["annotations"]) == len(raw["annotations"])
+
+
+def test_an_image_of_another_size_is_found_when_the_set_is_opened(
+    tiny_coco: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    tiny_coco.document["images"][2]["width"] = 90
+    message = r"image 114: .*114\.jpg: is 80 x 60 pixels, but the annotation file says 90 x 60"
+    with pytest.raises(ValueError, match=message):
+        read(tiny_coco)
+    data = read(tiny_coco, skip_bad_images=True)
+    assert 114 not in {person.image_id for person in data.persons}
+    assert "image 114 left out" in caplog.text

@@ -10,15 +10,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from vipnas.data.augmentation import Augmentation, augmented_matrix, crop_draws
 from vipnas.data.coco import Person, PoseData, read_coco
-from vipnas.data.crops import (
-    Augmentation,
-    augmented_matrix,
-    crop_draws,
-    fixed_crops,
-    keypoints_in_crops,
-    normalise,
-)
+from vipnas.data.crops import fixed_crops, keypoints_in_crops, normalise
 from vipnas.data.geometry import crop_region, input_from_image, invert, transform
 from vipnas.data.skeletons import COCO_17
 

@@ -7,8 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
+from vipnas.data.augmentation import Augmentation
 from vipnas.data.coco import PoseData, read_coco
-from vipnas.data.crops import Augmentation, fixed_crops
+from vipnas.data.crops import fixed_crops
 from vipnas.data.heatmap import make_codec
 from vipnas.data.inspect import (
     LEFT,

@@ -14,15 +14,10 @@ import numpy as np
 import pytest
 import torch
 
+from vipnas.data.augmentation import Augmentation, augmented_matrix, crop_draws, decode_reduction
 from vipnas.data.cache import CropCache, open_crop_cache
 from vipnas.data.coco import PoseData, read_coco
-from vipnas.data.crops import (
-    Augmentation,
-    augmented_matrix,
-    crop_draws,
-    decode_reduction,
-    fixed_crops,
-)
+from vipnas.data.crops import fixed_crops
 from vipnas.data.geometry import input_from_image, invert, transform
 from vipnas.data.images import read_image, read_reduced
 from vipnas.data.loader import TrainingCrops, training_batches

@@ -153,6 +153,27 @@ def test_the_gradient_reaches_exactly_the_entries_in_use() -> None:
         assert int((expected > 0).sum()) == torch.Size(shape).numel()  # no entry used twice
 
 
+def test_the_gradient_of_a_parameter_is_what_pytorch_would_add_up() -> None:
+    """Of a tensor that is no parameter the gradient takes PyTorch's own way."""
+    generator = torch.Generator().manual_seed(0)
+    for full, part in [*nested_pairs(), (Grouped(12, 12, 2), Grouped(12, 12, 3))]:
+        weight = numbered(full.out_channels, full.in_channels // full.groups, 3, 3).requires_grad_()
+        shape = (part.out_channels, part.in_channels // part.groups, 3, 3)
+        gradient = torch.randn(shape, dtype=torch.float64, generator=generator)
+        found: list[Tensor | None] = []
+        for source in (weight, weight * 1):
+            weight.grad = None
+            crop(source, shape, part.groups, full.groups).backward(gradient)
+            found.append(weight.grad)
+        assert found[0] is not None and found[1] is not None
+        assert torch.equal(found[0], found[1])
+    doubled = numbered(4, 4, 1, 1).requires_grad_()
+    for _ in range(2):
+        crop(doubled, (2, 2, 1, 1)).sum().backward()
+    assert doubled.grad is not None
+    assert doubled.grad.flatten(1).tolist() == [[2, 2, 0, 0], [2, 2, 0, 0], [0] * 4, [0] * 4]
+
+
 def test_a_narrow_batch_norm_is_that_of_the_leading_channels() -> None:
     generator = torch.Generator().manual_seed(0)
     norm = ElasticBatchNorm2d(6).double()

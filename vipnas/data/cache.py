@@ -25,8 +25,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vipnas.data.augmentation import Augmentation, decode_reduction, possible_regions
 from vipnas.data.coco import Person
-from vipnas.data.crops import Augmentation, decode_reduction, possible_regions
 from vipnas.data.images import JPEG_START
 from vipnas.data.pictures import Picture, with_fourth_channel
 from vipnas.data.skeletons import Skeleton

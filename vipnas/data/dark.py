@@ -74,9 +74,9 @@ def _patches(
         windows = sliding_window_view(heatmaps_NHW.numpy(), patch_hw, axis=(1, 2))
         return np.asarray(windows[np.arange(len(tops_N)), tops_N, lefts_N])
     device = heatmaps_NHW.device
-    places = (torch.from_numpy(places).to(device) for places in (tops_N, lefts_N))
+    rows, columns = (torch.from_numpy(places).to(device) for places in (tops_N, lefts_N))
     unfolded = heatmaps_NHW.unfold(1, patch_hw[0], 1).unfold(2, patch_hw[1], 1)
-    patches = unfolded[torch.arange(len(tops_N), device=device), *places]
+    patches = unfolded[torch.arange(len(tops_N), device=device), rows, columns]
     return np.asarray(patches.float().cpu().numpy())
 
 

@@ -12,8 +12,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vipnas.data.augmentation import Augmentation
 from vipnas.data.coco import Person, PoseData
-from vipnas.data.crops import Augmentation, Crops, fixed_crops
+from vipnas.data.crops import Crops, fixed_crops
 from vipnas.data.heatmap import HeatmapCodec
 from vipnas.data.skeletons import Skeleton
 from vipnas.files import write_atomically

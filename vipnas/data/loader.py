@@ -22,15 +22,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from vipnas.data.augmentation import Augmentation, augmented_matrix, crop_draws, decode_reduction
 from vipnas.data.cache import CropCache
 from vipnas.data.coco import Person
-from vipnas.data.crops import (
-    Augmentation,
-    augmented_matrix,
-    crop_draws,
-    decode_reduction,
-    keypoints_in_crops,
-)
+from vipnas.data.crops import keypoints_in_crops
 from vipnas.data.images import read_reduced
 from vipnas.data.pictures import Picture, crop_into
 from vipnas.data.skeletons import Skeleton

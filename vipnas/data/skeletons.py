@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from vipnas.files import Strict, did_you_mean, parse, read_yaml
@@ -88,7 +88,7 @@ class _SkeletonFile(Strict):
     sigmas: tuple[float, ...]
     limbs: tuple[tuple[str, str], ...] = ()
     upper_body: tuple[str, ...] = ()
-    annotation_fields: dict[str, int] = field(default_factory=dict)
+    annotation_fields: tuple[tuple[str, int], ...] = ()
 
 
 def read_skeleton(name_or_path: str | Path) -> Skeleton:
@@ -117,7 +117,7 @@ def read_skeleton(name_or_path: str | Path) -> Skeleton:
             limbs=_pairs(file.limbs, index, f"{where}: limbs"),
             sigmas=file.sigmas,
             upper_body=_indices(file.upper_body, index, f"{where}: upper_body"),
-            annotation_fields=tuple(file.annotation_fields.items()),
+            annotation_fields=file.annotation_fields,
         )
     except ValueError as error:
         message = str(error)

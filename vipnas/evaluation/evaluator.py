@@ -16,6 +16,7 @@ from vipnas.data.crops import Crops, normalise
 from vipnas.data.heatmap import HeatmapCodec, flip_back
 from vipnas.data.skeletons import Skeleton
 from vipnas.evaluation.coco_ap import coco_metrics, keypoint_results
+from vipnas.evaluation.oks import suppress
 from vipnas.models.posenet import PoseNet, extract
 from vipnas.results import Metrics
 
@@ -50,7 +51,9 @@ class Evaluator:
     """Scores networks on fixed crops of one data set. The result depends on the network only, not
     on the order of use.
 
-    `ground_truth` is the COCO dict that the crops' persons are of. With `flip_test`, heatmaps are
+    `ground_truth` is the COCO dict that the crops' persons are of. Where they were found by a
+    detector, `box_scores_N` are its scores, and people found twice are left to `suppression`
+    (OKS-NMS, "hard" or "soft"). With `flip_test`, heatmaps are
     the mean over the image and its mirror image.
     """
 
@@ -60,15 +63,24 @@ class Evaluator:
     codec: HeatmapCodec
     batch_size: int = 64
     flip_test: bool = True
+    box_scores_N: NDArray[np.float64] | None = None
+    suppression: str | None = None
 
     def __call__(self, network: nn.Module) -> Metrics:
         """The ten COCO figures of a network, which is put into evaluation mode and back.
 
         Raises FloatingPointError if the network gives heatmaps that are not finite.
         """
+        return coco_metrics(self.ground_truth, self.results(network), self.skeleton)
+
+    def results(self, network: nn.Module) -> list[dict[str, Any]]:
+        """What the network finds, in COCO results form."""
         xy_px, scores = self.predict(network)
-        results = keypoint_results(self.crops.persons, xy_px, scores)
-        return coco_metrics(self.ground_truth, results, self.skeleton)
+        results = keypoint_results(self.crops.persons, xy_px, scores, self.box_scores_N)
+        if self.suppression is None:
+            return results
+        areas_N = np.array([person.area for person in self.crops.persons])
+        return suppress(results, areas_N, self.skeleton, self.suppression)
 
     @torch.no_grad()
     def predict(self, network: nn.Module) -> tuple[NDArray[np.float64], NDArray[np.float32]]:

@@ -8,9 +8,11 @@ read off the input.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 
@@ -25,6 +27,52 @@ def crop(full: Tensor, shape: Sequence[int], groups: int = 1, full_groups: int =
     """
     if tuple(full.shape) == tuple(shape) and groups == full_groups:
         return full
+    if full.is_leaf and full.requires_grad and torch.is_grad_enabled():
+        if full.dim() == 1:  # so small that PyTorch's own way is the quick one
+            return full[: shape[0]]
+        cropped: Tensor = _CropOfParameter.apply(full, shape, groups, full_groups)  # type: ignore[no-untyped-call]
+        return cropped
+    return _read(full, shape, groups, full_groups)
+
+
+class _CropOfParameter(torch.autograd.Function):
+    """`crop` whose backward adds to the gradient of the parameter, in place and only what is used.
+
+    Slicing as PyTorch differentiates it makes a gradient of full size, zeros and all, for every
+    slice: of a small member that costs more than half as much as the rest of its step. The
+    gradient goes to `full.grad` directly, so hooks that wait for it do not see it:
+    processes must reduce gradients once per step, after the last backward pass.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, full: Tensor, shape: Sequence[int], groups: int, full_groups: int) -> Any:
+        ctx.full, ctx.place = full, (shape, groups, full_groups)
+        return _read(full, shape, groups, full_groups)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, None, None, None]:
+        if ctx.full.grad is None:
+            ctx.full.grad = torch.zeros_like(ctx.full)
+        used = _view(ctx.full.grad, *ctx.place)
+        if used.dim() > gradient.dim():  # the block diagonal: up to whole groups
+            missing = used.shape[:3].numel() - gradient.shape[0]
+            padding = (0, 0) * (gradient.dim() - 1) + (0, missing)
+            gradient = (F.pad(gradient, padding) if missing else gradient).reshape(used.shape)
+        used.add_(gradient)
+        return None, None, None, None
+
+
+def _read(full: Tensor, shape: Sequence[int], groups: int, full_groups: int) -> Tensor:
+    used = _view(full, shape, groups, full_groups)
+    if used.dim() > full.dim():
+        used = used.flatten(0, 2)[: shape[0]]
+    return used.contiguous()
+
+
+def _view(full: Tensor, shape: Sequence[int], groups: int, full_groups: int) -> Tensor:
+    """What `crop` uses, as a view. Of a block diagonal the rows are (full group, block, row), up to
+    a whole number of the full layer's groups."""
     rows, columns = shape[0], shape[1] if len(shape) > 1 else 1
     window = tuple(
         slice((large - small) // 2, (large + small) // 2)
@@ -34,16 +82,15 @@ def crop(full: Tensor, shape: Sequence[int], groups: int = 1, full_groups: int =
     full_rows_per_group = full.shape[0] // full_groups
     blocks = full_columns // columns
     nested = full_columns % columns == 0 and full_rows_per_group == blocks * (rows // groups)
-    if blocks == 1 or not nested:
-        leading: Tensor = full[(slice(rows), slice(columns), *window)[: full.dim()]]
-        return leading.contiguous()
-    # Rows up to a whole number of the full layer's groups; block b of a group reads the columns of
-    # block b.
+    # Of full groups no more than one: its first block is that of the leading columns.
+    if blocks == 1 or not nested or groups == full_groups == 1:
+        return full[(slice(rows), slice(columns), *window)[: full.dim()]]
     padded = -(-rows // full_rows_per_group) * full_rows_per_group
     tiles = full[(slice(padded), slice(None), *window)]
     tiles = tiles.unflatten(1, (blocks, columns)).unflatten(0, (-1, blocks, rows // groups))
+    # Block b of a group reads the columns of block b.
     diagonal: Tensor = tiles.diagonal(dim1=1, dim2=3).movedim(-1, 1)
-    return diagonal.flatten(0, 2)[:rows].contiguous()
+    return diagonal
 
 
 class ElasticLayer(nn.Module):

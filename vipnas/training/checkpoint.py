@@ -33,7 +33,7 @@ def load_file(path: Path) -> Any:
     try:
         with torch.serialization.safe_globals(NUMPY_ARRAYS):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # of a file that is no checkpoint torch raises whatever it trips over
+    except Exception as error:  # whatever torch trips over in a file that is no checkpoint
         reason = (str(error) or type(error).__name__).splitlines()[0][:120]
         raise ValueError(f"{path}: not a readable checkpoint: {reason}") from None
 

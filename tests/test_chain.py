@@ -1,0 +1,102 @@
+"""The whole chain, small; run again it does nothing; killed it ends the same."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from experiment_fixture import EXPERIMENT, draw_people, files_below, write_experiment
+
+from vipnas.arch import read_arch
+from vipnas.cli import main
+from vipnas.cost import count_cost
+from vipnas.shipped import find_shipped
+from vipnas.space import read_space
+from vipnas.training.checkpoint import load_network
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with `data`, `experiment.yaml` and the finished `run`."""
+    directory = tmp_path_factory.mktemp("chain")
+    draw_people(directory / "data")
+    write_experiment(directory, EXPERIMENT)
+    assert main(arguments("run", directory)) == 0
+    return directory
+
+
+def arguments(command: str, directory: Path, *more: str) -> list[str]:
+    output, data = str(directory / "run"), str(directory / "data")
+    experiment = str(directory / "experiment.yaml")
+    places = ["--output", output, "--data-root", data, "--device", "cpu"]
+    return [command, experiment, *places, *more]
+
+
+def test_it_leaves_all_its_artefacts(finished: Path) -> None:
+    run = finished / "run"
+    space = read_space(find_shipped("search_spaces", "tiny"))
+    assert load_network(run / "supernet" / "supernet.pt").arch == space.max_arch()
+    best = read_arch(run / "search" / "best.json")
+    assert best in space and count_cost(best).macs <= 6_000_000
+    assert load_network(run / "retrain" / "network.pt").arch == best
+    trials = [
+        json.loads(line) for line in (run / "search" / "trials.jsonl").read_text().split("\n")[1:-1]
+    ]
+    assert [(trial["method"], trial["number"]) for trial in trials] == [
+        (method, number) for method in ("evolution", "random") for number in range(3)
+    ]
+    scores = [trial["score"] for trial in trials[:3]]
+    found = json.loads((run / "search" / "best.json").read_text())["found"]
+    assert found["score"] == max(scores)
+    front = json.loads((run / "search" / "pareto.json").read_text())
+    assert front[-1]["score"] == max(scores)
+    summary = json.loads((run / "summary.json").read_text())
+    assert [row["network"] for row in summary["test"]][-1] == "evolution's best, retrained"
+    assert summary["seconds"].keys() >= {"supernet", "search", "retrain"}
+    assert not list(run.rglob("*.partial"))
+
+
+def test_run_again_it_trains_and_scores_nothing(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("trained or scored again")
+
+    monkeypatch.setattr("vipnas.training.loop.Training.run", never)
+    monkeypatch.setattr("vipnas.stages._Scorer.__call__", never)
+    before = files_below(finished / "run")
+    assert main(arguments("run", finished)) == 0
+    after = files_below(finished / "run")
+    changed = {name for name in before | after if before.get(name) != after.get(name)}
+    assert {Path(name).name for name in changed} <= {"seconds.json", "summary.json"}
+
+
+def test_evaluate_repeats_the_figures_of_retrain(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network = str(finished / "run" / "retrain" / "network.pt")
+    assert main(arguments("evaluate", finished, "--weights", network, "--json")) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == json.loads((finished / "run" / "retrain" / "metrics.json").read_text())
+
+
+def load_tool(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_it_ends_where_the_unbroken_run_does(tmp_path: Path) -> None:
+    kills = load_tool("kill_test").kill_test(tmp_path, kills=1, seed=1)
+    assert [kill.command for kill in kills] == ["train-supernet", "search", "retrain"]
+    assert [kill.differences for kill in kills] == [[], [], []]

@@ -1,0 +1,223 @@
+"""Bad input ends in one line on stderr, a non-zero exit code, and nothing half-written."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from experiment_fixture import EXPERIMENT, draw_people, files_below, write_experiment
+
+from vipnas.arch import read_arch, write_arch
+from vipnas.cli import main
+from vipnas.models.posenet import PoseNet
+from vipnas.shipped import find_shipped
+from vipnas.space import read_space
+from vipnas.training.checkpoint import save_network
+
+Run = Callable[..., str]
+TINY = read_space(find_shipped("search_spaces", "tiny"))
+
+
+@pytest.fixture(scope="session")
+def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw_people(tmp_path_factory.mktemp("people"))
+
+
+@pytest.fixture
+def data_root(people: Path, tmp_path: Path) -> Path:
+    """A copy to spoil."""
+    return Path(shutil.copytree(people, tmp_path / "data"))
+
+
+@pytest.fixture
+def fail(tmp_path: Path, data_root: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command that must fail; returns its one line."""
+
+    def run(command: str, *more: str, **changes: Any) -> str:
+        document = {**copy.deepcopy(EXPERIMENT), **changes}
+        experiment = str(write_experiment(tmp_path, document))
+        places = ["--output", str(tmp_path / "run"), "--data-root", str(data_root)]
+        before = files_below(tmp_path)
+        code = main([command, experiment, *places, "--device", "cpu", *more])
+        captured = capsys.readouterr()
+        assert code == 1, captured.out
+        lines = captured.err.strip().splitlines()
+        assert len(lines) == 1, captured.err
+        assert lines[0].startswith(f"vipnas {command}: ")
+        written = {name for name in files_below(tmp_path) if name not in before}
+        assert {Path(name).name for name in written} <= {"seconds.json"}, written
+        return lines[0]
+
+    return run
+
+
+def changed(section: str, **changes: Any) -> dict[str, Any]:
+    return {section: {**copy.deepcopy(EXPERIMENT[section]), **changes}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sed": 1}, "experiment.yaml: sed: unknown key; did you mean 'seed'?"),
+        ({"seed": "one"}, "experiment.yaml: seed: found 'one', which should be a valid integer"),
+        (changed("search", num_trials=0), "search.num_trials: found 0, which should be greater"),
+        (changed("data", search_person=4), "data.search_person: unknown key; did you mean 'sear"),
+        (changed("data", train=None), "data: found no one source of people: give either synthetic"),
+        ({"space": "tinny"}, "tinny: neither a file nor a name in search_spaces/; did you mean"),
+        ({"input_hw": [65, 48]}, "tiny: input_hw: found [65, 48], allowed are multiples of 8"),
+        (changed("data", search_persons=9999), "cannot hold out 9999 of "),
+    ],
+)
+def test_an_experiment_that_is_wrong(fail: Run, changes: dict[str, Any], message: str) -> None:
+    assert message in fail("train-supernet", **changes)
+
+
+def test_a_missing_experiment(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "quickstrat"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert (
+        "quickstrat: neither a file nor a name in experiments/; did you mean 'quickstart'" in line
+    )
+
+
+def test_a_space_with_a_width_that_a_group_count_does_not_divide(fail: Run, tmp_path: Path) -> None:
+    text = (
+        find_shipped("search_spaces", "tiny").read_text().replace("groups: [1, 2]", "groups: [3]")
+    )
+    path = tmp_path / "space.yaml"
+    path.write_text(text)
+    message = fail("train-supernet", space=str(path))
+    assert f"{path}: stages[0].groups: found 3, which does not divide 8 channels" in message
+
+
+def saved_supernet(tmp_path: Path, hw: tuple[int, int] | None = None) -> Path:
+    torch.manual_seed(0)
+    network = PoseNet(TINY.with_facts(hw).max_arch())
+    path = tmp_path / "run" / "supernet" / "supernet.pt"
+    save_network(path, network, settings="{}")
+    return path
+
+
+def test_a_budget_out_of_reach_and_budgets_that_contradict(fail: Run, tmp_path: Path) -> None:
+    saved_supernet(tmp_path)
+    budget = [{"quantity": "macs", "at_most": 1000}]
+    message = fail("search", **changed("search", constraints=budget))
+    assert (
+        "constraint macs: at_most 1,000 cannot be met: the smallest arch of tiny has 4" in message
+    )
+    budget = [{"quantity": "mac", "at_most": 1000}]
+    message = fail("search", **changed("search", constraints=budget))
+    assert "search.constraints[0].quantity: found 'mac', which should be 'macs'" in message
+
+
+def test_a_search_without_a_supernet(fail: Run) -> None:
+    assert "supernet.pt: no supernet; run `vipnas train-supernet` first" in fail("search")
+
+
+def test_missing_data(fail: Run, data_root: Path) -> None:
+    (data_root / "train" / "annotations.json").unlink()
+    assert f"{data_root / 'train' / 'annotations.json'}: " in fail("train-supernet")
+
+
+def first_image(data_root: Path) -> Path:
+    return min((data_root / "train" / "images").iterdir())
+
+
+def test_a_missing_and_a_truncated_image_are_named(fail: Run, data_root: Path) -> None:
+    image = first_image(data_root)
+    whole = image.read_bytes()
+    image.write_bytes(whole[: len(whole) // 2])
+    message = fail("train-supernet")
+    assert str(image) in message and "--skip-bad-images" in message
+    image.unlink()
+    message = fail("train-supernet")
+    assert str(image) in message and "--skip-bad-images" in message
+
+
+def test_annotations_without_keypoints(fail: Run, data_root: Path) -> None:
+    path = data_root / "train" / "annotations.json"
+    document = json.loads(path.read_text())
+    for annotation in document["annotations"]:
+        del annotation["keypoints"]
+    path.write_text(json.dumps(document))
+    message = fail("train-supernet")
+    assert str(path) in message and "keypoints" in message
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "not valid JSON"),
+        ('{"version": 9, "arch": {}}', "version: found 9, allowed is 1"),
+    ],
+)
+def test_a_spoilt_arch_file(fail: Run, tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "arch.json"
+    path.write_text(content)
+    assert f"{path}: {message}" in fail("retrain", "--arch", str(path))
+
+
+def test_an_arch_of_another_space(fail: Run, tmp_path: Path) -> None:
+    path = str(find_shipped("search_spaces", "published/s_vipnas_res50"))
+    assert f"{path}: not of space tiny: input_hw: found (256, 192)" in fail(
+        "retrain", "--arch", path
+    )
+
+
+def test_a_missing_arch(fail: Run, tmp_path: Path) -> None:
+    path = tmp_path / "none.json"
+    assert f"{path}: no such file" in fail("retrain", "--arch", str(path))
+
+
+def test_weights_of_another_arch(fail: Run, tmp_path: Path) -> None:
+    largest, weights = tmp_path / "largest.json", tmp_path / "small.pt"
+    write_arch(largest, TINY.max_arch())
+    torch.manual_seed(0)
+    save_network(weights, PoseNet(TINY.min_arch()))
+    message = fail("retrain", "--arch", str(largest), "--init-from", str(weights))
+    assert f"{weights}: does not hold that arch: " in message
+    message = fail("evaluate", "--arch", str(largest), "--weights", str(weights))
+    assert str(weights) in message
+
+
+def test_weights_for_another_input_size(fail: Run, tmp_path: Path) -> None:
+    weights = saved_supernet(tmp_path, (96, 72))
+    assert f"{weights}: holds another arch: input_hw: found (96, 72)" in fail("search")
+    message = fail("evaluate", "--weights", str(weights))
+    assert "input_hw" in message and "(96, 72)" in message
+
+
+@pytest.mark.parametrize("content", [b"", b"hello\n", b"PK\x03\x04 half a file"])
+def test_weights_that_are_none(fail: Run, tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "network.pt"
+    path.write_bytes(content)
+    assert f"{path}: not a readable checkpoint" in fail("evaluate", "--weights", str(path))
+
+
+@pytest.mark.parametrize("device", ["gpu7", "xla", "cuda:99"])
+def test_a_device_that_is_none(fail: Run, device: str) -> None:
+    assert f"--device {device}: " in fail("train-supernet", "--device", device)
+
+
+def test_a_retraining_of_other_settings_than_those_begun(fail: Run, tmp_path: Path) -> None:
+    saved_supernet(tmp_path)
+    message = fail("train-supernet", seed=5)
+    assert "supernet.pt: made with " in message and "choose another output" in message
+
+
+def test_cost_of_a_shipped_arch(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["cost", "--arch", "published/s_vipnas_res50", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"macs": 1_464_409_440, "params": 7_286_772}
+    arch = read_arch(find_shipped("search_spaces", "published/s_vipnas_res50"))
+    path = tmp_path / "arch.json"
+    write_arch(path, replace(arch, num_keypoints=1))
+    assert main(["cost", "--arch", str(path)]) == 0
+    assert "MMACs" in capsys.readouterr().out
+    assert main(["cost", "--arch", "published/s_vipnas_res5"]) == 1

@@ -1,0 +1,193 @@
+"""Kills each of the three commands at random moments, runs it again, compares with an unbroken run.
+
+    python tools/kill_test.py [--kills 3] [--seed 0] [--report FILE]
+
+Compared bit for bit: weights and averaged weights, the trials but for the seconds that they took,
+the winner, the test figures. Ends with 1 if anything differs. Uses a small drawn data set; a few
+minutes on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import date
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+COMMANDS = {"train-supernet": "supernet", "search": "search", "retrain": "retrain"}
+EXPERIMENT = """
+seed: 0
+space: tiny
+data:
+  synthetic: {num_train_images: 48, num_test_images: 12, image_hw: [120, 160]}
+  search_persons: 16
+  calibration_persons: 16
+supernet: {num_random: 1, schedule: {epochs: 12, batch_size: 8, learning_rate: 3.0e-3}}
+search:
+  num_trials: 16
+  constraints: [{quantity: macs, at_most: 6000000}]
+  evolution: {population_size: 6}
+retrain: {init_from: supernet, schedule: {epochs: 24, batch_size: 8, learning_rate: 3.0e-3}}
+checkpoint_minutes: 0.005
+"""
+
+
+class Kill(NamedTuple):
+    """One kill: when, what was on the disk then, and what differs in the end (nothing, we hope)."""
+
+    command: str
+    after_s: float
+    left: str
+    differences: list[str]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--kills", type=int, default=3, help="of each command")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--report", type=Path, help="write the table there, as markdown")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as directory:
+        kills = kill_test(Path(directory), options.kills, options.seed)
+    table = [
+        "| command | killed after | left on the disk | run again |",
+        "|---|---|---|---|",
+        *(
+            f"| `{kill.command}` | {kill.after_s:.1f} s | {kill.left} |"
+            f" {', '.join(kill.differences) or 'all the same'} |"
+            for kill in kills
+        ),
+    ]
+    print("\n".join(table))
+    if options.report:
+        heading = [
+            f"# Killed and run again, {date.today()}",
+            "",
+            f"Command: `python tools/kill_test.py --kills {options.kills} --seed {options.seed}`.",
+            "SIGKILL to the whole process group. Compared with the unbroken run, bit for bit:",
+            "weights, averaged weights, trials (but for their seconds), winner, test figures.",
+            "",
+        ]
+        options.report.write_text("\n".join(heading + table) + "\n")
+    return int(any(kill.differences for kill in kills))
+
+
+def kill_test(directory: Path, kills: int, seed: int) -> list[Kill]:
+    """Unbroken commands one after the other; beside each, the same from the same start, killed."""
+    rng = random.Random(seed)
+    experiment = directory / "experiment.yaml"
+    experiment.write_text(EXPERIMENT)
+    unbroken = directory / "unbroken"
+    unbroken.mkdir()
+    found = []
+    for command, stage in COMMANDS.items():
+        before = directory / f"before_{stage}"
+        shutil.copytree(unbroken, before)
+        started = time.monotonic()
+        _start(command, experiment, unbroken).wait()
+        seconds = time.monotonic() - started
+        expected = results(unbroken / stage)
+        for number in range(kills):
+            broken = directory / f"{stage}_{number}"
+            shutil.copytree(before, broken)
+            after_s = rng.uniform(0.3, 0.95) * seconds
+            _kill_after(after_s, _start(command, experiment, broken))
+            left = _left(broken / stage)
+            if _start(command, experiment, broken).wait() != 0:
+                found.append(Kill(command, after_s, left, ["the command failed"]))
+                continue
+            again = results(broken / stage)
+            differences = sorted(
+                name
+                for name in expected.keys() | again.keys()
+                if not _equal(expected.get(name), again.get(name))
+            )
+            found.append(Kill(command, after_s, left, differences))
+    return found
+
+
+def results(stage: Path) -> dict[str, Any]:
+    """What must be the same: tensors by name, documents without the seconds that they took."""
+    found: dict[str, Any] = {}
+    for path in sorted(stage.glob("*.pt")):
+        found |= {f"{path.name} {key}": value for key, value in _flat(_load(path)).items()}
+    for path in sorted(stage.glob("*.json*")):
+        if path.name != "seconds.json":
+            lines = path.read_text().splitlines() if path.suffix == ".jsonl" else [path.read_text()]
+            found[path.name] = [_timeless(json.loads(line)) for line in lines]
+    assert found, stage
+    return found
+
+
+def _start(command: str, experiment: Path, output: Path) -> subprocess.Popen[bytes]:
+    arguments = [sys.executable, "-m", "vipnas", command, str(experiment), "--output", str(output)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        [*arguments, "--device", "cpu"],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def _kill_after(seconds: float, process: subprocess.Popen[bytes]) -> None:
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # the workers that draw pictures, too
+        process.wait()
+
+
+def _left(stage: Path) -> str:
+    checkpoint, trials = stage / "checkpoint.pt", stage / "trials.jsonl"
+    if trials.exists():
+        num_trials = max(0, trials.read_bytes().count(b"\n") - 1)  # the first line is a heading
+        return f"{num_trials} trials"
+    if checkpoint.exists():
+        return f"step {_load(checkpoint)['step']}"
+    return "nothing yet"
+
+
+def _load(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = torch.load(path, weights_only=True)
+    return content
+
+
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {name: value}
+    return {
+        place: inner
+        for key, part in value.items()
+        for place, inner in _flat(part, f"{name}.{key}".lstrip(".")).items()
+    }
+
+
+def _timeless(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_timeless(part) for part in value]
+    if isinstance(value, dict):
+        return {key: _timeless(part) for key, part in value.items() if key != "seconds"}
+    return value
+
+
+def _equal(first: Any, second: Any) -> bool:
+    if isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor):
+        return torch.equal(first, second)
+    return bool(first == second)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
