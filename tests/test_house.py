@@ -43,7 +43,7 @@ for part in ("experiment", "stages", "chain", "cli", "__main__"):
 MAY_IMPORT["__init__"] = set()
 
 FREE_OF_TORCH = {"files", "shipped", "arch", "results", "space", "search"}
-ONLY_WHERE_USED = {"ray", "pycocotools"}
+ONLY_WHERE_USED = {"ray", "pycocotools", "motmetrics"}
 # Anything of these modules but their error classes; and these functions.
 EXECUTES_DATA = {"pickle", "dill", "cloudpickle", "shelve", "marshal"}
 FORBIDDEN_CALLS = {"eval", "exec", "yaml.load", "yaml.unsafe_load", "yaml.full_load"}

@@ -30,7 +30,8 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     disk too."""
     data = content.encode() if isinstance(content, str) else content
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    # One name for ever, so that what a kill left behind is overwritten by the next write.
+    aside = path.with_name(f".{path.name}.partial")
     try:
         with aside.open("wb") as file:
             file.write(data)

@@ -123,6 +123,7 @@ def retrain(experiment: Experiment, arch_file: Path, init_from: Path | None = No
         "retrain": to_plain(config),
         "arch": to_plain(arch),
         "init_from": digest_of(init_from),
+        "calibration_batch_size": experiment.config.evaluation_batch_size,
     }
     if not is_done(target, settings):
         torch.manual_seed(experiment.config.seed)
