@@ -23,7 +23,7 @@ from vipnas.data.skeletons import COCO_17
 from vipnas.data.synthetic_scene import render_image
 
 ANNOTATIONS = "annotations.json"
-VERSION = 1  # of the drawing: raised whenever the same seed gives other pictures
+VERSION = 2  # of the drawing: raised whenever the same seed gives other pictures
 MIN_SIDE_PX = 32
 MAX_PEOPLE = 20
 
@@ -63,7 +63,7 @@ def synthesize(
     A complete set of the same settings is left as it is. people_per_image: the least and the most.
     Boxes (x, y, width, height in pixels) and areas are of the whole person inside the image,
     whether or not someone stands before them. difficulty, 0 to 1: how much of the variety of poses,
-    views, clutter and occlusion comes; at 0 people are upright and seen from the front or the back.
+    views, clutter and occlusion comes; at 0 people are upright and seen from the front.
 
     Raises ValueError if a setting is out of range, or if `output_dir` holds anything else.
     """

@@ -248,14 +248,15 @@ def random_yaw(rng: np.random.Generator) -> float:
 def random_pose(rng: np.random.Generator, difficulty: float = 1.0) -> Pose:
     """A pose of one of the families, turned at random, within the limits of the joints.
 
-    `difficulty` is the chance that any family and any view may come; else the person is upright and
-    seen from the front or, one time in four, from the back, the head mostly straight.
+    `difficulty` is the chance that any family and any view may come; else the person is upright,
+    the head mostly straight, and seen from the front or, one time in four at most and at
+    difficulty 0 never, from the back.
     """
     if rng.random() < difficulty:
         pose = replace(_one_of(FAMILIES, rng), yaw=random_yaw(rng))
     else:
         pose = _one_of(UPRIGHT_FAMILIES, rng)
-        yaw = float(180 * (rng.random() < 0.25) + rng.normal(0, 20))
+        yaw = float(180 * (rng.random() < min(0.25, difficulty)) + rng.normal(0, 20))
         pose = replace(pose, yaw=yaw, look=0.4 * pose.look, nod=0.5 * pose.nod)
     return within_limits(pose)
 
