@@ -81,6 +81,13 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--format", choices=("onnx",), default="onnx")
     export.set_defaults(run=_export)
 
+    predict = commands.add_parser("predict", help="poses in image files, one person to an image")
+    _weights_arguments(predict)
+    predict.add_argument("--images", type=Path, nargs="+", required=True, help="image files")
+    predict.add_argument("--codec", default="quarter", help="quarter, dark or udp")
+    predict.add_argument("--skeleton", default="coco_17", help="shipped name or YAML file")
+    predict.set_defaults(run=_predict)
+
     synthesize = commands.add_parser("synthesize", help="draw a data set of people")
     synthesize.add_argument("--output", type=Path, required=True, help="folder to make")
     synthesize.add_argument("--num-images", type=int, required=True)
@@ -110,7 +117,9 @@ def _experiment_command(
 def _weights_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--weights", type=Path, required=True, help="checkpoint of a network")
     command.add_argument("--arch", help="arch JSON, a file or a shipped name")
-    command.add_argument("-o", "--output", type=Path, required=True, help="file to write")
+    command.add_argument(
+        "-o", "--output", type=Path, required=True, help="file (predict: folder) to write"
+    )
 
 
 def _open(options: argparse.Namespace) -> Experiment:
@@ -217,6 +226,22 @@ def _export(options: argparse.Namespace) -> None:
     from vipnas.deploy.export import export_onnx
 
     print(f"export: {export_onnx(_network(options), options.output)}")
+
+
+def _predict(options: argparse.Namespace) -> None:
+    from vipnas.data.heatmap import make_codec
+    from vipnas.data.skeletons import read_skeleton
+    from vipnas.deploy.predictor import predict_images
+
+    network = _network(options)
+    arch, skeleton = network.arch, read_skeleton(options.skeleton)
+    if skeleton.num_joints != arch.num_keypoints:
+        raise ValueError(
+            f"--skeleton {skeleton.name}: has {skeleton.num_joints} joints,"
+            f" the network has {arch.num_keypoints}"
+        )
+    codec = make_codec(options.codec, arch.input_hw, arch.heatmap_hw)
+    print(f"predict: {predict_images(network, codec, skeleton, options.images, options.output)}")
 
 
 def _synthesize(options: argparse.Namespace) -> None:

@@ -1,0 +1,65 @@
+"""A trained network on image files: one person to an image, who fills it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from vipnas.data.coco import Person
+from vipnas.data.crops import fixed_crops
+from vipnas.data.heatmap import HeatmapCodec
+from vipnas.data.images import read_image
+from vipnas.data.skeletons import Skeleton
+from vipnas.deploy.draw import draw_skeleton
+from vipnas.evaluation.evaluator import Evaluator
+from vipnas.files import write_atomically
+from vipnas.models.posenet import PoseNet
+
+
+def predict_images(
+    network: PoseNet,
+    codec: HeatmapCodec,
+    skeleton: Skeleton,
+    images: Sequence[Path],
+    output: Path,
+    min_score: float = 0.2,
+) -> Path:
+    """Write each image with its pose drawn on it (PNG), and `keypoints.json`; returns the latter.
+
+    The JSON is a list of {image, keypoints: [[x, y, score], ...]} in pixels of the image, in the
+    order of the skeleton's joints. Joints that score below `min_score` are not drawn.
+
+    Raises ValueError naming the first file that is not an image.
+    """
+    persons = [_whole_image(number, path, skeleton) for number, path in enumerate(images)]
+    crops = fixed_crops(persons, skeleton, network.arch.input_hw, span_hw=codec.span_hw)
+    xy_NK2, scores_NK = Evaluator(crops, {}, skeleton, codec).predict(network)
+    found = []
+    for person, xy_K2, scores_K in zip(persons, xy_NK2, scores_NK, strict=True):
+        picture = read_image(person.image_path)
+        draw_skeleton(picture, xy_K2, scores_K > min_score, skeleton)
+        done, png = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+        assert done
+        write_atomically(output / f"{person.image_path.stem}.png", png.tobytes())
+        keypoints = np.concatenate((xy_K2, scores_K[:, None]), axis=1).round(3).tolist()
+        found.append({"image": str(person.image_path), "keypoints": keypoints})
+    path = output / "keypoints.json"
+    write_atomically(path, json.dumps(found, indent=1) + "\n")
+    return path
+
+
+def _whole_image(number: int, path: Path, skeleton: Skeleton) -> Person:
+    height, width = read_image(path).shape[:2]
+    return Person(
+        annotation_id=number,
+        image_id=number,
+        image_path=path,
+        box_xywh=(0.0, 0.0, float(width), float(height)),
+        area=float(width * height),
+        keypoints_K3=np.zeros((skeleton.num_joints, 3), np.float32),
+        image_hw=(height, width),
+    )
