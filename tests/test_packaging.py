@@ -94,7 +94,11 @@ def test_the_wheel_holds_the_sources_and_what_is_shipped_and_nothing_else(wheel:
         for kind in ("search_spaces", "experiments")
         for path in shipped_files(kind).values()
     }
-    assert packed == sources | shipped | {"vipnas/py.typed"}
+    skeletons = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "vipnas" / "data" / "skeletons").glob("*.yaml")
+    }
+    assert packed == sources | shipped | skeletons | {"vipnas/py.typed"}
 
 
 @pytest.mark.slow
