@@ -10,29 +10,13 @@ import numpy as np
 from vipnas.data.coco import read_coco
 from vipnas.data.skeletons import COCO_17
 from vipnas.data.synthetic import ANNOTATIONS, synthesize
-from vipnas.deploy.draw import LEFT, TILE_HW, draw_skeleton, prediction_sheet
-
-SHOULDER, ELBOW = COCO_17.joints.index("left_shoulder"), COCO_17.joints.index("left_elbow")
+from vipnas.deploy.draw import TILE_HW, predicted_joints, prediction_sheet
 
 
-def drawn(seen: set[int]) -> np.ndarray:
-    image = np.zeros((64, 64, 3), np.uint8)
-    xy = np.full((17, 2), 5.0)
-    xy[SHOULDER], xy[ELBOW] = (10, 40), (50, 40)
-    draw_skeleton(image, xy, np.array([joint in seen for joint in range(17)]), COCO_17)
-    return image
-
-
-def test_a_limb_joins_its_two_joints_in_the_colour_of_its_side() -> None:
-    image = drawn({SHOULDER, ELBOW})
-    assert tuple(image[40, 30]) == LEFT
-    assert not image[50:].any() and not image[:30].any()
-
-
-def test_unseen_joints_and_their_limbs_are_left_out() -> None:
-    image = drawn({SHOULDER})
-    assert tuple(image[40, 10]) == LEFT
-    assert not image[:, 20:].any()
+def test_a_joint_below_the_score_is_not_there() -> None:
+    xy, scores = np.arange(6.0).reshape(3, 2), np.array([0.1, 0.2, 0.9])
+    joints = predicted_joints(xy, scores, min_score=0.2)
+    assert joints.tolist() == [[0, 1, 0], [2, 3, 2], [4, 5, 2]]
 
 
 def test_the_sheet_has_a_tile_for_each_person_with_labels_above(tmp_path: Path) -> None:

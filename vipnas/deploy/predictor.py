@@ -13,8 +13,9 @@ from vipnas.data.coco import Person
 from vipnas.data.crops import fixed_crops
 from vipnas.data.heatmap import HeatmapCodec
 from vipnas.data.images import read_image
+from vipnas.data.inspect import draw_pose
 from vipnas.data.skeletons import Skeleton
-from vipnas.deploy.draw import draw_skeleton
+from vipnas.deploy.draw import predicted_joints
 from vipnas.evaluation.evaluator import Evaluator
 from vipnas.files import write_atomically
 from vipnas.models.posenet import PoseNet
@@ -40,8 +41,8 @@ def predict_images(
     xy_NK2, scores_NK = Evaluator(crops, {}, skeleton, codec).predict(network)
     found = []
     for person, xy_K2, scores_K in zip(persons, xy_NK2, scores_NK, strict=True):
-        picture = read_image(person.image_path)
-        draw_skeleton(picture, xy_K2, scores_K > min_score, skeleton)
+        joints_K3 = predicted_joints(xy_K2, scores_K, min_score)
+        picture = draw_pose(read_image(person.image_path), joints_K3, skeleton)
         done, png = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
         assert done
         write_atomically(output / f"{person.image_path.stem}.png", png.tobytes())
