@@ -16,6 +16,10 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 
+# Up to so many elements PyTorch's own gradient of a slice, of full size, is the quicker one.
+SMALL = 1 << 15
+
+
 def crop(full: Tensor, shape: Sequence[int], groups: int = 1, full_groups: int = 1) -> Tensor:
     """Share weights: leading rows, centred kernel window, block-diagonal columns.
 
@@ -28,8 +32,10 @@ def crop(full: Tensor, shape: Sequence[int], groups: int = 1, full_groups: int =
     if tuple(full.shape) == tuple(shape) and groups == full_groups:
         return full
     if full.is_leaf and full.requires_grad and torch.is_grad_enabled():
-        if full.dim() == 1:  # so small that PyTorch's own way is the quick one
+        if full.dim() == 1:
             return full[: shape[0]]
+        if full.numel() <= SMALL:
+            return _read(full, shape, groups, full_groups)
         cropped: Tensor = _CropOfParameter.apply(full, shape, groups, full_groups)  # type: ignore[no-untyped-call]
         return cropped
     return _read(full, shape, groups, full_groups)
