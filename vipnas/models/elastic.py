@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-
 # Up to so many elements PyTorch's own gradient of a slice, of full size, is the quicker one.
 SMALL = 1 << 15
 
