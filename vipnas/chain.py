@@ -12,15 +12,9 @@ from vipnas.evaluation.evaluator import InheritedScore
 from vipnas.experiment import Experiment
 from vipnas.files import read_json, to_plain, write_atomically
 from vipnas.results import Metrics
-from vipnas.stages import (
-    METHODS,
-    best_file,
-    read_metrics,
-    retrain,
-    search,
-    supernet_file,
-    train_supernet,
-)
+from vipnas.stages.retrain import read_metrics, retrain
+from vipnas.stages.search import METHODS, best_file, search
+from vipnas.stages.supernet import supernet_file, train_supernet
 from vipnas.training.checkpoint import load_network
 
 

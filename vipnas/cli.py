@@ -151,8 +151,7 @@ def _network(options: argparse.Namespace) -> PoseNet:
     """The network of --weights and --arch."""
     from vipnas.arch import read_arch
     from vipnas.shipped import find_shipped
-    from vipnas.stages import inherit
-    from vipnas.training.checkpoint import load_weights
+    from vipnas.training.checkpoint import inherit, load_weights
 
     if options.arch is None:
         return load_weights(options.weights)
@@ -166,19 +165,20 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _train_supernet(options: argparse.Namespace) -> None:
-    from vipnas.stages import train_supernet
+    from vipnas.stages.supernet import train_supernet
 
     train_supernet(_open(options))
 
 
 def _search(options: argparse.Namespace) -> None:
-    from vipnas.stages import search
+    from vipnas.stages.search import search
 
     search(_open(options))
 
 
 def _retrain(options: argparse.Namespace) -> None:
-    from vipnas.stages import best_file, retrain
+    from vipnas.stages.retrain import retrain
+    from vipnas.stages.search import best_file
 
     experiment = _open(options)
     retrain(experiment, options.arch or best_file(experiment), options.init_from)
@@ -262,7 +262,7 @@ def _synthesize(options: argparse.Namespace) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     from dataclasses import asdict
 
-    from vipnas.stages import evaluate
+    from vipnas.stages.evaluate import evaluate
 
     metrics = evaluate(
         _open(options), options.weights, options.arch, options.split, options.pictures

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vipnas.arch import Arch, arch_from_json
 from vipnas.files import write_atomically
-from vipnas.models.posenet import PoseNet
+from vipnas.models.posenet import PoseNet, extract
 from vipnas.models.published import NUMPY_ARRAYS, from_published, is_published
 
 FORMAT = "vipnas"
@@ -69,6 +69,16 @@ def load_weights(path: Path, arch: Arch | None = None) -> PoseNet:
     if arch is None:
         raise ValueError(f"{path}: published weights do not say their arch: give it with --arch")
     return from_published(content, arch, str(path))
+
+
+def inherit(weights_file: Path, arch: Arch) -> PoseNet:
+    """The network of an arch with the weights that it has in a larger network's file."""
+    network = load_weights(weights_file, arch)
+    try:
+        return network if network.arch == arch else extract(network, arch)
+    except (AttributeError, RuntimeError, ValueError, KeyError):
+        held = difference(network.arch, arch)
+        raise ValueError(f"{weights_file}: does not hold that arch: {held}") from None
 
 
 def load_network(path: Path, arch: Arch | None = None) -> PoseNet:
