@@ -33,7 +33,10 @@ def vipnas_data() -> Path:
     return directory
 
 
-@pytest.fixture(scope="session", params=["tiny", "inverted", "s_vipnas_res50", "s_vipnas_mbv3"])
+SPACES = ("tiny", "inverted", "s_vipnas_res50", "s_vipnas_mbv3", "lat_vipnas")
+
+
+@pytest.fixture(scope="session", params=SPACES)
 def space(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> SearchSpace:
     """Each family small, and each shipped space at an input that a test can afford."""
     from spaces_fixture import INVERTED_YAML, space_from

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from vipnas.arch import Arch
 from vipnas.cost import count_cost
 from vipnas.results import Trial
@@ -25,6 +27,12 @@ class Separable:
             if count > 1
         ]
         return sum(shares) / (3 * len(shares))
+
+
+def members(space: SearchSpace) -> list[Arch]:
+    """All archs of a small space."""
+    choices = (range(count) for count in space.num_options)
+    return [space.decode(genes) for genes in itertools.product(*choices)]
 
 
 def trial(number: int, arch: Arch, score: float | None = 0.5, method: str = "random") -> Trial:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 
@@ -16,6 +18,7 @@ from vipnas.cli import main
 from vipnas.cost import count_cost
 from vipnas.shipped import find_shipped
 from vipnas.space import read_space
+from vipnas.stages.retrain import read_metrics
 from vipnas.training.checkpoint import load_network
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -48,7 +51,7 @@ def test_it_leaves_all_its_artefacts(finished: Path) -> None:
     trials = [
         json.loads(line) for line in (run / "search" / "trials.jsonl").read_text().split("\n")[1:-1]
     ]
-    assert [(trial["method"], trial["number"]) for trial in trials] == [
+    assert [(trial["method"], trial["number"]) for trial in trials[:6]] == [
         (method, number) for method in ("evolution", "random") for number in range(3)
     ]
     scores = [trial["score"] for trial in trials[:3]]
@@ -69,7 +72,7 @@ def test_run_again_it_trains_and_scores_nothing(
         raise AssertionError("trained or scored again")
 
     monkeypatch.setattr("vipnas.training.loop.Training.run", never)
-    monkeypatch.setattr("vipnas.stages.search._Scorer.__call__", never)
+    monkeypatch.setattr("vipnas.stages.search.in_worker", never)
     before = files_below(finished / "run")
     assert main(arguments("run", finished)) == 0
     after = files_below(finished / "run")
@@ -83,7 +86,44 @@ def test_evaluate_repeats_the_figures_of_retrain(
     network = str(finished / "run" / "retrain" / "network.pt")
     assert main(arguments("evaluate", finished, "--weights", network, "--json")) == 0
     printed = json.loads(capsys.readouterr().out)
-    assert printed == json.loads((finished / "run" / "retrain" / "metrics.json").read_text())
+    saved = read_metrics(finished / "run" / "retrain" / "metrics.json")
+    assert printed["coco"] == asdict(saved)
+    assert printed.keys() == {"coco", "pck"}
+
+
+def test_written_results_score_as_the_network_does(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network, results = (
+        str(finished / "run" / "retrain" / "network.pt"),
+        str(tmp_path / "found.json"),
+    )
+    assert main(arguments("evaluate", finished, "--weights", network, "--results", results)) == 0
+    of_network = capsys.readouterr().out
+    assert main(arguments("evaluate", finished, "--from-results", results)) == 0
+    assert capsys.readouterr().out == of_network != ""
+    assert main(arguments("evaluate", finished, "--from-results", results, "--results", "x")) == 1
+    assert "--results: needs a network" in capsys.readouterr().err
+
+
+def test_metrics_of_another_codec_are_measured_anew(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    write_experiment(copy, {**EXPERIMENT, "codec": "dark", "flip_test": False})
+    arch = str(copy / "run" / "search" / "best.json")
+    for measured in (True, False):
+        assert main(arguments("retrain", copy, "--arch", arch)) == 0
+        assert ("on the test set" in capsys.readouterr().out) == measured
+    settings = [
+        json.loads((folder / "run" / "retrain" / "metrics.json").read_text())["settings"]
+        for folder in (finished, copy)
+    ]
+    assert [(found["codec"], found["flip_test"]) for found in settings] == [
+        ("quarter", True),
+        ("dark", False),
+    ]
 
 
 def load_tool(name: str) -> ModuleType:

@@ -98,6 +98,11 @@ def test_the_nearest_word_is_offered_only_where_one_is_near() -> None:
     [
         (b"a: [", "not valid YAML"),
         (b"a: 1\n\tb: 2", "not valid YAML"),
+        (
+            b"a: {c: 1}\nb:\n  c: 1\n  d: 2\n  c: 3",
+            "not valid YAML: line 5: key 'c' was given on line 3",
+        ),
+        (b"a: {c: 1, 'c': 2}", "not valid YAML: line 1: key 'c' was given on line 1"),
         (b"!!python/object/apply:os.system [ls]", "not valid YAML: could not determine a constr"),
         (b"\xff\xfe\x00", "not a text file"),
     ],

@@ -27,28 +27,37 @@ MAY_IMPORT: dict[str, set[str]] = {
     "shipped": set(),
     "data": set(),
     "arch": set(),
-    "results": {"arch"},
-    "space": {"arch"},
-    "models": {"arch"},
+    "video_arch": {"arch"},
+    "results": {"arch", "video_arch"},
+    "genes": set(),
+    "space": {"arch", "genes"},
+    "video_space": {"arch", "genes", "space", "video_arch"},
+    "models": {"arch", "video_arch"},
     "cost": {"arch", "models", "results"},
-    "evaluation": {"arch", "data", "models", "results"},
+    "video_cost": {"arch", "cost", "models", "results", "video_arch"},
+    "evaluation": {"arch", "data", "models", "results", "video_arch"},
     "training": {"arch", "space", "models", "data", "results", "cost", "evaluation"},
     "search": {"arch", "space", "results"},
-    "deploy": {"arch", "models", "data", "evaluation", "results"},
-    "config": {"arch", "space", "data", "training", "search"},
+    "deploy": {"arch", "models", "data", "evaluation", "results", "video_arch"},
+    "latency": {"arch", "cost", "deploy", "models", "results", "search", "space"},
+    "config": {"arch", "space", "data", "training", "search", "latency"},
 }
+MAY_IMPORT["training"] |= {"video_arch", "video_space"}
+MAY_IMPORT["config"] |= {"evaluation", "video_arch"}
 # These see the whole below them: an experiment with its parts, its stages, the chain of them.
-for part in ("experiment", "stages", "chain", "cli", "__main__"):
+for part in ("experiment", "stages", "chain", "video_commands", "cli", "__main__"):
     MAY_IMPORT[part] = set(MAY_IMPORT)
 MAY_IMPORT["__init__"] = set()
 
-FREE_OF_TORCH = {"files", "shipped", "arch", "results", "space", "search"}
+FREE_OF_TORCH = {"files", "shipped", "arch", "results", "genes", "space", "search"}
+FREE_OF_TORCH |= {"video_arch", "video_space"}
 ONLY_WHERE_USED = {"ray", "pycocotools", "motmetrics"}
 # Anything of these modules but their error classes; and these functions.
 EXECUTES_DATA = {"pickle", "dill", "cloudpickle", "shelve", "marshal"}
 FORBIDDEN_CALLS = {"eval", "exec", "yaml.load", "yaml.unsafe_load", "yaml.full_load"}
 GLOBAL_RANDOMNESS = {"random", "np.random", "numpy.random"}
 RANDOMNESS_THAT_IS_PASSED_ON = {"Random", "default_rng", "Generator", "SeedSequence", "PCG64"}
+RANDOMNESS_THAT_IS_PASSED_ON |= {"getstate", "setstate", "get_state", "set_state"}  # draw nothing
 
 
 def part_of(path: Path) -> str:

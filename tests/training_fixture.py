@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from vipnas.cost import count_cost
 from vipnas.data.heatmap import HeatmapCodec
 from vipnas.models.posenet import PoseNet
 from vipnas.space import SearchSpace
-from vipnas.training.loop import Backward, Batch, CheckpointFile, Schedule, Training
+from vipnas.training.keeping import BestNetwork, CheckpointFile
+from vipnas.training.loop import Backward, Batch, Schedule, Training
 from vipnas.training.monitor import Monitor
+from vipnas.training.probes import Probes
+from vipnas.training.sampling import Sampling, SubnetSampler
 from vipnas.training.supernet import supernet_backward
 
 BATCH_SIZE = 2
@@ -44,6 +49,13 @@ def supernet_of(space: SearchSpace, seed: int = 0) -> PoseNet:
     return network
 
 
+def sampler_of(
+    space: SearchSpace, num_random: int = 1, seed: int = 0, **sampling: Any
+) -> SubnetSampler:
+    """The sandwich, or what else is asked for, of epochs of ten steps."""
+    return SubnetSampler(space, seed, 10, count_cost, Sampling(num_random=num_random, **sampling))
+
+
 def train(
     space: SearchSpace,
     schedule: Schedule,
@@ -51,19 +63,23 @@ def train(
     directory: Path,
     stop_after: int | None = None,
     backward: Backward | None = None,
-    minutes: float = 1e9,
+    checkpoint: CheckpointFile | None = None,
+    probes: Probes | None = None,
 ) -> Training:
     """Train a supernet, from the checkpoint in the directory if there is one."""
     supernet = supernet_of(space)
-    backward = backward or supernet_backward(supernet, space, codec_of(space), 0, 1)
+    backward = backward or supernet_backward(supernet, sampler_of(space), codec_of(space))
     training = Training(supernet, schedule, num_steps)
-    checkpoint = CheckpointFile(directory / "checkpoint.pt", {"seed": 0}, minutes)
+    checkpoint = checkpoint or CheckpointFile(directory / "checkpoint.pt", {"seed": 0}, 1e9)
     checkpoint.resume(training)
 
     def batches(first: int, count: int) -> Iterator[Batch]:
         for step in range(first, min(first + count, stop_after or first + count)):
             yield batch_of(space, step)
 
-    with Monitor("test", directory, training.step, num_steps) as monitor:
-        training.run(batches, backward, checkpoint, monitor)
+    best = BestNetwork(directory / "best.pt", "AP", training.step)
+    with Monitor(directory, training, best, None, probes) as monitor:
+        training.run(batches, backward, (monitor, checkpoint))
+    if stop_after:
+        checkpoint.save(training)
     return training

@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
+MEASURED = {"seconds", "images_per_second", "memory_mib", "gpu_memory_mib"}
 COMMANDS = {"train-supernet": "supernet", "search": "search", "retrain": "retrain"}
 EXPERIMENT = """
 seed: 0
@@ -34,7 +35,7 @@ data:
   synthetic: {num_train_images: 48, num_test_images: 12, image_hw: [120, 160]}
   search_persons: 16
   calibration_persons: 16
-supernet: {num_random: 1, schedule: {epochs: 12, batch_size: 8, learning_rate: 3.0e-3}}
+supernet: {sampling: {num_random: 1}, schedule: {epochs: 12, batch_size: 8, learning_rate: 3.0e-3}}
 search:
   num_trials: 16
   constraints: [{quantity: macs, at_most: 6000000}]
@@ -119,12 +120,12 @@ def kill_test(directory: Path, kills: int, seed: int) -> list[Kill]:
 
 
 def results(stage: Path) -> dict[str, Any]:
-    """What must be the same: tensors by name, documents without the seconds that they took."""
+    """What must be the same: tensors by name, documents without what time and memory they took."""
     found: dict[str, Any] = {}
     for path in sorted(stage.glob("*.pt")):
         found |= {f"{path.name} {key}": value for key, value in _flat(_load(path)).items()}
     for path in sorted(stage.glob("*.json*")):
-        if path.name != "seconds.json":
+        if path.name != "seconds.json":  # nothing but time
             lines = path.read_text().splitlines() if path.suffix == ".jsonl" else [path.read_text()]
             found[path.name] = [_timeless(json.loads(line)) for line in lines]
     assert found, stage
@@ -166,11 +167,12 @@ def _load(path: Path) -> dict[str, Any]:
 
 
 def _flat(value: Any, name: str = "") -> dict[str, Any]:
-    if not isinstance(value, dict):
+    if not isinstance(value, (dict, list)):
         return {name: value}
+    parts = value.items() if isinstance(value, dict) else enumerate(value)
     return {
         place: inner
-        for key, part in value.items()
+        for key, part in parts
         for place, inner in _flat(part, f"{name}.{key}".lstrip(".")).items()
     }
 
@@ -179,7 +181,7 @@ def _timeless(value: Any) -> Any:
     if isinstance(value, list):
         return [_timeless(part) for part in value]
     if isinstance(value, dict):
-        return {key: _timeless(part) for key, part in value.items() if key != "seconds"}
+        return {key: _timeless(part) for key, part in value.items() if key not in MEASURED}
     return value
 
 

@@ -14,18 +14,15 @@ missing or wrong.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
-import json
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from vipnas.data.coco import read_coco
+from vipnas.data.prepare import Preparation
 from vipnas.data.skeletons import COCO_17
-from vipnas.files import write_atomically
 
 SPLITS = ("train2017", "val2017")
 
@@ -60,32 +57,7 @@ def describe(root: Path, split: str, skip_bad_images: bool) -> dict[str, Any]:
     }
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("root", type=Path)
-    parser.add_argument("--splits", nargs="+", default=SPLITS)
-    parser.add_argument("--skip-bad-images", action="store_true", help="list them and go on")
-    options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    problems = missing_parts(options.root, options.splits)
-    index = {}
-    if not problems:
-        for split in options.splits:
-            try:
-                index[split] = describe(options.root, split, options.skip_bad_images)
-            except ValueError as error:
-                problems.append(str(error))
-            else:
-                print(f"{split}: {json.dumps(index[split])}")
-    for problem in problems:
-        print(f"prepare_coco: {problem}", file=sys.stderr)
-    if not problems:
-        write_atomically(options.root / "index.json", json.dumps(index, indent=2) + "\n")
-        print(f"index: {options.root / 'index.json'}")
-    return 1 if problems else 0
-
+main = Preparation("prepare_coco", __doc__, SPLITS, missing_parts, describe).main
 
 if __name__ == "__main__":
     sys.exit(main())

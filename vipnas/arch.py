@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from vipnas.files import Strict, parse, read_json, to_plain, write_atomically
+from vipnas.files import Strict, parse, parse_json, read_json, to_plain, write_atomically
 
 ARCH_VERSION = 1
 
@@ -112,10 +112,7 @@ class Arch(Strict):
 
 def arch_from_json(text: str, where: str) -> Arch:
     """Inverse of `Arch.to_json`; raises ValueError naming `where`."""
-    try:
-        return parse(Arch, json.loads(text), where)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{where}: not valid JSON: {error}") from None
+    return parse_json(Arch, text, where)
 
 
 def write_arch(path: Path, arch: Arch, **found: Any) -> None:

@@ -8,26 +8,39 @@ from typing import Any
 
 from vipnas.arch import read_arch
 from vipnas.cost import count_cost
-from vipnas.evaluation.evaluator import InheritedScore
+from vipnas.evaluation.scoring import InheritedScore
 from vipnas.experiment import Experiment
 from vipnas.files import read_json, to_plain, write_atomically
 from vipnas.results import Metrics
+from vipnas.search.parallel import RaySettings
 from vipnas.stages.retrain import read_metrics, retrain
-from vipnas.stages.search import METHODS, best_file, search
+from vipnas.stages.search import best_file, search, search_methods
 from vipnas.stages.supernet import supernet_file, train_supernet
+from vipnas.stages.video import retrain_video, search_video, train_video_supernet
+from vipnas.stages.video_summary import summarise_video
 from vipnas.training.checkpoint import load_network
 
 
-def run(experiment: Experiment) -> Path:
-    """Supernet, search, retraining; then `summary.json`, which is also printed."""
+def run(experiment: Experiment, ray: RaySettings | None = None) -> Path:
+    """Supernet, search (in this process without `ray`), retraining; then `summary.json`, which is
+    also printed. After that the temporal level, if the experiment has one."""
     train_supernet(experiment)
-    best = search(experiment)
+    best = search(experiment, ray)
     network = retrain(experiment, best)
     summary = summarise(experiment, read_metrics(network.with_name("metrics.json")))
     path = experiment.output / "summary.json"
     write_atomically(path, json.dumps(summary, indent=2) + "\n")
     print_summary(summary)
+    if experiment.config.video is not None:
+        run_video(experiment, ray)
     return path
+
+
+def run_video(experiment: Experiment, ray: RaySettings | None = None) -> Path:
+    """The temporal level: supernet, search, training along clips; then `video/summary.json`."""
+    train_video_supernet(experiment)
+    retrain_video(experiment, search_video(experiment, ray))
+    return summarise_video(experiment)
 
 
 def summarise(experiment: Experiment, retrained: Metrics) -> dict[str, Any]:
@@ -45,7 +58,7 @@ def summarise(experiment: Experiment, retrained: Metrics) -> dict[str, Any]:
         "smallest, inherited": experiment.space.min_arch(),
         **{
             f"{method}'s best, inherited": read_arch(best_file(experiment, method))
-            for method in METHODS
+            for method in search_methods(experiment)
         },
     }
     rows = [
@@ -55,7 +68,7 @@ def summarise(experiment: Experiment, retrained: Metrics) -> dict[str, Any]:
     found = read_arch(best_file(experiment))
     rows.append(
         {
-            "network": "evolution's best, retrained",
+            "network": f"{search_methods(experiment)[0]}'s best, retrained",
             **to_plain(count_cost(found)),
             **to_plain(retrained),
         }

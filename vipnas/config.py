@@ -8,11 +8,22 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
+from vipnas.data.clips import ClipAugmentation
 from vipnas.data.crops import Augmentation
+from vipnas.evaluation.online import Boxes
 from vipnas.files import Strict, parse, read_yaml
+from vipnas.latency.table import LatencyConfig
 from vipnas.search.constraints import Constraint
+from vipnas.search.pareto import Objective, check_objectives
 from vipnas.search.searchers import Evolution
+from vipnas.search.searchers_nsga2 import NSGA2
+from vipnas.search.searchers_predictor import Predictor
+from vipnas.training.compute import Compute
 from vipnas.training.loop import Schedule
+from vipnas.training.losses import Distillation
+from vipnas.training.sampling import Opening, Sampling
+from vipnas.training.video import Exposure
+from vipnas.video_arch import Fusion
 
 
 @dataclass(frozen=True)
@@ -27,27 +38,51 @@ class SyntheticData(Strict):
 
 
 @dataclass(frozen=True)
-class CocoFiles(Strict):
-    """A COCO keypoint file and the folder of its images, relative to the data root."""
+class SyntheticVideo(Strict):
+    """Drawn people who move, made on first use; the settings are those of `vipnas synthesize
+    --video`. Their skeleton is posetrack_18."""
 
-    annotations: str
+    num_train_videos: PositiveInt
+    num_test_videos: PositiveInt
+    num_frames: PositiveInt = 24
+    image_hw: tuple[int, int] = (240, 320)
+    people_per_video: tuple[int, int] = (1, 3)
+    difficulty: Annotated[float, Field(ge=0, le=1)] = 1.0
+    speed: PositiveFloat = 1.0
+
+
+@dataclass(frozen=True)
+class PoseFiles(Strict):
+    """Labelled people and the folder that the names of their images begin in, relative to the data
+    root: `annotations` is a COCO keypoint file, `posetrack` a folder of PoseTrack18's files (one a
+    video) or one merged file.
+    """
+
     images: str
+    annotations: str | None = None
+    posetrack: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.annotations is None) == (self.posetrack is None):
+            raise ValueError("give either annotations (a COCO file) or posetrack, and not both")
 
 
 @dataclass(frozen=True)
 class Data(Strict):
     """Where people come from, and how many are set aside for what.
 
-    `search_persons` are held out of the training images, whole images at a time, for scoring
-    subnets; the test set is for final figures only. `calibration_persons` are training crops that
-    batch norm is measured on. `cache` is a folder for decoded training crops. `detections` is a
-    COCO results file of boxes on the test images, relative to the data root: without it the test
-    set is scored on the annotated boxes; people found twice are then suppressed (`suppression`).
+    `search_persons` are held out of the training images, whole images (of PoseTrack: whole videos)
+    at a time, for scoring subnets; the test set is for final figures only. `calibration_persons`
+    are training crops that batch norm is measured on. `cache` is a folder for decoded training
+    crops. `detections` is a COCO results file of boxes on the test images, relative to the data
+    root: without it the test set is scored on the annotated boxes; people found twice are then
+    suppressed (`suppression`).
     """
 
     synthetic: SyntheticData | None = None
-    train: CocoFiles | None = None
-    test: CocoFiles | None = None
+    synthetic_video: SyntheticVideo | None = None
+    train: PoseFiles | None = None
+    test: PoseFiles | None = None
     max_train_persons: PositiveInt | None = None
     search_persons: PositiveInt = 400
     calibration_persons: PositiveInt = 256
@@ -58,28 +93,67 @@ class Data(Strict):
     suppression: Literal["hard", "soft"] = "hard"
 
     def __post_init__(self) -> None:
-        files = self.train is not None and self.test is not None
-        if files == (self.synthetic is not None) or (self.train is None) != (self.test is None):
+        sources = (self.synthetic, self.synthetic_video, self.train)
+        if sum(source is not None for source in sources) != 1 or (self.train is None) != (
+            self.test is None
+        ):
             raise ValueError(
-                "found no one source of people: give either synthetic, or train and test"
+                "found no one source of people: give either synthetic, synthetic_video, or train "
+                "and test"
             )
 
 
 @dataclass(frozen=True)
 class SupernetConfig(Strict):
-    """`num_random`: subnets a step between the largest and the smallest."""
+    """How the supernet is trained: for how long, on which subnets, what they learn, from when."""
 
     schedule: Schedule
-    num_random: NonNegativeInt = 2
+    sampling: Sampling = field(default_factory=Sampling)
+    distillation: Distillation = field(default_factory=Distillation)
+    opening: Opening = field(default_factory=Opening)
+
+    def __post_init__(self) -> None:
+        if self.opening.all_open_epoch >= self.schedule.epochs:
+            raise ValueError(
+                f"opening: all is open after {self.opening.all_open_epoch:g} epochs, allowed is"
+                f" less than the {self.schedule.epochs:g} of the schedule"
+            )
 
 
 @dataclass(frozen=True)
 class SearchConfig(Strict):
-    """`num_trials` are scored by evolution, and as many by random search for comparison."""
+    """`num_trials` are scored by `searcher`, and as many by random search for comparison.
+
+    `evolution` looks for the highest AP within the constraints, `nsga2` and `predictor` for the
+    front of all `objectives`. Milliseconds come from a table (`latency`). `pending` archs are asked
+    for before the first is told, enough to keep as many workers busy; the trials depend on it, but
+    not on the number of workers. A worker computes with `threads` threads; one that needs more than
+    `seconds_limit` for an arch is replaced (with --workers only).
+
+    With an `early_stop_margin`, an arch whose AP on the first half of the people lies further than
+    that below an arch that costs no more is not scored on the rest: its trial is `partial`, with
+    that AP, and less exact. The winner and the front are not touched as long as no arch gains more
+    than the margin from the first half to the whole. For images, not for clips.
+    """
 
     num_trials: PositiveInt
     constraints: tuple[Constraint, ...] = ()
+    searcher: Literal["evolution", "nsga2", "predictor"] = "evolution"
+    objectives: tuple[Objective, ...] = ("ap", "macs")
     evolution: Evolution = field(default_factory=Evolution)
+    nsga2: NSGA2 = field(default_factory=NSGA2)
+    predictor: Predictor = field(default_factory=Predictor)
+    latency: LatencyConfig | None = None
+    pending: PositiveInt = 4
+    threads: PositiveInt = 1
+    seconds_limit: PositiveFloat | None = None
+    early_stop_margin: PositiveFloat | None = None
+
+    def __post_init__(self) -> None:
+        check_objectives(self.objectives)
+        wanted = {*self.objectives, *(constraint.quantity for constraint in self.constraints)}
+        if "latency_ms" in wanted and self.latency is None:
+            raise ValueError("latency_ms: no table to take it from; give latency: {table: FILE}")
 
 
 @dataclass(frozen=True)
@@ -88,6 +162,79 @@ class RetrainConfig(Strict):
 
     schedule: Schedule
     init_from: Literal["scratch", "supernet"] = "scratch"
+
+
+@dataclass(frozen=True)
+class Monitoring(Strict):
+    """How a training is looked at, which changes nothing in it.
+
+    Every `probe_epochs` (null: never) the AP of the largest, the smallest and `random_probes` other
+    members is measured on `probe_persons` of the people held out for the search, batch norm
+    calibrated on at most as many training crops; the best mean is kept as `best.pt`. Without
+    probes the best is that of the lowest mean training loss at the end of an epoch.
+    """
+
+    probe_epochs: PositiveFloat | None = 1.0
+    probe_persons: PositiveInt = 100
+    random_probes: NonNegativeInt = 2
+
+
+@dataclass(frozen=True)
+class FusionOptions(Strict):
+    """What each follow-up frame may choose from: every operation at every stage (numbered as in
+    `Fusion`), and with "none" to see its image alone."""
+
+    stages: tuple[PositiveInt, ...]
+    operations: tuple[Literal["none", "add", "mul", "cat"], ...] = ("none", "add", "mul", "cat")
+
+    @property
+    def options(self) -> tuple[Fusion | None, ...]:
+        fusions = tuple(
+            Fusion(stage, operation)
+            for stage in self.stages
+            for operation in self.operations
+            if operation != "none"
+        )
+        return ((None,) if "none" in self.operations else ()) + fusions
+
+
+@dataclass(frozen=True)
+class VideoTraining(Strict):
+    """Training along clips; epochs count clips, of which one begins at every frame."""
+
+    schedule: Schedule
+    exposure: Exposure = field(default_factory=Exposure)
+
+
+@dataclass(frozen=True)
+class VideoSupernetConfig(VideoTraining):
+    """`num_random`: clip archs a step between the largest and the smallest."""
+
+    num_random: NonNegativeInt = 1
+
+
+@dataclass(frozen=True)
+class VideoConfig(Strict):
+    """The temporal level: after a key frame, whose network the other sections find, come
+    `num_follow_ups` frames with networks of their own.
+
+    `space` is that of the follow-up networks, by default that of the experiment. Budgets of the
+    search are for the mean over a clip's frames. `search_clips` of the videos that are held out
+    score the archs, `calibration_clips` of the training videos calibrate them. `boxes` are those
+    that figures on the test videos are made with: annotated in every frame, or of the pose in the
+    frame before.
+    """
+
+    num_follow_ups: NonNegativeInt
+    fusion: FusionOptions
+    supernet: VideoSupernetConfig
+    search: SearchConfig
+    retrain: VideoTraining
+    space: str | None = None
+    augmentation: ClipAugmentation = field(default_factory=ClipAugmentation)
+    calibration_clips: PositiveInt = 64
+    search_clips: PositiveInt = 100
+    boxes: Boxes = "annotated"
 
 
 @dataclass(frozen=True)
@@ -112,6 +259,10 @@ class ExperimentConfig(Strict):
     flip_test: bool = True
     evaluation_batch_size: PositiveInt = 64
     checkpoint_minutes: PositiveFloat = 2.0
+    keep_checkpoints: PositiveInt = 2
+    compute: Compute = field(default_factory=Compute)
+    monitoring: Monitoring = field(default_factory=Monitoring)
+    video: VideoConfig | None = None
 
 
 def read_experiment(path: Path) -> ExperimentConfig:

@@ -42,7 +42,7 @@ def _segment_cost(segment: Segment) -> tuple[int, int]:
 def _layer_cost(layer: Layer) -> tuple[int, int]:
     """Run the layer itself on an empty batch: shapes flow, nothing is computed."""
     module = layer.build().eval()
-    with torch.no_grad(), _MacCounter() as counter:
+    with torch.no_grad(), MacCounter() as counter:
         module(torch.empty(0, layer.in_channels, *layer.in_hw), layer.arch)
     return counter.macs, sum(parameter.numel() for parameter in module.parameters())
 
@@ -69,7 +69,7 @@ MACS_OF_OPERATION: dict[Any, Callable[..., int]] = {
 UNKNOWN_PRODUCTS = {torch.mm, torch.bmm, torch.einsum, F.scaled_dot_product_attention, F.bilinear}
 
 
-class _MacCounter(TorchFunctionMode):
+class MacCounter(TorchFunctionMode):
     """Adds up the MACs per image of every product that runs inside, by a table operation ->
     formula."""
 

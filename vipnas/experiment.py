@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,19 +17,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vipnas.config import CocoFiles, ExperimentConfig
+from vipnas.config import ExperimentConfig, PoseFiles, SyntheticData, SyntheticVideo
 from vipnas.data.cache import CropCache, open_crop_cache
-from vipnas.data.coco import PoseData, hold_out, read_coco, subset
-from vipnas.data.crops import fixed_crops
+from vipnas.data.coco import Person, PoseData, hold_out, read_coco, subset
+from vipnas.data.crops import Augmentation, Crops, fixed_crops
 from vipnas.data.detections import read_detections
 from vipnas.data.heatmap import HeatmapCodec, make_codec
 from vipnas.data.loader import TrainingCrops
+from vipnas.data.posetrack import read_posetrack
 from vipnas.data.skeletons import Skeleton, read_skeleton
 from vipnas.data.synthetic import ANNOTATIONS, synthesize
+from vipnas.data.synthetic_video import synthesize_video
 from vipnas.evaluation.evaluator import Evaluator
 from vipnas.files import to_plain
 from vipnas.shipped import find_shipped
 from vipnas.space import SearchSpace, read_space
+from vipnas.training.compute import Compute
+from vipnas.training.distributed import ALONE, Processes
 
 Split = Literal["test", "search"]
 
@@ -45,6 +53,7 @@ class Experiment:
     data_root: Path
     device: torch.device
     skip_bad_images: bool = False
+    processes: Processes = ALONE
 
     @cached_property
     def skeleton(self) -> Skeleton:
@@ -99,20 +108,28 @@ class Experiment:
     def calibration_images(self) -> Tensor:
         """Augmented training crops (N, 3, H, W), uint8: what batch norm is measured on."""
         persons = self.train_data.persons[: self.config.data.calibration_persons]
-        crops = fixed_crops(
+        return self._crops(persons, self.config.augmentation).images_B3HW
+
+    def data_of(self, split: Split) -> PoseData:
+        """The people that `evaluator(split)` scores on."""
+        return self.test_data if split == "test" else self.search_data
+
+    def _crops(self, persons: Sequence[Person], augmentation: Augmentation | None = None) -> Crops:
+        return fixed_crops(
             persons,
             self.skeleton,
             self.space.input_hw,
-            self.config.augmentation,
+            augmentation,
             self.config.seed,
             self.skip_bad_images,
             self.codec.span_hw,
         )
-        return crops.images_B3HW
 
-    def evaluator(self, split: Split) -> Evaluator:
-        """Scores networks on all persons of a split, whose crops are made here."""
-        data = self.test_data if split == "test" else self.search_data
+    def evaluator(self, split: Split, max_persons: int | None = None) -> Evaluator:
+        """Scores networks on all persons of a split, or on so many, whose crops are made here."""
+        data = self.data_of(split)
+        if max_persons is not None:
+            data = _some_images(data, max_persons, self.config.seed)
         persons, scores_of, suppression = data.persons, None, None
         if split == "test" and self.config.data.detections is not None:
             file = self.data_root / self.config.data.detections
@@ -120,13 +137,7 @@ class Experiment:
             persons, suppression = found.persons, self.config.data.suppression
             pairs = zip(persons, found.scores_N, strict=True)
             scores_of = {person.annotation_id: score for person, score in pairs}
-        crops = fixed_crops(
-            persons,
-            self.skeleton,
-            self.space.input_hw,
-            skip_bad_images=self.skip_bad_images,
-            span_hw=self.codec.span_hw,
-        )
+        crops = self._crops(persons)
         box_scores_N = None
         if scores_of is not None:
             box_scores_N = np.array([scores_of[person.annotation_id] for person in crops.persons])
@@ -159,42 +170,82 @@ class Experiment:
             "seed": config.seed,
             "space": self.space.to_plain(),
             "skeleton": self.skeleton.name,
-            "data": {**to_plain(config.data), "num_workers": None, "cache": None},
+            "data": self._data_settings("num_workers", "cache"),
             "train_persons": len(self.train_data.persons),
             "augmentation": to_plain(config.augmentation),
             "udp": config.codec == "udp",
             "sigma_px": config.sigma_px,
+            **({} if config.compute == Compute() else {"compute": to_plain(config.compute)}),
         }
+
+    def scoring_settings(self) -> dict[str, Any]:
+        """All that figures on the test set depend on, beside the network, as plain values."""
+        config = self.config
+        return {
+            "data": self._data_settings("num_workers", "cache", "calibration_persons"),
+            "skeleton": self.skeleton.name,
+            "codec": config.codec,
+            "sigma_px": config.sigma_px,
+            "flip_test": config.flip_test,
+        }
+
+    def _data_settings(self, *without: str) -> dict[str, Any]:
+        """Those that are given: so a new option does not disown the results made before it."""
+        data = to_plain(self.config.data)
+        return {key: data[key] for key in data if key not in without and data[key] is not None}
 
     def _read(self, split: str) -> PoseData:
         config = self.config.data
         if config.synthetic is not None:
-            return self._read_synthetic(split)
-        files: CocoFiles | None = getattr(config, split)
+            return self._read_synthetic(config.synthetic, split)
+        if config.synthetic_video is not None:
+            return self._read_synthetic_video(config.synthetic_video, split)
+        files: PoseFiles | None = getattr(config, split)
         assert files is not None
-        return read_coco(
-            self.data_root / files.annotations,
-            self.data_root / files.images,
-            self.skeleton,
-            self.skip_bad_images,
-        )
+        images, skip = self.data_root / files.images, self.skip_bad_images
+        if files.posetrack is not None:
+            return read_posetrack(self.data_root / files.posetrack, images, self.skeleton, skip)
+        assert files.annotations is not None
+        return read_coco(self.data_root / files.annotations, images, self.skeleton, skip)
 
-    def _read_synthetic(self, split: str) -> PoseData:
-        config = self.config.data.synthetic
-        assert config is not None
-        num_images = getattr(config, f"num_{split}_images")
-        seed = self.config.seed + (TEST_SEED_OFFSET if split == "test" else 0)
+    def _read_synthetic(self, config: SyntheticData, split: str) -> PoseData:
         directory = self.output / "data" / split
         synthesize(
             directory,
-            num_images,
-            seed,
+            getattr(config, f"num_{split}_images"),
+            self._synthetic_seed(split),
             config.image_hw,
             config.people_per_image,
-            num_workers=os.cpu_count() or 1,
-            difficulty=config.difficulty,
+            os.cpu_count() or 1,
+            config.difficulty,
         )
         return read_coco(directory / ANNOTATIONS, directory / "images", self.skeleton)
+
+    def _read_synthetic_video(self, config: SyntheticVideo, split: str) -> PoseData:
+        directory = self.output / "data" / split
+        synthesize_video(
+            directory,
+            getattr(config, f"num_{split}_videos"),
+            self._synthetic_seed(split),
+            config.num_frames,
+            config.image_hw,
+            config.people_per_video,
+            os.cpu_count() or 1,
+            config.difficulty,
+            config.speed,
+        )
+        return read_posetrack(directory / "annotations", directory, self.skeleton)
+
+    def _synthetic_seed(self, split: str) -> int:
+        return self.config.seed + (TEST_SEED_OFFSET if split == "test" else 0)
+
+
+def _some_images(data: PoseData, max_persons: int, seed: int) -> PoseData:
+    """Whole images, drawn by the seed, with about so many people; at least one image."""
+    persons_of = Counter(person.image_id for person in data.persons)
+    drawn = np.random.default_rng(seed).permutation(sorted(persons_of)).tolist()
+    counts = list(accumulate(persons_of[image_id] for image_id in drawn))
+    return data.restricted_to(set(drawn[: max(1, bisect_right(counts, max_persons))]))
 
 
 def digest(path: Path) -> str:

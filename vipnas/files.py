@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import fcntl
 import json
 import os
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args, get_type_hints
@@ -52,6 +54,18 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Whoever else asks for the same folder, in this process or another, waits until this is over.
+    A process that is killed gives it back."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def read_text(path: Path) -> str:
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
@@ -62,11 +76,27 @@ def read_text(path: Path) -> str:
 
 
 def read_yaml(path: Path) -> Any:
-    """Plain values of a YAML file; tags that would build objects are refused by the safe loader."""
+    """Plain values of a YAML file; tags that would build objects are refused by the safe loader, as
+    are keys given twice, of which YAML would keep the last without a word."""
     try:
-        return yaml.safe_load(read_text(path))
+        loader = _UniqueKeyLoader(read_text(path))
+        return loader.get_single_data()
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        lines: dict[tuple[str, str], int] = {}
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                name, line = (key.tag, key.value), key.start_mark.line + 1
+                if name in lines:
+                    what = f"line {line}: key {key.value!r} was given on line {lines[name]} already"
+                    raise yaml.MarkedYAMLError(what)
+                lines[name] = line
+        return node
 
 
 def read_json(path: Path) -> Any:
@@ -96,6 +126,14 @@ def parse(kind: type[T], raw: Any, where: str) -> T:
     except TypeError as error:
         raise ValueError(f"{where}: {error}") from None
     return parsed
+
+
+def parse_json(kind: type[T], text: str, where: str) -> T:
+    """`parse` of a JSON text; raises ValueError in one line for what is none."""
+    try:
+        return parse(kind, json.loads(text), where)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{where}: not valid JSON: {error}") from None
 
 
 def to_plain(value: Any) -> Any:

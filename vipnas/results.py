@@ -6,17 +6,21 @@ from dataclasses import dataclass
 
 from vipnas.arch import Arch
 from vipnas.files import Strict
+from vipnas.video_arch import VideoArch
 
 
 @dataclass(frozen=True)
 class Cost(Strict):
-    """What a network costs for one image: multiply-accumulates and parameters."""
+    """What a network costs for one image: multiply-accumulates, parameters, and milliseconds on the
+    device that a latency table is of (None without a table)."""
 
     macs: int
     params: int
+    latency_ms: float | None = None
 
     def __str__(self) -> str:
-        return f"{self.macs / 1e6:,.1f} MMACs, {self.params / 1e6:.3f} M parameters"
+        counted = f"{self.macs / 1e6:,.1f} MMACs, {self.params / 1e6:.3f} M parameters"
+        return counted if self.latency_ms is None else f"{counted}, {self.latency_ms:.2f} ms"
 
 
 @dataclass(frozen=True)
@@ -45,16 +49,24 @@ class Trial(Strict):
 
     `number` counts the trials of one `method` (evolution, random) from 0. `seconds` is what the
     scoring took. A failed evaluation has no score and says why in `failure`; it counts as worse
-    than any score.
+    than any score. `parents` are the numbers of the trials that the arch was bred from, and
+    `generation` is one more than the highest of theirs; 0 and none for an independent draw.
+    `worker` says who scored it; `retried`, why a first attempt of it was lost (worker died, hung).
+    `partial` scores are of a part of the people: the search gave up on that arch early.
     """
 
     number: int
     method: str
-    arch: Arch
+    arch: Arch | VideoArch
     score: float | None
     cost: Cost
     seconds: float
     failure: str | None = None
+    generation: int = 0
+    parents: tuple[int, ...] = ()
+    worker: str | None = None
+    retried: str | None = None
+    partial: bool = False
 
     @property
     def fitness(self) -> float:

@@ -1,14 +1,10 @@
-"""A search space: what may be chosen, read from YAML; sampling, mutation, crossover. No torch here.
+"""A search space: what may be chosen, read from YAML. No torch here.
 
-Inside, an architecture is a list of genes: for every choice the index of the option taken. Options
-stand from small to large, so that the smallest member has the lowest genes and the largest (the
-supernet) the highest.
+Inside, an architecture is a list of genes, see `GeneSpace`, which also samples and varies it.
 """
 
 from __future__ import annotations
 
-import math
-import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -16,6 +12,7 @@ from typing import Any, TypeAlias, get_type_hints
 
 from vipnas.arch import Arch, DeconvArch, Family, StageArch, StemArch
 from vipnas.files import did_you_mean, parse, read_yaml
+from vipnas.genes import GeneSpace
 
 
 @dataclass(frozen=True)
@@ -56,8 +53,8 @@ class PartOptions:
 
 
 @dataclass(frozen=True)
-class SearchSpace:
-    """All architectures that one supernet holds. `arch in space` tells membership."""
+class SearchSpace(GeneSpace[Arch]):
+    """All architectures that one supernet of images holds. `arch in space` tells membership."""
 
     name: str
     family: Family
@@ -69,11 +66,6 @@ class SearchSpace:
     def num_options(self) -> tuple[int, ...]:
         """Options of every choice, in the order of the genes."""
         return tuple(len(found) for part in self.parts for found in part.options.values())
-
-    @property
-    def size(self) -> int:
-        """How many different architectures the space holds."""
-        return math.prod(self.num_options)
 
     def decode(self, genes: Sequence[int]) -> Arch:
         remaining = iter(genes)
@@ -106,48 +98,6 @@ class SearchSpace:
             for options, part in zip(self.parts, built, strict=True)
             for gene in options.genes_of(part)
         )
-
-    def __contains__(self, arch: Arch) -> bool:
-        try:
-            self.encode(arch)
-        except ValueError:
-            return False
-        return True
-
-    def check_member(self, arch: Arch, where: str) -> None:
-        """Raises ValueError in one line, naming `where` and the space, unless `arch in self`."""
-        try:
-            self.encode(arch)
-        except ValueError as error:
-            raise ValueError(f"{where}: not of space {self.name}: {error}") from None
-
-    def min_arch(self) -> Arch:
-        return self.decode([0] * len(self.num_options))
-
-    def max_arch(self) -> Arch:
-        """The largest member: the supernet's own architecture."""
-        return self.decode([count - 1 for count in self.num_options])
-
-    def sample(self, rng: random.Random) -> Arch:
-        """Draw every choice independently and uniformly."""
-        return self.decode([rng.randrange(count) for count in self.num_options])
-
-    def mutate(self, arch: Arch, probability: float, rng: random.Random) -> Arch:
-        """Redraw each choice with `probability` (0..1) among its other options; at least one
-        changes."""
-        genes = list(self.encode(arch))
-        open_choices = [i for i, count in enumerate(self.num_options) if count > 1]
-        if not open_choices:
-            return arch
-        changed = [i for i in open_choices if rng.random() < probability]
-        for i in changed or [rng.choice(open_choices)]:
-            genes[i] = (genes[i] + rng.randrange(1, self.num_options[i])) % self.num_options[i]
-        return self.decode(genes)
-
-    def crossover(self, first: Arch, second: Arch, rng: random.Random) -> Arch:
-        """Take every choice from one of the two parents, by a fair coin."""
-        pairs = zip(self.encode(first), self.encode(second), strict=True)
-        return self.decode([rng.choice(pair) for pair in pairs])
 
     def with_facts(
         self, input_hw: tuple[int, int] | None = None, num_keypoints: int | None = None

@@ -167,3 +167,12 @@ def test_an_abandoned_loader_leaves_no_worker_behind(data: PoseData) -> None:
 def test_nobody_to_train_on_is_refused(data: PoseData) -> None:
     with pytest.raises(ValueError, match="no persons"):
         TrainingCrops((), COCO_17, INPUT_HW, Augmentation(), 0)
+
+
+def test_the_shares_of_several_processes_are_the_batch(data: PoseData) -> None:
+    crops = training_crops(data)
+    whole = training_batches(crops, 6, 2, 3)
+    shares = [training_batches(crops, 6, 2, 3, share=slice(rank, None, 3)) for rank in range(3)]
+    for batch, *parts in zip(whole, *shares, strict=True):
+        for tensor, *rows in zip(batch, *parts, strict=True):
+            assert torch.equal(torch.stack(rows, dim=1).flatten(0, 1), tensor)

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+from vipnas.data.coco import hold_out, subset
 from vipnas.data.posetrack import PoseTrackData, read_posetrack
 from vipnas.data.skeletons import read_skeleton
 
@@ -94,8 +95,8 @@ def test_the_official_files_by_hand(tree: Tree) -> None:
     assert person.area == pytest.approx(0.53 * 600)
     assert person.image_path == tree.root / "images/val/000342_mpii_test/000001.jpg"
     assert person.keypoints_K3[5].tolist() == [19, 20, 1]
-    assert len(data.people.persons) == 6
-    assert len(data.people.ground_truth["images"]) == 6
+    assert len(data.persons) == 6
+    assert len(data.ground_truth["images"]) == 6
     assert len(data.frames) == 6
 
 
@@ -121,7 +122,7 @@ def test_one_merged_file_gives_the_same(tree: Tree) -> None:
     path = tree.root / "all.json"
     path.write_text(json.dumps(merged))
     found = read_posetrack(path, tree.root, POSETRACK_18)
-    assert found.people.ground_truth == expected.people.ground_truth
+    assert found.ground_truth == expected.ground_truth
     assert [len(video.frames) for video in found.videos] == [3, 3]
 
 
@@ -129,7 +130,7 @@ def test_the_real_video_opens(vipnas_data: Path) -> None:
     folder = vipnas_data / "bonn_video"
     data = read_posetrack(folder / "060470979.json", folder, POSETRACK_18)
     assert [(video.name, len(video.frames)) for video in data.videos] == [("060470979", 41)]
-    assert len(data.people.persons) == sum(len(frame.people) for frame in data.frames) == 164
+    assert len(data.persons) == sum(len(frame.people) for frame in data.frames) == 164
     assert {p.track_id for f in data.frames for p in f.people} == {0, 1, 2, 3}
     head = data.frames[0].people[0].head_box_xywh
     assert head == pytest.approx((370.17, 77.59, 408.12 - 370.17, 134.95 - 77.59))
@@ -192,7 +193,7 @@ def test_a_lost_image_is_left_out_of_its_video(tree: Tree) -> None:
     (tree.root / "images/val/000522/000001.jpg").unlink()
     data = tree.read(skip_bad_images=True)
     assert [frame.number for frame in data.videos[1].frames] == [0, 2]
-    assert len(data.people.persons) == 5
+    assert len(data.persons) == 5
 
 
 def test_shared_track_ids_are_told(tree: Tree, caplog: pytest.LogCaptureFixture) -> None:
@@ -212,3 +213,19 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     (tmp_path / "other.json").write_text("[]")
     with pytest.raises(ValueError, match=r"other\.json: images: missing; allowed: a file in Pose"):
         read_posetrack(tmp_path / "other.json", tmp_path, POSETRACK_18)
+
+
+def test_videos_are_held_out_whole(tree: Tree) -> None:
+    data = tree.read()
+    rest, held_out = hold_out(data, 1, seed=0)
+    assert isinstance(rest, PoseTrackData) and isinstance(held_out, PoseTrackData)
+    names = [[video.name for video in part.videos] for part in (rest, held_out)]
+    assert sorted(names[0] + names[1]) == ["000342", "000522"] and len(names[1]) == 1
+    for part in (rest, held_out):
+        (video,) = part.videos
+        assert len(video.frames) == 3 and len(part.persons) == 3
+        assert {p.image_id for p in part.persons} <= {f.image_id for f in part.frames}
+        assert {image["id"] for image in part.ground_truth["images"]} == {
+            frame.image_id for frame in part.frames
+        }
+    assert subset(data, 5, seed=0).persons in (rest.persons, held_out.persons)

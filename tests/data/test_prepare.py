@@ -77,7 +77,7 @@ def test_posetrack_is_merged_and_indexed(tmp_path: Path) -> None:
     merged = read_posetrack(
         tmp_path / "posetrack18_val.json", tmp_path, read_skeleton("posetrack_18")
     )
-    assert merged.people.ground_truth == expected.people.ground_truth
+    assert merged.ground_truth == expected.ground_truth
     for video, other in zip(merged.videos, expected.videos, strict=True):
         assert [f.number for f in video.frames] == [f.number for f in other.frames]
     entry = json.loads((tmp_path / "index.json").read_text())["val"]

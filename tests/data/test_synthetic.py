@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +184,21 @@ def test_what_a_killed_run_left_is_replaced(tmp_path: Path) -> None:
         "set/images/000001.jpg",
         "set/images/000002.jpg",
     ]
+
+
+def test_of_two_that_make_the_same_set_one_waits(tmp_path: Path) -> None:
+    """Both end with the whole set, made once."""
+    context = get_context("spawn")
+    arguments = (tmp_path / "set", 6, 0, (48, 64))
+    processes = [context.Process(target=synthesize, args=arguments) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(20)
+    assert [process.exitcode for process in processes] == [0, 0]
+    synthesize(tmp_path / "alone", 6, 0, (48, 64))
+    assert files_of(tmp_path / "set") == files_of(tmp_path / "alone")
+    assert {path.name for path in tmp_path.iterdir()} == {"set", "alone"}
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,9 @@ from torch import Tensor, nn
 
 from vipnas.arch import Arch, DeconvArch, StageArch, StemArch, arch_from_json, read_arch
 from vipnas.deploy import export
-from vipnas.deploy.export import METADATA_KEY, OPSET, Exported, export_onnx, relative_difference
+from vipnas.deploy.export import Exported, export_onnx, relative_difference
+from vipnas.deploy.exported import ARCH_NOTE, INPUT_NOTE, OUTPUT_NOTE
+from vipnas.deploy.onnx_model import OPSET
 from vipnas.models.posenet import PoseNet
 from vipnas.models.published import from_published
 from vipnas.shipped import find_shipped
@@ -107,9 +109,9 @@ def test_the_file_says_what_it_is(exported: tuple[PoseNet, Exported]) -> None:
     ]
     assert shapes == [["batch", 3, 64, 48], ["batch", 5, *network.arch.heatmap_hw]]
     assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", OPSET)]
-    (metadata,) = model.metadata_props
-    assert metadata.key == METADATA_KEY
-    assert arch_from_json(metadata.value, "metadata") == network.arch
+    notes = {note.key: note.value for note in model.metadata_props}
+    assert set(notes) == {ARCH_NOTE, INPUT_NOTE, OUTPUT_NOTE}
+    assert arch_from_json(notes[ARCH_NOTE], "metadata") == network.arch
 
 
 def test_the_file_tells_no_paths_of_this_machine(exported: tuple[PoseNet, Exported]) -> None:
@@ -138,7 +140,7 @@ def test_the_network_and_the_logs_stay_as_they_were(
     assert all(torch.equal(value, again[name]) for name, value in network.state_dict().items())
     assert logging.getLogger("torch.onnx").level == logging.NOTSET
     # Precision and mode of the network do not matter.
-    monkeypatch.setattr(export, "_to_onnx", lambda network: result.path.read_bytes())
+    monkeypatch.setattr(export, "to_onnx", lambda *_: result.path.read_bytes())
     export_onnx(trained(network.arch).double().eval(), tmp_path / "double.onnx")
     assert (tmp_path / "double.onnx").read_bytes() == result.path.read_bytes()
 
@@ -159,11 +161,11 @@ def test_heatmaps_that_differ_are_no_success(
 ) -> None:
     network, result = exported
     path = tmp_path / "network.onnx"
-    monkeypatch.setattr(export, "_to_onnx", lambda network: result.path.read_bytes())
+    monkeypatch.setattr(export, "to_onnx", lambda *_: result.path.read_bytes())
     other = trained(network.arch)
     with torch.no_grad():
         other.get_parameter("layers.heatmaps.conv.bias")[3] += 0.05
-    assert f"{path}: not exported: heatmaps of ONNX Runtime and" in refused(other, path)
+    assert f"{path}: not exported: the file's output and PyTorch's differ" in refused(other, path)
     path.write_bytes(b"of an earlier export")
     assert "allowed is 1.0e-03" in refused(other, path)
     with torch.no_grad():
@@ -175,7 +177,7 @@ def test_errors_of_the_libraries_are_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network = PoseNet(ARCHS["residual"])
-    monkeypatch.setattr(export, "_to_onnx", lambda network: b"no model")
+    monkeypatch.setattr(export, "to_onnx", lambda *_: b"no model")
     assert "not exported: InvalidProtobuf: " in refused(network, tmp_path / "network.onnx")
 
 
@@ -183,7 +185,7 @@ def test_a_network_that_amplifies_rounding_is_allowed_its_own(
     exported: tuple[PoseNet, Exported], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network, result = exported
-    monkeypatch.setattr(export, "_to_onnx", lambda network: result.path.read_bytes())
+    monkeypatch.setattr(export, "to_onnx", lambda *_: result.path.read_bytes())
     monkeypatch.setattr(export, "TIMES_ROUNDING", 10_000)
     tolerance = export_onnx(network, tmp_path / "network.onnx").tolerance
     assert 10_000 * 1e-7 < tolerance < 10_000 * 1e-5  # float32 against float64
@@ -223,7 +225,7 @@ def test_the_released_network_in_onnx_runtime_computes_what_the_published_code_c
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("name", ["s_vipnas_res50", "s_vipnas_mbv3", "tiny"])
+@pytest.mark.parametrize("name", ["s_vipnas_res50", "s_vipnas_mbv3", "lat_vipnas", "tiny"])
 def test_random_archs_of_every_space_are_exported(name: str, seed: int, tmp_path: Path) -> None:
     arch = read_space(find_shipped("search_spaces", name)).sample(random.Random(seed))
     network = trained(arch)

@@ -2,58 +2,21 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from evaluation_fixture import evaluator_of, noise
 from torch import Tensor, nn
-from training_fixture import codec_of, supernet_of
+from training_fixture import supernet_of
 
-from vipnas.data.coco import Person
-from vipnas.data.crops import Crops, normalise
+from vipnas.data.crops import normalise
 from vipnas.data.heatmap import flip_back
 from vipnas.data.skeletons import COCO_17
-from vipnas.evaluation.evaluator import Evaluator, InheritedScore, calibrate_bn, mirror
+from vipnas.evaluation.evaluator import calibrate_bn, mirror
 from vipnas.models.elastic import ElasticConv2d
-from vipnas.models.posenet import extract
 from vipnas.space import SearchSpace
-
-NUM_CROPS = 10
-
-
-def noise(space: SearchSpace, number: int, seed: int) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    shape = (number, 3, *space.input_hw)
-    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
-
-
-def evaluator_of(space: SearchSpace, flip_test: bool = True) -> Evaluator:
-    """Crops of noise that are whole images: input pixels are image pixels."""
-    height, width = space.input_hw
-    keypoints = np.random.default_rng(0).uniform(8, 40, (NUM_CROPS, 17, 3)).astype(np.float32)
-    keypoints[..., 2] = 2
-    persons, annotations = [], []
-    for number in range(NUM_CROPS):
-        box = (0.0, 0.0, float(width), float(height))
-        person = Person(
-            number + 1, number + 1, Path(f"{number}.jpg"), box, 2000.0, keypoints[number]
-        )
-        persons.append(person)
-        annotation: dict[str, Any] = {"id": number + 1, "image_id": number + 1, "category_id": 1}
-        annotation |= {"bbox": list(box), "area": 2000.0, "iscrowd": 0, "num_keypoints": 17}
-        annotations.append({**annotation, "keypoints": keypoints[number].ravel().tolist()})
-    ground_truth = {
-        "images": [{"id": n + 1, "width": width, "height": height} for n in range(NUM_CROPS)],
-        "annotations": annotations,
-        "categories": [{"id": 1, "name": "person", "keypoints": list(COCO_17.joints)}],
-    }
-    identity = np.tile(np.eye(2, 3), (NUM_CROPS, 1, 1))
-    crops = Crops(noise(space, NUM_CROPS, 1), torch.from_numpy(keypoints), tuple(persons), identity)
-    return Evaluator(crops, ground_truth, COCO_17, codec_of(space), 4, flip_test)
 
 
 class Oracle(nn.Module):
@@ -125,40 +88,6 @@ def test_crops_are_predicted_one_as_the_other_whatever_the_batch(tiny_space: Sea
     other_xy, other_scores = replace(evaluator, batch_size=7).predict(network)
     np.testing.assert_allclose(scores, other_scores, rtol=1e-4)
     assert (np.abs(xy - other_xy) < 1e-6).mean() > 0.99
-
-
-def test_a_score_depends_on_weights_and_arch_alone(tiny_space: SearchSpace) -> None:
-    """Not on what was scored before, on momentum, or on the statistics in the supernet."""
-    evaluator = evaluator_of(tiny_space)
-    rng = random.Random(0)
-    archs = [tiny_space.max_arch(), *(tiny_space.sample(rng) for _ in range(2))]
-    fresh, used = (
-        InheritedScore(supernet_of(tiny_space).eval(), evaluator, noise(tiny_space, 8, 2))
-        for _ in range(2)
-    )
-    for module in used.supernet.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = 0.9
-            assert module.running_var is not None
-            module.running_var.fill_(5.0)
-    before = {name: tensor.clone() for name, tensor in used.supernet.state_dict().items()}
-    expected = [evaluator.predict(fresh.network(arch)) for arch in archs]
-    for arch in (*archs, *reversed(archs)):
-        used(arch)
-    found = [evaluator.predict(used.network(arch)) for arch in reversed(archs)][::-1]
-    for (xy, scores), (other_xy, other_scores) in zip(expected, found, strict=True):
-        assert np.array_equal(xy, other_xy) and np.array_equal(scores, other_scores)
-    assert not np.array_equal(expected[0][1], expected[1][1])
-    assert all(torch.equal(before[n], t) for n, t in used.supernet.state_dict().items())
-
-
-def test_a_score_is_that_of_the_extracted_calibrated_network(tiny_space: SearchSpace) -> None:
-    arch = tiny_space.min_arch()
-    evaluator, images = evaluator_of(tiny_space), noise(tiny_space, 8, 2)
-    score = InheritedScore(supernet_of(tiny_space).eval(), evaluator, images)
-    by_hand = extract(score.supernet, arch)
-    calibrate_bn(by_hand, images, evaluator.batch_size)
-    assert score(arch) == score.metrics(arch).ap == evaluator(by_hand).ap
 
 
 def test_heatmaps_that_are_not_finite_are_an_error(tiny_space: SearchSpace) -> None:

@@ -6,27 +6,13 @@ import random
 
 import pytest
 import torch
-from torch import nn
+from networks_fixture import randomise_batch_norm
+from torch import Tensor, nn
+from torch.func import functional_call
 
 from vipnas.arch import Arch, arch_from_json
 from vipnas.models.posenet import PoseNet, extract
 from vipnas.space import SearchSpace
-
-
-def randomise_batch_norm(network: nn.Module, seed: int) -> None:
-    """Statistics and scales of a trained network: at their initial values many mistakes cancel."""
-    generator = torch.Generator().manual_seed(seed)
-    for layer in network.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            assert layer.running_mean is not None and layer.running_var is not None
-            layer.running_mean.normal_(0, 0.1, generator=generator)
-            layer.running_var.uniform_(0.5, 1.5, generator=generator)
-            nn.init.uniform_(layer.weight, 0.5, 1.5, generator=generator)
-            nn.init.normal_(layer.bias, 0, 0.1, generator=generator)
-    for parameter in network.parameters():
-        if parameter.dim() == 4:  # the published initialisation is too small to tell outputs apart
-            fan_in = parameter[0].numel()
-            nn.init.normal_(parameter, 0, fan_in**-0.5, generator=generator)
 
 
 @pytest.fixture(scope="module")
@@ -77,23 +63,68 @@ def test_a_hundred_random_slices_equal_the_extracted_networks(
         check_equivalence(network, shipped_space.sample(rng))
 
 
+def gradients(network: PoseNet) -> dict[str, Tensor]:
+    return {
+        name: torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        for name, parameter in network.named_parameters()
+    }
+
+
+def test_gradients_of_slices_are_those_of_pytorchs_own_slicing(
+    space: SearchSpace, supernet: PoseNet
+) -> None:
+    """Bit for bit, added up over archs. What is no parameter is sliced as PyTorch does it."""
+    rng = random.Random(5)
+    images = torch.randn(2, 3, *space.input_hw, generator=torch.Generator().manual_seed(1))
+    archs = [space.min_arch(), space.sample(rng), space.sample(rng)]
+    supernet.zero_grad()
+    for arch in archs:
+        supernet(images, arch).square().sum().backward()
+    found = {name: gradient.clone() for name, gradient in gradients(supernet).items()}
+    supernet.zero_grad()
+    for arch in archs:
+        copies = {name: parameter * 1 for name, parameter in supernet.named_parameters()}
+        functional_call(supernet, copies, (images, arch)).square().sum().backward()
+    for name, expected in gradients(supernet).items():
+        assert torch.equal(found[name], expected), name
+    supernet.zero_grad()
+
+
 def test_gradients_of_a_slice_equal_those_of_the_extracted_network(
     space: SearchSpace, supernet: PoseNet
 ) -> None:
     arch = space.sample(random.Random(5))
-    height, width = arch.input_hw
-    images = torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(1))
+    images = torch.randn(2, 3, *space.input_hw, generator=torch.Generator().manual_seed(1))
     extracted = extract(supernet, arch)
     supernet.zero_grad()
     supernet(images, arch).square().sum().backward()
     extracted(images).square().sum().backward()
-    inside = sum(
-        p.grad.double().square().sum() for p in extracted.parameters() if p.grad is not None
-    )
-    outside = sum(
-        p.grad.double().square().sum() for p in supernet.parameters() if p.grad is not None
+    inside, outside = (
+        sum(gradient.double().square().sum() for gradient in gradients(network).values())
+        for network in (extracted, supernet)
     )
     torch.testing.assert_close(inside, outside, rtol=1e-5, atol=0)
+    supernet.zero_grad()
+
+
+def test_gradients_that_would_be_lost_are_an_error(tiny_space: SearchSpace) -> None:
+    network = PoseNet(tiny_space.max_arch())
+    images, arch = torch.randn(2, 3, *tiny_space.input_hw), tiny_space.min_arch()
+    loss = network(images, arch).square().sum()
+    network.zero_grad()
+    with pytest.raises(RuntimeError, match="clear them before the forward pass"):
+        loss.backward()
+    with pytest.raises(RuntimeError, match="cannot create a graph"):
+        network(images, arch).square().sum().backward(create_graph=True)
+
+    loss = network(images, arch).square().sum()
+    network.zero_grad(set_to_none=False)
+    loss.backward()
+    assert gradients(network)["layers.stem.conv.weight"].any()
+    loss = network(images, tiny_space.max_arch()).square().sum()  # no slice: PyTorch's own way
+    network.zero_grad()
+    loss.backward()
+    assert gradients(network)["layers.stem.conv.weight"].any()
 
 
 def test_a_slice_leaves_the_running_statistics_alone(space: SearchSpace, supernet: PoseNet) -> None:

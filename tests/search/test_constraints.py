@@ -6,6 +6,7 @@ import random
 from collections import Counter
 
 import pytest
+from search_fixture import members
 
 from vipnas.arch import Arch
 from vipnas.cost import count_cost
@@ -68,8 +69,9 @@ def test_budgets_that_contradict_each_other_end_in_one_line(tiny_space: SearchSp
         feasible.sample(random.Random(0))
     text = str(error.value)
     assert text.startswith("no arch of tiny found that keeps to all of: macs ")
-    assert f"{high.macs:,} (last try " in text and "; params 0 to " in text and "\n" not in text
-    assert len(calls) < 100 + 20 * sum(tiny_space.num_options)
+    assert f"{high.macs:,} (nearest within the others " in text and "; params 0 to " in text
+    assert "\n" not in text
+    assert len(calls) < 100 + (20 + 2 * 5) * sum(tiny_space.num_options)
 
 
 def test_no_budget_is_the_whole_space(tiny_space: SearchSpace) -> None:
@@ -112,3 +114,66 @@ def test_a_repair_takes_a_proposal_only_as_far_as_needed(tiny_space: SearchSpace
     for seed in range(10):
         found = count_cost(feasible.within(lambda: largest, random.Random(seed)))
         assert budget / 4 < found.macs <= budget
+
+
+def latency_of(arch: Arch) -> Cost:
+    """Not monotone: the 5 x 5 kernel of the second stage is quickest."""
+    cost = count_cost(arch)
+    detour = 0.0 if arch.stages[1].kernel_size == 5 else 3.0
+    return Cost(cost.macs, cost.params, latency_ms=cost.macs / 1e6 + detour)
+
+
+def test_a_latency_that_the_smallest_arch_misses_is_looked_for(tiny_space: SearchSpace) -> None:
+    smallest = tiny_space.min_arch()
+    quickest = min(
+        latency_of(tiny_space.decode([*genes[:i], option, *genes[i + 1 :]])).latency_ms or 0.0
+        for genes in [tiny_space.encode(smallest)]
+        for i, count in enumerate(tiny_space.num_options)
+        for option in range(count)
+    )
+    assert quickest < (latency_of(smallest).latency_ms or 0.0) - 2
+    budget = Constraint("latency_ms", at_most=quickest)
+    assert FeasibleSpace(tiny_space, latency_of, [budget]).sample(random.Random(0))
+    with pytest.raises(ValueError) as error:
+        FeasibleSpace(tiny_space, latency_of, [Constraint("latency_ms", at_most=quickest / 2)])
+    assert str(error.value) == (
+        f"constraint latency_ms: at_most {quickest / 2:.3f} cannot be met: the smallest arch of"
+        f" tiny has {quickest:.3f}"
+    )
+
+
+def test_a_latency_budget_needs_a_latency(tiny_space: SearchSpace) -> None:
+    with pytest.raises(ValueError, match="constraint latency_ms: .* name a latency table"):
+        FeasibleSpace(tiny_space, count_cost, [Constraint("latency_ms", at_most=1.0)])
+
+
+def test_three_budgets_at_once(tiny_space: SearchSpace) -> None:
+    budgets = [
+        Constraint("macs", at_most=4e6, at_least=2e6),
+        Constraint("params", at_most=60_000),
+        Constraint("latency_ms", at_most=4.0),
+    ]
+    feasible = FeasibleSpace(tiny_space, latency_of, budgets)
+    rng = random.Random(0)
+    for arch in (feasible.sample(rng) for _ in range(40)):
+        cost = latency_of(arch)
+        assert 2e6 <= cost.macs <= 4e6 and cost.params <= 60_000
+        assert cost.latency_ms is not None and cost.latency_ms <= 4.0
+
+
+def test_the_nearest_value_within_the_other_budgets_is_told(small_space: SearchSpace) -> None:
+    """No arch has both: the message has the fewest parameters that the MACs allow."""
+    every = members(small_space)
+    most = max(count_cost(arch).macs for arch in every)
+    fewest = min(count_cost(arch).params for arch in every if count_cost(arch).macs == most)
+    budgets = [Constraint("macs", most, at_least=most), Constraint("params", at_most=fewest - 1)]
+    feasible = FeasibleSpace(small_space, count_cost, budgets)
+    with pytest.raises(NoneFound, match=rf"params 0 to {fewest - 1:,} \(nearest .* {fewest:,}\)"):
+        feasible.sample(random.Random(0))
+
+
+def test_a_small_space_is_listed(small_space: SearchSpace, tiny_space: SearchSpace) -> None:
+    limit = Constraint("macs", at_most=40_000)
+    listed = FeasibleSpace(small_space, count_cost, [limit]).members
+    assert listed == tuple(a for a in members(small_space) if count_cost(a).macs <= 40_000)
+    assert FeasibleSpace(tiny_space, count_cost, ()).members is None

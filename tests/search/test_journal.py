@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -130,3 +133,51 @@ def test_another_search_is_refused_and_the_file_left_alone(
     with pytest.raises(ValueError, match=message):
         Journal(path, settings)
     assert path.read_bytes() == before
+
+
+def test_a_full_disk_leaves_the_file_as_it_was(path: Path, tiny_space: SearchSpace) -> None:
+    """The limit of a file's size makes the system write a part of the line, and then refuse."""
+    journal, whole = Journal(path, SETTINGS), path.read_bytes()
+    line = trial(7, tiny_space.min_arch())
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for room in (0, 1, 100):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + room, limits[1]))
+        try:
+            with pytest.raises(OSError, match="trial not written, run the same command") as error:
+                journal.append(line)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert str(path) in str(error.value) and "\n" not in str(error.value)
+        assert path.read_bytes() == whole and len(journal.trials) == 3
+    journal.append(line)
+    assert Journal(path, SETTINGS).trials[3:] == [line]
+
+
+def test_a_line_that_cannot_be_put_on_the_disk_is_taken_back(
+    path: Path, tiny_space: SearchSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    journal, whole = Journal(path, SETTINGS), path.read_bytes()
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        journal.append(trial(7, tiny_space.min_arch()))
+    assert path.read_bytes() == whole
+
+
+def test_a_trial_that_is_there_twice_is_refused(path: Path) -> None:
+    journal = Journal(path, SETTINGS)
+    journal.append(journal.trials[2])
+    with pytest.raises(ValueError, match="evolution trial 0 is there 2 times, allowed is once"):
+        Journal(path, SETTINGS)
+
+
+def test_lines_of_before_workers_were_known_are_read(path: Path) -> None:
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in lines[1:]:
+        for name in ("generation", "parents", "worker", "retried"):
+            del line[name]
+    trials = Journal(path, SETTINGS).trials
+    path.write_text("".join(json.dumps(line, sort_keys=True) + "\n" for line in lines))
+    assert Journal(path, SETTINGS).trials == trials

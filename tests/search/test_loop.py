@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +17,9 @@ from vipnas.results import Trial
 from vipnas.search.constraints import FeasibleSpace
 from vipnas.search.journal import Journal
 from vipnas.search.loop import search
+from vipnas.search.pareto import pareto_front
 from vipnas.search.searchers import Evolution, EvolutionSearcher, RandomSearcher, Searcher
+from vipnas.search.workers import InProcess, Scored
 from vipnas.space import SearchSpace
 
 Evaluate = Callable[[Arch], float]
@@ -39,10 +44,12 @@ def run(
     method: str = "evolution",
     num_trials: int = NUM_TRIALS,
     show: Callable[[Trial], None] = lambda trial: None,
+    pending: int = 1,
 ) -> list[Trial]:
     journal = Journal(path, {})
     searcher = searcher_of(method, space)
-    return search(searcher, method, evaluate, count_cost, num_trials, journal, show)
+    workers = InProcess(lambda: evaluate)
+    return search(searcher, method, workers, count_cost, num_trials, journal, show, pending)
 
 
 def test_every_trial_is_scored_once_written_down_and_shown(
@@ -196,3 +203,141 @@ def test_trials_of_other_archs_than_the_searcher_would_try_are_refused(
     Journal(path, {}).append(trial(0, tiny_space.max_arch(), method="evolution"))
     with pytest.raises(ValueError, match="evolution trial 0 is not the arch that this search"):
         run(tiny_space, path, Separable(tiny_space))
+
+
+class Recorded(EvolutionSearcher[Arch]):
+    """Writes down its asks and tells, by number."""
+
+    def __init__(self, space: SearchSpace) -> None:
+        feasible = FeasibleSpace(space, count_cost, ())
+        super().__init__(feasible, 0, Evolution(population_size=4))
+        self.calls: list[tuple[str, int]] = []
+
+    def ask(self) -> Arch | None:
+        arch = super().ask()
+        assert arch is not None
+        self.calls.append(("ask", self.numbers[arch]))
+        return arch
+
+    def tell(self, arch: Arch, fitness: float) -> None:
+        super().tell(arch, fitness)
+        self.calls.append(("tell", self.numbers[arch]))
+
+
+class OutOfOrder(InProcess[Arch]):
+    """Workers of which any may be the first to finish."""
+
+    def __init__(self, evaluate: Evaluate, seed: int) -> None:
+        super().__init__(lambda: evaluate)
+        self.rng = random.Random(seed)
+
+    def next(self) -> Scored:
+        self.rng.shuffle(self.queue)
+        return super().next()
+
+
+@pytest.mark.parametrize("pending", [1, 3, 20])
+def test_a_tell_comes_before_the_ask_that_is_pending_places_later(
+    tiny_space: SearchSpace, tmp_path: Path, pending: int
+) -> None:
+    expected: list[tuple[str, int]] = [("ask", number) for number in range(min(pending, 12))]
+    for number in range(NUM_TRIALS):
+        expected.append(("tell", number))
+        if number + pending < NUM_TRIALS:
+            expected.append(("ask", number + pending))
+    for seed in range(3):
+        searcher = Recorded(tiny_space)
+        journal = Journal(tmp_path / f"{seed}.jsonl", {})
+        workers = OutOfOrder(Separable(tiny_space), seed)
+        search(
+            searcher, "evolution", workers, count_cost, NUM_TRIALS, journal, lambda _: None, pending
+        )
+        assert searcher.calls == expected
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_results_that_come_in_any_order_and_a_kill_change_no_trial(
+    tiny_space: SearchSpace, tmp_path: Path, seed: int
+) -> None:
+    objective = Separable(tiny_space)
+    unbroken = run(tiny_space, tmp_path / "unbroken.jsonl", objective, pending=4)
+    path = tmp_path / "trials.jsonl"
+    for stop_after in (2, 5, 100):
+        objective.calls.clear()
+
+        def killed(arch: Arch, left: int = stop_after) -> float:
+            if len(objective.calls) == left:
+                raise Killed
+            return objective(arch)
+
+        searcher = searcher_of("evolution", tiny_space)
+        journal = Journal(path, {})
+        before = len(journal.trials)
+        with suppress(Killed):
+            workers = OutOfOrder(killed, seed)
+            trials = search(
+                searcher, "evolution", workers, count_cost, NUM_TRIALS, journal, lambda _: None, 4
+            )
+        assert len(journal.trials) == before + len(objective.calls)  # nothing scored was lost
+    assert without_seconds(trials) == without_seconds(unbroken)
+    written = [found.number for found in Journal(path, {}).trials]
+    assert sorted(written) == list(range(NUM_TRIALS)) != written
+
+
+def test_where_an_arch_comes_from_is_written_down(tiny_space: SearchSpace, tmp_path: Path) -> None:
+    trials = run(tiny_space, tmp_path / "trials.jsonl", Separable(tiny_space))
+    assert any(trial.parents for trial in trials)
+    for found in trials:
+        assert all(parent < found.number for parent in found.parents)
+        generations = [trials[parent].generation for parent in found.parents]
+        assert found.generation == max(generations, default=-1) + 1
+
+
+class Rough(Separable):
+    """Scores that may be cut short below the floor."""
+
+    def __init__(self, space: SearchSpace) -> None:
+        super().__init__(space)
+        self.floors: dict[Arch, float] = {}
+
+    def above(self, arch: Arch, floor: float) -> tuple[float, bool]:
+        self.floors[arch] = floor
+        score = self(arch)
+        return (score / 2, True) if score < floor else (score, False)
+
+
+def test_archs_below_cheaper_ones_are_cut_short_and_the_winner_stays(
+    tiny_space: SearchSpace, tmp_path: Path
+) -> None:
+    rough, path = Rough(tiny_space), tmp_path / "trials.jsonl"
+
+    def searched(method: str, pending: int) -> list[Trial]:
+        workers = InProcess[Arch](lambda: rough)
+        return search(
+            RandomSearcher(FeasibleSpace(tiny_space, count_cost, ()), seed=0),
+            method,
+            workers,
+            count_cost,
+            30,
+            Journal(path, {}),
+            lambda _: None,
+            pending,
+            stop_early=("ap", "macs"),
+        )
+
+    trials = searched("random", pending=3)
+    for found in trials:
+        told = [other for other in trials if other.number <= found.number - 3]
+        floors = [t.fitness for t in told if t.cost.macs <= found.cost.macs]
+        assert rough.floors[found.arch] == max(floors, default=float("-inf"))
+    assert 5 < sum(found.partial for found in trials) < 25
+    scores = {found.number: rough(found.arch) for found in trials}
+    assert max(trials, key=lambda found: found.fitness).score == max(scores.values())
+    # The fronts of the whole scores and of those written down are the same.
+    whole = [replace(found, score=scores[found.number], partial=False) for found in trials]
+    assert pareto_front(whole) == pareto_front(trials)
+    # Another method takes over what was scored to the end, and only that.
+    rough.calls.clear()
+    again = searched("again", pending=3)
+    assert rough.calls == [found.arch for found in trials if found.partial]
+    assert [found.score for found in again] == [found.score for found in trials]

@@ -1,60 +1,114 @@
-"""The contract of every searcher, and that evolution is worth having."""
+"""The contract of every searcher, and that each is worth having."""
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 from statistics import median
 
 import pytest
-from search_fixture import Separable
+from search_fixture import Separable, members
+from spaces_fixture import INVERTED_YAML, space_from
 
 from vipnas.arch import Arch
 from vipnas.cost import count_cost
+from vipnas.search import searchers_predictor
 from vipnas.search.constraints import Constraint, FeasibleSpace, NoneFound
-from vipnas.search.searchers import Evolution, EvolutionSearcher, RandomSearcher, Searcher
+from vipnas.search.pareto import hypervolume, to_minimise
+from vipnas.search.searchers import Evolution, EvolutionSearcher, Origin, RandomSearcher, Searcher
+from vipnas.search.searchers_nsga2 import NSGA2, NSGA2Searcher
+from vipnas.search.searchers_predictor import Predictor, PredictorSearcher
 from vipnas.space import SearchSpace
 
-Make = Callable[[FeasibleSpace, int], Searcher]
+Make = Callable[[FeasibleSpace[Arch], int], Searcher[Arch]]
 
 
-def random_search(feasible: FeasibleSpace, seed: int) -> Searcher:
+def random_search(feasible: FeasibleSpace[Arch], seed: int) -> Searcher[Arch]:
     return RandomSearcher(feasible, seed)
 
 
-def evolution(feasible: FeasibleSpace, seed: int) -> Searcher:
+def evolution(feasible: FeasibleSpace[Arch], seed: int) -> Searcher[Arch]:
     return EvolutionSearcher(feasible, seed, Evolution(population_size=8))
 
 
-def only_crossover(feasible: FeasibleSpace, seed: int) -> Searcher:
+def only_crossover(feasible: FeasibleSpace[Arch], seed: int) -> Searcher[Arch]:
     settings = Evolution(8, 2, crossover_probability=1.0, mutation_probability=0.0)
     return EvolutionSearcher(feasible, seed, settings)
 
 
-SEARCHERS = [random_search, evolution, only_crossover]
+def nsga2(feasible: FeasibleSpace[Arch], seed: int) -> Searcher[Arch]:
+    settings = NSGA2(population_size=8, offspring_size=3)
+    return NSGA2Searcher(feasible, seed, settings, ("ap", "macs"))
+
+
+def nsga2_of_three(feasible: FeasibleSpace[Arch], seed: int) -> Searcher[Arch]:
+    settings = NSGA2(population_size=8, offspring_size=1)
+    return NSGA2Searcher(feasible, seed, settings, ("params", "ap", "macs"))
+
+
+def predictor(feasible: FeasibleSpace[Arch], seed: int) -> Searcher[Arch]:
+    settings = Predictor(num_initial=8, batch_size=8)
+    return PredictorSearcher(feasible, seed, settings, ("ap", "macs"))
+
+
+def predictor_of_ap(feasible: FeasibleSpace[Arch], seed: int) -> Searcher[Arch]:
+    settings = Predictor(num_initial=8, batch_size=6, exploration=0.5)
+    return PredictorSearcher(feasible, seed, settings, ("ap",))
+
+
+SEARCHERS = [
+    random_search,
+    evolution,
+    only_crossover,
+    nsga2,
+    nsga2_of_three,
+    predictor,
+    predictor_of_ap,
+]
 every_searcher = pytest.mark.parametrize("make", SEARCHERS, ids=lambda make: make.__name__)
 
 
+@pytest.fixture(autouse=True)
+def short_inner_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(searchers_predictor, "INNER_ROUNDS", 1)
+
+
 @pytest.fixture(scope="module")
-def feasible(tiny_space: SearchSpace) -> FeasibleSpace:
+def inverted_space(tmp_path_factory: pytest.TempPathFactory) -> SearchSpace:
+    return space_from(INVERTED_YAML, tmp_path_factory.mktemp("space"), "inverted")
+
+
+@pytest.fixture(scope="module")
+def feasible(tiny_space: SearchSpace) -> FeasibleSpace[Arch]:
     """About a third of `tiny` keeps to both budgets."""
     budgets = (Constraint("macs", at_most=4e6, at_least=2e6), Constraint("params", at_most=60_000))
     return FeasibleSpace(tiny_space, count_cost, budgets)
 
 
-def run(searcher: Searcher, objective: Separable, num_trials: int) -> list[Arch]:
-    asked = []
-    for _ in range(num_trials):
+def run(
+    searcher: Searcher[Arch], objective: Separable, num_trials: int, pending: int = 1
+) -> list[Arch]:
+    """Ask `pending` archs ahead, as the loop does with that many workers."""
+    asked: list[Arch] = []
+    told = 0
+    while len(asked) < num_trials:
+        if len(asked) - told == pending:
+            searcher.tell(asked[told], objective(asked[told]))
+            told += 1
         arch = searcher.ask()
         if arch is None:
             break
-        searcher.tell(arch, objective(arch))
         asked.append(arch)
+    for arch in asked[told:]:
+        searcher.tell(arch, objective(arch))
     return asked
 
 
 @every_searcher
-def test_it_keeps_to_the_space_and_to_the_budgets(make: Make, feasible: FeasibleSpace) -> None:
+def test_it_keeps_to_the_space_and_to_the_budgets(
+    make: Make, feasible: FeasibleSpace[Arch]
+) -> None:
     archs = run(make(feasible, 0), Separable(feasible.space), 60)
     assert len(archs) == 60
     for arch in archs:
@@ -64,13 +118,37 @@ def test_it_keeps_to_the_space_and_to_the_budgets(make: Make, feasible: Feasible
 
 
 @every_searcher
-def test_it_never_proposes_an_arch_twice(make: Make, feasible: FeasibleSpace) -> None:
+def test_it_never_proposes_an_arch_twice(make: Make, feasible: FeasibleSpace[Arch]) -> None:
     archs = run(make(feasible, 0), Separable(feasible.space), 120)
     assert len(set(archs)) == 120
 
 
 @every_searcher
-def test_it_is_a_function_of_its_seed(make: Make, feasible: FeasibleSpace) -> None:
+@pytest.mark.parametrize("pending", [2, 5, 30])
+def test_many_may_be_pending(make: Make, feasible: FeasibleSpace[Arch], pending: int) -> None:
+    """More than the first random archs too: told late, nothing is lost and nothing comes twice."""
+    objective = Separable(feasible.space)
+    first, second = (run(make(feasible, 7), objective, 45, pending) for _ in range(2))
+    assert first == second
+    assert len(set(first)) == 45 and all(arch in feasible for arch in first)
+
+
+@every_searcher
+def test_it_knows_where_each_arch_comes_from(make: Make, feasible: FeasibleSpace[Arch]) -> None:
+    searcher = make(feasible, 0)
+    archs = run(searcher, Separable(feasible.space), 40)
+    origins = [searcher.origin(arch) for arch in archs]
+    assert origins[:8] == [Origin(0, ())] * 8
+    for number, origin in enumerate(origins):
+        if origin.parents:
+            assert all(parent < number for parent in origin.parents)
+            assert origin.generation == 1 + max(origins[p].generation for p in origin.parents)
+    if make is not random_search:
+        assert max(origin.generation for origin in origins) >= 2
+
+
+@every_searcher
+def test_it_is_a_function_of_its_seed(make: Make, feasible: FeasibleSpace[Arch]) -> None:
     objective = Separable(feasible.space)
     first, second, other = (run(make(feasible, seed), objective, 40) for seed in (7, 7, 8))
     assert first == second
@@ -78,7 +156,7 @@ def test_it_is_a_function_of_its_seed(make: Make, feasible: FeasibleSpace) -> No
 
 
 @every_searcher
-def test_it_does_not_touch_the_global_randomness(make: Make, feasible: FeasibleSpace) -> None:
+def test_it_does_not_touch_the_global_randomness(make: Make, feasible: FeasibleSpace[Arch]) -> None:
     before = random.getstate()
     run(make(feasible, 0), Separable(feasible.space), 20)
     assert random.getstate() == before
@@ -87,7 +165,7 @@ def test_it_does_not_touch_the_global_randomness(make: Make, feasible: FeasibleS
 @every_searcher
 @pytest.mark.parametrize("told", [0, 1, 7, 8, 9, 25])
 def test_told_again_it_stands_where_it_stood(
-    make: Make, feasible: FeasibleSpace, told: int
+    make: Make, feasible: FeasibleSpace[Arch], told: int
 ) -> None:
     objective = Separable(feasible.space)
     unbroken = run(make(feasible, 3), objective, 40)
@@ -115,6 +193,19 @@ def test_where_one_arch_only_is_left_it_ends_after_it(make: Make, tiny_space: Se
 
 
 @every_searcher
+def test_the_last_members_of_a_small_space_are_found_by_listing(
+    make: Make, inverted_space: SearchSpace
+) -> None:
+    """A handful of 1,536 is within the budget."""
+    macs = sorted(count_cost(arch).macs for arch in members(inverted_space))
+    budget = Constraint("macs", at_most=macs[700], at_least=macs[698])
+    narrow = FeasibleSpace(inverted_space, count_cost, [budget])
+    archs = run(make(narrow, 0), Separable(inverted_space), 100)
+    within = [arch for arch in members(inverted_space) if arch in narrow]
+    assert len(archs) == len(within) >= 3 and set(archs) == set(within)
+
+
+@every_searcher
 def test_budgets_that_hardly_meet_end_the_search_and_keep_what_was_found(
     make: Make, tiny_space: SearchSpace
 ) -> None:
@@ -136,7 +227,9 @@ def test_budgets_that_no_arch_meets_are_an_error_and_not_an_empty_search(
 
 
 @every_searcher
-def test_failures_are_told_and_the_search_goes_on(make: Make, feasible: FeasibleSpace) -> None:
+def test_failures_are_told_and_the_search_goes_on(
+    make: Make, feasible: FeasibleSpace[Arch]
+) -> None:
     searcher = make(feasible, 0)
     archs = []
     for number in range(30):
@@ -147,14 +240,34 @@ def test_failures_are_told_and_the_search_goes_on(make: Make, feasible: Feasible
     assert len(set(archs)) == 30
 
 
-def test_evolution_begins_with_the_archs_of_random_search(feasible: FeasibleSpace) -> None:
+@every_searcher
+def test_where_all_fails_it_goes_on_as_long_as_it_is_asked(
+    make: Make, feasible: FeasibleSpace[Arch]
+) -> None:
+    searcher = make(feasible, 0)
+    for _ in range(20):
+        arch = searcher.ask()
+        assert arch is not None
+        searcher.tell(arch, -math.inf)
+
+
+@every_searcher
+def test_not_a_number_is_refused(make: Make, feasible: FeasibleSpace[Arch]) -> None:
+    searcher = make(feasible, 0)
+    arch = searcher.ask()
+    assert arch is not None
+    with pytest.raises(ValueError, match="not a number"):
+        searcher.tell(arch, math.nan)
+
+
+def test_evolution_begins_with_the_archs_of_random_search(feasible: FeasibleSpace[Arch]) -> None:
     objective = Separable(feasible.space)
     first, second = (run(make(feasible, 5), objective, 9) for make in (random_search, evolution))
     assert first[:8] == second[:8]
     assert first[8] != second[8]
 
 
-def test_evolution_keeps_the_best_and_forgets_failures(feasible: FeasibleSpace) -> None:
+def test_evolution_keeps_the_best_and_forgets_failures(feasible: FeasibleSpace[Arch]) -> None:
     searcher = EvolutionSearcher(feasible, 0, Evolution(population_size=3))
     told = [0.3, float("-inf"), 0.5, 0.1, 0.5, 0.4]
     archs = []
@@ -164,10 +277,12 @@ def test_evolution_keeps_the_best_and_forgets_failures(feasible: FeasibleSpace) 
         searcher.tell(arch, fitness)
         archs.append(arch)
     # Of the two with 0.5 the earlier one stays in front.
-    assert searcher.population == [(0.5, archs[2]), (0.5, archs[4]), (0.4, archs[5])]
+    assert searcher.population == [archs[2], archs[4], archs[5]]
 
 
-def test_evolution_beats_random_search_on_a_separable_objective(feasible: FeasibleSpace) -> None:
+def test_evolution_beats_random_search_on_a_separable_objective(
+    feasible: FeasibleSpace[Arch],
+) -> None:
     """By the median over ten seeds, and never by luck of the draw: not one seed is worse."""
     objective = Separable(feasible.space)
     best = {
@@ -182,15 +297,77 @@ def test_evolution_beats_random_search_on_a_separable_objective(feasible: Feasib
     assert all(evolved >= drawn for evolved, drawn in pairs)
 
 
+def test_nsga2_keeps_the_front_of_what_it_was_told(feasible: FeasibleSpace[Arch]) -> None:
+    settings = NSGA2(population_size=4, offspring_size=4)
+    searcher = NSGA2Searcher(feasible, 0, settings, ("ap", "macs"))
+    archs = run(searcher, Separable(feasible.space), 24)
+    objective = Separable(feasible.space)
+    points = {
+        arch: to_minimise(objective(arch), count_cost(arch), ("ap", "macs")) for arch in archs
+    }
+
+    def beaten(arch: Arch) -> bool:
+        ap, macs = points[arch]
+        return any(p[0] <= ap and p[1] <= macs and p != (ap, macs) for p in points.values())
+
+    front = {arch for arch in archs if not beaten(arch)}
+    assert len(front) >= 4
+    assert set(searcher.population) <= front
+    # The two ends have most room.
+    assert {min(front, key=points.__getitem__), min(front, key=lambda a: points[a][1])} <= set(
+        searcher.population
+    )
+
+
+def test_nsga2_has_a_better_front_than_random_search_and_the_predictor_the_best(
+    inverted_space: SearchSpace,
+) -> None:
+    everywhere = FeasibleSpace(inverted_space, count_cost, ())
+    objective = Separable(inverted_space)
+    worst = (0.0, count_cost(inverted_space.max_arch()).macs)
+
+    def volume(make: Make, seed: int) -> float:
+        archs = run(make(everywhere, seed), objective, 60)
+        points = [to_minimise(objective(a), count_cost(a), ("ap", "macs")) for a in archs]
+        return hypervolume(points, worst)
+
+    drawn, bred, predicted = (
+        median(volume(make, seed) for seed in range(3))
+        for make in (random_search, nsga2, predictor)
+    )
+    assert drawn * 1.02 < bred < predicted
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"population_size": 1}, "population_size and tournament_size: found 1 and 4, allowed are"),
-        ({"tournament_size": 0}, "found 32 and 0, allowed are numbers from 2 and from 1"),
+        ({"population_size": 1}, "population_size: found 1, allowed are whole numbers from 2"),
+        ({"tournament_size": 0}, "tournament_size: found 0, allowed are whole numbers from 1"),
         ({"mutation_probability": 1.5}, "mutation_probability: found 1.5, allowed is 0 to 1"),
         ({"crossover_probability": float("nan")}, "crossover_probability: found nan, allowed"),
     ],
 )
-def test_impossible_settings_are_refused(settings: dict[str, float], message: str) -> None:
+def test_impossible_settings_of_evolution_are_refused(
+    settings: dict[str, float], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         Evolution(**settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: NSGA2(population_size=1), "population_size: found 1, allowed are"),
+        (lambda: NSGA2(offspring_size=0), "offspring_size: found 0, allowed are"),
+        (lambda: NSGA2(mutation_after_crossover=2), "mutation_after_crossover: found 2, allowed"),
+        (
+            lambda: Predictor(num_initial=1),
+            "num_initial: found 1, allowed are whole numbers from 2",
+        ),
+        (lambda: Predictor(optimism=math.nan), "optimism: found nan, allowed is from 0"),
+        (lambda: Predictor(exploration=-0.1), "exploration: found -0.1, allowed is 0 to 1"),
+    ],
+)
+def test_impossible_settings_are_refused(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import math
+import random
+from typing import Literal
+
+import pytest
 import torch
 from torch import Tensor
-from training_fixture import batch_of, codec_of, supernet_of
+from training_fixture import batch_of, codec_of, sampler_of, supernet_of
 
 from vipnas.data.crops import normalise
 from vipnas.models.posenet import PoseNet, extract
 from vipnas.space import SearchSpace
-from vipnas.training.losses import distillation_loss, heatmap_loss
+from vipnas.training.losses import (
+    Distillation,
+    distillation_loss,
+    heatmap_loss,
+    softmax_divergence,
+)
 from vipnas.training.retrain import retrain_backward
-from vipnas.training.sandwich import archs_of_step
-from vipnas.training.supernet import supernet_backward
+from vipnas.training.sampling import Member
+from vipnas.training.supernet import choose, supernet_backward
 
 
 def gradients(network: PoseNet) -> dict[str, Tensor]:
@@ -30,12 +40,55 @@ def test_the_losses_by_hand() -> None:
     assert distillation_loss(heatmaps, torch.ones_like(heatmaps)) == (0 + 1 + 4 + 9) / 4
 
 
-def test_no_gradient_flows_through_the_teacher() -> None:
-    student = torch.tensor([[[[3.0]]]], requires_grad=True)
-    teacher = torch.tensor([[[[1.0]]]], requires_grad=True)
-    distillation_loss(student, teacher).backward()
-    assert student.grad is not None and student.grad.item() == 4
+@pytest.mark.parametrize("loss", ["mse", "kl"])
+def test_no_gradient_flows_through_the_teacher(loss: Literal["mse", "kl"]) -> None:
+    student, teacher = (torch.rand(1, 1, 2, 2, requires_grad=True) for _ in range(2))
+    lesson = Distillation(loss, label_weight=1.0)
+    targets, weights = torch.rand(1, 1, 2, 2), torch.ones(1, 1)
+    lesson.student_loss(0, student, teacher, targets, weights).backward()
+    assert student.grad is not None and bool(student.grad.abs().sum() > 0)
     assert teacher.grad is None
+
+
+def test_kl_is_zero_for_equal_softmax_only() -> None:
+    generator = torch.Generator().manual_seed(0)
+    teacher = torch.rand(2, 3, 4, 5, generator=generator)
+    weights = torch.ones(2, 3)
+    assert softmax_divergence(teacher, teacher, weights, 0.1) == 0
+    # A softmax does not see the level of a map, so neither does this.
+    level = torch.rand(2, 3, 1, 1, generator=generator)
+    assert softmax_divergence(teacher + level, teacher, weights, 0.1) < 1e-7
+    moved = teacher.clone()
+    moved[1, 2, 3, 4] += 0.05
+    assert softmax_divergence(moved, teacher, weights, 0.1) > 1e-6
+    weights[1, 2] = 0  # nothing of a joint that is not labelled
+    assert softmax_divergence(moved, teacher, weights, 0.1) == 0
+
+
+def test_kl_by_hand() -> None:
+    """Two pixels: softmax (3/4, 1/4) of the teacher, (1/2, 1/2) of the student, temperature 2."""
+    teacher = torch.tensor([[[[2 * math.log(3.0), 0.0]], [[0.0, 0.0]]]])
+    student = torch.zeros(1, 2, 1, 2)
+    expected = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
+    found = softmax_divergence(student, teacher, torch.ones(1, 2), 2.0)
+    assert float(found) == pytest.approx(expected / 2 * 2**2)  # mean of two joints, squared T
+
+
+def test_students_go_over_from_the_labels_to_the_teacher() -> None:
+    at_once, mixed = Distillation(), Distillation(weight=0.5, label_weight=0.2, warmup_steps=4)
+    assert [at_once.shares(step) for step in (0, 9)] == [(1, 0), (1, 0)]
+    shares = [mixed.shares(step) for step in (0, 1, 4, 9)]
+    assert shares == [(0, 1), (0.125, pytest.approx(0.8)), (0.5, 0.2), (0.5, 0.2)]
+    heatmaps, teacher, targets = (torch.rand(1, 2, 3, 4) for _ in range(3))
+    weights = torch.tensor([[1.0, 0.0]])
+    to_labels = heatmap_loss(heatmaps, targets, weights)
+    to_teacher = distillation_loss(heatmaps, teacher)
+    for step, (teacher_share, label_share) in zip((0, 1, 9), (*shares[:2], shares[3]), strict=True):
+        expected = teacher_share * to_teacher + label_share * to_labels
+        found = mixed.student_loss(step, heatmaps, teacher, targets, weights)
+        torch.testing.assert_close(found, expected)
+    with pytest.raises(ValueError, match="one must be above 0"):
+        Distillation(weight=0)
 
 
 def test_unlabelled_joints_add_nothing_to_the_gradient() -> None:
@@ -48,12 +101,13 @@ def test_unlabelled_joints_add_nothing_to_the_gradient() -> None:
 def test_the_step_is_the_sum_of_separate_backward_passes(tiny_space: SearchSpace) -> None:
     codec, batch = codec_of(tiny_space), batch_of(tiny_space, 3)
     supernet = supernet_of(tiny_space).train()
-    shown = supernet_backward(supernet, tiny_space, codec, seed=4, num_random=2)(3, batch)
+    sampler = sampler_of(tiny_space, num_random=2, seed=4)
+    shown = supernet_backward(supernet, sampler, codec)(3, batch)
     found = gradients(supernet)
 
     images = normalise(batch[0])
     targets, weights = codec.encode(batch[1])
-    largest, *others = archs_of_step(tiny_space, 4, 3, 2)
+    largest, *others = sampler.archs(3)
     losses, expected = [], {name: torch.zeros_like(value) for name, value in found.items()}
     for arch in (largest, *others):
         fresh = supernet_of(tiny_space).train()
@@ -80,7 +134,7 @@ def test_students_learn_nothing_from_the_labels(tiny_space: SearchSpace) -> None
     step, alone = [], []
     for labels in (keypoints, elsewhere):
         supernet = supernet_of(tiny_space).train()
-        supernet_backward(supernet, tiny_space, codec, 0, 1)(0, (images, labels))
+        supernet_backward(supernet, sampler_of(tiny_space), codec)(0, (images, labels))
         step.append(gradients(supernet))
         supernet = supernet_of(tiny_space).train()
         retrain_backward(supernet, codec)(0, (images, labels))
@@ -98,7 +152,8 @@ def test_students_learn_nothing_from_the_labels(tiny_space: SearchSpace) -> None
 def test_every_weight_of_the_supernet_learns_in_every_step(tiny_space: SearchSpace) -> None:
     """So that no parameter is unused, whatever the random archs leave out."""
     supernet = supernet_of(tiny_space).train()
-    supernet_backward(supernet, tiny_space, codec_of(tiny_space), 0, 0)(0, batch_of(tiny_space, 0))
+    sampler = sampler_of(tiny_space, num_random=0)
+    supernet_backward(supernet, sampler, codec_of(tiny_space))(0, batch_of(tiny_space, 0))
     assert all(parameter.grad is not None for parameter in supernet.parameters())
 
 
@@ -119,3 +174,46 @@ def test_retraining_a_member_takes_the_gradient_it_has_in_the_supernet(
         torch.testing.assert_close(
             parameter.grad.square().sum(), full.grad.square().sum(), rtol=1e-4, atol=1e-10
         )
+
+
+@pytest.mark.parametrize("strategy", ["uniform", "sandwich"])
+def test_in_a_step_without_the_largest_all_learn_from_the_labels(
+    strategy: str, tiny_space: SearchSpace
+) -> None:
+    codec, batch = codec_of(tiny_space), batch_of(tiny_space, 0)
+    sampler = sampler_of(tiny_space, num_random=1, strategy=strategy)
+    supernet = supernet_of(tiny_space).train()
+    shown = supernet_backward(supernet, sampler, codec)(0, batch)
+    random_one = sampler(0)[0 if strategy == "uniform" else 1].candidates[0]
+    targets, weights = codec.encode(batch[1])
+    heatmaps = supernet_of(tiny_space).train()(normalise(batch[0]), random_one)
+    by_labels = torch.equal(shown["random"], heatmap_loss(heatmaps, targets, weights))
+    assert by_labels == (strategy == "uniform")
+
+
+def test_the_step_trains_the_candidate_that_it_prefers(tiny_space: SearchSpace) -> None:
+    """As if that one had been the only one; and by the losses that all processes agree on."""
+    codec, batch = codec_of(tiny_space), batch_of(tiny_space, 0)
+    rng = random.Random(0)
+    candidates = tuple(tiny_space.sample(rng) for _ in range(4))
+    largest = Member("largest", (tiny_space.max_arch(),))
+
+    def step(*members: Member) -> tuple[float, dict[str, Tensor]]:
+        supernet = supernet_of(tiny_space).train()
+        shown = supernet_backward(supernet, lambda step: members, codec)(0, batch)
+        return float(shown["random"]), gradients(supernet)
+
+    alone = {arch: step(largest, Member("random", (arch,))) for arch in candidates}
+    losses = [loss for loss, _ in alone.values()]
+    for prefer, wanted in (("lowest_loss", min(losses)), ("highest_loss", max(losses))):
+        loss, found = step(largest, Member("random", candidates, prefer))  # type: ignore[arg-type]
+        assert loss == wanted
+        expected = next(gradient for found_loss, gradient in alone.values() if found_loss == wanted)
+        assert all(torch.equal(found[name], expected[name]) for name in found)
+
+    member = Member("random", candidates)
+    local = dict(zip(candidates, torch.tensor([1.0, 2.0, 3.0, 4.0]), strict=True))
+    others = torch.tensor([9.0, 9.0, 0.0, 9.0])
+    assert choose(member, local.__getitem__, lambda losses: losses) == candidates[0]
+    agreed = choose(member, local.__getitem__, lambda losses: (losses + others) / 2)
+    assert agreed == candidates[2]

@@ -13,18 +13,15 @@ from training_fixture import supernet_of, train
 
 from vipnas.space import SearchSpace
 from vipnas.training.checkpoint import load_checkpoint
-from vipnas.training.loop import (
-    Batch,
-    CheckpointFile,
-    Schedule,
-    Training,
-    check_settings,
-    parameter_groups,
-)
+from vipnas.training.keeping import CheckpointFile, check_settings
+from vipnas.training.loop import Batch, Outcome, Schedule, Training, parameter_groups
 
 SCHEDULE = Schedule(
     epochs=1, batch_size=2, learning_rate=1e-3, warmup_steps=3, weight_decay=0.01, clip_norm=1.0
 )
+
+
+NOTHING = Outcome({}, torch.tensor(0.0), 0.0)
 
 
 def test_steps_are_epochs_of_persons() -> None:
@@ -65,6 +62,10 @@ def test_a_warm_up_longer_than_the_run_ends_with_it() -> None:
         ({"epochs": 0}, "epochs: found 0, allowed are numbers above 0"),
         ({"batch_size": -1}, "batch_size: found -1"),
         ({"learning_rate": 0.0}, "learning_rate: found 0.0"),
+        ({"clip_norm": 0}, "clip_norm: found 0, allowed are numbers above 0"),
+        ({"warmup_steps": -1}, "warmup_steps: found -1, allowed are 0 and above"),
+        ({"learning_rate": math.nan}, "learning_rate: found nan"),
+        ({"drop_at": (0.5, 2.0)}, "drop_at: found .* allowed are shares of the run"),
         ({"average_decay": 1.0}, "average_decay: found 1.0, allowed is 0 to below 1"),
     ],
 )
@@ -95,11 +96,13 @@ def test_the_average_by_hand(tiny_space: SearchSpace, tmp_path: Path) -> None:
         torch.nn.init.zeros_(parameter)
     for parameter in network.parameters():
         torch.nn.init.ones_(parameter)
-    training._average()
+    training._average(torch.tensor(3.0))
+    assert float(training.mean_loss) == 3.0
     found = next(training.averaged.parameters()).flatten()[0]
     assert float(found) == pytest.approx(1 - 1 / 10)  # quick at first: decay (1 + 0) / (10 + 0)
     training.step = 1000
-    training._average()
+    training._average(torch.tensor(0.0))
+    assert float(training.mean_loss) == pytest.approx(3 * 49 / 50)
     assert float(found) == pytest.approx(1 - 1 / 10 * 0.2)
 
 
@@ -152,13 +155,13 @@ def test_checkpoints_are_written_when_due_and_not_between(
     tiny_space: SearchSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter(range(0, 10_000, 25))  # each look at the clock is 25 seconds later
-    monkeypatch.setattr("vipnas.training.loop.time.monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr("vipnas.training.keeping.time.monotonic", lambda: float(next(clock)))
     checkpoint = CheckpointFile(tmp_path / "checkpoint.pt", {}, minutes=1.0)
     training = Training(supernet_of(tiny_space), SCHEDULE, 10)
     written = []
     for step in range(1, 9):
         training.step = step
-        checkpoint.save_when_due(training)
+        checkpoint.after_step(training, NOTHING)
         if (tmp_path / "checkpoint.pt").exists():
             written.append(load_checkpoint(tmp_path / "checkpoint.pt")["step"])
     assert sorted(set(written)) == [3, 6]
@@ -177,7 +180,7 @@ def test_gradients_that_are_not_finite_stop_before_they_reach_the_weights(
         loss.backward()
         return {"labels": loss.detach()}
 
-    with pytest.raises(FloatingPointError, match="step 0: gradients are not finite; losses .*nan"):
+    with pytest.raises(FloatingPointError, match="step 0: losses or gradients are not finite"):
         training._update(explode, (torch.zeros(1), torch.zeros(1)))
     assert all(torch.equal(before[name], t) for name, t in supernet.state_dict().items())
 
@@ -190,7 +193,7 @@ def test_gradients_are_clipped_to_the_norm(tiny_space: SearchSpace) -> None:
     def push(step: int, batch: Batch) -> dict[str, Tensor]:
         for parameter in parameters:
             parameter.grad = torch.full_like(parameter, 100.0)
-        return {}
+        return {"labels": torch.tensor(1.0)}
 
     training._update(push, (torch.zeros(1), torch.zeros(1)))
     squares = sum(float(p.grad.square().sum()) for p in parameters if p.grad is not None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,22 @@ class PoseData:
     image_root: Path
     persons: tuple[Person, ...]
     ground_truth: dict[str, Any]
+
+    def unit_of(self, image: Mapping[str, Any]) -> int | str:
+        """What must stay together when data are split: each image is alone."""
+        image_id: int = image["id"]
+        return image_id
+
+    def restricted_to(self, image_ids: Container[int]) -> PoseData:
+        """The same of some of the images, in the order of the file."""
+        truth = self.ground_truth
+        ground_truth = {
+            **truth,
+            "images": [entry for entry in truth["images"] if entry["id"] in image_ids],
+            "annotations": [e for e in truth["annotations"] if e["image_id"] in image_ids],
+        }
+        persons = tuple(person for person in self.persons if person.image_id in image_ids)
+        return replace(self, persons=persons, ground_truth=ground_truth)
 
 
 def read_coco(
@@ -169,54 +185,56 @@ def person_of(entry: dict[str, Any], image: dict[str, Any], image_root: Path) ->
 
 
 def hold_out(data: PoseData, num_persons: int, seed: int) -> tuple[PoseData, PoseData]:
-    """Split by image into the rest and a held-out part of at least `num_persons` people.
+    """Split into the rest and a held-out part of at least `num_persons` people.
 
-    Whole images are drawn in an order that depends on the seed and the image ids only, until they
-    hold enough people; no image is in both parts, and both keep the order of the file.
+    Whole images (of video: whole videos, whose frames are much alike) are drawn in an order that
+    depends on the seed and their ids only, until they hold enough people; nothing is in both parts,
+    and both keep the order of the file.
     """
-    counts = Counter(person.image_id for person in data.persons)
-    drawn: set[int] = set()
+    counts = _persons_in_units(data)
+    drawn: set[int | str] = set()
     num_drawn = 0
-    for image_id in _shuffled(counts, seed):
+    for unit in _shuffled(counts, seed):
         if num_drawn >= num_persons:
             break
-        drawn.add(image_id)
-        num_drawn += counts[image_id]
+        drawn.add(unit)
+        num_drawn += counts[unit]
     if num_persons < 1 or num_drawn == len(data.persons):
         raise ValueError(
             f"cannot hold out {num_persons} of {len(data.persons)} persons in {len(counts)} "
-            "images; allowed: 1 or more, and at least one image must remain"
+            "images or videos; allowed: 1 or more, and at least one image or video must remain"
         )
-    rest = {image["id"] for image in data.ground_truth["images"]} - drawn
-    return _restrict(data, rest), _restrict(data, drawn)
+    images = data.ground_truth["images"]
+    held_out = {image["id"] for image in images if data.unit_of(image) in drawn}
+    rest = {image["id"] for image in images} - held_out
+    return data.restricted_to(rest), data.restricted_to(held_out)
 
 
 def subset(data: PoseData, max_persons: int, seed: int) -> PoseData:
-    """At most `max_persons` people in whole images, drawn by the seed; all of them if they fit."""
+    """At most `max_persons` people in whole images (of video: whole videos), drawn by the seed; all
+    of them if they fit."""
     if len(data.persons) <= max_persons:
         return data
-    counts = Counter(person.image_id for person in data.persons)
-    chosen: set[int] = set()
+    counts = _persons_in_units(data)
+    chosen: set[int | str] = set()
     room = max_persons
-    for image_id in _shuffled(counts, seed):
-        if counts[image_id] <= room:
-            chosen.add(image_id)
-            room -= counts[image_id]
+    for unit in _shuffled(counts, seed):
+        if counts[unit] <= room:
+            chosen.add(unit)
+            room -= counts[unit]
     if not chosen:
-        raise ValueError(f"no image has as few as {max_persons} persons; allowed: a larger number")
-    return _restrict(data, chosen)
+        raise ValueError(
+            f"no image or video has as few as {max_persons} persons; allowed: a larger number"
+        )
+    images = data.ground_truth["images"]
+    return data.restricted_to({image["id"] for image in images if data.unit_of(image) in chosen})
 
 
-def _shuffled(image_ids: Iterable[int], seed: int) -> list[int]:
-    ordered = np.array(sorted(image_ids))
-    return [int(image_id) for image_id in np.random.default_rng(seed).permutation(ordered)]
+def _persons_in_units(data: PoseData) -> Counter[int | str]:
+    units = {image["id"]: data.unit_of(image) for image in data.ground_truth["images"]}
+    return Counter(units[person.image_id] for person in data.persons)
 
 
-def _restrict(data: PoseData, image_ids: set[int]) -> PoseData:
-    ground_truth = {
-        **data.ground_truth,
-        "images": [i for i in data.ground_truth["images"] if i["id"] in image_ids],
-        "annotations": [a for a in data.ground_truth["annotations"] if a["image_id"] in image_ids],
-    }
-    persons = tuple(person for person in data.persons if person.image_id in image_ids)
-    return replace(data, persons=persons, ground_truth=ground_truth)
+def _shuffled(units: Counter[int | str], seed: int) -> list[int | str]:
+    ordered = sorted(units)  # of one data set: all numbers, or all names
+    return [ordered[place] for place in np.random.default_rng(seed).permutation(len(ordered))]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import groupby
 from typing import NamedTuple
 
@@ -159,6 +160,15 @@ def _cut(
 
 def normalise(images_B3HW: Tensor) -> Tensor:
     """uint8 RGB to float32 by ImageNet's mean and deviation; device and memory order are kept."""
-    mean = torch.tensor(IMAGENET_MEAN_RGB, device=images_B3HW.device).view(3, 1, 1) * 255
-    std = torch.tensor(IMAGENET_STD_RGB, device=images_B3HW.device).view(3, 1, 1) * 255
-    return images_B3HW.float().sub_(mean).div_(std)
+    mean_311, std_311 = _mean_and_std(images_B3HW.device)
+    return images_B3HW.float().sub_(mean_311).div_(std_311)
+
+
+@cache
+def _mean_and_std(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Made once for a device: a GPU would be waited for each time that they are sent there."""
+    mean_3, std_3 = (
+        torch.tensor(values, device=device) * 255
+        for values in (IMAGENET_MEAN_RGB, IMAGENET_STD_RGB)
+    )
+    return mean_3.view(3, 1, 1), std_3.view(3, 1, 1)

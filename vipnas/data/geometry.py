@@ -78,3 +78,35 @@ def invert(matrix_23: FloatArray) -> FloatArray:
 def transform(matrix_23: FloatArray, xy: NDArray[np.floating]) -> FloatArray:
     """Apply (..., 2, 3) to points (..., N, 2)."""
     return np.asarray(xy @ np.swapaxes(matrix_23[..., :2], -1, -2) + matrix_23[..., None, :, 2])
+
+
+def heatmap_warp(
+    before_23: FloatArray,
+    now_23: FloatArray,
+    stride_xy: tuple[float, float],
+    heatmap_hw: tuple[int, int],
+) -> FloatArray:
+    """How the heatmaps of one crop are seen from another: (..., 2, 3) for PyTorch's `affine_grid`.
+
+    `before_23` and `now_23` (..., 2, 3) are `input_from_image` of the crop that the heatmaps are of
+    and of the crop that wants them. The affine takes a place on the heatmaps now to the same place
+    of the image on those before, both in -1..1 from edge to edge (`align_corners=False`):
+
+        grid = affine_grid(warp, heatmaps_before.shape, align_corners=False)
+        heatmaps_now = grid_sample(heatmaps_before, grid, align_corners=False)
+    """
+    size_wh, stride = np.array((heatmap_hw[1], heatmap_hw[0])), np.array(stride_xy)
+    # input = scale * normalised + offset, by way of heatmap pixel = (normalised + 1) size / 2 - 1/2
+    scale, offset = stride * size_wh / 2, stride * (size_wh - 1) / 2
+    linear = before_23[..., :2] @ np.linalg.inv(now_23[..., :2])
+    shift = before_23[..., 2] - np.einsum("...ij,...j->...i", linear, now_23[..., 2])
+    shift = (np.einsum("...ij,j->...i", linear, offset) + shift - offset) / scale
+    return np.concatenate((linear * scale / scale[:, None], shift[..., None]), axis=-1)
+
+
+def box_of_joints(xy_N2: NDArray[np.floating]) -> tuple[float, float, float, float]:
+    """x, y, width and height of the smallest box around points, at least one pixel each way."""
+    low, high = xy_N2.min(axis=0), xy_N2.max(axis=0)
+    width, height = (float(side) for side in np.maximum(high - low, 1))
+    x, y = (float(value) for value in (low + high - (width, height)) / 2)
+    return x, y, width, height

@@ -154,7 +154,8 @@ def make_codec(
 def _peaks(heatmaps_BKHW: Tensor) -> tuple[Tensor, Tensor]:
     """Index of the largest pixel (the first of equals) in the flattened map, and its value."""
     flat = heatmaps_BKHW.flatten(2)
-    if flat.device.type == "cpu" and flat.dtype in (torch.float32, torch.float64):
+    plain = flat.device.type == "cpu" and flat.dtype in (torch.float32, torch.float64)
+    if plain and not torch.compiler.is_compiling():  # numpy is not part of an exported graph
         # numpy's arg-max runs at the speed of memory, several times that of torch's.
         peaks_BK = torch.from_numpy(flat.detach().numpy().argmax(axis=2))
         return peaks_BK, flat.gather(2, peaks_BK[..., None])[..., 0]

@@ -16,6 +16,7 @@ from vipnas.data.augmentation import Augmentation
 from vipnas.data.coco import Person, PoseData
 from vipnas.data.crops import Crops, fixed_crops
 from vipnas.data.heatmap import HeatmapCodec
+from vipnas.data.posetrack import PoseTrackData, TrackedPerson
 from vipnas.data.skeletons import Skeleton
 from vipnas.files import write_atomically
 
@@ -73,6 +74,7 @@ def describe(data: PoseData) -> list[str]:
         _quantiles("labelled joints", (keypoints_NK3[..., 2] > 0).sum(axis=1)),
         f"persons with a labelled joint outside the image: {len(outside)}"
         + (f", such as annotation {outside[0].annotation_id}" if outside else ""),
+        *(_describe_videos(data) if isinstance(data, PoseTrackData) else ()),
         "visibility of each joint (" + ", ".join(VISIBILITIES) + "):",
     ]
     width = max(map(len, data.skeleton.joints))
@@ -80,6 +82,27 @@ def describe(data: PoseData) -> list[str]:
         counts = [int((keypoints_NK3[:, joint, 2] == value).sum()) for value in range(3)]
         lines.append(f"  {name:<{width}} " + " ".join(f"{count:7d}" for count in counts))
     return lines
+
+
+def _describe_videos(data: PoseTrackData) -> list[str]:
+    frames = data.frames
+    tracks = Counter(
+        (video.name, person.track_id)
+        for video in data.videos
+        for frame in video.frames
+        for person in frame.people
+    )
+    without_head = sum(
+        isinstance(person, TrackedPerson) and person.head_box_xywh is None
+        for person in data.persons
+    )
+    return [
+        f"videos: {len(data.videos)}, frames: {len(frames)}, of them "
+        f"{sum(frame.is_labelled for frame in frames)} labelled, "
+        f"{sum(bool(frame.ignore_regions) for frame in frames)} with ignore regions",
+        _quantiles(f"frames of each of {len(tracks)} tracks", np.array(list(tracks.values()))),
+        f"labelled persons without a head box: {without_head}",
+    ]
 
 
 def _quantiles(what: str, values: NDArray[np.generic]) -> str:
@@ -106,9 +129,9 @@ def contact_sheet(crops: Crops, skeleton: Skeleton, codec: HeatmapCodec) -> UINT
     for row, person in enumerate(crops.persons):
         image = np.ascontiguousarray(crops.images_B3HW[row].permute(1, 2, 0).numpy())
         pose = draw_pose(image, crops.keypoints_BK3[row].numpy(), skeleton)
-        cv2.putText(
-            pose, str(person.annotation_id), (4, 12), cv2.FONT_HERSHEY_PLAIN, 0.8, (255, 255, 0)
-        )
+        for colour, thickness in (((0, 0, 0), 3), ((255, 255, 0), 1)):  # to be read on any ground
+            label = str(person.annotation_id)
+            cv2.putText(pose, label, (4, 12), cv2.FONT_HERSHEY_PLAIN, 0.8, colour, thickness)
         tiles.append(np.hstack((pose, _under_heatmap(image, strongest_BHW[row], codec))))
     blank = np.zeros_like(tiles[0])
     rows = [tiles[first : first + _TILES_PER_ROW] for first in range(0, len(tiles), _TILES_PER_ROW)]

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 Key = tuple[int, int]  # epoch, index of the person
 Batch = tuple[Tensor, Tensor]  # images_B3HW uint8, keypoints_BK3 float32 in input pixels
+AnyBatch = TypeVar("AnyBatch", covariant=True)
 
 
 class TrainingCrops(Dataset[Batch]):
@@ -145,27 +146,45 @@ class _Steps:
     batch_size: int
     seed: int
     steps: range
+    share: slice
 
     def __len__(self) -> int:
         return len(self.steps)
 
     def __iter__(self) -> Iterator[list[Key]]:
         for step in self.steps:
-            yield batch_keys(self.num_persons, self.batch_size, self.seed, step)
+            yield batch_keys(self.num_persons, self.batch_size, self.seed, step)[self.share]
+
+
+class KeyedBatches(Protocol[AnyBatch]):
+    """What can be trained on: `TrainingCrops`, or `TrainingClips` (vipnas/data/clips.py)."""
+
+    @property
+    def seed(self) -> int: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitems__(self, keys: Sequence[Key]) -> AnyBatch: ...
 
 
 def training_batches(
-    crops: TrainingCrops, batch_size: int, first_step: int, num_steps: int, num_workers: int = 0
-) -> Iterator[Batch]:
+    crops: KeyedBatches[AnyBatch],
+    batch_size: int,
+    first_step: int,
+    num_steps: int,
+    num_workers: int = 0,
+    share: slice = slice(None),
+) -> Iterator[AnyBatch]:
     """The batches of steps `first_step` to `first_step + num_steps - 1`, in order.
 
-    Each is a function of the crops' seed and its step, whatever the number of workers. Raises
+    Each is a function of the crops' seed and its step, whatever the number of workers. `share` are
+    the rows wanted, where other processes make the others. Raises
     ValueError of one line for an image that cannot be used, from workers too.
     """
     steps = range(first_step, first_step + num_steps)
     loader: DataLoader[Any] = DataLoader(
         _Batches(crops),
-        batch_sampler=_Steps(len(crops), batch_size, crops.seed, steps),
+        batch_sampler=_Steps(len(crops), batch_size, crops.seed, steps, share),
         num_workers=num_workers,
         collate_fn=_as_it_is,
         worker_init_fn=_one_thread,
@@ -182,9 +201,9 @@ def training_batches(
 class _Batches(Dataset[Any]):
     """Hands an error over as a value: torch would wrap a worker's traceback around its one line."""
 
-    crops: TrainingCrops
+    crops: KeyedBatches[Any]
 
-    def __getitems__(self, keys: Sequence[Key]) -> Batch | ValueError:
+    def __getitems__(self, keys: Sequence[Key]) -> Any:
         try:
             return self.crops.__getitems__(keys)
         except ValueError as error:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,15 +59,32 @@ class Video:
 
 
 @dataclass(frozen=True)
-class PoseTrackData:
-    """Videos, and the same people as a data set of single images (labelled frames only)."""
+class PoseTrackData(PoseData):
+    """Videos; and the same people as a data set of single images.
 
-    people: PoseData
-    videos: tuple[Video, ...]
+    `persons`, all of them `TrackedPerson`, are those with a labelled joint; `videos` holds every
+    frame and everybody in it.
+    """
+
+    videos: tuple[Video, ...] = ()
 
     @property
     def frames(self) -> tuple[Frame, ...]:
         return tuple(frame for video in self.videos for frame in video.frames)
+
+    def unit_of(self, image: Mapping[str, Any]) -> int | str:
+        """Whole videos stay together: neighbouring frames are much alike."""
+        return video_name(image)
+
+    def restricted_to(self, image_ids: Container[int]) -> PoseTrackData:
+        """The same of some of the images; a video of which none is left is left out."""
+        kept = (
+            replace(video, frames=tuple(f for f in video.frames if f.image_id in image_ids))
+            for video in self.videos
+        )
+        people = super().restricted_to(image_ids)
+        assert isinstance(people, PoseTrackData)
+        return replace(people, videos=tuple(video for video in kept if video.frames))
 
 
 def read_posetrack(
@@ -91,6 +108,7 @@ def read_posetrack(
         person = person_of(entry, images[entry["image_id"]], image_root)
         tracked[person.image_id].append(_tracked(person, extras[entry["id"]], where))
     _warn_of_shared_tracks(tracked, where)
+    by_id = {person.annotation_id: person for frame in tracked.values() for person in frame}
     videos: dict[str, list[Frame]] = {}
     for image_id, image in images.items():
         frame = _frame(image, tuple(tracked[image_id]), image_root, where)
@@ -98,7 +116,13 @@ def read_posetrack(
     in_order = {
         name: sorted(frames, key=lambda frame: frame.number) for name, frames in videos.items()
     }
-    return PoseTrackData(people, tuple(Video(name, tuple(f)) for name, f in in_order.items()))
+    return PoseTrackData(
+        skeleton,
+        image_root,
+        tuple(by_id[person.annotation_id] for person in people.persons),
+        people.ground_truth,
+        tuple(Video(name, tuple(frames)) for name, frames in in_order.items()),
+    )
 
 
 def _tracked(person: Person, entry: Mapping[str, Any], where: str) -> TrackedPerson:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from vipnas.data.geometry import box_of_joints
 from vipnas.data.images import image_size
 
 # A person without a box gets that of the joints, made larger as by the official converter.
@@ -108,6 +109,11 @@ def _box_of_joints(flat: Sequence[float]) -> list[float]:
     labelled = [(x, y) for x, y, v in zip(flat[0::3], flat[1::3], flat[2::3], strict=True) if v > 0]
     if not labelled:
         return [0.0, 0.0, 0.0, 0.0]
-    low, high = np.min(labelled, axis=0), np.max(labelled, axis=0)
-    size = np.maximum(high - low, 1) * BOX_OF_JOINTS
-    return [float(value) for value in (*((low + high - size) / 2), *size)]
+    x, y, width, height = box_of_joints(np.array(labelled, np.float64))
+    more = BOX_OF_JOINTS - 1
+    return [
+        x - width * more / 2,
+        y - height * more / 2,
+        width * BOX_OF_JOINTS,
+        height * BOX_OF_JOINTS,
+    ]

@@ -8,19 +8,21 @@ data set.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 
 from vipnas.data.skeletons import COCO_17
 from vipnas.data.synthetic_scene import render_image
+from vipnas.files import locked, write_atomically
+
+T = TypeVar("T")
 
 ANNOTATIONS = "annotations.json"
 VERSION = 2  # of the drawing: raised whenever the same seed gives other pictures
@@ -68,76 +70,93 @@ def synthesize(
     Raises ValueError if a setting is out of range, or if `output_dir` holds anything else.
     """
     settings = settings_of(num_images, seed, image_hw, people_per_image, difficulty)
-    _check(settings, num_workers)
+    check_settings(settings, num_workers, (num_images >= 1, "num_images", "1 or more"))
+    make = partial(_make_image, (seed, image_hw, people_per_image, difficulty))
+
+    def fill(folder: Path) -> None:
+        (folder / "images").mkdir()
+        people = list(in_order(partial(make, folder / "images"), num_images, num_workers))
+        write_atomically(
+            folder / ANNOTATIONS, json.dumps(_coco_document(settings, image_hw, people))
+        )
+
+    make_folder(output_dir, settings, ANNOTATIONS, fill)
+
+
+def make_folder(
+    output_dir: Path, settings: dict[str, Any], settings_file: str, fill: Callable[[Path], None]
+) -> None:
+    """Let `fill` make a data set in a folder aside, which then becomes `output_dir`.
+
+    One that holds the complete set of the same settings (in the `info` of its `settings_file`) is
+    left as it is. Of several processes that want the same set one makes it, and the others wait.
+    Raises ValueError if `output_dir` holds anything else.
+    """
     output_dir = output_dir.absolute()
-    if output_dir.exists() and not (output_dir.is_dir() and not any(output_dir.iterdir())):
-        if _settings_in(output_dir) == settings:
-            return
-        raise ValueError(
-            f"{output_dir}: not an empty folder, and not this synthetic data set; "
-            "allowed: a new or empty folder, or the complete set of the same settings"
-        )
-    aside = output_dir.with_name(f".{output_dir.name}.partial")
-    shutil.rmtree(aside, ignore_errors=True)
-    (aside / "images").mkdir(parents=True)
-    try:
-        make = partial(
-            _make_image, aside / "images", (seed, image_hw, people_per_image, difficulty)
-        )
-        people = list(_in_order(make, num_images, num_workers))
-        document = _coco_document(settings, image_hw, people)
-        with (aside / ANNOTATIONS).open("w", encoding="utf-8") as file:
-            json.dump(document, file)
-            file.flush()
-            os.fsync(file.fileno())
-        if output_dir.exists():
-            output_dir.rmdir()
-        aside.rename(output_dir)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    output_dir.parent.mkdir(parents=True, exist_ok=True)
+    with locked(output_dir.parent):
+        if output_dir.exists() and not (output_dir.is_dir() and not any(output_dir.iterdir())):
+            if _settings_in(output_dir / settings_file) == settings:
+                return
+            raise ValueError(
+                f"{output_dir}: not an empty folder, and not this synthetic data set; "
+                "allowed: a new or empty folder, or the complete set of the same settings"
+            )
+        aside = output_dir.with_name(f".{output_dir.name}.partial")
+        shutil.rmtree(aside, ignore_errors=True)  # of a process that was killed
+        aside.mkdir()
+        try:
+            fill(aside)
+            if output_dir.exists():
+                output_dir.rmdir()
+            aside.rename(output_dir)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
 
 
-def _check(settings: dict[str, Any], num_workers: int) -> None:
-    least, most = settings["people_per_image"]
-    allowed = (
-        (settings["num_images"] >= 1, "num_images", "1 or more"),
+Rule = tuple[bool, str, str]  # whether it is kept, the setting, what is allowed
+
+
+def check_settings(settings: dict[str, Any], num_workers: int, *rules: Rule) -> None:
+    """Raises ValueError for the first setting that breaks one of the rules, or of those that images
+    and videos share."""
+    people = next(name for name in settings if name.startswith("people_per_"))
+    least, most = settings[people]
+    shared: tuple[Rule, ...] = (
         (settings["seed"] >= 0, "seed", "0 or more"),
         (min(settings["image_hw"]) >= MIN_SIDE_PX, "image_hw", f"{MIN_SIDE_PX} or more each"),
-        (
-            1 <= least <= most <= MAX_PEOPLE,
-            "people_per_image",
-            f"1 <= least <= most <= {MAX_PEOPLE}",
-        ),
+        (1 <= least <= most <= MAX_PEOPLE, people, f"1 <= least <= most <= {MAX_PEOPLE}"),
         (0.0 <= settings["difficulty"] <= 1.0, "difficulty", "0 to 1"),
     )
-    for kept, name, rule in allowed:
+    for kept, name, allowed in (*rules, *shared):
         if not kept:
-            raise ValueError(f"synthesize: {name} {settings[name]}; allowed: {rule}")
+            raise ValueError(f"synthesize: {name} {settings[name]}; allowed: {allowed}")
     if num_workers < 1:
         raise ValueError(f"synthesize: num_workers {num_workers}; allowed: 1 or more")
 
 
-def _settings_in(directory: Path) -> Any:
+def _settings_in(path: Path) -> Any:
     try:
-        with (directory / ANNOTATIONS).open(encoding="utf-8") as file:
-            return json.load(file)["info"]["settings"]
+        return json.loads(path.read_bytes())["info"]["settings"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _in_order(make: Callable[[int], People], num_images: int, num_workers: int) -> Iterator[People]:
+def in_order(make: Callable[[int], T], count: int, num_workers: int) -> Iterator[T]:
+    """What `make`, which is picklable, makes of 0, 1, ...: in this process, or in several."""
     if num_workers == 1:
-        yield from map(make, range(num_images))
+        yield from map(make, range(count))
         return
     # Not forked: the parent may run threads (torch), whose locks a fork would copy.
+    chunk = max(1, min(16, count // (4 * num_workers)))
     with ProcessPoolExecutor(
         num_workers, mp_context=get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,)
     ) as pool:
-        yield from pool.map(make, range(num_images), chunksize=16)
+        yield from pool.map(make, range(count), chunksize=chunk)
 
 
 def _make_image(
-    images_dir: Path, settings: tuple[int, tuple[int, int], tuple[int, int], float], index: int
+    settings: tuple[int, tuple[int, int], tuple[int, int], float], images_dir: Path, index: int
 ) -> People:
     """Draw and write image `index`; its people's annotations, still without ids."""
     seed, image_hw, people_per_image, difficulty = settings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -252,20 +253,41 @@ def cover_partly(
     canvas.blend(window, cover, np.zeros_like(cover), np.array(colour, dtype=np.float32) + grain, 0)
 
 
-def photograph(rng: np.random.Generator, image_HW3: Array) -> bytes:
-    """Light falling off across the picture, a cast, contrast, blur, sensor noise; then a JPEG."""
-    height, width = image_HW3.shape[:2]
-    falloff = _enlarge(rng.uniform(0.78, 1.12, (2, 2, 1)), (height, width))[..., None]
+@dataclass(frozen=True)
+class Sensor:
+    """How a camera turns light into a JPEG: fall-off towards the corners, a cast, contrast, blur,
+    noise, compression."""
+
+    falloff: NDArray[np.float64]  # of the corners
+    cast: Array
+    gain: float
+    middle: float
+    blur_px: float
+    noise: float
+    quality: int
+
+    def photograph(self, image_HW3: Array, noise_HW3: Array, more_blur_px: float = 0.0) -> bytes:
+        """A JPEG of the light; `noise_HW3` is standard normal. `more_blur_px`: out of focus."""
+        falloff = _enlarge(self.falloff, image_HW3.shape[:2])[..., None]
+        gain, middle = np.float32(self.gain), np.float32(self.middle)
+        image = (image_HW3 * falloff * self.cast - 127.0) * gain + middle
+        sigma_px = float(np.hypot(max(self.blur_px, 0.0), more_blur_px))
+        if sigma_px > 0.25:
+            image = np.asarray(cv2.GaussianBlur(image, (0, 0), sigma_px), dtype=np.float32)
+        image += noise_HW3 * np.float32(self.noise)
+        pixels = np.clip(np.rint(image), 0, 255).astype(np.uint8)
+        done, data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, self.quality])
+        if not done:
+            raise RuntimeError("OpenCV could not encode a JPEG")
+        return data.tobytes()
+
+
+def random_sensor(rng: np.random.Generator, image_hw: tuple[int, int]) -> tuple[Sensor, Array]:
+    """A camera, and the standard normal noise of its first picture (H, W, 3)."""
+    falloff = rng.uniform(0.78, 1.12, (2, 2, 1))
     cast = rng.normal(1.0, 0.04, 3).astype(np.float32)
-    gain, middle = np.float32(rng.uniform(0.8, 1.15)), np.float32(rng.uniform(110, 150))
-    image = (image_HW3 * falloff * cast - 127.0) * gain + middle
-    sigma_px = float(rng.uniform(-0.6, 0.9))
-    if sigma_px > 0.25:
-        image = np.asarray(cv2.GaussianBlur(image, (0, 0), sigma_px), dtype=np.float32)
-    image += rng.standard_normal(image.shape, dtype=np.float32) * np.float32(rng.uniform(0.5, 7))
-    pixels = np.clip(np.rint(image), 0, 255).astype(np.uint8)
-    quality = int(rng.integers(60, 96))
-    done, data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    if not done:
-        raise RuntimeError("OpenCV could not encode a JPEG")
-    return data.tobytes()
+    gain, middle = float(rng.uniform(0.8, 1.15)), float(rng.uniform(110, 150))
+    blur_px = float(rng.uniform(-0.6, 0.9))
+    noise_HW3 = rng.standard_normal((*image_hw, 3), dtype=np.float32)
+    noise, quality = float(rng.uniform(0.5, 7)), int(rng.integers(60, 96))
+    return Sensor(falloff, cast, gain, middle, blur_px, noise, quality), noise_HW3

@@ -121,6 +121,15 @@ class Body:
     unit_m: float  # the stature: lengths and radii are fractions of it
 
 
+def landmark(body: Body, proportions: Proportions, name: str) -> Vector:
+    """Where the joint of any skeleton is that has this name: one of the body's points, or one of
+    PoseTrack's: `head_top` on the skull, `head_bottom` where the skull sits on the neck."""
+    if name == "head_top":
+        axes = head_half_axes_m(proportions)
+        return np.asarray(body.points["head"] + body.frames["head"][:, 1] * axes[1])
+    return body.points["skull_base" if name == "head_bottom" else name]
+
+
 def rotation_x(degrees: float) -> Matrix:
     c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     return np.array([[1.0, 0.0, 0.0], [0.0, c, -s], [0.0, s, c]])

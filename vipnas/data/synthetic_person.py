@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from vipnas.data.skeletons import COCO_17
-from vipnas.data.synthetic_body import SIDES, Body, Camera, head_half_axes_m
+from vipnas.data.synthetic_body import SIDES, Body, Camera, head_half_axes_m, landmark
 from vipnas.data.synthetic_draw import Canvas, Light, draw_skull, draw_tube
-from vipnas.data.synthetic_figure import ARMS, HEAD, LEGS, SEAT, TRUNK, Person, solids_of
+from vipnas.data.synthetic_figure import ARMS, HAIR, HEAD, LEGS, SEAT, TRUNK, Person, solids_of
 from vipnas.data.synthetic_paint import face_paint
 
 # How far (in statures) the surface of a joint's own part lies in front of the joint at most.
@@ -20,6 +22,9 @@ OWN_DEPTH = {
     "knee": 0.08,
     "ankle": 0.07,
 }
+# The same of PoseTrack's ends of the head, and the parts that are theirs: the chin is before the
+# neck, and hair or a hat on the skull.
+ENDS_OF_HEAD = {"head_top": (0.03, {HEAD, HAIR}), "head_bottom": (0.08, {TRUNK, HEAD})}
 FACE_DEPTH = 0.009
 NEARER_M = 0.01  # any other part hides a joint if it is nearer by more than this
 
@@ -39,17 +44,19 @@ def draw_person(canvas: Canvas, person: Person, camera: Camera, light: Light, ow
         draw_tube(canvas, solid.tube, solid.paint, light, solid.part)
 
 
-def keypoints_xyv(canvas: Canvas, person: Person, camera: Camera) -> NDArray[np.float64]:
-    """COCO-17 keypoints, 17 x 3, right after `draw_person`, before anything is painted over it.
+def keypoints_xyv(
+    canvas: Canvas, person: Person, camera: Camera, joints: Sequence[str] = COCO_17.joints
+) -> NDArray[np.float64]:
+    """Joints (K, 3), right after `draw_person`, before anything is painted over the person.
 
     v = 2: nothing of the person covers the joint's own surface; 1: something does; 0 (and
     x = y = 0): outside the image.
     """
     body = person.body(camera)
     height, width = canvas.depth_HW.shape
-    rows = np.zeros((len(COCO_17.joints), 3))
-    for row, name in zip(rows, COCO_17.joints, strict=True):
-        x, y = camera.project(body.points[name])
+    rows = np.zeros((len(joints), 3))
+    for row, name in zip(rows, joints, strict=True):
+        x, y = camera.project(landmark(body, person.proportions, name))
         # Rounded first, so that the flag is about the very place that is written.
         x, y = round(x, 2), round(y, 2)
         if 0.0 <= x <= width - 1 and 0.0 <= y <= height - 1:
@@ -59,12 +66,16 @@ def keypoints_xyv(canvas: Canvas, person: Person, camera: Camera) -> NDArray[np.
 
 
 def _is_seen(canvas: Canvas, person: Person, body: Body, name: str, column: int, line: int) -> bool:
-    nearer_m = float(body.points[name][2]) - float(canvas.depth_HW[line, column])
+    point = landmark(body, person.proportions, name)
+    nearer_m = float(point[2]) - float(canvas.depth_HW[line, column])
     side, _, joint = name.partition("_")
     if joint in OWN_DEPTH:
         own = {ARMS[side]} if joint in ("shoulder", "elbow", "wrist") else {LEGS[side]}
         own |= {TRUNK} if joint in ("shoulder", "hip") else set()
         slack_m = OWN_DEPTH[joint] * body.unit_m * max(person.proportions.girth, 1.0)
+    elif name in ENDS_OF_HEAD:
+        share, own = ENDS_OF_HEAD[name]
+        slack_m = share * body.unit_m * max(person.proportions.girth, person.proportions.head)
     else:
         own, slack_m = {HEAD}, FACE_DEPTH * body.unit_m * person.proportions.head
     return nearer_m <= (slack_m if int(canvas.part_HW[line, column]) in own else NEARER_M)

@@ -97,7 +97,7 @@ def standing(rng: np.random.Generator) -> Pose:
     )
 
 
-def _gait(phase: float, swing: float, knee: float, elbow: float) -> tuple[LegPose, ArmPose]:
+def gait(phase: float, swing: float, knee: float, elbow: float) -> tuple[LegPose, ArmPose]:
     """A leg at `phase` (radians) of its cycle; the arm of that side, which swings against it."""
     leg = LegPose(
         flex=0.3 * swing + swing * math.sin(phase),
@@ -115,8 +115,8 @@ def _striding(
 ) -> Pose:
     phase, amount = _draw(rng, (0, 2 * math.pi)), _draw(rng, swing)
     bent, fold = _draw(rng, knee), _draw(rng, elbow)
-    left_leg, left_arm = _gait(phase, amount, bent, fold)
-    right_leg, right_arm = _gait(phase + math.pi, amount, bent, fold)
+    left_leg, left_arm = gait(phase, amount, bent, fold)
+    right_leg, right_arm = gait(phase + math.pi, amount, bent, fold)
     return replace(
         _trunk(rng, bend),
         turn=-0.3 * amount * math.sin(phase),

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vipnas.data.skeletons import COCO_17
-from vipnas.data.synthetic_backdrop import background, cover_partly, photograph, random_light
+from vipnas.data.synthetic_backdrop import background, cover_partly, random_light, random_sensor
 from vipnas.data.synthetic_body import Body, Camera
 from vipnas.data.synthetic_draw import Canvas, Light
 from vipnas.data.synthetic_figure import Person
@@ -62,10 +63,13 @@ def render_image(
     if people and rng.random() < COVERED_CHANCE * difficulty:
         cover_partly(rng, canvas, people[int(rng.integers(len(people)))].box_xywh)
     annotations = [annotate(canvas, drawn) for drawn in people]
-    return photograph(rng, canvas.image_HW3), annotations
+    sensor, noise_HW3 = random_sensor(rng, image_hw)
+    return sensor.photograph(canvas.image_HW3, noise_HW3), annotations
 
 
-def draw_people(canvas: Canvas, scene: Scene) -> list[Drawn]:
+def draw_people(
+    canvas: Canvas, scene: Scene, joints: Sequence[str] = COCO_17.joints
+) -> list[Drawn]:
     """Draw everyone, far to near; whoever is wholly outside the image is left out of the list."""
     people = []
     for owner, person in enumerate(scene.people, 1):
@@ -73,7 +77,7 @@ def draw_people(canvas: Canvas, scene: Scene) -> list[Drawn]:
         draw_person(canvas, person, scene.camera, scene.light, owner)
         body_HW = silhouette(canvas)
         if body_HW.any():
-            xyv = keypoints_xyv(canvas, person, scene.camera)
+            xyv = keypoints_xyv(canvas, person, scene.camera, joints)
             people.append(Drawn(owner, xyv, _bounding_box(body_HW), float(body_HW.sum())))
     return people
 
@@ -108,52 +112,55 @@ def random_scene(
     difficulty: float = 1.0,
 ) -> Scene:
     """A camera, a light and people who mostly stand clear of one another."""
-    height, width = image_hw
-    camera = Camera(
-        focal_px=float(rng.uniform(0.9, 2.2) * max(height, width)),
-        centre_xy=((width - 1) / 2, (height - 1) / 2),
-        pitch=float(rng.uniform(-6, 25)),
-        roll=float(rng.normal(0, 2.5)),
-    )
-    light = random_light(rng)
+    camera, light = random_camera(rng, image_hw), random_light(rng)
     people: list[Person] = []
     boxes: list[Box] = []
     for _ in range(int(rng.integers(people_per_image[0], people_per_image[1] + 1))):
-        person, box = _place_person(rng, camera, image_hw, boxes, difficulty)
+        proportions, look = random_proportions(rng), random_look(rng)
+        anywhere = Person(proportions, random_pose(rng, difficulty), look, (0.0, 0.0, 0.0))
+        person, box = place_person(rng, anywhere, camera, image_hw, boxes, difficulty)
         people.append(person)
         boxes.append(box)
     far_first = sorted(people, key=lambda person: -person.position_xyz[2])
     return Scene(tuple(far_first), camera, light)
 
 
-def _place_person(
+def random_camera(rng: np.random.Generator, image_hw: tuple[int, int]) -> Camera:
+    height, width = image_hw
+    return Camera(
+        focal_px=float(rng.uniform(0.9, 2.2) * max(height, width)),
+        centre_xy=((width - 1) / 2, (height - 1) / 2),
+        pitch=float(rng.uniform(-6, 25)),
+        roll=float(rng.normal(0, 2.5)),
+    )
+
+
+def place_person(
     rng: np.random.Generator,
+    person: Person,
     camera: Camera,
     image_hw: tuple[int, int],
     boxes: list[Box],
     difficulty: float,
 ) -> tuple[Person, Box]:
-    """Someone at a random place, enough of them inside the image, clear of the others if it can be.
-
-    If no try is clear, the last one that lies inside is taken.
+    """The person at a random distance and place, enough of them inside the image, clear of the
+    others' `boxes` if it can be; and their box. If no try is clear, the last one inside is taken.
     """
-    proportions, look = random_proportions(rng), random_look(rng)
-    pose = random_pose(rng, difficulty)
     low, high = np.log(STATURE_RANGE)
     placed: tuple[Person, Box] | None = None
     for attempt in range(PLACEMENT_TRIES):
         stature_px = image_hw[0] * float(np.exp(rng.uniform(low, high)))
-        depth_m = camera.focal_px * proportions.stature_m / stature_px
-        centred = Person(proportions, pose, look, (0.0, 0.0, depth_m))
+        depth_m = camera.focal_px * person.proportions.stature_m / stature_px
+        centred = replace(person, position_xyz=(0.0, 0.0, depth_m))
         centred_box = _joint_box(centred.body(camera), camera)
         shift_x, shift_y = _random_shift(rng, centred_box, image_hw, CUT_OFF_CHANCE * difficulty)
         metres = depth_m / camera.focal_px
-        person = Person(proportions, pose, look, (shift_x * metres, shift_y * metres, depth_m))
-        body = person.body(camera)
+        moved = replace(person, position_xyz=(shift_x * metres, shift_y * metres, depth_m))
+        body = moved.body(camera)
         box = _joint_box(body, camera)
         inside = _joints_inside(body, camera, image_hw) >= MIN_JOINTS_INSIDE
         if inside or (placed is None and attempt == PLACEMENT_TRIES - 1):
-            placed = person, box
+            placed = moved, box
         if inside and all(_overlap(box, other) <= MAX_OVERLAP for other in boxes):
             break
     assert placed is not None

@@ -44,6 +44,23 @@ def pose_similarity(
     return np.asarray(sums_NM / np.maximum(counted_MK.sum(axis=1), 1)[None])
 
 
+def best_pairs(similarity_NM: FloatArray, least: float = 0.0) -> list[tuple[int, int]]:
+    """Rows and columns that belong together: the most alike pair goes first, each row and column is
+    in one pair at most, and pairs less alike than `least` are none."""
+    pairs: list[tuple[int, int]] = []
+    rows: set[int] = set()
+    columns: set[int] = set()
+    for place in np.argsort(-similarity_NM, axis=None, kind="stable"):
+        row, column = divmod(int(place), similarity_NM.shape[1])
+        if similarity_NM[row, column] < least:
+            break
+        if row not in rows and column not in columns:
+            pairs.append((row, column))
+            rows.add(row)
+            columns.add(column)
+    return pairs
+
+
 def keep_best(
     similarity_NN: FloatArray, scores_N: FloatArray, threshold: float
 ) -> tuple[IntArray, FloatArray]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from vipnas.data.posetrack import Frame, Video
 from vipnas.data.skeletons import Skeleton
-from vipnas.evaluation.oks import pose_similarity
+from vipnas.evaluation.oks import best_pairs, pose_similarity
 from vipnas.evaluation.posetrack_ap import HEAD_SHARE, FramePairs, frame_pairs
 from vipnas.files import did_you_mean
 
@@ -116,14 +116,8 @@ class Tracker:
             return {}
         earlier_TK3 = np.stack([self._tracks[track][0] for track in tracks])
         alike_NT = SIMILARITIES[self.similarity](poses_NK3, earlier_TK3, self.skeleton)
-        matches: dict[int, int] = {}
-        for place in np.argsort(-alike_NT, axis=None, kind="stable"):
-            person, column = divmod(int(place), len(tracks))
-            if alike_NT[person, column] < self.min_similarity:
-                break
-            if person not in matches and tracks[column] not in matches.values():
-                matches[person] = tracks[column]
-        return matches
+        pairs = best_pairs(alike_NT, self.min_similarity)
+        return {person: tracks[column] for person, column in pairs}
 
 
 def track(

@@ -7,19 +7,19 @@ read off the input.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+import warnings
+from collections.abc import Iterator
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-# Up to so many elements PyTorch's own gradient of a slice, of full size, is the quicker one.
-SMALL = 1 << 15
+# Said once where the gradient of a slice is a window of the full one: it is meant to be.
+warnings.filterwarnings("ignore", "grad and param do not obey the gradient layout contract")
 
 
-def crop(full: Tensor, shape: Sequence[int], groups: int = 1, full_groups: int = 1) -> Tensor:
+def crop(full: Tensor, shape: tuple[int, ...], groups: int = 1, full_groups: int = 1) -> Tensor:
     """Share weights: leading rows, centred kernel window, block-diagonal columns.
 
     Dimension 0 counts rows (the channels that are cut into groups), dimension 1 the columns of one
@@ -27,75 +27,91 @@ def crop(full: Tensor, shape: Sequence[int], groups: int = 1, full_groups: int =
     the weights off the block diagonal are left out: every row keeps the columns of the very
     channels that it reads in the full layer. Where the groups do not nest like that (a row would
     need columns that the full one has not), it takes the leading columns.
+
+    Of a parameter in training the crop is a leaf of its own, whose gradient is a window of
+    `full.grad`: see `_leaf`.
     """
-    if tuple(full.shape) == tuple(shape) and groups == full_groups:
+    if full.shape == shape and groups == full_groups:
         return full
-    if full.is_leaf and full.requires_grad and torch.is_grad_enabled():
-        if full.dim() == 1:
-            return full[: shape[0]]
-        if full.numel() <= SMALL:
-            return _read(full, shape, groups, full_groups)
-        cropped: Tensor = _CropOfParameter.apply(full, shape, groups, full_groups)  # type: ignore[no-untyped-call]
-        return cropped
-    return _read(full, shape, groups, full_groups)
+    place = (shape, groups, full_groups)
+    trained = full.is_leaf and full.requires_grad and torch.is_grad_enabled()
+    used = _leaf(full, *place) if trained else _window(full, *place).contiguous()
+    if used.dim() > len(shape):
+        used = used.flatten(0, 2)
+        if used.shape[0] > shape[0]:  # the last group of the full layer is used in part
+            used = used[: shape[0]]
+    return used
 
 
-class _CropOfParameter(torch.autograd.Function):
-    """`crop` whose backward adds to the gradient of the parameter, in place and only what is used.
+def _leaf(full: Tensor, shape: tuple[int, ...], groups: int, full_groups: int) -> Tensor:
+    """What is used of a parameter, its gradient being that window of the parameter's gradient.
 
-    Slicing as PyTorch differentiates it makes a gradient of full size, zeros and all, for every
-    slice: of a small member that costs more than half as much as the rest of its step. The
-    gradient goes to `full.grad` directly, so hooks that wait for it do not see it:
-    processes must reduce gradients once per step, after the last backward pass.
+    So backward adds where it belongs, and only there. Slicing as PyTorch differentiates it makes a
+    gradient of full size, zeros and all, for every slice: of a small member that costs more than
+    half as much as the rest of its step. The price: hooks that wait for the parameter's gradient do
+    not see it (several processes must reduce gradients once per step, after the last backward), and
+    it must not be taken away between forward and backward (`check_gradients_are_kept`).
     """
-
-    @staticmethod
-    def forward(ctx: Any, full: Tensor, shape: Sequence[int], groups: int, full_groups: int) -> Any:
-        ctx.full, ctx.place = full, (shape, groups, full_groups)
-        return _read(full, shape, groups, full_groups)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[None, None, None, None]:
-        if ctx.full.grad is None:
-            ctx.full.grad = torch.zeros_like(ctx.full)
-        used = _view(ctx.full.grad, *ctx.place)
-        if used.dim() > gradient.dim():  # the block diagonal: up to whole groups
-            missing = used.shape[:3].numel() - gradient.shape[0]
-            padding = (0, 0) * (gradient.dim() - 1) + (0, missing)
-            gradient = (F.pad(gradient, padding) if missing else gradient).reshape(used.shape)
-        used.add_(gradient)
-        return None, None, None, None
+    if full.grad is None:
+        full.grad = torch.zeros_like(full)
+    used = _window(full.detach(), shape, groups, full_groups).contiguous().requires_grad_()
+    used.grad = _window(full.grad, shape, groups, full_groups)
+    return used
 
 
-def _read(full: Tensor, shape: Sequence[int], groups: int, full_groups: int) -> Tensor:
-    used = _view(full, shape, groups, full_groups)
-    if used.dim() > full.dim():
-        used = used.flatten(0, 2)[: shape[0]]
-    return used.contiguous()
+def _window(full: Tensor, shape: tuple[int, ...], groups: int, full_groups: int) -> Tensor:
+    """What `crop` uses, as one view. Of a block diagonal the rows are three dimensions: group of
+    the full layer, block, row; up to a whole number of groups."""
+    size, stride, offset = _geometry(full.shape, full.stride(), shape, groups, full_groups)
+    return full.as_strided(size, stride, full.storage_offset() + offset)
 
 
-def _view(full: Tensor, shape: Sequence[int], groups: int, full_groups: int) -> Tensor:
-    """What `crop` uses, as a view. Of a block diagonal the rows are (full group, block, row), up to
-    a whole number of the full layer's groups."""
-    rows, columns = shape[0], shape[1] if len(shape) > 1 else 1
-    window = tuple(
-        slice((large - small) // 2, (large + small) // 2)
-        for large, small in zip(full.shape[2:], shape[2:], strict=True)
-    )
-    full_columns = full.shape[1] if full.dim() > 1 else 1
-    full_rows_per_group = full.shape[0] // full_groups
-    blocks = full_columns // columns
-    nested = full_columns % columns == 0 and full_rows_per_group == blocks * (rows // groups)
+@lru_cache(maxsize=1 << 16)
+def _geometry(
+    full_shape: tuple[int, ...],
+    full_stride: tuple[int, ...],
+    shape: tuple[int, ...],
+    groups: int,
+    full_groups: int,
+) -> tuple[tuple[int, ...], tuple[int, ...], int]:
+    """Size, strides and offset of the window; kept, since a step asks for hundreds of them."""
+    kernel = zip(full_shape[2:], shape[2:], full_stride[2:], strict=True)
+    offset = sum((large - small) // 2 * stride for large, small, stride in kernel)
+    blocks = full_shape[1] // shape[1] if len(shape) > 1 else 1
+    rows_per_group, full_rows_per_group = shape[0] // groups, full_shape[0] // full_groups
+    nested = full_rows_per_group == blocks * rows_per_group and full_shape[1] % shape[1] == 0
     # Of full groups no more than one: its first block is that of the leading columns.
     if blocks == 1 or not nested or groups == full_groups == 1:
-        return full[(slice(rows), slice(columns), *window)[: full.dim()]]
-    padded = -(-rows // full_rows_per_group) * full_rows_per_group
-    tiles = full[(slice(padded), slice(None), *window)]
-    tiles = tiles.unflatten(1, (blocks, columns)).unflatten(0, (-1, blocks, rows // groups))
+        return shape, full_stride, offset
+    row, column = full_stride[:2]
     # Block b of a group reads the columns of block b.
-    diagonal: Tensor = tiles.diagonal(dim1=1, dim2=3).movedim(-1, 1)
-    return diagonal
+    block = rows_per_group * row + shape[1] * column
+    used_groups = -(-shape[0] // full_rows_per_group)
+    size = (used_groups, blocks, rows_per_group, *shape[1:])
+    return size, (full_rows_per_group * row, block, row, *full_stride[1:]), offset
+
+
+def check_gradients_are_kept(output: Tensor, parameter: Tensor) -> None:
+    """Make a later backward from `output` raise RuntimeError where gradients of slices would be
+    lost: when `parameter.grad`, for all of the network's, has been taken away or replaced since, or
+    when backward shall itself be differentiable."""
+    if not parameter.is_leaf:  # given in place of the parameter: no gradient of its own
+        return
+    if parameter.grad is None:
+        parameter.grad = torch.zeros_like(parameter)
+    kept = parameter.grad
+
+    def check(gradient: Tensor) -> None:
+        if parameter.grad is not kept:
+            raise RuntimeError(
+                "the gradients of the network were set to None or replaced between the forward and"
+                " the backward pass of a slice, which adds to those of the forward pass: clear"
+                " them before the forward pass"
+            )
+        if torch.is_grad_enabled():
+            raise RuntimeError("backward through a slice cannot create a graph: extract it first")
+
+    output.register_hook(check)
 
 
 class ElasticLayer(nn.Module):

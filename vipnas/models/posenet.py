@@ -19,7 +19,12 @@ from vipnas.models.blocks import (
     ResidualBlock,
     Stem,
 )
-from vipnas.models.elastic import ElasticConv2d, ElasticDeconv2d, ElasticLayer
+from vipnas.models.elastic import (
+    ElasticConv2d,
+    ElasticDeconv2d,
+    ElasticLayer,
+    check_gradients_are_kept,
+)
 
 BLOCKS: dict[str, type[nn.Module]] = {
     "residual": ResidualBlock,
@@ -108,11 +113,16 @@ class PoseNet(nn.Module):
         """Heatmaps (B, K, h, w) of normalised images (B, 3, H, W).
 
         `arch` runs the slice of the weights that this arch shares; it must not be larger than the
-        network. None runs the network as it was built.
+        network. None runs the network as it was built. Of a smaller arch the gradients that the
+        parameters have now are those that backward adds to: clear them before, not after.
         """
         x = images_B3HW
         for layer in plan(arch or self.arch):
             x = self.layers[layer.name](x, layer.arch)
+        if x.requires_grad and arch not in (None, self.arch):
+            stem = self.layers["stem"]
+            assert isinstance(stem, Stem)
+            check_gradients_are_kept(x, stem.conv.weight)
         return x
 
 

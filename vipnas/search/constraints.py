@@ -2,24 +2,50 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import cached_property
+from typing import Generic, Literal, Protocol, TypeAlias, TypeVar
 
-from vipnas.arch import Arch
 from vipnas.files import Strict
 from vipnas.results import Cost
-from vipnas.space import SearchSpace
 
-CostOf = Callable[[Arch], Cost]
+# Spaces up to this size are listed where sampling finds nothing more: a second or so of counting.
+ENUMERABLE = 1 << 14
+
+Quantity: TypeAlias = Literal["macs", "params", "latency_ms"]
+A = TypeVar("A", bound=Hashable)
+CostOf: TypeAlias = Callable[[A], Cost]
+
+
+class Space(Protocol[A]):
+    """What the search needs of a space, whatever its architectures are.
+
+    Genes are one index for every choice, below its entry in `num_options`; all combinations are
+    members.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def num_options(self) -> tuple[int, ...]: ...
+    def encode(self, arch: A) -> tuple[int, ...]: ...
+    def decode(self, genes: Sequence[int]) -> A: ...
+    def sample(self, rng: random.Random) -> A: ...
+    def mutate(self, arch: A, probability: float, rng: random.Random) -> A: ...
+    def crossover(self, first: A, second: A, rng: random.Random) -> A: ...
+    def min_arch(self) -> A: ...
+    def max_arch(self) -> A: ...
 
 
 @dataclass(frozen=True)
 class Constraint(Strict):
     """A hard range of one quantity of `Cost`, both ends allowed."""
 
-    quantity: Literal["macs", "params"]
+    quantity: Quantity
     at_most: float
     at_least: float = 0
 
@@ -30,17 +56,33 @@ class Constraint(Strict):
                 " allowed are numbers with at_least not above at_most"
             )
 
+    def value(self, cost: Cost) -> float:
+        """Raises ValueError where no latency is known."""
+        value: float | None = getattr(cost, self.quantity)
+        if value is None:
+            raise ValueError(
+                f"constraint {self.quantity}: the costs of this search hold none; name a latency"
+                " table"
+            )
+        return value
+
     def excess(self, cost: Cost) -> float:
         """How far outside the range, in its unit: above 0 too much, below 0 too little."""
-        value: int = getattr(cost, self.quantity)
+        value = self.value(cost)
         return max(0.0, value - self.at_most) or min(0.0, value - self.at_least)
+
+    def format(self, value: float) -> str:
+        return f"{value:,.3f}" if self.quantity == "latency_ms" else f"{value:,.0f}"
+
+    def __str__(self) -> str:
+        return f"{self.quantity} {self.format(self.at_least)} to {self.format(self.at_most)}"
 
 
 class NoneFound(ValueError):
-    """Budgets that may be met by some arch, but none was found."""
+    """Budgets that may each be met by some arch, but none was found that meets all."""
 
 
-class FeasibleSpace:
+class FeasibleSpace(Generic[A]):
     """A search space under budgets: every arch that it hands out keeps to all of them.
 
     Raises ValueError when built if a budget lies outside what the space can reach, with the nearest
@@ -48,60 +90,140 @@ class FeasibleSpace:
     """
 
     def __init__(
-        self, space: SearchSpace, cost_of: CostOf, constraints: Sequence[Constraint]
+        self, space: Space[A], cost_of: CostOf[A], constraints: Sequence[Constraint]
     ) -> None:
         self.space = space
         self.cost_of = cost_of
         self.constraints = tuple(constraints)
-        smallest, largest = cost_of(space.min_arch()), cost_of(space.max_arch())
         for constraint in self.constraints:
-            name = constraint.quantity
-            low, high = getattr(smallest, name), getattr(largest, name)
-            if constraint.at_most < low:
-                raise ValueError(
-                    f"constraint {name}: at_most {constraint.at_most:,.0f} cannot be met: the"
-                    f" smallest arch of {space.name} has {low:,}"
-                )
-            if constraint.at_least > high:
-                raise ValueError(
-                    f"constraint {name}: at_least {constraint.at_least:,.0f} cannot be met: the"
-                    f" largest arch of {space.name} has {high:,}"
-                )
+            self._check_reachable(constraint)
 
-    def __contains__(self, arch: Arch) -> bool:
+    def __contains__(self, arch: A) -> bool:
+        if not self.constraints:
+            return True
         cost = self.cost_of(arch)
         return not any(constraint.excess(cost) for constraint in self.constraints)
 
-    def sample(self, rng: random.Random) -> Arch:
+    def sample(self, rng: random.Random) -> A:
         """A random member within the budgets: uniform where rejection finds one, else repaired."""
         return self.within(lambda: self.space.sample(rng), rng)
 
-    def within(self, propose: Callable[[], Arch], rng: random.Random, tries: int = 50) -> Arch:
-        """The first proposal that keeps to the budgets; after `tries`, the last one, repaired."""
+    def within(self, propose: Callable[[], A], rng: random.Random, tries: int = 50) -> A:
+        """The first proposal that keeps to the budgets; after `tries`, the last one, repaired; if
+        that fails too, a random member of a small space, and of a large one what a descent from its
+        ends arrives at."""
         for _ in range(tries):
             arch = propose()
             if arch in self:
                 return arch
-        return self._repaired(arch, rng)
+        nearest = _Nearest(self.constraints)
+        if (repaired := self._repaired(arch, rng, nearest)) is not None:
+            return repaired
+        if self.members:
+            return rng.choice(self.members)
+        for end in (self.space.min_arch(), self.space.max_arch()):
+            arch, violation = self._descend(end, nearest.violation, 0.0)
+            if not violation:
+                return arch
+        raise NoneFound(f"no arch of {self.space.name} found that keeps to all of: {nearest}")
 
-    def _repaired(self, arch: Arch, rng: random.Random) -> Arch:
+    @cached_property
+    def members(self) -> tuple[A, ...] | None:
+        """All archs within the budgets; None where the space is too large to list."""
+        if math.prod(self.space.num_options) > ENUMERABLE:
+            return None
+        choices = (range(count) for count in self.space.num_options)
+        archs = map(self.space.decode, itertools.product(*choices))
+        return tuple(arch for arch in archs if arch in self)
+
+    def _repaired(self, arch: A, rng: random.Random, nearest: _Nearest) -> A | None:
         """Move random choices by one option, smaller or larger, until every budget is kept."""
         genes = list(self.space.encode(arch))
         num_options = self.space.num_options
         for _ in range(20 * sum(num_options)):
-            cost = self.cost_of(self.space.decode(genes))
-            broken = [excess for c in self.constraints if (excess := c.excess(cost))]
+            arch = self.space.decode(genes)
+            broken = nearest.look_at(self.cost_of(arch))
             if not broken:
-                return self.space.decode(genes)
+                return arch
             # Several budgets may pull both ways: a random one of those broken decides.
             step = -1 if rng.choice(broken) > 0 else 1
             movable = [i for i, gene in enumerate(genes) if 0 <= gene + step < num_options[i]]
             if movable:
                 genes[rng.choice(movable)] += step
-        cost = self.cost_of(self.space.decode(genes))
-        wanted = "; ".join(
-            f"{c.quantity} {c.at_least:,.0f} to {c.at_most:,.0f}"
-            f" (last try {getattr(cost, c.quantity):,})"
-            for c in self.constraints
+        return None
+
+    def _check_reachable(self, constraint: Constraint) -> None:
+        least = self._extreme(constraint, 1, constraint.at_most)
+        if constraint.at_most < least:
+            raise ValueError(
+                f"constraint {constraint.quantity}: at_most"
+                f" {constraint.format(constraint.at_most)} cannot be met: the smallest"
+                f" arch of {self.space.name} has {constraint.format(least)}"
+            )
+        most = -self._extreme(constraint, -1, -constraint.at_least)
+        if constraint.at_least > most:
+            raise ValueError(
+                f"constraint {constraint.quantity}: at_least"
+                f" {constraint.format(constraint.at_least)} cannot be met: the largest"
+                f" arch of {self.space.name} has {constraint.format(most)}"
+            )
+
+    def _extreme(self, constraint: Constraint, sign: int, enough: float) -> float:
+        """The smallest `sign` times value of the space, or any that is not above `enough`. MACs and
+        parameters grow with every gene, so that the ends of the space are theirs; latency need
+        not."""
+        end = self.space.min_arch() if sign > 0 else self.space.max_arch()
+        at_the_end = sign * constraint.value(self.cost_of(end))
+        if constraint.quantity != "latency_ms":
+            return at_the_end
+        return self._descend(end, lambda cost: sign * constraint.value(cost), enough)[1]
+
+    def _descend(self, arch: A, loss_of: Callable[[Cost], float], enough: float) -> tuple[A, float]:
+        """Change choice after choice to its best option, for five rounds at most, until nothing
+        helps or the loss is not above `enough`."""
+        loss = loss_of(self.cost_of(arch))
+        for _ in range(5):
+            before = loss
+            for choice, count in enumerate(self.space.num_options):
+                genes = self.space.encode(arch)
+                for option in range(count):
+                    changed = self.space.decode([*genes[:choice], option, *genes[choice + 1 :]])
+                    if loss > enough and (found := loss_of(self.cost_of(changed))) < loss:
+                        arch, loss = changed, found
+            if loss <= enough or loss == before:
+                break
+        return arch, loss
+
+
+class _Nearest:
+    """Of each budget, the value nearest to its range that was met within all others."""
+
+    def __init__(self, constraints: Sequence[Constraint]) -> None:
+        self.constraints = constraints
+        self.found: dict[Constraint, float] = {}
+
+    def look_at(self, cost: Cost) -> list[float]:
+        """What breaks the budgets, as `Constraint.excess`."""
+        broken = [(c, excess) for c in self.constraints if (excess := c.excess(cost))]
+        if len(broken) == 1:
+            [(constraint, excess)] = broken
+            if abs(excess) < self._distance(constraint):
+                self.found[constraint] = constraint.value(cost)
+        return [excess for _, excess in broken]
+
+    def violation(self, cost: Cost) -> float:
+        """What all budgets together are broken by, each as a share of its range's larger end."""
+        self.look_at(cost)
+        return sum(abs(c.excess(cost)) / (abs(c.at_most) or 1.0) for c in self.constraints)
+
+    def _distance(self, constraint: Constraint) -> float:
+        value = self.found.get(constraint, math.inf)
+        return max(value - constraint.at_most, constraint.at_least - value)
+
+    def __str__(self) -> str:
+        return "; ".join(
+            f"{constraint} (nearest within the others {constraint.format(self.found[constraint])})"
+            if constraint in self.found
+            else str(constraint)
+            for constraint in self.constraints
         )
-        raise NoneFound(f"no arch of {self.space.name} found that keeps to all of: {wanted}")

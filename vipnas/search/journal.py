@@ -1,7 +1,7 @@
-"""The history of a search: one line a trial, on disk before the next one starts. No torch here.
+"""The history of a search: one line a trial, on disk before it is told. No torch here.
 
 History, resume file and source of plots in one. The first line holds the settings that the trials
-were made with.
+were made with. Lines stand in the order in which the scores came in; each trial has its number.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ class Journal:
         """Open or start a journal.
 
         A last line that a kill tore is dropped with a warning. Raises ValueError for other
-        settings, another version or a broken line before the last.
+        settings, another version, a broken line before the last or a trial that is there twice.
         """
         self.path = path
         header = {"version": VERSION, "settings": settings}
@@ -44,13 +45,31 @@ class Journal:
             parse(Trial, json.loads(line), f"{path}: line {number}")
             for number, line in enumerate(lines[1:], start=2)
         ]
+        lines_of = Counter((trial.method, trial.number) for trial in self.trials)
+        for (method, number), count in lines_of.items():
+            if count > 1:
+                raise ValueError(
+                    f"{path}: {method} trial {number} is there {count} times, allowed is once; two"
+                    " searches wrote into one folder: remove it"
+                )
 
     def append(self, trial: Trial) -> None:
-        """Write one line and wait until it is on the disk."""
-        with self.path.open("ab") as file:
-            file.write(json.dumps(to_plain(trial), sort_keys=True).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        """Write one line and wait until it is on the disk.
+
+        Raises OSError if that fails, on a full disk say; the file is then as it was before.
+        """
+        line = json.dumps(to_plain(trial), sort_keys=True).encode() + b"\n"
+        with self.path.open("ab", buffering=0) as file:
+            end = file.tell()
+            try:
+                written = 0
+                while written < len(line):
+                    written += file.write(line[written:])
+                os.fsync(file.fileno())
+            except OSError as error:
+                file.truncate(end)
+                reason = f"{self.path}: trial not written, run the same command again: {error}"
+                raise OSError(reason) from None
         self.trials.append(trial)
 
     def _whole_lines(self) -> list[bytes]:

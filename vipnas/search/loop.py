@@ -1,88 +1,146 @@
-"""The search: ask, score, write down, tell. No torch here."""
+"""The search: ask, score, write down, tell. No torch here.
+
+The order of asks and tells is fixed, whoever scores and however quickly: the first `pending` archs
+are asked for, then each tell, in the order of the asks, is followed by one ask. A result that comes
+early waits. So the trials are a function of the seed and the settings, on one worker or on twenty.
+"""
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
+from typing import Generic, Protocol, TypeVar
 
-from vipnas.arch import Arch
-from vipnas.results import Trial
-from vipnas.search.constraints import CostOf
+from vipnas.results import Cost, Trial
+from vipnas.search.constraints import A, CostOf
 from vipnas.search.journal import Journal
+from vipnas.search.pareto import Objective
 from vipnas.search.searchers import Searcher
+from vipnas.search.workers import Scored
 
-# Failures that one arch may have: not finite, out of memory. Everything else is a mistake of ours
-# and stops the search.
-FAILURES = (FloatingPointError, MemoryError)
 FAILURES_IN_A_ROW = 10
+Submitted = TypeVar("Submitted", bound=Hashable, contravariant=True)
+
+
+class Workers(Protocol[Submitted]):
+    """Who scores archs: each that is submitted comes back once, in any order."""
+
+    def submit(self, number: int, arch: Submitted, floor: float | None = None) -> None:
+        """Queue an arch under the number of its trial; below the `floor` a rough score will do."""
+
+    def next(self) -> Scored:
+        """Wait for the next result."""
 
 
 def search(
-    searcher: Searcher,
+    searcher: Searcher[A],
     method: str,
-    evaluate: Callable[[Arch], float],
-    cost_of: CostOf,
+    workers: Workers[A],
+    cost_of: CostOf[A],
     num_trials: int,
     journal: Journal,
     show: Callable[[Trial], None],
+    pending: int = 1,
+    stop_early: Sequence[Objective] | None = None,
 ) -> list[Trial]:
     """Score `num_trials` archs that the searcher asks for; fewer if it finds no more new ones.
 
     Trials of this `method` that the journal holds are told again instead of scored; an arch that
-    another method scored is not scored twice.
+    another method scored is not scored twice. A result is written down when it comes in, so that
+    a kill loses what was being scored and nothing else. With `stop_early`, the objectives of the
+    search, an arch need not be scored to the end where it falls below the best score told of archs
+    that cost no more (`floor_of`): then neither it nor any front needs it.
     """
-    known = {trial.arch: trial for trial in journal.trials}
-    written = [trial for trial in journal.trials if trial.method == method]
+    history = _History(searcher, method, cost_of, journal, show)
+    asked: list[A] = []
     trials: list[Trial] = []
-    while len(trials) < num_trials:
-        arch = searcher.ask()
-        if arch is None:
-            break
-        if len(trials) < len(written):
-            trial = written[len(trials)]
-            _check_replay(trial, arch, journal)
-        else:
-            trial = _score(len(trials), method, arch, evaluate, cost_of, known)
-            journal.append(trial)
-            show(trial)
-        searcher.tell(arch, trial.fitness)
+    while True:
+        while len(asked) < min(num_trials, len(trials) + pending):
+            arch = searcher.ask()
+            if arch is None:
+                num_trials = len(asked)
+                break
+            if not history.holds(len(asked), arch):
+                floor = None if stop_early is None else floor_of(cost_of(arch), trials, stop_early)
+                workers.submit(len(asked), arch, floor)
+            asked.append(arch)
+        if len(trials) == len(asked):
+            return trials
+        while len(trials) not in history.trials:
+            scored = workers.next()
+            history.add(asked[scored.number], scored)
+        trial = history.trials[len(trials)]
+        searcher.tell(asked[trial.number], trial.fitness)
         trials.append(trial)
         _check_failures(trials)
-    return trials
 
 
-def _score(
-    number: int,
-    method: str,
-    arch: Arch,
-    evaluate: Callable[[Arch], float],
-    cost_of: CostOf,
-    known: dict[Arch, Trial],
-) -> Trial:
-    started = time.monotonic()
-    score: float | None = None
-    failure: str | None = None
-    if arch in known:
-        score, failure = known[arch].score, known[arch].failure
-    else:
-        try:
-            score = evaluate(arch)
-            if not math.isfinite(score):
-                raise FloatingPointError(f"the score is {score}")
-        except FAILURES as error:
-            score, failure = None, f"{type(error).__name__}: {error}"
-    seconds = round(time.monotonic() - started, 3)
-    return Trial(number, method, arch, score, cost_of(arch), seconds, failure)
+def floor_of(cost: Cost, told: Sequence[Trial], objectives: Sequence[Objective]) -> float:
+    """The best score among those that cost no more by any objective; -inf where there is none."""
+    costs = [name for name in objectives if name != "ap"]
+    return max(
+        (
+            trial.fitness
+            for trial in told
+            if all(getattr(trial.cost, name) <= getattr(cost, name) for name in costs)
+        ),
+        default=float("-inf"),
+    )
 
 
-def _check_replay(trial: Trial, arch: Arch, journal: Journal) -> None:
-    if trial.arch != arch:
-        raise ValueError(
-            f"{journal.path}: {trial.method} trial {trial.number} is not the arch that this search"
-            " would try; the journal was made by another version: remove the folder or choose"
-            " another output"
+class _History(Generic[A]):
+    """The trials of one method by number, told or not, and in the journal."""
+
+    def __init__(
+        self,
+        searcher: Searcher[A],
+        method: str,
+        cost_of: CostOf[A],
+        journal: Journal,
+        show: Callable[[Trial], None],
+    ) -> None:
+        self.searcher, self.method, self.cost_of = searcher, method, cost_of
+        self.journal, self.show = journal, show
+        self.trials = {trial.number: trial for trial in journal.trials if trial.method == method}
+        self.of_others = {
+            trial.arch: trial
+            for trial in journal.trials
+            if trial.method != method and not trial.partial
+        }
+
+    def holds(self, number: int, arch: A) -> bool:
+        """Whether the arch needs no scoring: it is in the journal, or another method scored it."""
+        if number in self.trials:
+            if self.trials[number].arch != arch:
+                raise ValueError(
+                    f"{self.journal.path}: {self.method} trial {number} is not the arch that this"
+                    " search would try; the journal was made by another version: remove the folder"
+                    " or choose another output"
+                )
+            return True
+        same = self.of_others.get(arch)  # type: ignore[call-overload]
+        if same is not None:
+            self.add(arch, Scored(number, same.score, same.failure, seconds=0.0))
+        return same is not None
+
+    def add(self, arch: A, scored: Scored) -> None:
+        origin = self.searcher.origin(arch)
+        trial = Trial(
+            number=scored.number,
+            method=self.method,
+            arch=arch,  # type: ignore[arg-type]
+            score=scored.score,
+            cost=self.cost_of(arch),
+            seconds=round(scored.seconds, 3),
+            failure=scored.failure,
+            generation=origin.generation,
+            parents=origin.parents,
+            worker=scored.worker,
+            retried=scored.retried,
+            partial=scored.partial,
         )
+        self.journal.append(trial)
+        self.trials[trial.number] = trial
+        self.show(trial)
 
 
 def _check_failures(trials: list[Trial]) -> None:

@@ -1,19 +1,109 @@
-"""The trials that no other trial beats. No torch here."""
+"""Several objectives at once: who beats whom, fronts, hypervolume. No torch here.
+
+A point is a row of numbers that are all to be made small: AP stands there with its sign turned.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Literal, TypeAlias
 
-from vipnas.results import Trial
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vipnas.results import Cost, Trial
+
+# N points, M objectives
+
+Objective = Literal["ap", "macs", "params", "latency_ms"]
+Floats: TypeAlias = NDArray[np.float64]
+Integers: TypeAlias = NDArray[np.int64]
 
 
-def pareto_front(trials: Iterable[Trial]) -> list[Trial]:
-    """Trials such that no other scores higher at no more MACs, the cheapest first. Failures are
-    left out."""
-    scored = [trial for trial in trials if trial.score is not None]
-    scored.sort(key=lambda trial: (trial.cost.macs, -trial.fitness, trial.number))
-    front: list[Trial] = []
-    for trial in scored:
-        if not front or trial.fitness > front[-1].fitness:
-            front.append(trial)
-    return front
+def check_objectives(objectives: Sequence[Objective]) -> None:
+    """Raises ValueError unless AP is among them and none stands there twice."""
+    if "ap" not in objectives or len(set(objectives)) < len(objectives):
+        raise ValueError(
+            f"objectives: found {list(objectives)}, allowed are ap and any of macs, params,"
+            " latency_ms, each once"
+        )
+
+
+def to_minimise(fitness: float, cost: Cost, objectives: Sequence[Objective]) -> tuple[float, ...]:
+    """The point of an arch."""
+    return tuple(-fitness if name == "ap" else getattr(cost, name) for name in objectives)
+
+
+def pareto_front(
+    trials: Iterable[Trial], objectives: Sequence[Objective] = ("ap", "macs")
+) -> list[Trial]:
+    """Trials that no other beats: as good by every objective and better by one. The cheapest comes
+    first; of equals the first trial stands; failures are left out."""
+    first: dict[tuple[float, ...], Trial] = {}
+    for trial in trials:
+        if trial.score is not None:
+            first.setdefault(to_minimise(trial.fitness, trial.cost, objectives), trial)
+    points_NM = np.array(list(first), dtype=np.float64).reshape(len(first), len(objectives))
+    ranks_N = domination_ranks(points_NM, enough=1)
+    front = [trial for trial, rank in zip(first.values(), ranks_N, strict=True) if rank == 0]
+    costs = [objective for objective in objectives if objective != "ap"]
+    return sorted(front, key=lambda trial: to_minimise(trial.fitness, trial.cost, [*costs, "ap"]))
+
+
+def domination_ranks(points_NM: Floats, enough: int | None = None) -> Integers:
+    """0 for the points that no other beats, 1 for those that only points of rank 0 beat, and so on.
+
+    With `enough`, ranks are told apart only until so many points have one; the rest share the next.
+    """
+    no_worse_NN = np.logical_and.reduce(points_NM[:, None] <= points_NM[None], axis=2)
+    beats_NN: NDArray[np.bool_] = no_worse_NN & ~no_worse_NN.T
+    beaten_by_N = beats_NN.sum(axis=0)
+    ranks_N = np.full(len(points_NM), -1, dtype=np.int64)
+    wanted = len(points_NM) if enough is None else min(enough, len(points_NM))
+    rank = 0
+    while np.count_nonzero(ranks_N >= 0) < wanted:
+        front_N = (ranks_N < 0) & (beaten_by_N == 0)
+        ranks_N[front_N] = rank
+        beaten_by_N -= beats_NN[front_N].sum(axis=0)
+        rank += 1
+    ranks_N[ranks_N < 0] = rank
+    return ranks_N
+
+
+def crowding_distances(points_NM: Floats) -> Floats:
+    """How much room each point of a front has: the sum over the objectives of the gap between its
+    two neighbours, as a share of the range; infinite at the ends."""
+    distances_N = np.zeros(len(points_NM))
+    for values_N in points_NM.T:
+        order_N = np.argsort(values_N, kind="stable")
+        sorted_N = values_N[order_N]
+        distances_N[order_N[[0, -1]]] = np.inf
+        if sorted_N[-1] > sorted_N[0]:
+            gaps = (sorted_N[2:] - sorted_N[:-2]) / (sorted_N[-1] - sorted_N[0])
+            distances_N[order_N[1:-1]] += gaps
+    return distances_N
+
+
+def hypervolume(points: ArrayLike, reference: Sequence[float]) -> float:
+    """The volume between the points and the reference that is worse than they are: exact, for any
+    number of objectives. Points beyond the reference in any objective count for nothing."""
+    found_NM = np.asarray(points, dtype=np.float64).reshape(-1, len(reference))
+    within_NM = found_NM[(found_NM < np.asarray(reference)).all(axis=1)]
+    return _volume(within_NM[np.argsort(within_NM[:, -1], kind="stable")], reference)
+
+
+def _volume(sorted_NM: Floats, reference: Sequence[float]) -> float:
+    """Slab by slab along the last objective, by which the points are sorted."""
+    if not len(sorted_NM):
+        return 0.0
+    if len(reference) == 1:
+        return float(reference[0] - sorted_NM[0, 0])
+    heights_N = np.diff(sorted_NM[:, -1], append=reference[-1])
+    if len(reference) == 2:
+        best_N = np.minimum.accumulate(sorted_NM[:, 0])
+        return float(np.sum((reference[0] - best_N) * heights_N))
+    return sum(
+        float(height) * hypervolume(sorted_NM[: count + 1, :-1], reference[:-1])
+        for count, height in enumerate(heights_N)
+        if height > 0
+    )

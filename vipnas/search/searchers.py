@@ -1,124 +1,220 @@
 """Who proposes architectures: `ask` for the next one, `tell` what it scored. No torch here.
 
-A searcher is a function of its seed and of what it was told, in order: asked and told again from a
-journal, it stands where it stood. It never proposes the same arch twice.
+A searcher is a function of its seed and of what it was asked and told, in order: asked and told
+again from a journal, it stands where it stood. It never proposes the same arch twice. Any number of
+archs may be asked for before the first of them is told.
 """
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Generic, NamedTuple, Protocol
 
-from vipnas.arch import Arch
 from vipnas.files import Strict
-from vipnas.search.constraints import FeasibleSpace, NoneFound
+from vipnas.search.constraints import A, FeasibleSpace, NoneFound
 
-TRIES_FOR_A_NEW_ARCH = 200
-
-
-class Searcher(Protocol):
-    """The contract of every search method."""
-
-    def ask(self) -> Arch | None:
-        """An arch within the budgets that was not proposed before; None when none can be found."""
-
-    def tell(self, arch: Arch, fitness: float) -> None:
-        """What the last arch asked for was worth; larger is better, -inf is a failure."""
-
-
-class RandomSearcher:
-    """Independent draws: the baseline that every other method is shown against."""
-
-    def __init__(self, feasible: FeasibleSpace, seed: int) -> None:
-        self.feasible = feasible
-        self.rng = random.Random(seed)
-        self.proposed: set[Arch] = set()
-
-    def ask(self) -> Arch | None:
-        return _new(lambda: self.feasible.sample(self.rng), self.proposed)
-
-    def tell(self, arch: Arch, fitness: float) -> None:
-        """Nothing is learnt."""
+TRIES_FOR_A_NEW_ARCH = 50
+PROBABILITIES = ("crossover_probability", "mutation_probability", "mutation_after_crossover")
 
 
 @dataclass(frozen=True)
-class Evolution(Strict):
-    """Settings of `EvolutionSearcher`; `mutation_probability` is per choice."""
+class Origin:
+    """Where a proposed arch comes from: `parents` are numbers of archs asked for before, counted
+    from 0; `generation` is one more than the highest of theirs, and 0 for an independent draw."""
+
+    generation: int
+    parents: tuple[int, ...]
+
+
+class Searcher(Protocol[A]):
+    """The contract of every search method."""
+
+    def ask(self) -> A | None:
+        """An arch within the budgets that was not proposed before; None when none can be found."""
+
+    def tell(self, arch: A, fitness: float) -> None:
+        """What an arch that was asked for is worth; larger is better, -inf is a failure. Costs need
+        no telling: they are those of the feasible space."""
+
+    def origin(self, arch: A) -> Origin:
+        """Where an arch that was asked for comes from."""
+
+
+class Child(NamedTuple, Generic[A]):
+    """An arch about to be proposed, and the told ones that it was made from; the generation says
+    itself where there are none."""
+
+    arch: A
+    parents: tuple[A, ...] = ()
+    generation: int = 0
+
+
+class Proposals(Generic[A]):
+    """What all searchers share: every arch is new, and known by its number and origin."""
+
+    def __init__(self, feasible: FeasibleSpace[A], seed: int) -> None:
+        self.feasible = feasible
+        self.rng = random.Random(seed)
+        self.numbers: dict[A, int] = {}
+        self._origins: list[Origin] = []
+        self._rest: list[A] | None = None
+
+    def exclude(self, archs: Iterable[A]) -> None:
+        """Archs that are never to be proposed, as if they had been."""
+        for arch in archs:
+            self._register(Child(arch))
+
+    def origin(self, arch: A) -> Origin:
+        return self._origins[self.numbers[arch]]
+
+    def propose(self, *ways: Callable[[], Child[A]]) -> A | None:
+        """A new arch by the first of the ways that leads to one; after them by a random draw, and
+        in a small space by listing those left. None where all that fails."""
+        for way in (*ways, self._draw):
+            for _ in range(TRIES_FOR_A_NEW_ARCH):
+                try:
+                    child = way()
+                except NoneFound:
+                    if not self.numbers:
+                        raise
+                    break  # under budgets this tight, those proposed were the ones to be found
+                if child.arch not in self.numbers:
+                    return self._register(child)
+        left = self._left()
+        return self._register(Child(left.pop())) if left else None
+
+    def _draw(self) -> Child[A]:
+        return Child(self.feasible.sample(self.rng))
+
+    def _register(self, child: Child[A]) -> A:
+        parents = tuple(dict.fromkeys(self.numbers[parent] for parent in child.parents))
+        generation = child.generation
+        if parents:
+            generation = 1 + max(self._origins[parent].generation for parent in parents)
+        self.numbers[child.arch] = len(self._origins)
+        self._origins.append(Origin(generation, parents))
+        return child.arch
+
+    def _left(self) -> list[A]:
+        """The members not proposed yet, in random order; none where they cannot be listed."""
+        if self._rest is None:
+            self._rest = list(self.feasible.members or ())
+            self.rng.shuffle(self._rest)
+        self._rest = [arch for arch in self._rest if arch not in self.numbers]
+        return self._rest
+
+
+class RandomSearcher(Proposals[A]):
+    """Independent draws: the baseline that every other method is shown against."""
+
+    def ask(self) -> A | None:
+        return self.propose()
+
+    def tell(self, arch: A, fitness: float) -> None:
+        """Nothing is learnt."""
+        check_fitness(fitness)
+
+
+@dataclass(frozen=True)
+class Breeding(Strict):
+    """How children come about. The first `population_size` archs are drawn at random; then a parent
+    is the best of `tournament_size` random members of the population, and has a partner with
+    `crossover_probability`. A mutation redraws each choice with `mutation_probability`, at least
+    one always; a crossover is followed by one with `mutation_after_crossover`."""
 
     population_size: int = 32
     tournament_size: int = 4
     crossover_probability: float = 0.5
     mutation_probability: float = 0.1
+    mutation_after_crossover: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.population_size < 2 or self.tournament_size < 1:
-            raise ValueError(
-                f"population_size and tournament_size: found {self.population_size} and"
-                f" {self.tournament_size}, allowed are numbers from 2 and from 1"
-            )
-        for name in ("crossover_probability", "mutation_probability"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}: found {getattr(self, name)}, allowed is 0 to 1")
+        check_count("population_size", self.population_size, least=2)
+        check_count("tournament_size", self.tournament_size)
+        for name in PROBABILITIES:
+            check_share(name, getattr(self, name))
 
 
-class EvolutionSearcher:
-    """Evolution under hard budgets: tournaments among the best so far, crossover, mutation.
+class Breeder(Proposals[A]):
+    """What evolution and NSGA-II share. The first archs are, with the same seed, the same as those
+    of `RandomSearcher`; then come children of the `population`, in which the best stand first."""
 
-    The first `population_size` archs are drawn at random, with the same seed the same as those of
-    `RandomSearcher`. Scores with inherited weights are exact for an arch, so that the best stay:
-    nothing is gained by forgetting them.
-    """
-
-    def __init__(self, feasible: FeasibleSpace, seed: int, settings: Evolution) -> None:
-        self.feasible = feasible
-        self.rng = random.Random(seed)
+    def __init__(self, feasible: FeasibleSpace[A], seed: int, settings: Breeding) -> None:
+        super().__init__(feasible, seed)
         self.settings = settings
-        self.proposed: set[Arch] = set()
         self.told = 0
-        self.population: list[tuple[float, Arch]] = []  # best first
+        self.population: list[A] = []
 
-    def ask(self) -> Arch | None:
-        propose = self._child if self.told >= self.settings.population_size else self._random
-        return _new(propose, self.proposed) or _new(self._random, self.proposed)
+    def ask(self) -> A | None:
+        if self.told < self.settings.population_size or not self.population:
+            return self.propose()
+        return self.propose(self._child)
 
-    def tell(self, arch: Arch, fitness: float) -> None:
-        self.told += 1
-        self.population.append((fitness, arch))
-        # The sort is stable: of equals the earlier one stays in front.
-        self.population.sort(key=lambda member: -member[0])
-        del self.population[self.settings.population_size :]
+    def _child(self) -> Child[A]:
+        parents: tuple[A, ...] = (self._parent(),)
+        if self.rng.random() < self.settings.crossover_probability:
+            parents += (self._partner(*parents),)
+        return Child(self.feasible.within(lambda: self._offspring(parents), self.rng), parents)
 
-    def _random(self) -> Arch:
-        return self.feasible.sample(self.rng)
-
-    def _child(self) -> Arch:
-        return self.feasible.within(self._offspring, self.rng)
-
-    def _offspring(self) -> Arch:
+    def _offspring(self, parents: tuple[A, ...]) -> A:
         space, settings = self.feasible.space, self.settings
-        child = self._parent()
-        if self.rng.random() < settings.crossover_probability:
-            child = space.crossover(child, self._parent(), self.rng)
+        child = parents[0]
+        if len(parents) == 2:
+            child = space.crossover(*parents, self.rng)
+            if self.rng.random() >= settings.mutation_after_crossover:
+                return child
         return space.mutate(child, settings.mutation_probability, self.rng)
 
-    def _parent(self) -> Arch:
-        drawn = [
-            self.rng.randrange(len(self.population)) for _ in range(self.settings.tournament_size)
-        ]
-        return self.population[min(drawn)][1]
+    def _partner(self, parent: A) -> A:
+        return self._parent()
+
+    def _parent(self) -> A:
+        """The best of a tournament, by one draw: the smallest of n uniform numbers is distributed
+        as 1 - u ** (1 / n)."""
+        smallest = 1 - (1 - self.rng.random()) ** (1 / self.settings.tournament_size)
+        return self.population[int(smallest * len(self.population))]
 
 
-def _new(propose: Callable[[], Arch], proposed: set[Arch]) -> Arch | None:
-    for _ in range(TRIES_FOR_A_NEW_ARCH):
-        try:
-            arch = propose()
-        except NoneFound:
-            if not proposed:
-                raise
-            return None  # under budgets this tight, those proposed were the ones to be found
-        if arch not in proposed:
-            proposed.add(arch)
-            return arch
-    return None
+@dataclass(frozen=True)
+class Evolution(Breeding):
+    """Settings of `EvolutionSearcher`."""
+
+
+class EvolutionSearcher(Breeder[A]):
+    """Evolution under hard budgets, for the best score: tournaments among the best so far,
+    crossover, mutation.
+
+    Scores with inherited weights are exact for an arch, so that the best stay: nothing is gained by
+    forgetting them.
+    """
+
+    def __init__(self, feasible: FeasibleSpace[A], seed: int, settings: Evolution) -> None:
+        super().__init__(feasible, seed, settings)
+        self.fitness: dict[A, float] = {}
+
+    def tell(self, arch: A, fitness: float) -> None:
+        check_fitness(fitness)
+        self.told += 1
+        self.fitness[arch] = fitness
+        # The sort is stable: of equals the earlier one stays in front.
+        ranked = sorted([*self.population, arch], key=lambda member: -self.fitness[member])
+        self.population = ranked[: self.settings.population_size]
+
+
+def check_count(name: str, value: int, least: int = 1) -> None:
+    if value < least:
+        raise ValueError(f"{name}: found {value}, allowed are whole numbers from {least}")
+
+
+def check_share(name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name}: found {value}, allowed is 0 to 1")
+
+
+def check_fitness(fitness: float) -> None:
+    """Raises ValueError for not-a-number, which has no place in an order; a failure is -inf."""
+    if math.isnan(fitness):
+        raise ValueError("the fitness told is not a number; a failure is told as -inf")

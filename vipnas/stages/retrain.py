@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
-import torch
-
-from vipnas.arch import read_arch
+from vipnas.arch import Arch, read_arch
 from vipnas.evaluation.evaluator import calibrate_bn
 from vipnas.experiment import Experiment, digest
 from vipnas.files import read_json, to_plain, write_atomically
@@ -16,11 +17,22 @@ from vipnas.results import Metrics
 from vipnas.stages.supernet import supernet_file
 from vipnas.stages.work import is_done, timed, train
 from vipnas.training.checkpoint import inherit, load_network, save_network
+from vipnas.training.compute import make_forward
+from vipnas.training.loop import Backward, Watcher
+from vipnas.training.randomness import seed_process
 from vipnas.training.retrain import retrain_backward
 
 
-def retrain(experiment: Experiment, arch_file: Path, init_from: Path | None = None) -> Path:
-    """Train one arch by itself; `retrain/network.pt` holds it, `retrain/metrics.json` its test AP.
+def retrain(
+    experiment: Experiment,
+    arch_file: Path,
+    init_from: Path | None = None,
+    directory: Path | None = None,
+    watchers: Sequence[Watcher] = (),
+) -> Path:
+    """Train one arch by itself; `retrain/network.pt` holds it, `retrain/metrics.json` its test AP,
+    with the settings that it was measured with: with others it is measured anew. `directory` may be
+    another than `retrain`, `watchers` look on besides the usual ones.
 
     `init_from` is a file of weights: of a supernet that holds the arch, or of this very arch. None
     leaves it to the experiment's `init_from`.
@@ -30,7 +42,7 @@ def retrain(experiment: Experiment, arch_file: Path, init_from: Path | None = No
     config = experiment.config.retrain
     if init_from is None and config.init_from == "supernet":
         init_from = supernet_file(experiment)
-    target = experiment.output / "retrain" / "network.pt"
+    target = (directory or experiment.output / "retrain") / "network.pt"
     settings = {
         **experiment.training_settings(),
         "retrain": to_plain(config),
@@ -39,25 +51,51 @@ def retrain(experiment: Experiment, arch_file: Path, init_from: Path | None = No
         "calibration_batch_size": experiment.config.evaluation_batch_size,
     }
     if not is_done(target, settings):
-        torch.manual_seed(experiment.config.seed)
+        seed_process(experiment.config.seed)
         network = PoseNet(arch) if init_from is None else inherit(init_from, arch)
         network = network.to(experiment.device)
-        backward = retrain_backward(network, experiment.codec)
-        with timed(target.parent):
-            trained = train(experiment, target.parent, network, config.schedule, backward, settings)
-            if config.schedule.average_decay > 0:
-                # The running statistics are of the last weights, not of the averaged ones.
-                batch_size = experiment.config.evaluation_batch_size
-                calibrate_bn(trained, experiment.calibration_images, batch_size)
-            target.with_name("metrics.json").unlink(missing_ok=True)  # of an earlier network
-            save_network(target, trained, settings=json.dumps(settings, sort_keys=True))
-    metrics_file = target.with_name("metrics.json")
-    if not metrics_file.exists():
+        backward = backward_of(experiment, network)
+        with timed(target.parent, experiment.processes.is_first):
+            trained = train(
+                experiment,
+                target.parent,
+                network,
+                config.schedule,
+                backward,
+                settings,
+                watchers=watchers,
+            )
+            if experiment.processes.is_first:
+                _keep(experiment, target, trained, settings)
+    if experiment.processes.is_first:
+        _measure(experiment, target, arch)
+    return target
+
+
+def backward_of(experiment: Experiment, network: PoseNet) -> Backward:
+    """What a step does."""
+    forward = make_forward(network, experiment.config.compute, experiment.processes)
+    return retrain_backward(forward, experiment.codec)
+
+
+def _keep(experiment: Experiment, target: Path, trained: PoseNet, settings: dict[str, Any]) -> None:
+    if experiment.config.retrain.schedule.average_decay > 0:
+        # The running statistics are of the last weights, not of the averaged ones.
+        batch_size = experiment.config.evaluation_batch_size
+        calibrate_bn(trained, experiment.calibration_images, batch_size)
+    target.with_name("metrics.json").unlink(missing_ok=True)  # of an earlier network
+    save_network(target, trained, settings=json.dumps(settings, sort_keys=True))
+
+
+def _measure(experiment: Experiment, target: Path, arch: Arch) -> None:
+    """On the test set, unless it was measured with the same settings before."""
+    metrics_file, scoring = target.with_name("metrics.json"), experiment.scoring_settings()
+    if not metrics_file.exists() or read_json(metrics_file).get("settings") != scoring:
         network = load_network(target, arch).to(experiment.device)
         metrics = experiment.evaluator("test")(network)
-        write_atomically(metrics_file, json.dumps(to_plain(metrics), indent=2) + "\n")
+        figures = {**to_plain(metrics), "settings": scoring}
+        write_atomically(metrics_file, json.dumps(figures, indent=2) + "\n")
         print(f"retrain: {metrics} on the test set; {target}")
-    return target
 
 
 def digest_of(path: Path | None) -> str | None:
@@ -65,4 +103,6 @@ def digest_of(path: Path | None) -> str | None:
 
 
 def read_metrics(path: Path) -> Metrics:
-    return Metrics(**read_json(path))
+    """The figures of a `metrics.json`, without the settings they were measured with."""
+    figures = read_json(path)
+    return Metrics(**{field.name: figures[field.name] for field in fields(Metrics)})

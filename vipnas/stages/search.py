@@ -1,71 +1,185 @@
-"""Search the trained supernet."""
+"""Search the trained supernet, beside random search with the same number of scores."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from vipnas.arch import Arch, write_arch
+import torch
+
+from vipnas.arch import Arch, read_arch, write_arch
+from vipnas.config import SearchConfig
 from vipnas.cost import count_cost
-from vipnas.evaluation.evaluator import InheritedScore
+from vipnas.evaluation.scoring import InheritedScore
 from vipnas.experiment import Experiment, digest
 from vipnas.files import to_plain, write_atomically
+from vipnas.memory import keep_freed_memory
 from vipnas.results import Trial
-from vipnas.search.constraints import FeasibleSpace
+from vipnas.search.constraints import A, CostOf, FeasibleSpace, Space
 from vipnas.search.journal import Journal
+from vipnas.search.listed import Listed
+from vipnas.search.loop import Workers
 from vipnas.search.loop import search as run_search
+from vipnas.search.parallel import RaySettings, RayWorkers
 from vipnas.search.pareto import pareto_front
 from vipnas.search.searchers import EvolutionSearcher, RandomSearcher, Searcher
+from vipnas.search.searchers_nsga2 import NSGA2Searcher
+from vipnas.search.searchers_predictor import PredictorSearcher
+from vipnas.search.workers import Evaluate, InProcess, MakeEvaluate
+from vipnas.space import SearchSpace
+from vipnas.stages.front import draw_front
 from vipnas.stages.supernet import supernet_file
 from vipnas.stages.work import needed, timed
 from vipnas.training.checkpoint import load_network
 
-METHODS = ("evolution", "random")
+# The largest and the smallest arch of the space, scored for comparison.
+ENDS = "ends"
 
 
-def best_file(experiment: Experiment, method: str = "evolution") -> Path:
-    name = "best.json" if method == "evolution" else f"{method}_best.json"
+def search_methods(experiment: Experiment) -> tuple[str, str]:
+    """The experiment's searcher, and what it is compared with."""
+    return needed(experiment.config.search, "search").searcher, "random"
+
+
+def best_file(experiment: Experiment, method: str | None = None) -> Path:
+    """The arch that a method found; the experiment's searcher by default."""
+    name = "random_best.json" if method == "random" else "best.json"
     return experiment.output / "search" / name
 
 
-def search(experiment: Experiment) -> Path:
-    """Search the trained supernet by evolution, and by random search with as many scores.
+def search(experiment: Experiment, ray: RaySettings | None = None) -> Path:
+    """Search the trained supernet, and by random search with as many scores; without `ray` in this
+    process.
 
-    `search/best.json` is the arch with the best score within the budgets.
+    `search/best.json` is the arch with the best score within the budgets, `pareto.json` the front
+    of the objectives, `pareto.png` a picture of both searches.
     """
-    config, seed = needed(experiment.config.search, "search"), experiment.config.seed
-    feasible = FeasibleSpace(experiment.space, count_cost, config.constraints)
+    config = needed(experiment.config.search, "search")
+    cost_of, costs = cost_of_images(config, experiment.space)
+    searchers = searchers_of(config, experiment.space, experiment.config.seed, cost_of)
     directory = best_file(experiment).parent
-    scorer = _Scorer(experiment)
-    journal = Journal(directory / "trials.jsonl", scorer.settings())
-    searchers: dict[str, Searcher] = {
-        "evolution": EvolutionSearcher(feasible, seed, config.evolution),
-        "random": RandomSearcher(feasible, seed),
-    }
-    with timed(directory):
-        for method in METHODS:
-            show = partial(_show_trial, num_trials=config.num_trials)
-            trials = run_search(
-                searchers[method], method, scorer, count_cost, config.num_trials, journal, show
-            )
-            best = max(trials, key=lambda trial: trial.fitness)
-            if best.score is None:
-                raise ValueError(f"all {len(trials)} evaluations failed; the last: {best.failure}")
-            write_trial(best_file(experiment, method), best, experiment)
-            if method == "evolution":
-                front = [to_plain(trial) for trial in pareto_front(trials)]
-                write_atomically(directory / "pareto.json", json.dumps(front, indent=1) + "\n")
-            print(f"search: best of {len(trials)} by {method}: {best.fitness:.4f}, {best.cost}")
+    scorer = Scorer(experiment, config.threads)
+    journal = Journal(directory / "trials.jsonl", {**scorer.settings(), **costs})
+
+    def write_best(method: str, best: Trial) -> None:
+        write_trial(best_file(experiment, method), best, experiment)
+
+    with timed(directory), opened_workers(scorer, config, ray) as workers:
+        stop_early = config.early_stop_margin is not None
+        trials = run_methods(config, searchers, workers, cost_of, journal, write_best, stop_early)
+    write_fronts(directory, config, trials)
+    _measure_best(config, experiment)
     return best_file(experiment)
 
 
-class _Scorer:
-    """Scores archs with inherited weights; the crops are made at the first."""
+def _measure_best(config: SearchConfig, experiment: Experiment) -> None:
+    """Say what the winner takes, where the search went by predictions."""
+    if config.latency is None:
+        return
+    from vipnas.latency.predict import open_predictor
 
-    def __init__(self, experiment: Experiment) -> None:
+    predictor = open_predictor(config.latency, experiment.space)
+    path = best_file(experiment)
+    print(f"search: {path.name}: {predictor.compare(read_arch(path))}")
+
+
+def run_methods(
+    config: SearchConfig,
+    searchers: Mapping[str, Searcher[A]],
+    workers: Workers[A],
+    cost_of: CostOf[A],
+    journal: Journal,
+    write_best: Callable[[str, Trial], None],
+    stop_early: bool = False,
+) -> dict[str, list[Trial]]:
+    """Let one searcher after another try as many archs; the trials of each. `stop_early` needs
+    workers whose scores can be cut short."""
+    trials: dict[str, list[Trial]] = {}
+    for method, searcher in searchers.items():
+        wanted = 2 if method == ENDS else config.num_trials
+        show = partial(show_trial, num_trials=wanted)
+        trials[method] = run_search(
+            searcher,
+            method,
+            workers,
+            cost_of,
+            wanted,
+            journal,
+            show,
+            config.pending,
+            stop_early=config.objectives if stop_early and method != ENDS else None,
+        )
+        if method != ENDS:
+            best = best_of(trials[method])
+            write_best(method, best)
+            print(
+                f"search: best of {len(trials[method])} by {method}: {best.fitness:.4f},"
+                f" {best.cost}"
+            )
+    return trials
+
+
+def write_fronts(directory: Path, config: SearchConfig, trials: dict[str, list[Trial]]) -> None:
+    """`pareto.json`, and the picture of all searches."""
+    front = [to_plain(trial) for trial in pareto_front(trials[config.searcher], config.objectives)]
+    write_atomically(directory / "pareto.json", json.dumps(front, indent=1) + "\n")
+    ends = dict(zip(("largest", "smallest"), trials[ENDS], strict=True))
+    searched = {method: found for method, found in trials.items() if method != ENDS}
+    draw_front(directory / "pareto.png", searched, ends, config.objectives)
+
+
+def best_of(trials: list[Trial]) -> Trial:
+    """The first of those with the highest score; raises ValueError if all failed."""
+    best = max(trials, key=lambda trial: trial.fitness)
+    if best.score is None:
+        raise ValueError(f"all {len(trials)} evaluations failed; the last: {trials[-1].failure}")
+    return best
+
+
+def cost_of_images(
+    config: SearchConfig, space: SearchSpace
+) -> tuple[CostOf[Arch], dict[str, str | None]]:
+    """What an arch costs, and what of it the journal must know."""
+    if config.latency is None:
+        return count_cost, {"latency_table": None}
+    from vipnas.latency.predict import open_predictor, with_latency
+
+    predictor = open_predictor(config.latency, space)
+    print(f"search: {predictor}")
+    return with_latency(count_cost, predictor), {"latency_table": predictor.fingerprint}
+
+
+def searchers_of(
+    config: SearchConfig, space: Space[A], seed: int, cost_of: CostOf[A]
+) -> Mapping[str, Searcher[A]]:
+    """By method, in the order they run. Raises ValueError for budgets that cannot be met."""
+    feasible = FeasibleSpace(space, cost_of, config.constraints)
+    searcher: Searcher[A]
+    if config.searcher == "evolution":
+        searcher = EvolutionSearcher(feasible, seed, config.evolution)
+    elif config.searcher == "nsga2":
+        searcher = NSGA2Searcher(feasible, seed, config.nsga2, config.objectives)
+    else:
+        searcher = PredictorSearcher(feasible, seed, config.predictor, config.objectives)
+    return {
+        config.searcher: searcher,
+        "random": RandomSearcher(feasible, seed),
+        ENDS: Listed((space.max_arch(), space.min_arch())),
+    }
+
+
+class Scorer:
+    """Makes the function that scores archs, in this process or, pickled, in a worker. The crops are
+    made when first needed."""
+
+    def __init__(self, experiment: Experiment, threads: int) -> None:
         self.experiment = experiment
+        self.threads = threads
         self.file = supernet_file(experiment)
         if not self.file.exists():
             raise ValueError(f"{self.file}: no supernet; run `vipnas train-supernet` first")
@@ -73,10 +187,12 @@ class _Scorer:
 
     def settings(self) -> dict[str, Any]:
         """All that a trial of the search depends on."""
+        search = needed(self.experiment.config.search, "search")
         return {
             "seed": self.experiment.config.seed,
-            "search": to_plain(self.experiment.config.search),
+            "search": {**to_plain(search), "seconds_limit": None},
             "supernet": digest(self.file),
+            "device": self.experiment.device.type,
             "search_persons": len(self.experiment.search_data.persons),
             "flip_test": self.experiment.config.flip_test,
             "codec": self.experiment.config.codec,
@@ -85,22 +201,58 @@ class _Scorer:
 
     @cached_property
     def score(self) -> InheritedScore:
-        return InheritedScore(
-            self.supernet.to(self.experiment.device),
-            self.experiment.evaluator("search"),
-            self.experiment.calibration_images,
-        )
+        evaluator = self.experiment.evaluator("search")
+        margin = needed(self.experiment.config.search, "search").early_stop_margin
+        images = self.experiment.calibration_images
+        return InheritedScore(self.supernet, evaluator, images, margin or 0.0)
 
-    def __call__(self, arch: Arch) -> float:
-        return self.score(arch)
+    def __call__(self) -> Evaluate[Arch]:
+        return in_worker(self.score, self.experiment.device, self.threads)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Ray numbers the GPUs anew that it lets a worker see.
+        device = torch.device(self.experiment.device.type)
+        return partial, (in_worker, self.score, device, self.threads)
+
+
+class Movable(Protocol):
+    """A function that scores archs, and has tensors."""
+
+    def to(self, device: torch.device) -> Evaluate[Any]:
+        """The same on a device."""
+
+
+def in_worker(score: Movable, device: torch.device, threads: int) -> Evaluate[Any]:
+    """The same number of threads everywhere: sums of floats depend on it."""
+    keep_freed_memory()
+    torch.set_num_threads(threads)
+    return score.to(device)
+
+
+@contextmanager
+def opened_workers(
+    scorer: MakeEvaluate[A], config: SearchConfig, ray: RaySettings | None
+) -> Iterator[Workers[A]]:
+    """Who scores: this process, or the workers of Ray."""
+    if ray is not None:
+        limits = replace(ray, threads=config.threads, seconds_limit=config.seconds_limit)
+        with RayWorkers(scorer, limits) as workers:
+            yield workers
+        return
+    threads = torch.get_num_threads()
+    try:
+        yield InProcess(scorer)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def write_trial(path: Path, trial: Trial, experiment: Experiment) -> None:
     found = {key: value for key, value in to_plain(trial).items() if key != "arch"}
+    assert isinstance(trial.arch, Arch)
     write_arch(path, trial.arch, space=experiment.space.name, seed=experiment.config.seed, **found)
 
 
-def _show_trial(trial: Trial, num_trials: int) -> None:
+def show_trial(trial: Trial, num_trials: int) -> None:
     result = f"score {trial.score:.4f}" if trial.score is not None else f"failed: {trial.failure}"
     print(
         f"search: {trial.method} {trial.number + 1}/{num_trials}: {result}, {trial.cost},"

@@ -6,18 +6,25 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from torch import Tensor
+
+from vipnas.arch import Arch
 from vipnas.data.loader import training_batches
+from vipnas.evaluation.evaluator import Evaluator
 from vipnas.experiment import Experiment
-from vipnas.files import read_json, write_atomically
+from vipnas.files import read_json, to_plain, write_atomically
 from vipnas.models.posenet import PoseNet
 from vipnas.training.checkpoint import load_checkpoint
-from vipnas.training.loop import Backward, CheckpointFile, Schedule, Training, check_settings
+from vipnas.training.failure import FailureFile
+from vipnas.training.keeping import BestNetwork, CheckpointFile, check_settings
+from vipnas.training.loop import Backward, Schedule, Training, Watcher
 from vipnas.training.monitor import Monitor
+from vipnas.training.probes import Probes
 
 Section = TypeVar("Section")
 
@@ -29,25 +36,70 @@ def train(
     schedule: Schedule,
     backward: Backward,
     settings: dict[str, Any],
+    probed: Mapping[str, Arch] | None = None,
+    stage: str = "retrain",
+    watchers: Sequence[Watcher] = (),
 ) -> PoseNet:
-    """Train from the checkpoint in `directory`, or from the start; returns the averaged network."""
-    crops = experiment.training_crops
-    num_steps = schedule.num_steps(len(crops))
-    training = Training(network, schedule, num_steps)
-    minutes = experiment.config.checkpoint_minutes
-    checkpoint = CheckpointFile(directory / "checkpoint.pt", settings, minutes)
+    """Train from the checkpoint in `directory`, or from the start; returns the averaged network.
+
+    `probed` are the members whose AP is followed, by name; by default the network itself. `stage`
+    says how `vipnas.stages.replay` makes the backward pass. `watchers` look on after the usual
+    ones. Of several processes all get the same network, and only the first writes and has watchers.
+    """
+    crops, processes, config = experiment.training_crops, experiment.processes, experiment.config
+    share = processes.share(schedule.batch_size)
+    training = Training(
+        network, schedule, schedule.num_steps(len(crops)), config.compute, processes
+    )
+    about = {"stage": stage, "experiment": json.dumps(to_plain(config))}
+    checkpoint = CheckpointFile(
+        directory / "checkpoint.pt",
+        settings,
+        config.checkpoint_minutes,
+        schedule.num_steps_of(1, len(crops)),
+        config.keep_checkpoints,
+        about,
+    )
     checkpoint.resume(training)
-    workers = experiment.config.data.num_workers
-    with Monitor(directory.name, directory, training.step, num_steps) as monitor:
+    with ExitStack() as stack:
+        looking_on: list[Watcher] = []
+        if processes.is_first:
+            probes = _probes(experiment, schedule, probed or {"network": network.arch})
+            monitor = _monitor(directory, training, checkpoint.every_steps, probes)
+            looking_on = [stack.enter_context(monitor), checkpoint, *watchers]
         training.run(
             lambda first, count: training_batches(
-                crops, schedule.batch_size, first, count, workers
+                crops, schedule.batch_size, first, count, config.data.num_workers, share
             ),
             backward,
-            checkpoint,
-            monitor,
+            looking_on,
+            FailureFile(directory / "failure.pt", {**about, "train_persons": len(crops)}),
         )
+    assert isinstance(training.averaged, PoseNet)
     return training.averaged
+
+
+def _monitor(
+    directory: Path, training: Training, epoch_steps: int | None, probes: Probes | None
+) -> Monitor:
+    measure = "mean training loss, negative" if probes is None else "mean AP of the probes"
+    best = BestNetwork(directory / "best.pt", measure, training.step)
+    return Monitor(directory, training, best, epoch_steps, probes)
+
+
+def _probes(experiment: Experiment, schedule: Schedule, archs: Mapping[str, Arch]) -> Probes | None:
+    config = experiment.config.monitoring
+    if config.probe_epochs is None:
+        return None
+
+    def evaluator() -> Evaluator:
+        return experiment.evaluator("search", config.probe_persons)
+
+    def calibration_images() -> Tensor:
+        return experiment.calibration_images[: config.probe_persons]
+
+    every_steps = schedule.num_steps_of(config.probe_epochs, len(experiment.training_crops))
+    return Probes(dict(archs), every_steps, evaluator, calibration_images)
 
 
 def is_done(target: Path, settings: dict[str, Any]) -> bool:
@@ -67,8 +119,12 @@ def needed(section: Section | None, name: str) -> Section:
 
 
 @contextmanager
-def timed(directory: Path) -> Iterator[None]:
-    """Add the seconds spent inside to `seconds.json`; a part that was killed is not counted."""
+def timed(directory: Path, writes: bool = True) -> Iterator[None]:
+    """Add the seconds spent inside to `seconds.json`; a part that was killed is not counted. Of
+    several processes only one `writes`."""
+    if not writes:
+        yield
+        return
     started = time.monotonic()
     try:
         yield

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vipnas.arch import Arch, arch_from_json
 from vipnas.files import write_atomically
@@ -101,7 +101,7 @@ def _network_of(content: dict[str, Any], path: Path) -> PoseNet:
     return network.eval()
 
 
-def load_strictly(network: PoseNet, state: dict[str, Tensor], path: Path) -> None:
+def load_strictly(network: nn.Module, state: dict[str, Tensor], path: Path) -> None:
     """Raises ValueError naming the first tensor that is missing, unexpected or of another shape."""
     expected = network.state_dict()
     for name in sorted(expected.keys() - state.keys()):

@@ -1,31 +1,35 @@
 """The training loop of every network here: supernet, retrained network.
 
-What a step does is given; the loop owns the learning rate, the optimiser, the averaged weights and
-the checkpoints. Everything that a step depends on is in the checkpoint or a function of the step's
-number, so that a run that was killed goes on as if nothing had happened.
+What a step does is given, and so is who looks on; the loop owns the learning rate, the optimiser
+and the averaged weights. Everything that a step depends on is in the state or a function of the
+step's number, so that a run that was killed goes on as if nothing had happened.
 """
 
 from __future__ import annotations
 
 import copy
-import json
+import hashlib
 import math
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from vipnas.files import Strict
 from vipnas.models.posenet import PoseNet
-from vipnas.training.checkpoint import load_checkpoint, load_strictly, save_checkpoint
-from vipnas.training.monitor import Monitor
+from vipnas.training.checkpoint import load_strictly
+from vipnas.training.compute import Compute
+from vipnas.training.distributed import ALONE, Disagreement, Processes, synchronise_batch_norm
+from vipnas.training.failure import Backward as Backward
+from vipnas.training.failure import Batch as Batch
+from vipnas.training.failure import FailureFile, FiniteCheck, NotFinite, Taken, diagnose
+from vipnas.training.randomness import random_state, restore_random_state
 
-Batch = tuple[Tensor, Tensor]
-Backward = Callable[[int, Batch], dict[str, Tensor]]
+STEPS_OF_MEAN_LOSS = 50
+STATE_KEYS = ("network", "averaged", "optimizer", "step", "mean_loss", "random")
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,9 @@ class Schedule(Strict):
     steps.
 
     `drop_at` are shares of the run (0..1) at which the rate of schedule `step` falls to a tenth.
+    `batch_size` is that of all processes together. `clip_norm` is the largest norm of the gradient
+    of all weights together; null lets every gradient through. `average_decay` is that of the
+    averaged weights, which are what is scored and kept.
     """
 
     epochs: float
@@ -47,16 +54,23 @@ class Schedule(Strict):
     average_decay: float = 0.998
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "learning_rate"):
-            if getattr(self, name) <= 0:
-                raise ValueError(
-                    f"{name}: found {getattr(self, name)}, allowed are numbers above 0"
-                )
+        for name in ("epochs", "batch_size", "learning_rate", "clip_norm"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name}: found {value}, allowed are numbers above 0")
+        for name in ("warmup_steps", "weight_decay"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name}: found {getattr(self, name)}, allowed are 0 and above")
+        if not all(0 <= share <= 1 for share in self.drop_at):
+            raise ValueError(f"drop_at: found {self.drop_at}, allowed are shares of the run, 0..1")
         if not 0 <= self.average_decay < 1:
             raise ValueError(f"average_decay: found {self.average_decay}, allowed is 0 to below 1")
 
     def num_steps(self, num_persons: int) -> int:
-        return max(1, round(self.epochs * num_persons / self.batch_size))
+        return self.num_steps_of(self.epochs, num_persons)
+
+    def num_steps_of(self, epochs: float, num_persons: int) -> int:
+        return max(1, round(epochs * num_persons / self.batch_size))
 
     def learning_rate_at(self, step: int, num_steps: int) -> float:
         warm = min(1.0, (step + 1) / max(1, self.warmup_steps))
@@ -67,127 +81,187 @@ class Schedule(Strict):
         return float(self.learning_rate * warm * 0.1**drops)
 
 
+class Outcome(NamedTuple):
+    """What a step gave, on the device: nothing waits for it until it is read."""
+
+    losses: dict[str, Tensor]
+    gradient_norm: Tensor
+    learning_rate: float
+
+
+class Watcher(Protocol):
+    """Looks on: logs, keeps checkpoints, draws. It must not change what is trained."""
+
+    def after_step(self, training: Training, outcome: Outcome) -> None:
+        """`training.step` counts the step that was just taken."""
+
+
 class Training:
     """A network in training: the state that a checkpoint holds, and the steps that change it."""
 
-    def __init__(self, network: PoseNet, schedule: Schedule, num_steps: int) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        schedule: Schedule,
+        num_steps: int,
+        compute: Compute | None = None,
+        processes: Processes = ALONE,
+    ) -> None:
+        compute = compute or Compute()
         self.network = network
         self.schedule = schedule
         self.num_steps = num_steps
+        self.processes = processes
+        self.device = next(network.parameters()).device
+        # A copy from before batch norm is synchronised: it is run by one process alone.
         self.averaged = copy.deepcopy(network).requires_grad_(False)
+        if processes.number > 1 and compute.synchronise_batch_norm:
+            synchronise_batch_norm(network)
+        self.fused = True if compute.fused_optimizer and self.device.type == "cuda" else None
         self.optimizer = torch.optim.AdamW(
-            parameter_groups(network, schedule.weight_decay), lr=schedule.learning_rate
+            parameter_groups(network, schedule.weight_decay),
+            lr=schedule.learning_rate,
+            fused=self.fused,
         )
+        self.finite = FiniteCheck(self.optimizer, deferred=bool(self.fused))
         self.step = 0
+        self.random_to_restore: dict[str, Any] | None = None
+        self.mean_loss = torch.zeros((), device=self.device)
 
     def run(
         self,
         batches: Callable[[int, int], Iterator[Batch]],
         backward: Backward,
-        checkpoint: CheckpointFile,
-        monitor: Monitor,
+        watchers: Sequence[Watcher] = (),
+        failure: FailureFile | None = None,
     ) -> None:
         """Train from the step where the state stands to the last one.
 
-        `batches(first_step, num_steps)` gives the batches from there on. `backward(step, batch)`
-        runs the network and adds up its gradients; what it returns is logged. Raises
-        FloatingPointError, naming the step, when a loss or a gradient is not finite; the last
-        checkpoint stays.
+        `batches(first_step, num_steps)` gives the batches from there on: the rows of this process.
+        `backward(step, batch)` runs the network and adds up its gradients; the losses it returns,
+        without gradients of their own, are logged. Raises FloatingPointError when a loss or a
+        gradient is not finite, before the weights see it; `failure` then holds the step.
         """
         self.network.train()
-        for batch in batches(self.step, self.num_steps - self.step):
-            losses = self._update(backward, batch)
-            self.step += 1
-            monitor.log(self.step, losses)
-            checkpoint.save_when_due(self)
-        checkpoint.save(self)
+        if self.random_to_restore is not None:  # last of all: whatever is made before may draw
+            restore_random_state(self.random_to_restore)
+        try:
+            self.processes.agree("the start", f"step {self.step}, weights {self._digest()}")
+            for batch in batches(self.step, self.num_steps - self.step):
+                outcome = self._update(backward, self._on_device(batch))
+                self.step += 1
+                for watcher in watchers:
+                    watcher.after_step(self, outcome)
+            self.finite.confirm()
+        except NotFinite as error:
+            raise self._explained(error, backward, failure) from None
+        except Disagreement as error:
+            raise Disagreement(f"step {self.step}: {error}") from None
 
-    def _update(self, backward: Backward, batch: Batch) -> dict[str, Tensor]:
+    def _update(self, backward: Backward, batch: Batch) -> Outcome:
         rate = self.schedule.learning_rate_at(self.step, self.num_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
         losses = backward(self.step, batch)
-        limit = self.schedule.clip_norm or math.inf
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), limit, foreach=True)
-        if not torch.isfinite(norm):
-            found = {name: float(loss) for name, loss in losses.items()}
-            raise FloatingPointError(f"step {self.step}: gradients are not finite; losses {found}")
+        gradients, loss = self._reduce(losses)
+        norm = nn.utils.get_total_norm(gradients, foreach=True)
+        if self.schedule.clip_norm is not None:
+            parameters = self.network.parameters()
+            nn.utils.clip_grads_with_norm_(parameters, self.schedule.clip_norm, norm, foreach=True)
+        self.finite.look(Taken(self.step, batch), norm + loss)
         self.optimizer.step()
-        self._average()
-        return losses
+        self._average(loss)
+        return Outcome(losses, norm, rate)
+
+    def _reduce(self, losses: dict[str, Tensor]) -> tuple[list[Tensor], Tensor]:
+        """The gradients and the mean loss of the joint batch. In step with them go the losses and
+        the running statistics of batch norm, which are of each process's own rows where batch norm
+        is not synchronised."""
+        self.processes.agree("what is reduced", f"gradients of step {self.step}")
+        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
+        buffers = [b for b in self.network.buffers() if b.is_floating_point()]
+        self.processes.average([*gradients, *buffers, *losses.values()])
+        return gradients, torch.stack([loss.detach() for loss in losses.values()]).mean()
 
     @torch.no_grad()
-    def _average(self) -> None:
-        """Exponential moving average of the weights; quick while there is little to average."""
+    def _average(self, loss: Tensor) -> None:
+        """Exponential moving averages of the weights and of the loss; quick while there is little
+        to average."""
         decay = min(self.schedule.average_decay, (1 + self.step) / (10 + self.step))
         averaged: list[Tensor] = list(self.averaged.parameters())
-        current: list[Tensor] = list(self.network.parameters())
-        torch._foreach_lerp_(averaged, current, 1 - decay)
-        for kept, buffer in zip(self.averaged.buffers(), self.network.buffers(), strict=True):
-            kept.copy_(buffer)
+        torch._foreach_lerp_(averaged, list(self.network.parameters()), 1 - decay)
+        torch._foreach_copy_(list(self.averaged.buffers()), list(self.network.buffers()))
+        self.mean_loss.lerp_(
+            loss.to(self.mean_loss.dtype), 1 / min(self.step + 1, STEPS_OF_MEAN_LOSS)
+        )
+
+    def _on_device(self, batch: Batch) -> Batch:
+        return tuple(part.to(self.device, non_blocking=True) for part in batch)
+
+    def _explained(
+        self, error: NotFinite, backward: Backward, failure: FailureFile | None
+    ) -> FloatingPointError:
+        """The error with all that can be found out about its step; the first process writes it."""
+        if failure is None:
+            return error
+        assert isinstance(self.network, PoseNet)
+        diagnosis = diagnose(self.network, backward, error.taken)
+        joint = tuple(self.processes.joint(part) for part in error.taken.batch)
+        taken = Taken(error.taken.step, joint)
+        if self.processes.is_first:
+            failure.save(self.network, taken, diagnosis)
+        return FloatingPointError(failure.describe(taken, diagnosis))
 
     def state(self) -> dict[str, Any]:
+        """Everything that the next step depends on; waits until it is known to be good."""
+        self.finite.confirm()
+        # So that the checkpoint of a network of images is a file of weights like any other.
+        network = self.network
+        arch = {"arch": network.arch.to_json()} if isinstance(network, PoseNet) else {}
         return {
-            "arch": self.network.arch.to_json(),
+            **arch,
             "network": self.network.state_dict(),
             "averaged": self.averaged.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
+            "mean_loss": self.mean_loss,
+            "random": random_state(),
         }
 
     def load(self, state: dict[str, Any], path: Path) -> None:
+        """Raises ValueError for a state that is not whole, or not of this network."""
+        if missing := sorted({*STATE_KEYS} - state.keys()):
+            raise ValueError(
+                f"{path}: {', '.join(missing)} missing: not the checkpoint of a training, or that"
+                " of an earlier version; remove it to start anew"
+            )
         load_strictly(self.network, state["network"], path)
         load_strictly(self.averaged, state["averaged"], path)
+        for group in state["optimizer"]["param_groups"]:
+            group["fused"] = self.fused  # it may have been saved on another device
         self.optimizer.load_state_dict(state["optimizer"])
+        self.mean_loss.copy_(state["mean_loss"])
         self.step = state["step"]
+        self.random_to_restore = state["random"]
 
-
-@dataclass
-class CheckpointFile:
-    """Where the state of a training is kept, and how often it is written.
-
-    `settings` are all that the training depends on; a checkpoint made with others is refused.
-    """
-
-    path: Path
-    settings: dict[str, Any]
-    minutes: float = 2.0
-
-    def __post_init__(self) -> None:
-        self._last = time.monotonic()
-
-    def resume(self, training: Training) -> None:
-        """Continue from the checkpoint, if there is one."""
-        if not self.path.exists():
-            return
-        state = load_checkpoint(self.path)
-        check_settings(json.loads(state["settings"]), self.settings, self.path)
-        training.load(state, self.path)
-
-    def save_when_due(self, training: Training) -> None:
-        if time.monotonic() - self._last >= self.minutes * 60:
-            self.save(training)
-
-    def save(self, training: Training) -> None:
-        settings = json.dumps(self.settings, sort_keys=True)
-        save_checkpoint(self.path, {**training.state(), "settings": settings})
-        self._last = time.monotonic()
-
-
-def check_settings(found: dict[str, Any], wanted: dict[str, Any], path: Path) -> None:
-    """Raises ValueError naming the first setting in which an unfinished run differs from the one
-    asked for."""
-    for key in sorted(found.keys() | wanted.keys()):
-        if found.get(key) != wanted.get(key):
-            raise ValueError(
-                f"{path}: made with {key} = {json.dumps(found.get(key))}, asked for is"
-                f" {json.dumps(wanted.get(key))}; remove the folder or choose another output"
-            )
+    def _digest(self) -> str:
+        """Of the weights; only where there is somebody to compare it with."""
+        if self.processes.number == 1:
+            return ""
+        digest = hashlib.sha256()
+        for tensor in self.network.state_dict().values():
+            digest.update(tensor.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
 
 def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Convolution weights decay; norms and biases, which have fewer dimensions, do not."""
+    """The weights of convolutions decay; norms, with their scales, and biases do not.
+
+    Those of attention's 1 x 1 convolutions decay too: they are matrices like the others, as in the
+    published recipe, and at 0 attention is neutral (adds nothing, or gates every channel alike).
+    Its scale per channel is that of its layer norm, of three dimensions, which does not decay.
+    """
     decayed = [parameter for parameter in network.parameters() if parameter.dim() == 4]
     others = [parameter for parameter in network.parameters() if parameter.dim() != 4]
     return [

@@ -2,7 +2,61 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat
 from torch import Tensor
+from torch.nn import functional as F
+
+from vipnas.files import Strict
+
+
+@dataclass(frozen=True)
+class Distillation(Strict):
+    """What the smaller subnets of a step learn: from the largest, from the labels, or from both.
+
+    Their loss is `weight` times `loss` to the heatmaps of the largest, plus `label_weight` times
+    the loss on the labels. During the first `warmup_steps`, while the largest has nothing to teach,
+    it goes over in a straight line to this from the labels alone. `temperature` is that of `kl`, in
+    units of heatmap values, whose peaks are 1.
+    """
+
+    loss: Literal["mse", "kl"] = "mse"
+    weight: NonNegativeFloat = 1.0
+    label_weight: NonNegativeFloat = 0.0
+    warmup_steps: NonNegativeInt = 0
+    temperature: PositiveFloat = 0.1
+
+    def __post_init__(self) -> None:
+        if self.weight == self.label_weight == 0:
+            raise ValueError("weight and label_weight: found 0 for both, one must be above 0")
+
+    def shares(self, step: int) -> tuple[float, float]:
+        """Weights of the teacher's loss and of the labels' at a step."""
+        warm = min(1.0, step / self.warmup_steps) if self.warmup_steps else 1.0
+        return warm * self.weight, (1 - warm) + warm * self.label_weight
+
+    def student_loss(
+        self,
+        step: int,
+        heatmaps_BKHW: Tensor,
+        teacher_BKHW: Tensor,
+        targets_BKHW: Tensor,
+        weights_BK: Tensor,
+    ) -> Tensor:
+        """The loss of a smaller subnet at a step. No gradient flows through the teacher."""
+        teacher_share, label_share = self.shares(step)
+        loss = heatmaps_BKHW.new_zeros(())
+        if teacher_share > 0 and self.loss == "mse":
+            loss = loss + teacher_share * distillation_loss(heatmaps_BKHW, teacher_BKHW)
+        elif teacher_share > 0:
+            loss = loss + teacher_share * softmax_divergence(
+                heatmaps_BKHW, teacher_BKHW, weights_BK, self.temperature
+            )
+        if label_share > 0:
+            loss = loss + label_share * heatmap_loss(heatmaps_BKHW, targets_BKHW, weights_BK)
+        return loss
 
 
 def heatmap_loss(heatmaps_BKHW: Tensor, targets_BKHW: Tensor, weights_BK: Tensor) -> Tensor:
@@ -20,3 +74,19 @@ def distillation_loss(heatmaps_BKHW: Tensor, teacher_BKHW: Tensor) -> Tensor:
     All joints count: the teacher has an opinion of unlabelled ones as well.
     """
     return (heatmaps_BKHW - teacher_BKHW.detach()).square().mean()
+
+
+def softmax_divergence(
+    heatmaps_BKHW: Tensor, teacher_BKHW: Tensor, weights_BK: Tensor, temperature: float
+) -> Tensor:
+    """Kullback-Leibler divergence from the teacher's softmax over all pixels of a joint to the
+    student's; mean over all joints. No gradient flows through the teacher.
+
+    Joints of weight 0 add nothing: a softmax turns the low, flat map of a joint that the teacher
+    was never asked for into a firm opinion. Multiplied by the square of the temperature, so that
+    gradients keep their size (Hinton et al., 2015). The level of a map does not matter to it.
+    """
+    student = F.log_softmax(heatmaps_BKHW.flatten(2) / temperature, dim=2)
+    teacher = F.log_softmax(teacher_BKHW.detach().flatten(2) / temperature, dim=2)
+    divergence_BK = (teacher.exp() * (teacher - student)).sum(dim=2)
+    return (divergence_BK * weights_BK).mean() * temperature**2

@@ -6,19 +6,18 @@ from torch import Tensor
 
 from vipnas.data.crops import normalise
 from vipnas.data.heatmap import HeatmapCodec
-from vipnas.models.posenet import PoseNet
+from vipnas.training.compute import Forward
 from vipnas.training.loop import Backward, Batch
 from vipnas.training.losses import heatmap_loss
 
 
-def retrain_backward(network: PoseNet, codec: HeatmapCodec) -> Backward:
+def retrain_backward(forward: Forward, codec: HeatmapCodec) -> Backward:
     """The step: forward, loss against the labels, backward."""
-    device = next(network.parameters()).device
 
     def backward(step: int, batch: Batch) -> dict[str, Tensor]:
-        images_B3HW, keypoints_BK3 = (part.to(device, non_blocking=True) for part in batch)
+        images_B3HW, keypoints_BK3 = batch
         targets, weights = codec.encode(keypoints_BK3)
-        loss = heatmap_loss(network(normalise(images_B3HW)), targets, weights)
+        loss = heatmap_loss(forward(normalise(images_B3HW), None), targets, weights)
         loss.backward()
         return {"labels": loss.detach()}
 

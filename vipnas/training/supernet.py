@@ -1,40 +1,67 @@
-"""Training of the supernet: the sandwich rule with in-place distillation."""
+"""Training of the supernet: what a step does with the members that it is given."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
+from vipnas.arch import Arch
 from vipnas.data.crops import normalise
 from vipnas.data.heatmap import HeatmapCodec
-from vipnas.models.posenet import PoseNet
-from vipnas.space import SearchSpace
+from vipnas.training.compute import Forward
 from vipnas.training.loop import Backward, Batch
-from vipnas.training.losses import distillation_loss, heatmap_loss
-from vipnas.training.sandwich import archs_of_step
+from vipnas.training.losses import Distillation, heatmap_loss
+from vipnas.training.sampling import Member
 
 
 def supernet_backward(
-    supernet: PoseNet, space: SearchSpace, codec: HeatmapCodec, seed: int, num_random: int
+    forward: Forward,
+    members_of: Callable[[int], Sequence[Member]],
+    codec: HeatmapCodec,
+    distillation: Distillation | None = None,
+    reduce: Callable[[Tensor], Tensor] = lambda losses: losses,
 ) -> Backward:
-    """The step: the largest learns from labels, the others from the largest; gradients add up."""
-    device = next(supernet.parameters()).device
+    """The step: the largest learns from labels, the others from the largest; gradients add up.
+
+    In a step without the largest all learn from labels. `reduce` gives the mean of a tensor over
+    all processes: where a member is chosen by its loss, all then choose the same.
+    """
+    distillation = distillation or Distillation()
 
     def backward(step: int, batch: Batch) -> dict[str, Tensor]:
-        images_B3HW, keypoints_BK3 = (part.to(device, non_blocking=True) for part in batch)
+        images_B3HW, keypoints_BK3 = batch
         targets, weights = codec.encode(keypoints_BK3)
         images = normalise(images_B3HW)
-        largest, *others = archs_of_step(space, seed, step, num_random)
-        teacher = supernet(images, largest)
-        loss = heatmap_loss(teacher, targets, weights)
-        loss.backward()
-        distilled = []
-        for arch in others:
-            distilled.append(distillation_loss(supernet(images, arch), teacher))
-            distilled[-1].backward()
-        shown = {"largest": loss.detach(), "smallest": distilled[-1].detach()}
-        if num_random:
-            shown["random"] = torch.stack(distilled[:-1]).mean().detach()
-        return shown
+        teacher: Tensor | None = None
+
+        def run(arch: Arch) -> tuple[Tensor, Tensor]:
+            heatmaps = forward(images, arch)
+            if teacher is None:
+                return heatmap_loss(heatmaps, targets, weights), heatmaps
+            return distillation.student_loss(step, heatmaps, teacher, targets, weights), heatmaps
+
+        shown: dict[str, list[Tensor]] = {}
+        for member in members_of(step):
+            loss, heatmaps = run(choose(member, lambda arch: run(arch)[0], reduce))
+            loss.backward()
+            if member.kind == "largest":
+                teacher = heatmaps.detach()
+            shown.setdefault(member.kind, []).append(loss.detach())
+        return {kind: torch.stack(losses).mean() for kind, losses in shown.items()}
 
     return backward
+
+
+@torch.no_grad()
+def choose(
+    member: Member, loss_of: Callable[[Arch], Tensor], reduce: Callable[[Tensor], Tensor]
+) -> Arch:
+    """The candidate that the member prefers by its loss, which waits for the device; one candidate
+    is taken unseen."""
+    if len(member.candidates) == 1:
+        return member.candidates[0]
+    losses = reduce(torch.stack([loss_of(arch) for arch in member.candidates]))
+    preferred = losses.argmin() if member.prefer == "lowest_loss" else losses.argmax()
+    return member.candidates[int(preferred)]

@@ -1,0 +1,233 @@
+"""Every format, in every precision, with and without what may stand around the network."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+from experiment_fixture import EXPERIMENT, draw_people, write_experiment
+from torch import Tensor
+
+from vipnas.arch import Arch
+from vipnas.cli import main
+from vipnas.data.crops import normalise
+from vipnas.data.heatmap import make_codec
+from vipnas.deploy import export
+from vipnas.deploy.deployed import DeployedNet
+from vipnas.deploy.export import SUFFIXES, Form, export_network, relative_difference
+from vipnas.deploy.exported import (
+    INPUT_NOTE,
+    KEYPOINTS,
+    OUTPUT_NOTE,
+    PIXELS,
+    ExportedNetwork,
+    open_exported,
+)
+from vipnas.deploy.onnx_model import quantise
+from vipnas.models.posenet import PoseNet
+from vipnas.shipped import find_shipped
+from vipnas.space import read_space
+from vipnas.training.checkpoint import save_network
+
+TINY = read_space(find_shipped("search_spaces", "tiny"))
+ARCH = TINY.with_facts(input_hw=(32, 32), num_keypoints=3).max_arch()
+FORMS = [
+    Form("onnx", "fp16", with_preprocessing=True, with_decode=True),
+    Form("onnx", "int8"),
+    Form("openvino", "fp32", with_decode=True),
+    Form("torch", "fp32", with_preprocessing=True),
+]
+MORE_FORMS = [
+    Form("onnx", "fp32", with_preprocessing=True),
+    Form("openvino", "fp16"),
+    Form("openvino", "int8", with_preprocessing=True),
+    Form("torch", "fp16", with_decode=True),
+]
+pytestmark = pytest.mark.timeout(120)  # an export takes seconds, on a busy machine many
+
+# How far what is rounded may lie, of the largest value; and no nearer than rounding would leave it.
+WITHIN = {"fp32": (0.0, 1e-5), "fp16": (1e-7, 1e-2), "int8": (1e-4, 0.15)}
+
+
+def name_of(form: Form) -> str:
+    return "-".join(
+        (
+            form.format,
+            form.precision,
+            *("pre",) * form.with_preprocessing,
+            *("dec",) * form.with_decode,
+        )
+    )
+
+
+def as_if_trained(arch: Arch) -> PoseNet:
+    """With outputs that do not vanish, as those of an untrained network do."""
+    torch.manual_seed(0)
+    network = PoseNet(arch).eval()
+    for parameter in network.parameters():
+        if parameter.dim() == 4:
+            torch.nn.init.normal_(parameter, 0, parameter[0].numel() ** -0.5)
+    return network
+
+
+@pytest.fixture(scope="module")
+def network() -> PoseNet:
+    return as_if_trained(ARCH)
+
+
+@pytest.fixture(scope="module")
+def crops() -> Tensor:
+    """Smooth, so that neighbours are alike as in photographs."""
+    generator = torch.Generator().manual_seed(1)
+    coarse = torch.rand(24, 3, 4, 4, generator=generator) * 255
+    return (
+        torch.nn.functional.interpolate(coarse, size=ARCH.input_hw, mode="bicubic")
+        .clamp(0, 255)
+        .to(torch.uint8)
+    )
+
+
+@pytest.mark.parametrize(
+    "form",
+    [*FORMS, *(pytest.param(form, marks=pytest.mark.slow) for form in MORE_FORMS)],
+    ids=name_of,
+)
+@torch.no_grad()
+def test_a_file_computes_what_pytorch_does(
+    form: Form, network: PoseNet, crops: Tensor, tmp_path: Path
+) -> None:
+    if form.format == "openvino":
+        pytest.importorskip("openvino")
+    path = tmp_path / f"network{SUFFIXES[form.format]}"
+    result = export_network(network, path, form, crops)
+    run, _ = open_exported(path, 1)
+    images = crops.permute(0, 2, 3, 1) if form.with_preprocessing else normalise(crops)
+    found = torch.from_numpy(run({"images": images.contiguous().numpy()}))
+
+    heatmaps = network(normalise(crops))
+    least, most = WITHIN[form.precision]
+    if form.with_decode:
+        xy, scores = make_codec("quarter", ARCH.input_hw, ARCH.heatmap_hw).decode(heatmaps)
+        assert found.shape == (24, 3, 3)
+        assert least <= relative_difference(found[..., 2], scores) <= most
+        near = (found[..., :2] - xy).abs().amax(dim=2) < 1e-3
+        assert near.float().mean() > 0.9  # else two pixels are as high as each other
+    else:
+        assert least <= relative_difference(found, heatmaps) <= most
+    assert form.precision in str(result) and str(path) in str(result)
+    content = b"".join(part.read_bytes() for part in tmp_path.iterdir())
+    assert str(Path(export.__file__).parents[2]).encode() not in content
+
+
+def test_the_graph_around_the_network_is_that_of_the_evaluation(
+    network: PoseNet, crops: Tensor
+) -> None:
+    codec = make_codec("dark", ARCH.input_hw, ARCH.heatmap_hw)
+    xy, scores = codec.decode(network(normalise(crops)).detach())
+    deployed = DeployedNet(network, True, codec)
+    found = deployed(crops.permute(0, 2, 3, 1)).detach()
+    torch.testing.assert_close(found[..., :2], xy, rtol=0, atol=1e-3)
+    torch.testing.assert_close(found[..., 2], scores)
+    torch.testing.assert_close(DeployedNet(network).images_from(crops), normalise(crops))
+
+
+@pytest.fixture(scope="module")
+def plain(network: PoseNet, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """In ONNX and float32, from normalised images to heatmaps."""
+    path = tmp_path_factory.mktemp("plain") / "plain.onnx"
+    export_network(network, path, Form())
+    return path.read_bytes()
+
+
+def test_int8_stores_and_computes_integers(plain: bytes, crops: Tensor) -> None:
+    small = quantise(plain, "images", normalise(crops).numpy())
+    graph = onnx.load_from_string(small).graph
+    weights = [item for item in graph.initializer if len(item.dims) == 4]
+    assert weights and all(item.data_type == onnx.TensorProto.INT8 for item in weights)
+    for item in weights:
+        values = onnx.numpy_helper.to_array(item)
+        assert abs(values).max() <= 64  # 7 bits
+    assert {node.op_type for node in graph.node} >= {"QuantizeLinear", "DequantizeLinear"}
+    # The range of the input is that of the crops it was calibrated with.
+    assert quantise(plain, "images", normalise(crops * 0).numpy()) != small
+
+
+@torch.no_grad()
+def test_an_exported_file_stands_in_for_the_network(
+    network: PoseNet, plain: bytes, crops: Tensor, tmp_path: Path
+) -> None:
+    path = tmp_path / "network.onnx"
+    path.write_bytes(plain)
+    exported = ExportedNetwork(path, threads=1).eval()
+    assert exported.arch == ARCH
+    images = normalise(crops)
+    torch.testing.assert_close(exported(images), network(images), rtol=1e-4, atol=1e-5)
+
+    model = onnx.load_from_string(plain)
+    notes = {note.key: note.value for note in model.metadata_props}
+    for changed, message in (
+        ({**notes, OUTPUT_NOTE: KEYPOINTS}, "vipnas_output: found keypoints, needed is heatmaps"),
+        ({**notes, INPUT_NOTE: PIXELS}, "vipnas_input: found uint8 RGB .*, needed is float32 RGB"),
+        ({}, "not a file that vipnas exported"),
+    ):
+        del model.metadata_props[:]
+        onnx.helper.set_model_props(model, changed)
+        path.write_bytes(model.SerializeToString())
+        with pytest.raises(ValueError, match=rf"network\.onnx: {message}"):
+            ExportedNetwork(path, threads=1)
+    path.write_bytes(b"no model")
+    with pytest.raises(ValueError, match=r"network\.onnx: cannot be opened: InvalidProtobuf"):
+        ExportedNetwork(path, threads=1)
+    with pytest.raises(FileNotFoundError, match="none.onnx: no such file"):
+        ExportedNetwork(tmp_path / "none.onnx", threads=1)
+
+
+@pytest.mark.parametrize(
+    ("form", "suffix", "with_crops", "message"),
+    [
+        (Form("torch", "int8"), ".pt2", True, "int8: found format torch, allowed are onnx and"),
+        (Form("onnx", "int8"), ".onnx", False, "int8: needs crops to calibrate with"),
+        (Form("openvino"), ".onnx", False, "format openvino is written to .xml"),
+        (
+            Form("onnx"),
+            ".onnx",
+            True,
+            r"crops: found \[16, 16\], the network's input is \[32, 32\]",
+        ),
+    ],
+    ids=["torch int8", "no crops", "suffix", "size of the crops"],
+)
+def test_what_cannot_be_is_one_line(
+    form: Form, suffix: str, with_crops: bool, message: str, network: PoseNet, tmp_path: Path
+) -> None:
+    size = 16 if form == Form("onnx") else 32
+    crops = torch.zeros(2, 3, size, size, dtype=torch.uint8) if with_crops else None
+    with pytest.raises(ValueError, match=message) as raised:
+        export_network(network, tmp_path / f"network{suffix}", form, crops)
+    assert "\n" not in str(raised.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.timeout(120)
+def test_the_loss_of_precision_is_two_commands(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_network(tmp_path / "network.pt", as_if_trained(TINY.min_arch()))
+    experiment = str(write_experiment(tmp_path, EXPERIMENT))
+    data = ["--data-root", str(draw_people(tmp_path))]
+    figures = {}
+    for name in ("network.pt", "fp32.onnx", "int8.onnx"):
+        if name != "network.pt":
+            precision = ["--precision", name.partition(".")[0], "-o", str(tmp_path / name)]
+            calibration = ["--calibrate-with", experiment, *data]
+            weights = ["--weights", str(tmp_path / "network.pt")]
+            assert main(["export", *weights, *precision, *calibration]) == 0
+            assert str(tmp_path / name) in capsys.readouterr().out
+        run = ["--output", str(tmp_path / "run"), *data, "--device", "cpu", "--json"]
+        assert main(["evaluate", experiment, "--weights", str(tmp_path / name), *run]) == 0
+        figures[name] = json.loads(capsys.readouterr().out)["coco"]
+    assert figures["fp32.onnx"] == pytest.approx(figures["network.pt"], abs=1e-3)
+    assert figures["int8.onnx"].keys() == figures["network.pt"].keys()

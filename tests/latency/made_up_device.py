@@ -1,0 +1,54 @@
+"""A device with known milliseconds, in place of measuring: instant, the same on every machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pytest
+
+from vipnas.arch import Arch
+from vipnas.latency import profile
+from vipnas.latency.measure import Key, Latency
+from vipnas.latency.model import layers_of
+from vipnas.latency.operations import describe
+from vipnas.models.posenet import Layer
+
+KEY = Key("made up", "onnxruntime", "1.0", 1, 1, "fp32", (64, 48))
+
+
+def made_up_ms(layers: Iterable[Layer]) -> float:
+    """A start for each layer, and every product and element at one rate."""
+    rates = {"macs": 1e5, "elements": 1e4, "count": 10.0}
+    return sum(
+        0.1 + amount / rates[name.rpartition(".")[2]]
+        for layer in layers
+        for name, amount in describe(layer).amounts.items()
+    )
+
+
+class MadeUpDevice:
+    """Stands in for measuring in `vipnas.latency.profile`; remembers how large the batches were."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.batches: list[int] = []
+        self.slowness = 1.0
+        monkeypatch.setattr(profile, "measure_archs", self.measure_archs)
+        monkeypatch.setattr(profile, "measure_modules", self.measure_modules)
+        monkeypatch.setattr(profile, "Block", lambda layer: layer)
+        monkeypatch.setattr(profile, "PoseNet", lambda arch: arch)
+        monkeypatch.setattr(profile, "SECONDS_BETWEEN_TRIES", 0.0)
+
+    def latency(self, layers: Iterable[Layer]) -> Latency:
+        return Latency(self.slowness * made_up_ms(layers), 0.01, 12)
+
+    def measure_archs(self, archs: Sequence[Arch], key: Key, max_spread: float) -> list[Latency]:
+        self.batches.append(len(archs))
+        return [self.latency(layers_of(arch)) for arch in archs]
+
+    def measure_modules(
+        self, modules: Sequence[Any], shapes: Sequence[Any], key: Key, max_spread: float
+    ) -> list[Latency]:
+        anchor, *layers = modules
+        self.batches.append(len(modules))
+        return [self.latency(layers_of(anchor)), *(self.latency([layer]) for layer in layers)]

@@ -1,0 +1,60 @@
+"""`vipnas profile` and `vipnas cost --latency` on the machine of the tests, noisy or not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from vipnas.cli import main
+from vipnas.latency.table import LatencyConfig, read_table
+
+NO_LIMIT = ["--max-spread", "1000"]
+
+
+@pytest.mark.timeout(60)  # about 3 s where nothing else runs
+def test_a_profile_is_made_and_read_by_a_search(
+    tmp_path: Path,
+    tiny_space,
+    capsys: pytest.CaptureFixture[str],  # type: ignore[no-untyped-def]
+) -> None:
+    from vipnas.latency.predict import open_predictor
+
+    path = tmp_path / "table.json"
+    amount = ["--num-archs", "5", "--num-blocks", "3"]
+    assert main(["profile", "tiny", *amount, *NO_LIMIT, "--output", str(path)]) == 0
+    printed = capsys.readouterr().out
+    table = read_table(path)
+    assert table.choice is not None
+    assert f"by {table.choice.method}" in printed
+    assert (len(table.archs), len(table.blocks)) == (5, 3)
+    assert all(timing.latency.median_ms > 0 for timing in (*table.archs, *table.blocks))
+    assert open_predictor(LatencyConfig(table=str(path)), tiny_space)(tiny_space.max_arch()) > 0
+
+    other_amount = ["--num-archs", "7", "--num-blocks", "3"]
+    assert main(["profile", "tiny", *other_amount, "--output", str(path)]) == 1
+    error = capsys.readouterr().err
+    assert "num_archs: made with 5, asked for is 7" in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino", "torch"])
+def test_cost_measures_latency_where_asked(
+    runtime: str,
+    tmp_path: Path,
+    tiny_space,
+    capsys: pytest.CaptureFixture[str],  # type: ignore[no-untyped-def]
+) -> None:
+    from vipnas.arch import write_arch
+
+    pytest.importorskip(runtime)
+    path = tmp_path / "arch.json"
+    write_arch(path, tiny_space.min_arch())
+    command = ["cost", "--arch", str(path), "--json"]
+    assert main(command) == 0
+    assert json.loads(capsys.readouterr().out)["latency_ms"] is None
+    assert main([*command, "--latency", "--runtime", runtime, *NO_LIMIT]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["latency_ms"] == found["latency"]["median_ms"] > 0
+    assert (found["key"]["runtime"], found["key"]["threads"]) == (runtime, 1)

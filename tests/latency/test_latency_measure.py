@@ -1,0 +1,135 @@
+"""Timing by a clock that the test winds, and refusals."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+
+from vipnas.latency import measure
+from vipnas.latency.measure import (
+    Key,
+    TooNoisy,
+    interleaved,
+    key_of_this_machine,
+    pinned,
+    quietest,
+)
+
+
+class Machine:
+    """Runs that take as long as they are told, and a record of who ran."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.ran: list[str] = []
+
+    def run(self, name: str, seconds: Iterator[float]) -> Callable[[], None]:
+        def run() -> None:
+            self.ran.append(name)
+            self.now += next(seconds)
+
+        return run
+
+
+def constant(seconds: float) -> Iterator[float]:
+    while True:
+        yield seconds
+
+
+@pytest.fixture
+def key() -> Key:
+    return key_of_this_machine("torch", (64, 48))
+
+
+def test_networks_take_turns_and_get_their_own_median() -> None:
+    machine = Machine()
+    runs = [machine.run("a", constant(0.010)), machine.run("b", constant(0.030))]
+    first, second = interleaved(runs, rounds=3, clock=lambda: machine.now)
+    assert (first.median_ms, first.num_samples) == (pytest.approx(10.0), 6)
+    assert (second.median_ms, second.spread) == (pytest.approx(30.0), pytest.approx(0.0, abs=1e-9))
+    # Two runs each to warm up, then turns of one that only warms and two that count.
+    assert "".join(machine.ran) == "aabb" + "aaabbb" * 3
+
+
+def test_short_runs_are_timed_several_at_a_time() -> None:
+    machine = Machine()
+    (latency,) = interleaved(
+        [machine.run("a", constant(0.0001))], rounds=2, clock=lambda: machine.now
+    )
+    assert latency.median_ms == pytest.approx(0.1)
+    # 2 ms make 20 runs a sample: 2 to warm up, then twice 1 + 2 x 20.
+    assert len(machine.ran) == 2 + 2 * (1 + 2 * 20)
+
+
+def samples(*milliseconds: float, waited: float = 0.0) -> list[measure.Sample]:
+    return [measure.Sample(value / 1e3, waited) for value in milliseconds]
+
+
+def test_median_and_spread_by_hand() -> None:
+    found = measure._latency(samples(10, 11, 12, 13, 14), max_spread=1.0)
+    # The quartiles of five values are the second and the fourth.
+    assert found.median_ms == pytest.approx(12)
+    assert found.spread == pytest.approx((13 - 11) / 12)
+
+
+def test_a_noisy_machine_is_refused_in_one_line() -> None:
+    noisy = samples(10, 14, 10, 14, 10, 14)
+    with pytest.raises(TooNoisy, match=r"too noisy.* 33% .* allowed are 10%") as caught:
+        measure._latency(noisy, max_spread=0.1)
+    assert "\n" not in str(caught.value)
+    assert measure._latency(noisy, max_spread=0.4).median_ms == pytest.approx(12)
+
+
+def test_runs_that_waited_for_a_core_do_not_count() -> None:
+    mixed = samples(10, 10, 10) + samples(90, 90, waited=0.03)
+    found = measure._latency(mixed, max_spread=0.1)
+    assert (found.median_ms, found.num_samples) == (pytest.approx(10), 3)
+
+
+def test_a_busy_machine_is_refused_though_its_runs_agree() -> None:
+    """Where another process has half of the core all the time, all runs are as slow."""
+    busy = samples(10, 10) + samples(20, 20, 20, waited=0.5)
+    with pytest.raises(TooNoisy, match="3 of 5 runs waited"):
+        measure._latency(busy, max_spread=0.1)
+
+
+def test_waiting_is_what_the_system_counts_for_our_threads() -> None:
+    before = measure._waited_seconds()
+    assert 0 <= before <= measure._waited_seconds()
+
+
+def test_pinned_keeps_to_its_cores_and_gives_all_back(key: Key) -> None:
+    cores, threads = os.sched_getaffinity(0), torch.get_num_threads()
+    with pytest.raises(KeyboardInterrupt), pinned(key):
+        assert len(os.sched_getaffinity(0)) == 1
+        assert torch.get_num_threads() == 1
+        raise KeyboardInterrupt
+    assert os.sched_getaffinity(0) == cores
+    assert torch.get_num_threads() == threads
+
+
+def test_the_quietest_cores_are_those_that_were_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    readings = iter([{0: 100, 1: 500, 2: 0}, {0: 190, 1: 505, 2: 60}])
+    monkeypatch.setattr(measure, "_busy_ticks", lambda: next(readings))
+    assert quietest({0, 1, 2}, 2, seconds=0.0) == {1, 2}
+
+
+def test_busy_ticks_of_every_core_are_known_here() -> None:
+    ticks = measure._busy_ticks()
+    assert os.sched_getaffinity(0) <= ticks.keys()
+    assert all(count > 0 for count in ticks.values())
+
+
+def test_more_threads_than_cores_are_refused() -> None:
+    cores = len(os.sched_getaffinity(0))
+    with pytest.raises(ValueError, match=f"threads: found {cores + 1}, allowed are 1 to {cores}"):
+        key_of_this_machine("torch", (64, 48), threads=cores + 1)
+
+
+def test_an_arch_of_another_input_size_is_refused(key: Key, tiny_space) -> None:  # type: ignore[no-untyped-def]
+    arch = tiny_space.with_facts(input_hw=(32, 32)).min_arch()
+    with pytest.raises(ValueError, match=r"input_hw: found \(32, 32\), allowed is \(64, 48\)"):
+        measure.measure_archs([arch], key)

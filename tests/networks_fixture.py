@@ -1,0 +1,22 @@
+"""Networks as after training, for tests that compare what they compute."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+def randomise_batch_norm(network: nn.Module, seed: int) -> None:
+    """Statistics and scales of a trained network: at their initial values many mistakes cancel."""
+    generator = torch.Generator().manual_seed(seed)
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            assert layer.running_mean is not None and layer.running_var is not None
+            layer.running_mean.normal_(0, 0.1, generator=generator)
+            layer.running_var.uniform_(0.5, 1.5, generator=generator)
+            nn.init.uniform_(layer.weight, 0.5, 1.5, generator=generator)
+            nn.init.normal_(layer.bias, 0, 0.1, generator=generator)
+    for parameter in network.parameters():
+        if parameter.dim() == 4:  # the published initialisation is too small to tell outputs apart
+            fan_in = parameter[0].numel()
+            nn.init.normal_(parameter, 0, fan_in**-0.5, generator=generator)

@@ -1,0 +1,229 @@
+"""Workers in other processes: the same trials, whoever scores, however late, whoever dies."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from search_fixture import Separable, without_seconds
+
+from vipnas.arch import Arch
+from vipnas.cost import count_cost
+from vipnas.results import Trial
+from vipnas.search.constraints import FeasibleSpace
+from vipnas.search.journal import Journal
+from vipnas.search.loop import search
+from vipnas.search.parallel import RaySettings, RayWorkers
+from vipnas.search.searchers import Evolution, EvolutionSearcher
+from vipnas.search.workers import InProcess
+from vipnas.space import SearchSpace
+
+pytestmark = pytest.mark.timeout(180)
+
+NUM_TRIALS = 14
+PENDING = 3
+
+
+@pytest.fixture(scope="module")
+def ray() -> Iterator[None]:
+    """One Ray for all tests here: it takes seconds to start."""
+    ray = pytest.importorskip("ray")
+    with pytest.MonkeyPatch.context() as patch:
+        # Where the workers find the modules of the tests.
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+        ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, configure_logging=False)
+        yield
+        ray.shutdown()
+
+
+@dataclass
+class Troubled:
+    """Scores as `Separable` does, with accidents: what happens at an arch, and how often."""
+
+    space: SearchSpace
+    accidents: dict[Arch, Callable[[], float | None]]
+    counts: Path  # a file for every attempt, since processes share nothing else
+    times: int = 1
+
+    def __call__(self, arch: Arch) -> float:
+        if arch in self.accidents:
+            before = len(list(self.counts.iterdir()))
+            (self.counts / str(before)).touch()
+            if before < self.times and (found := self.accidents[arch]()) is not None:
+                return found
+        return Separable(self.space)(arch)
+
+
+def dies() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def hangs() -> None:
+    time.sleep(600)
+
+
+def out_of_memory() -> None:
+    raise MemoryError("no room")
+
+
+def no_number() -> float:
+    return float("nan")
+
+
+@pytest.fixture
+def run(tiny_space: SearchSpace, tmp_path: Path) -> Callable[..., list[Trial]]:
+    def run(workers: InProcess[Arch] | RayWorkers[Arch], name: str = "trials") -> list[Trial]:
+        feasible = FeasibleSpace(tiny_space, count_cost, ())
+        searcher = EvolutionSearcher(feasible, 0, Evolution(population_size=4))
+        journal = Journal(tmp_path / f"{name}.jsonl", {})
+        return search(
+            searcher,
+            "evolution",
+            workers,
+            count_cost,
+            NUM_TRIALS,
+            journal,
+            lambda trial: None,
+            PENDING,
+        )
+
+    return run
+
+
+@pytest.fixture
+def expected(tiny_space: SearchSpace, run: Callable[..., list[Trial]]) -> list[Trial]:
+    return run(InProcess(lambda: Separable(tiny_space)), "in_process")
+
+
+@pytest.mark.parametrize("num_workers", [2, pytest.param(3, marks=pytest.mark.slow)])
+def test_however_many_workers_the_trials_are_the_same(
+    ray: None,
+    tiny_space: SearchSpace,
+    tmp_path: Path,
+    run: Callable[..., list[Trial]],
+    expected: list[Trial],
+    num_workers: int,
+) -> None:
+    def make_evaluate() -> Callable[[Arch], float]:
+        (tmp_path / f"{os.getpid()}.up").touch()
+        rng = random.Random(os.getpid())  # every worker is slow at other times
+
+        def evaluate(arch: Arch) -> float:
+            while len(list(tmp_path.glob("*.up"))) < num_workers:
+                time.sleep(0.01)
+            time.sleep(rng.random() / 20)
+            return Separable(tiny_space)(arch)
+
+        return evaluate
+
+    with RayWorkers(make_evaluate, RaySettings(num_workers)) as workers:
+        trials = run(workers)
+    assert without_seconds(trials) == without_seconds(expected)
+    names = {trial.worker for trial in trials}
+    assert len(names) == num_workers and None not in names
+
+
+@pytest.mark.parametrize(
+    ("accident", "reason"),
+    [
+        (dies, "the worker died: SYSTEM_ERROR"),
+        pytest.param(hangs, "no result after 3 s", marks=pytest.mark.slow),
+    ],
+)
+@pytest.mark.parametrize("times", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_lost_worker_is_replaced_and_its_arch_gets_one_more_try(
+    ray: None,
+    tiny_space: SearchSpace,
+    tmp_path: Path,
+    run: Callable[..., list[Trial]],
+    expected: list[Trial],
+    accident: Callable[[], None],
+    reason: str,
+    times: int,
+) -> None:
+    at, counts = 5, tmp_path / "counts"
+    counts.mkdir()
+    evaluate = Troubled(tiny_space, {expected[at].arch: accident}, counts, times)
+    with RayWorkers(lambda: evaluate, RaySettings(2, seconds_limit=3)) as workers:
+        trials = run(workers)
+    assert len(trials) == NUM_TRIALS and len(list(counts.iterdir())) == 2
+    assert trials[at].retried == reason
+    assert {trial.number for trial in trials if trial.retried} == {at}
+    if times == 1:
+        assert without_seconds(trials) == without_seconds(expected)
+    else:
+        assert trials[at].score is None and trials[at].failure == f"lost twice: {reason}"
+        assert {trial.number for trial in trials if trial.failure} == {at}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("accident", "failure"),
+    [
+        (out_of_memory, "MemoryError: no room"),
+        (no_number, "FloatingPointError: the score is nan"),
+    ],
+)
+def test_an_arch_that_fails_by_itself_is_recorded_at_once(
+    ray: None,
+    tiny_space: SearchSpace,
+    tmp_path: Path,
+    run: Callable[..., list[Trial]],
+    expected: list[Trial],
+    accident: Callable[[], float | None],
+    failure: str,
+) -> None:
+    counts = tmp_path / "counts"
+    counts.mkdir()
+    evaluate = Troubled(tiny_space, {expected[5].arch: accident}, counts)
+    with RayWorkers(lambda: evaluate, RaySettings(2)) as workers:
+        trials = run(workers)
+    assert trials[5].failure == failure and trials[5].retried is None
+    assert len(list(counts.iterdir())) == 1
+    in_process = run(InProcess(lambda: Troubled(tiny_space, {expected[5].arch: accident}, counts)))
+    assert without_seconds(trials) == without_seconds(in_process)
+
+
+def test_a_mistake_of_ours_is_raised_as_it_was(
+    ray: None, tiny_space: SearchSpace, run: Callable[..., list[Trial]]
+) -> None:
+    def broken(arch: Arch) -> float:
+        raise KeyError("a mistake")
+
+    with RayWorkers(lambda: broken, RaySettings(1)) as workers, pytest.raises(KeyError):
+        run(workers)
+
+
+@pytest.mark.slow
+def test_workers_that_cannot_be_made_say_why(
+    ray: None, tiny_space: SearchSpace, run: Callable[..., list[Trial]]
+) -> None:
+    def refuses() -> Callable[[Arch], float]:
+        raise ValueError("no supernet here")
+
+    def falls() -> Callable[[Arch], float]:
+        dies()
+        raise AssertionError
+
+    with (
+        RayWorkers(refuses, RaySettings(1)) as workers,
+        pytest.raises(ValueError, match="^no supernet here$"),
+    ):
+        run(workers, "refuses")
+    with (
+        RayWorkers(falls, RaySettings(1)) as workers,
+        pytest.raises(ValueError, match="^3 workers in a row did not start: the worker died"),
+    ):
+        run(workers, "falls")
+
+
+def test_settings_out_of_range_are_refused() -> None:
+    with pytest.raises(ValueError, match="found 0 with 1 threads and 0 GPUs each, allowed are"):
+        RaySettings(0)

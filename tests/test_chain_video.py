@@ -1,0 +1,163 @@
+"""The chain of both levels, small; run again it does nothing; slice, file and figures agree."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from experiment_fixture import files_below, write_experiment
+
+import vipnas.stages.video as video_stage
+from vipnas.cli import main
+from vipnas.data.loader import training_batches
+from vipnas.training.checkpoint import load_network
+from vipnas.training.video_checkpoint import load_follow_up_supernet, load_video
+from vipnas.video_arch import read_video_arch
+from vipnas.video_cost import mean_cost
+
+SCHEDULE = {"epochs": 0.1, "batch_size": 4, "learning_rate": 1e-3}
+BUDGET = 7_000_000
+EXPERIMENT: dict[str, Any] = {
+    "seed": 0,
+    "space": "tiny",
+    "skeleton": "posetrack_18",
+    "data": {
+        "synthetic_video": {
+            "num_train_videos": 4,
+            "num_test_videos": 2,
+            "num_frames": 6,
+            "image_hw": [80, 100],
+            "people_per_video": [1, 1],
+        },
+        "search_persons": 4,
+        "calibration_persons": 4,
+    },
+    "flip_test": False,
+    "monitoring": {"probe_epochs": None},
+    "supernet": {"sampling": {"num_random": 1}, "schedule": SCHEDULE},
+    "search": {"num_trials": 2, "evolution": {"population_size": 2}},
+    "retrain": {"init_from": "supernet", "schedule": SCHEDULE},
+    "video": {
+        "num_follow_ups": 2,
+        "fusion": {"stages": [1, 2]},
+        "supernet": {"schedule": SCHEDULE},
+        "search": {
+            "num_trials": 3,
+            "constraints": [{"quantity": "macs", "at_most": BUDGET}],
+            "evolution": {"population_size": 2},
+        },
+        "retrain": {"schedule": SCHEDULE},
+        "calibration_clips": 4,
+        "search_clips": 4,
+    },
+}
+
+
+def arguments(directory: Path, command: str, *more: str) -> list[str]:
+    places = ["--output", str(directory / "run"), "--device", "cpu"]
+    return [*command.split(), str(directory / "experiment.yaml"), *places, *more]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("video_chain")
+    write_experiment(directory, EXPERIMENT)
+    assert main(arguments(directory, "run")) == 0
+    return directory
+
+
+@pytest.mark.timeout(120)
+def test_it_leaves_all_its_artefacts(finished: Path) -> None:
+    video = finished / "run" / "video"
+    best = read_video_arch(video / "search" / "best.json")
+    key_frame = load_network(finished / "run" / "retrain" / "network.pt")
+    assert best.key_frame == key_frame.arch and len(best) == 3
+    assert mean_cost(best).macs <= BUDGET
+    assert len(load_follow_up_supernet(video / "supernet" / "supernet.pt").fusions) == 6
+    network = load_video(video / "retrain" / "video.pt")
+    assert network.arch == best
+    kept = network.key_frame.state_dict()
+    assert all((kept[name] == tensor).all() for name, tensor in key_frame.state_dict().items())
+    assert (video / "along_clip.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_summary_says_what_the_networks_cost_and_find(finished: Path) -> None:
+    video = finished / "run" / "video"
+    summary = json.loads((video / "summary.json").read_text())
+    metrics = json.loads((video / "retrain" / "metrics.json").read_text())
+    best = read_video_arch(video / "search" / "best.json")
+    rows = {row["networks"]: row for row in summary["test"]}
+    assert {key: rows["found, retrained"][key] for key in metrics} == metrics
+    assert metrics.keys() == {"coco", "posetrack"}
+    assert rows["found, retrained"]["macs"] == mean_cost(best).macs
+    assert [row["distance"] for row in summary["drift"]] == list(range(6))  # videos of 6 frames
+    mean = sum(frame["macs"] for frame in summary["along_clip"]) / 3
+    assert abs(mean - mean_cost(best).macs) <= 1
+
+
+def test_run_again_it_does_nothing(finished: Path) -> None:
+    run = finished / "run"
+    before = files_below(run)
+    assert main(arguments(finished, "run")) == 0
+    after = files_below(run)
+    changed = {name for name in after if after[name] != before.get(name)}
+    timed = {"summary.json", *(name for name in after if name.endswith("seconds.json"))}
+    assert changed <= timed and before.keys() == after.keys()
+
+
+def test_evaluate_draws_and_prints_what_retraining_measured(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = finished / "frames.png"
+    more = ("--json", "--pictures", str(picture))
+    assert main(arguments(finished, "video evaluate", *more)) == 0
+    found = json.loads(capsys.readouterr().out)
+    metrics = finished / "run" / "video" / "retrain" / "metrics.json"
+    assert found == json.loads(metrics.read_text())
+    assert picture.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_level_without_key_frame_network_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_experiment(tmp_path, EXPERIMENT)
+    assert main(arguments(tmp_path, "video train-supernet")) == 1
+    assert "no network for the key frames; run `vipnas retrain`" in capsys.readouterr().err
+    write_experiment(tmp_path, {**EXPERIMENT, "video": None})
+    assert main(arguments(tmp_path, "video search")) == 1
+    assert "no section video" in capsys.readouterr().err
+
+
+def test_training_that_was_cut_off_ends_with_the_same_weights(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    longer = {**SCHEDULE, "epochs": 2}
+    video = {**EXPERIMENT["video"], "supernet": {"schedule": longer}}
+    for name in ("whole", "cut"):
+        shutil.copytree(finished / "run", tmp_path / name / "run")
+        shutil.rmtree(tmp_path / name / "run" / "video")
+        document = {**EXPERIMENT, "video": video, "checkpoint_minutes": 1e-9}
+        write_experiment(tmp_path / name, document)
+    command = "video train-supernet"
+    assert main(arguments(tmp_path / "whole", command)) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(video_stage, "training_batches", two_batches)
+        assert main(arguments(tmp_path / "cut", command)) == 130
+    assert main(arguments(tmp_path / "cut", command)) == 0
+    whole, cut = (
+        load_follow_up_supernet(tmp_path / name / "run" / "video" / "supernet" / "supernet.pt")
+        for name in ("whole", "cut")
+    )
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, cut.state_dict()[name]), name
+
+
+def two_batches(*args: Any) -> Iterator[Any]:
+    yield from itertools.islice(training_batches(*args), 2)
+    raise KeyboardInterrupt

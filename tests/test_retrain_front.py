@@ -1,0 +1,118 @@
+"""A front retrained: each arch as if alone, side by side or not; again it does nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from experiment_fixture import EXPERIMENT, draw_people, write_experiment
+from search_fixture import trial
+
+from vipnas.arch import read_arch
+from vipnas.cli import main
+from vipnas.files import to_plain
+from vipnas.shipped import find_shipped
+from vipnas.space import read_space
+from vipnas.stages.retrain_front import Reporter
+from vipnas.training.checkpoint import load_network
+
+EPOCHS = {"epochs": 2, "batch_size": 4, "learning_rate": 1e-3}
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with `data`, `experiment.yaml`, and a `pareto.json` of two archs."""
+    directory = tmp_path_factory.mktemp("front")
+    draw_people(directory / "data")
+    write_experiment(directory, {**EXPERIMENT, "retrain": {"schedule": EPOCHS}})
+    space = read_space(find_shipped("search_spaces", "tiny"))
+    trials = [trial(3, space.min_arch(), 0.25), trial(1, space.max_arch())]
+    (directory / "pareto.json").write_text(json.dumps([to_plain(found) for found in trials]))
+    return directory
+
+
+def arguments(directory: Path, command: str, *more: str, run: str = "run") -> list[str]:
+    places = ["--output", str(directory / run), "--data-root", str(directory / "data")]
+    return [command, str(directory / "experiment.yaml"), *places, "--device", "cpu", *more]
+
+
+def front(directory: Path, *more: str, run: str) -> int:
+    file = str(directory / "pareto.json")
+    return main(arguments(directory, "retrain", "--front", file, *more, run=run))
+
+
+def test_each_arch_is_trained_as_if_alone(
+    searched: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert front(searched, run="alone") == 0
+    table = capsys.readouterr().out.splitlines()[-2:]
+    trials = json.loads((searched / "pareto.json").read_text())
+    for number, found in enumerate(trials):
+        folder = searched / "alone" / "retrain" / f"front_{number}"
+        assert to_plain(read_arch(folder / "arch.json")) == found["arch"]
+        metrics = json.loads((folder / "metrics.json").read_text())
+        assert table[number].split()[0] == folder.name
+        assert table[number].split()[-1] == f"{metrics['ap']:.3f}"
+    single = arguments(searched, "retrain", "--arch", str(folder / "arch.json"))
+    assert main(single) == 0
+    trained, alone = (
+        load_network(path / "network.pt").state_dict()
+        for path in (folder, searched / "run" / "retrain")
+    )
+    assert all(trained[name].equal(tensor) for name, tensor in alone.items())
+    capsys.readouterr()
+    before = (folder / "network.pt").stat().st_mtime_ns
+    assert front(searched, run="alone") == 0
+    assert "done already" in capsys.readouterr().out
+    assert (folder / "network.pt").stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_side_by_side_those_that_are_not_stopped_end_as_alone(
+    searched: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("ray")
+    assert front(searched, run="one") == 0
+    assert front(searched, "--workers", "2", run="both") == 0
+    rows = json.loads((searched / "both" / "retrain" / "front.json").read_text())["rows"]
+    alone = json.loads((searched / "one" / "retrain" / "front.json").read_text())["rows"]
+    finished = [row for row in rows if row["retrained"] is not None]
+    assert finished and all(row in alone for row in finished)
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "3", '[{"number": 1}]'])
+def test_what_is_no_front_is_refused(
+    searched: Path, tmp_path: Path, content: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "pareto.json"
+    file.write_text(content)
+    assert main(arguments(searched, "retrain", "--front", str(file))) == 1
+    error = capsys.readouterr().err
+    assert str(file) in error and error.count("\n") == 1
+
+
+def test_workers_without_a_front_are_refused(
+    searched: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments(searched, "retrain", "--workers", "2")) == 1
+    assert "with --front only" in capsys.readouterr().err
+
+
+def test_each_probe_is_reported_once_also_after_a_kill(tmp_path: Path) -> None:
+    lines, reports = tmp_path / "metrics.jsonl", list[tuple[float, float]]()
+    reporter = Reporter(lines, 10, lambda share, score: reports.append((share, score)))
+    reporter.after_step()
+    content = ""
+    for step in range(1, 11):
+        content += json.dumps(
+            {"step": step, **({"ap/network": step / 100} if step % 5 == 0 else {})}
+        )
+        content += "\n"
+        lines.write_text(content + '{"step": 1')
+        reporter.after_step()
+    assert reports == [(0.5, 0.05)]
+    again = Reporter(lines, 10, lambda share, score: reports.append((share, score)))
+    again.after_step()
+    assert reports == [(0.5, 0.05)] * 2

@@ -1,0 +1,131 @@
+"""The search of an experiment: its searchers, several objectives, the picture, its settings."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from experiment_fixture import EXPERIMENT, draw_people, write_experiment
+
+from vipnas.cli import main
+from vipnas.config import SearchConfig
+from vipnas.cost import count_cost
+from vipnas.files import parse
+from vipnas.models.posenet import PoseNet
+from vipnas.results import Trial
+from vipnas.shipped import find_shipped
+from vipnas.space import SearchSpace, read_space
+from vipnas.stages.front import draw_front
+from vipnas.training.checkpoint import save_network
+
+SEARCHED = {**EXPERIMENT["search"], "num_trials": 5}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with `data` and a `run` whose supernet has not learnt anything yet."""
+    directory = tmp_path_factory.mktemp("search")
+    draw_people(directory / "data")
+    supernet = PoseNet(read_space(find_shipped("search_spaces", "tiny")).max_arch())
+    save_network(directory / "run" / "supernet" / "supernet.pt", supernet)
+    return directory
+
+
+def arguments(directory: Path, command: str, *more: str) -> list[str]:
+    places = ["--output", str(directory / "run"), "--data-root", str(directory / "data")]
+    return [command, str(directory / "experiment.yaml"), *places, "--device", "cpu", *more]
+
+
+def trials_of(directory: Path) -> list[Trial]:
+    lines = (directory / "run" / "search" / "trials.jsonl").read_text().splitlines()[1:]
+    return [parse(Trial, json.loads(line), "a line") for line in lines]
+
+
+@pytest.mark.parametrize("searcher", ["nsga2", "predictor"])
+def test_a_front_of_several_objectives_beside_random_search(trained: Path, searcher: str) -> None:
+    search = {"searcher": searcher, "objectives": ["ap", "params"], "nsga2": {"population_size": 4}}
+    write_experiment(trained, {**EXPERIMENT, "search": {**SEARCHED, **search}})
+    stage = trained / "run" / "search"
+    for file in stage.glob("*"):
+        file.unlink()
+    assert main(arguments(trained, "search")) == 0
+    counts = {method: 0 for method in (searcher, "random", "ends")}
+    for trial in trials_of(trained):
+        counts[trial.method] += 1
+    assert counts == {searcher: 5, "random": 5, "ends": 2}
+    front = json.loads((stage / "pareto.json").read_text())
+    params = [entry["cost"]["params"] for entry in front]
+    scores = [entry["score"] for entry in front]
+    assert params == sorted(params) and scores == sorted(scores)
+    assert (stage / "pareto.png").read_bytes().startswith(b"\x89PNG")
+    assert not list(stage.glob("*.partial"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_two_workers_make_the_trials_of_one_process(trained: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    write_experiment(trained, {**EXPERIMENT, "search": SEARCHED})
+    stage = trained / "run" / "search"
+    found = []
+    for more in ((), ("--workers", "2")):
+        for file in stage.glob("*"):
+            file.unlink()
+        assert main(arguments(trained, "search", *more)) == 0
+        trials = sorted(trials_of(trained), key=lambda trial: (trial.method, trial.number))
+        found.append([(trial.method, trial.number, trial.arch, trial.score) for trial in trials])
+    assert found[0] == found[1]
+
+
+@pytest.mark.slow
+def test_searches_killed_at_random_moments_end_with_the_same_trials() -> None:
+    """A command without Ray, a command with, a worker."""
+    pytest.importorskip("ray")
+    tool = Path(__file__).resolve().parent.parent / "tools" / "kill_search.py"
+    done = subprocess.run(
+        [sys.executable, str(tool), "--kills", "3", "--seed", "2"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("all the same") == 3
+
+
+def test_workers_options_need_workers(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_experiment(trained, EXPERIMENT)
+    assert main(arguments(trained, "search", "--gpus-per-worker", "0.5")) == 1
+    assert "--gpus-per-worker: needs --workers" in capsys.readouterr().err
+    assert main(arguments(trained, "search", "--workers", "0")) == 1
+    assert "found 0 with 1 threads" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"objectives": ["macs"]}, "objectives: found"),
+        ({"objectives": ["ap", "latency_ms"]}, "latency_ms: no table to take it from"),
+        (
+            {"constraints": [{"quantity": "latency_ms", "at_most": 5}]},
+            "latency_ms: no table to take it from",
+        ),
+        ({"searcher": "evolutoin"}, "searcher: found 'evolutoin'"),
+        ({"pending": 0}, "pending: found 0"),
+    ],
+)
+def test_wrong_settings_are_named(section: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse(SearchConfig, {"num_trials": 3, **section}, "experiment.yaml")
+
+
+def test_the_picture_has_a_panel_for_each_cost_and_leaves_failures_out(
+    tiny_space: SearchSpace, tmp_path: Path
+) -> None:
+    arch, path = tiny_space.max_arch(), tmp_path / "pareto.png"
+    good = Trial(0, "nsga2", arch, 0.5, count_cost(arch), 1.0)
+    failed = Trial(1, "nsga2", arch, None, count_cost(arch), 1.0, failure="MemoryError: no room")
+    widths, ends = [], {"largest": good, "smallest": failed}
+    for objectives in (("ap",), ("ap", "macs"), ("ap", "macs", "params")):
+        draw_front(path, {"nsga2": [good, failed], "random": [failed]}, ends, objectives)
+        widths.append(int.from_bytes(path.read_bytes()[16:20], "big"))
+    assert widths[0] == widths[1] and widths[2] == 2 * widths[1]

@@ -1,0 +1,149 @@
+"""The arch of a clip: a value, in and out of JSON; its space; what it costs, counted by hand."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from video_fixture import video_space_of
+
+from vipnas.cost import count_cost
+from vipnas.files import to_plain
+from vipnas.results import Cost
+from vipnas.search.constraints import Constraint, FeasibleSpace
+from vipnas.space import SearchSpace
+from vipnas.video_arch import (
+    FollowUp,
+    Fusion,
+    VideoArch,
+    read_video_arch,
+    video_arch_from_json,
+    write_video_arch,
+)
+from vipnas.video_cost import frame_costs, mean_cost
+from vipnas.video_space import VideoSpace
+
+
+@pytest.fixture(scope="module")
+def video_space(tiny_space: SearchSpace) -> VideoSpace:
+    return video_space_of(tiny_space, num_follow_ups=3)
+
+
+def test_json_gives_the_same_value(video_space: VideoSpace, tmp_path: Path) -> None:
+    rng = random.Random(0)
+    for _ in range(20):
+        arch = video_space.sample(rng)
+        assert video_arch_from_json(arch.to_json(), "test") == arch
+        write_video_arch(tmp_path / "best.json", arch, score=0.5)
+        assert read_video_arch(tmp_path / "best.json") == arch
+
+
+def test_genes_give_the_same_arch_and_archs_the_same_genes(video_space: VideoSpace) -> None:
+    rng = random.Random(0)
+    for _ in range(50):
+        genes = tuple(rng.randrange(count) for count in video_space.num_options)
+        assert video_space.encode(video_space.decode(genes)) == genes
+    fusions = {f.fusion for seed in range(60) for f in sample(video_space, seed).follow_ups}
+    assert fusions == set(video_space.fusions)
+
+
+def sample(space: VideoSpace, seed: int) -> VideoArch:
+    return space.sample(random.Random(seed))
+
+
+def test_frames_choose_by_themselves_and_the_key_frame_stays(video_space: VideoSpace) -> None:
+    first, second = sample(video_space, 1), sample(video_space, 2)
+    assert len(set(first.follow_ups)) == 3
+    child = video_space.crossover(first, second, random.Random(0))
+    mutant = video_space.mutate(first, 0.0, random.Random(0))
+    changed = sum(a != b for a, b in zip(first.follow_ups, mutant.follow_ups, strict=True))
+    assert changed == 1
+    assert {child.key_frame, mutant.key_frame} == {video_space.key_frame}
+
+
+def test_what_is_not_of_the_space_is_named(video_space: VideoSpace) -> None:
+    arch = video_space.min_arch()
+    few = replace(arch, follow_ups=arch.follow_ups[:1])
+    only_none = replace(video_space, fusions=(None,))
+    fused = replace(arch, follow_ups=(FollowUp(arch.key_frame, Fusion(1, "add")),) * 3)
+    with pytest.raises(ValueError, match="follow_ups: found 1, allowed are 3"):
+        video_space.check_member(few, "best.json")
+    with pytest.raises(ValueError, match=r"follow_ups\[0\].fusion: found add at 1, allowed are no"):
+        only_none.check_member(fused, "best.json")
+    assert few not in video_space and arch in video_space
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"stage": 0}, "stage: found 0"),
+        ({"stage": 4}, "found 4, allowed are 1 to 3: 2 stages, then 1 deconvolutions"),
+        ({"operation": "plus"}, "operation.*'plus'.*'add', 'mul' or 'cat'"),
+        ({"where": 1}, "where: unknown key"),
+    ],
+)
+def test_an_impossible_fusion_is_one_line(
+    video_space: VideoSpace, change: dict[str, object], complaint: str
+) -> None:
+    arch = video_space.decode(
+        [
+            len(video_space.fusions) - 1 if n == len(video_space.fusions) else 0
+            for n in video_space.num_options
+        ]
+    )
+    document = to_plain(arch)
+    document["follow_ups"][0]["fusion"] = {**document["follow_ups"][0]["fusion"], **change}
+    with pytest.raises(ValueError, match=complaint) as error:
+        video_arch_from_json(json.dumps(document), "best.json")
+    assert str(error.value).startswith("best.json: ") and "\n" not in str(error.value)
+
+
+def test_follow_up_frames_must_fit_the_key_frame(tiny_space: SearchSpace) -> None:
+    other = tiny_space.with_facts(input_hw=(32, 32)).min_arch()
+    with pytest.raises(ValueError, match=r"follow_ups\[0\].input_hw: found \(32, 32\), allowed"):
+        VideoArch(tiny_space.min_arch(), (FollowUp(other, None),))
+
+
+def test_the_same_without_fusion_and_for_other_lengths(video_space: VideoSpace) -> None:
+    arch = sample(video_space, 0)
+    alone = arch.without_fusion()
+    assert [f.arch for f in alone.follow_ups] == [f.arch for f in arch.follow_ups]
+    assert all(f.fusion is None for f in alone.follow_ups)
+    first, second, third = arch.follow_ups
+    assert arch.repeated(5).follow_ups == (first, second, third, first, second)
+    assert arch.repeated(0) == VideoArch(arch.key_frame, ())
+
+
+def test_cost_by_hand(tiny_space: SearchSpace) -> None:
+    """Fusion at stage 2 of the smallest: heatmaps 17 x 16 x 12 shrink to 8 x 6, 16 channels."""
+    arch = tiny_space.min_arch()
+    alone = count_cost(arch)
+    pixels, channels, joints = 8 * 6, 16, 17
+    embed, mix = joints * channels, channels * channels
+    video = VideoArch(arch, (FollowUp(arch, Fusion(2, "cat")), FollowUp(arch, Fusion(2, "add"))))
+    key_frame, cat, add = frame_costs(video)
+    assert key_frame == alone
+    assert add.macs - alone.macs == (embed + mix) * pixels
+    assert add.params - alone.params == embed + channels + mix + channels
+    assert cat.macs - add.macs == mix * pixels and cat.params - add.params == mix
+    assert mean_cost(video).macs == round((key_frame.macs + cat.macs + add.macs) / 3)
+    twice = VideoArch(arch, (FollowUp(arch, None), FollowUp(arch, None)))
+    assert mean_cost(twice) == replace(alone, params=2 * alone.params)
+
+
+def test_mean_latency_is_over_the_clip(tiny_space: SearchSpace) -> None:
+    small, large = tiny_space.min_arch(), tiny_space.max_arch()
+    known = {small: Cost(100, 1, 2.0), large: Cost(300, 1, 8.0)}
+    video = VideoArch(large, (FollowUp(small, None), FollowUp(small, None)))
+    assert mean_cost(video, known.__getitem__).latency_ms == pytest.approx(4.0)
+
+
+def test_a_budget_for_the_clip_is_kept(video_space: VideoSpace) -> None:
+    highest = mean_cost(video_space.max_arch()).macs
+    budget = Constraint("macs", at_most=0.6 * highest)
+    feasible = FeasibleSpace(video_space, mean_cost, [budget])
+    for seed in range(10):
+        assert mean_cost(feasible.sample(random.Random(seed))).macs <= 0.6 * highest

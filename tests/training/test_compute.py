@@ -1,0 +1,116 @@
+"""How a step is computed changes what it costs, not what it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from training_fixture import batch_of, codec_of, sampler_of, supernet_of
+
+from vipnas.arch import Arch
+from vipnas.data.crops import normalise
+from vipnas.models.posenet import PoseNet
+from vipnas.space import SearchSpace
+from vipnas.training.compute import Compute, Forward, make_forward
+from vipnas.training.loop import Schedule, Training
+from vipnas.training.supernet import supernet_backward
+
+
+def images_of(space: SearchSpace) -> Tensor:
+    """As the loader makes them: channels last."""
+    return normalise(batch_of(space, 0)[0]).contiguous(memory_format=torch.channels_last)
+
+
+def outcome(network: PoseNet, forward: Forward, *inputs: Any) -> dict[str, Tensor]:
+    network.zero_grad()
+    heatmaps = forward(*inputs)
+    heatmaps.square().mean().backward()
+    gradients = {n: p.grad.clone() for n, p in network.named_parameters() if p.grad is not None}
+    return {"heatmaps": heatmaps.detach(), **gradients}
+
+
+def test_on_a_cpu_the_defaults_change_no_bit(tiny_space: SearchSpace) -> None:
+    network, images = supernet_of(tiny_space).train(), images_of(tiny_space)
+    forward = make_forward(network, Compute())
+    for arch in (None, tiny_space.max_arch(), tiny_space.min_arch()):
+        plain = outcome(network, network, images, arch)
+        found = outcome(network, forward, images, arch)
+        assert found.keys() == plain.keys()
+        assert all(torch.equal(found[name], plain[name]) for name in plain)
+
+
+def test_the_memory_order_is_as_asked_for(tiny_space: SearchSpace) -> None:
+    class Looks(PoseNet):
+        def forward(self, images_B3HW: Tensor, arch: Arch | None = None) -> Tensor:
+            seen.append(images_B3HW.stride(1))
+            return super().forward(images_B3HW, arch)
+
+    seen: list[int] = []
+    network, images = Looks(tiny_space.max_arch()), images_of(tiny_space)
+    pixels = images.shape[2] * images.shape[3]
+    for given in (images, images.contiguous()):
+        make_forward(network, Compute(channels_last=True))(given, None)
+        make_forward(network, Compute(channels_last=False))(given, None)
+    assert seen == [1, pixels, 1, pixels]
+
+
+def test_bfloat16_gives_float32_heatmaps_and_gradients_near_those_of_float32(
+    tiny_space: SearchSpace,
+) -> None:
+    network, images = supernet_of(tiny_space).train(), images_of(tiny_space)
+    arch = tiny_space.min_arch()
+    exact = outcome(network, make_forward(network, Compute()), images, arch)
+    reduced = make_forward(network, Compute(precision="bfloat16"))
+    found = outcome(network, reduced, images, arch)
+    assert {tensor.dtype for tensor in found.values()} == {torch.float32}
+    difference = (found["heatmaps"] - exact["heatmaps"]).norm() / exact["heatmaps"].norm()
+    assert 1e-5 < difference < 0.05  # it did run in another precision, and bfloat16 has 8 bits
+    assert found.keys() == exact.keys()
+
+
+def test_only_what_is_static_is_compiled_and_it_computes_the_same(
+    tiny_space: SearchSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[int] = []
+
+    def compile_(network: PoseNet) -> Any:
+        whole = original(network, backend="aot_eager")
+
+        def run(images: Tensor) -> Any:
+            compiled.append(1)
+            return whole(images)
+
+        return run
+
+    original = torch.compile
+    monkeypatch.setattr("torch.compile", compile_)
+    network, images = supernet_of(tiny_space).eval(), images_of(tiny_space)
+    forward = make_forward(network, Compute(compile=True))
+    for arch, times in ((None, 1), (tiny_space.max_arch(), 2), (tiny_space.min_arch(), 2)):
+        found = outcome(network, forward, images, arch)
+        assert len(compiled) == times
+        plain = outcome(network, network, images, arch)
+        for name in plain:
+            torch.testing.assert_close(found[name], plain[name], rtol=1e-4, atol=1e-6, msg=name)
+
+
+@pytest.mark.gpu
+def test_the_host_never_waits_for_the_gpu_in_a_step(tiny_space: SearchSpace) -> None:
+    """Any call that would wait raises an error."""
+    supernet = supernet_of(tiny_space).cuda()
+    compute = Compute(precision="bfloat16")
+    forward = make_forward(supernet, compute)
+    backward = supernet_backward(forward, sampler_of(tiny_space), codec_of(tiny_space))
+    schedule = Schedule(epochs=1, batch_size=2, learning_rate=1e-3, clip_norm=1.0)
+    training = Training(supernet.train(), schedule, 8, compute)
+    batches = [training._on_device(batch_of(tiny_space, step)) for step in range(6)]
+    for step, batch in enumerate(batches):
+        torch.cuda.set_sync_debug_mode("error" if step >= 2 else "default")
+        try:
+            training._update(backward, batch)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        training.step += 1
+    training.finite.confirm()

@@ -1,0 +1,156 @@
+"""A step that is not finite: the weights never see it, and it can be computed again."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from experiment_fixture import EXPERIMENT, draw_people, write_experiment
+from torch import Tensor, nn
+from training_fixture import batch_of, codec_of, sampler_of, supernet_of
+
+from vipnas.arch import Arch, arch_from_json, write_arch
+from vipnas.config import read_experiment
+from vipnas.data.loader import Key, TrainingCrops
+from vipnas.experiment import Experiment
+from vipnas.models.posenet import PoseNet
+from vipnas.space import SearchSpace
+from vipnas.stages.replay import replay
+from vipnas.stages.retrain import retrain
+from vipnas.stages.supernet import train_supernet
+from vipnas.training.checkpoint import load_checkpoint, save_checkpoint
+from vipnas.training.compute import Forward
+from vipnas.training.failure import FailureFile, FiniteCheck, NotFinite, Taken
+from vipnas.training.loop import Batch, Schedule, Training
+from vipnas.training.supernet import supernet_backward
+
+SCHEDULE = Schedule(epochs=1, batch_size=2, learning_rate=1e-3)
+
+
+def exploding(supernet: PoseNet, archs: list[Arch], bad: int) -> Forward:
+    """Runs the members; the heatmaps of one are not finite."""
+
+    def forward(images: Tensor, arch: Arch | None) -> Tensor:
+        heatmaps: Tensor = supernet(images * (torch.inf if arch == archs[bad] else 1.0), arch)
+        return heatmaps
+
+    return forward
+
+
+def batches_of(space: SearchSpace, first_step: int, num_steps: int) -> Iterator[Batch]:
+    return (batch_of(space, step) for step in range(first_step, first_step + num_steps))
+
+
+def test_the_run_stops_names_the_step_the_arch_and_the_batch_and_leaves_them(
+    tiny_space: SearchSpace, tmp_path: Path
+) -> None:
+    supernet, sampler = supernet_of(tiny_space), sampler_of(tiny_space)
+    archs = [member.candidates[0] for member in sampler(2)]
+    codec, path = codec_of(tiny_space), tmp_path / "failure.pt"
+    whole = supernet_backward(supernet, sampler, codec)
+    broken = supernet_backward(exploding(supernet, archs, 1), sampler, codec)
+    training = Training(supernet, SCHEDULE, 5)
+    before: dict[str, Tensor] = {}
+
+    def backward(step: int, batch: Batch) -> dict[str, Tensor]:
+        before.update({n: p.detach().clone() for n, p in supernet.named_parameters()})
+        return (broken if step == 2 else whole)(step, batch)
+
+    with pytest.raises(FloatingPointError) as error:
+        training.run(
+            lambda first, count: batches_of(tiny_space, first, count),
+            backward,
+            (),
+            FailureFile(path, {"stage": "supernet"}),
+        )
+    line = str(error.value)
+    assert re.match(r"step 2: losses or gradients are not finite: losses: largest 0\.\d+", line)
+    assert re.search(rf"heatmaps of arch 2 of {len(archs)} \([0-9a-f]{{8}}\) are not", line)
+    assert "batch of step 2: 2 images" in line and f"replay.py {path}" in line
+    assert "\n" not in line
+    assert training.step == 2
+    failure = load_checkpoint(path)
+    assert [arch_from_json(arch, "x") for arch in failure["archs"]] == archs
+    images, keypoints = batch_of(tiny_space, 2)
+    assert torch.equal(failure["images"], images) and torch.equal(failure["keypoints"], keypoints)
+    for name, parameter in supernet.named_parameters():
+        assert torch.equal(parameter, before[name]), name
+        assert torch.equal(failure["network"][name], before[name]), name
+
+
+def test_where_the_host_hears_of_it_late_the_weights_are_spared_all_the_same() -> None:
+    """As on a GPU: the optimiser itself skips from the bad step on, the host hears one later."""
+    parameter = nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.AdamW([parameter], lr=0.1, fused=True)
+    check = FiniteCheck(optimizer, deferred=True)
+    batch = (torch.zeros(1), torch.zeros(1))
+
+    def step(number: int, gradient: float) -> None:
+        parameter.grad = torch.full((3,), gradient)
+        check.look(Taken(number, batch), parameter.grad.sum())
+        optimizer.step()
+
+    step(0, 1.0)
+    good = parameter.detach().clone()
+    assert not torch.equal(good, torch.ones(3))
+    step(1, torch.nan)
+    assert torch.equal(parameter, good)
+    with pytest.raises(NotFinite, match="step 1: ") as error:
+        step(2, 1.0)
+    assert error.value.taken.step == 1
+    assert torch.equal(parameter, good)
+
+
+def test_a_bad_last_step_is_heard_of_too() -> None:
+    parameter = nn.Parameter(torch.ones(3))
+    check = FiniteCheck(torch.optim.AdamW([parameter], fused=True), deferred=True)
+    check.confirm()
+    check.look(Taken(0, (torch.zeros(1), torch.zeros(1))), torch.tensor(torch.inf))
+    with pytest.raises(NotFinite, match="step 0"):
+        check.confirm()
+
+
+@pytest.mark.parametrize("stage", ["supernet", "retrain"])
+def test_a_failed_step_of_an_experiment_is_computed_again_from_its_file_alone(
+    stage: str, tiny_space: SearchSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = draw_people(tmp_path / "data")
+    document = {**EXPERIMENT, "monitoring": {"probe_epochs": None}}
+    document["retrain"] = {**document["retrain"], "init_from": "scratch"}
+    config = read_experiment(write_experiment(tmp_path, document))
+    experiment = Experiment(config, tmp_path / "run", data, torch.device("cpu"))
+
+    def spoiled(self: TrainingCrops, keys: Sequence[Key]) -> Batch:
+        images, keypoints = whole(self, keys)
+        keypoints[1, 3, 0] = torch.nan if 2 in {index for _, index in keys} else keypoints[1, 3, 0]
+        return images, keypoints
+
+    whole = TrainingCrops.__getitems__
+    monkeypatch.setattr(TrainingCrops, "__getitems__", spoiled)
+    with pytest.raises(FloatingPointError) as error:
+        if stage == "supernet":
+            train_supernet(experiment)
+        else:
+            arch = tmp_path / "arch.json"
+            write_arch(arch, tiny_space.min_arch())
+            retrain(experiment, arch)
+    monkeypatch.undo()
+    shutil.rmtree(data)
+    step, diagnosis = replay(tmp_path / "run" / stage / "failure.pt", torch.device("cpu"))
+    assert not diagnosis.is_finite and diagnosis.bad_arch is None
+    assert str(error.value).startswith(
+        f"step {step}: losses or gradients are not finite: {diagnosis};"
+    )
+    assert "keypoints of rows [1] not finite" in str(error.value)
+    assert not (tmp_path / "run" / stage / f"{stage}.pt").exists()
+
+
+def test_what_is_no_failure_is_not_replayed(tiny_space: SearchSpace, tmp_path: Path) -> None:
+    path = tmp_path / "failure.pt"
+    save_checkpoint(path, {"arch": "{}", "network": {}, "step": 1})
+    with pytest.raises(ValueError, match="failure.pt: experiment, images, keypoints, stage miss"):
+        replay(path, torch.device("cpu"))

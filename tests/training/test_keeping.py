@@ -1,0 +1,146 @@
+"""Checkpoints hold everything, older ones and the best are kept, and a full disk harms none."""
+
+from __future__ import annotations
+
+import random
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from training_fixture import batch_of, supernet_of, train
+
+from vipnas.space import SearchSpace
+from vipnas.training.checkpoint import load_checkpoint, load_network
+from vipnas.training.keeping import BestNetwork, CheckpointFile
+from vipnas.training.loop import Backward, Batch, Schedule, Training
+
+SCHEDULE = Schedule(epochs=1, batch_size=2, learning_rate=1e-3, warmup_steps=3)
+
+
+def training_of(space: SearchSpace, step: int = 0) -> Training:
+    training = Training(supernet_of(space), SCHEDULE, 10)
+    training.step = step
+    return training
+
+
+def drawing_backward(training: Training) -> Backward:
+    """A user's step that draws from all three sources of randomness."""
+    parameter = training.network.get_parameter("layers.stem.conv.weight")
+
+    def backward(step: int, batch: Batch) -> dict[str, Tensor]:
+        drawn = random.random() + float(np.random.random()) + float(torch.rand(()))  # noqa: NPY002
+        loss = (parameter * drawn * (1 + step)).square().sum()
+        loss.backward()
+        return {"labels": loss.detach()}
+
+    return backward
+
+
+def test_a_step_that_draws_goes_on_as_if_nothing_had_happened(
+    tiny_space: SearchSpace, tmp_path: Path
+) -> None:
+    def run(training: Training, last_step: int) -> None:
+        def batches(first_step: int, num_steps: int) -> Iterator[Batch]:
+            return (batch_of(tiny_space, step) for step in range(first_step, last_step))
+
+        training.run(batches, drawing_backward(training))
+
+    unbroken = training_of(tiny_space)
+    checkpoint = CheckpointFile(tmp_path / "checkpoint.pt", {})
+    run(unbroken, 3)
+    checkpoint.save(unbroken)
+    run(unbroken, 6)
+    random.random(), np.random.random(), torch.rand(())  # noqa: NPY002, B018
+    resumed = training_of(tiny_space)
+    checkpoint.resume(resumed)
+    assert resumed.step == 3
+    random.random(), torch.rand(())  # noqa: B018 - as what is made between loading and running may
+    run(resumed, 6)
+    name = "layers.stem.conv.weight"
+    assert torch.equal(resumed.network.get_parameter(name), unbroken.network.get_parameter(name))
+    again = training_of(tiny_space)  # the same steps with other draws end elsewhere
+    checkpoint.resume(again)
+    again.random_to_restore = None
+    run(again, 6)
+    assert not torch.equal(again.network.get_parameter(name), unbroken.network.get_parameter(name))
+
+
+def test_the_last_states_are_kept_and_those_of_a_run_gone_back_on_are_not(
+    tiny_space: SearchSpace, tmp_path: Path
+) -> None:
+    checkpoint = CheckpointFile(tmp_path / "checkpoint.pt", {}, keep_last=2)
+    steps = []
+    for step in (1, 2, 3, 4, 2):
+        checkpoint.save(training_of(tiny_space, step))
+        kept = sorted((tmp_path / "kept").iterdir())
+        steps.append([load_checkpoint(path)["step"] for path in kept])
+        assert load_checkpoint(tmp_path / "checkpoint.pt")["step"] == step
+    assert steps == [[1], [1, 2], [2, 3], [3, 4], [2]]
+    # To go back is to copy one of them.
+    (tmp_path / "checkpoint.pt").write_bytes(kept[0].read_bytes())
+    training = training_of(tiny_space)
+    checkpoint.resume(training)
+    assert training.step == 2
+
+
+def test_it_is_saved_at_each_epoch_and_at_the_end(tiny_space: SearchSpace, tmp_path: Path) -> None:
+    checkpoint = CheckpointFile(tmp_path / "checkpoint.pt", {}, 1e9, every_steps=4, keep_last=9)
+    train(tiny_space, SCHEDULE, 10, tmp_path, checkpoint=checkpoint)
+    names = [path.name for path in sorted((tmp_path / "kept").iterdir())]
+    assert names == ["step_000000004.pt", "step_000000008.pt", "step_000000010.pt"]
+
+
+@contextmanager
+def files_of_at_most(num_bytes: int) -> Iterator[None]:
+    """What a full disk or a quota does: the write stops in the middle of the file."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_leaves_the_checkpoint_that_was_there(
+    tiny_space: SearchSpace, tmp_path: Path
+) -> None:
+    checkpoint = CheckpointFile(tmp_path / "checkpoint.pt", {}, keep_last=2)
+    checkpoint.save(training_of(tiny_space, 1))
+    whole = (tmp_path / "checkpoint.pt").read_bytes()
+    with files_of_at_most(len(whole) // 2), pytest.raises(OSError, match="File too large"):
+        checkpoint.save(training_of(tiny_space, 2))
+    assert (tmp_path / "checkpoint.pt").read_bytes() == whole
+    assert {path.name for path in tmp_path.rglob("*.*")} == {"checkpoint.pt", "step_000000001.pt"}
+    training = training_of(tiny_space)
+    checkpoint.resume(training)
+    assert training.step == 1
+
+
+def test_a_state_that_is_not_whole_is_refused(tiny_space: SearchSpace, tmp_path: Path) -> None:
+    training = training_of(tiny_space)
+    state = training.state()
+    del state["random"], state["optimizer"]
+    with pytest.raises(ValueError, match="a.pt: optimizer, random missing: not the checkpoint of"):
+        training.load(state, tmp_path / "a.pt")
+
+
+def test_the_best_is_a_file_of_weights_and_survives_a_resume(
+    tiny_space: SearchSpace, tmp_path: Path
+) -> None:
+    path = tmp_path / "best.pt"
+    best = BestNetwork(path, "AP", first_step=0)
+    for step, score in ((1, 0.1), (2, 0.4), (3, 0.3)):
+        training = training_of(tiny_space, step)
+        torch.nn.init.constant_(training.averaged.get_parameter("layers.stem.conv.weight"), step)
+        best.offer(training, score)
+    assert load_checkpoint(path)["found"] == {"step": 2, "measure": "AP", "score": 0.4}
+    assert load_network(path).get_parameter("layers.stem.conv.weight").unique().tolist() == [2.0]
+    assert BestNetwork(path, "AP", first_step=2).score == 0.4
+    # Of a later step, or by another measure: the run starts to look again.
+    assert BestNetwork(path, "AP", first_step=1).score == -float("inf")
+    assert BestNetwork(path, "loss", first_step=2).score == -float("inf")

@@ -1,0 +1,151 @@
+"""Which subnets a step trains: a pure function of the seed and the step."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+from scipy.stats import kstest
+from training_fixture import sampler_of
+
+from vipnas.cost import count_cost
+from vipnas.files import parse
+from vipnas.space import SearchSpace
+from vipnas.training.sampling import Opening, Sampling, SubnetSampler, with_open_choices
+
+STRATEGIES = ("sandwich", "uniform", "cost_balanced", "best_up", "worst_up")
+ELASTIC = {"width", "depth", "kernel_size", "groups", "attention", "expand_ratio"}
+
+
+def test_the_largest_first_the_smallest_last_random_ones_between(tiny_space: SearchSpace) -> None:
+    rng = random.Random("4-7")
+    between = [tiny_space.sample(rng) for _ in range(3)]
+    archs = sampler_of(tiny_space, num_random=3, seed=4).archs(7)
+    assert archs == [tiny_space.max_arch(), *between, tiny_space.min_arch()]
+    ends = sampler_of(tiny_space, num_random=0).archs(0)
+    assert ends == [tiny_space.max_arch(), tiny_space.min_arch()]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_the_members_of_a_step_depend_on_seed_and_step_only(
+    strategy: str, tiny_space: SearchSpace
+) -> None:
+    sampler, other = (sampler_of(tiny_space, seed=seed, strategy=strategy) for seed in (1, 2))
+    forwards = [sampler(step) for step in range(20)]
+    before = random.getstate()
+    again = sampler_of(tiny_space, seed=1, strategy=strategy)
+    backwards = [again(step) for step in reversed(range(20))]
+    assert forwards == backwards[::-1]
+    assert random.getstate() == before
+    assert len(set(forwards)) == 20
+    assert set(forwards).isdisjoint(other(step) for step in range(20))
+    assert all(arch in tiny_space for arch in sampler.archs(3))
+
+
+def test_seed_and_step_do_not_run_into_each_other(tiny_space: SearchSpace) -> None:
+    assert sampler_of(tiny_space, seed=1)(11) != sampler_of(tiny_space, seed=11)(1)
+
+
+def test_more_random_archs_keep_the_first_ones(tiny_space: SearchSpace) -> None:
+    two, three = (sampler_of(tiny_space, num_random=number).archs(5) for number in (2, 3))
+    assert two[:3] == three[:3]
+
+
+def test_uniform_trains_random_archs_alone_each_option_as_often(tiny_space: SearchSpace) -> None:
+    sampler = sampler_of(tiny_space, num_random=1, strategy="uniform")
+    members = [sampler(step) for step in range(900)]
+    assert {(len(step), step[0].kind) for step in members} == {(1, "random")}
+    widths = Counter(step[0].candidates[0].stages[1].width for step in members)
+    assert widths.keys() == {16, 24, 32}
+    assert all(abs(count - 300) < 45 for count in widths.values())  # three standard deviations
+
+
+def share_of_cost(space: SearchSpace, macs: int) -> float:
+    lowest, highest = (count_cost(arch).macs for arch in (space.min_arch(), space.max_arch()))
+    return (macs - lowest) / (highest - lowest)
+
+
+def distance_from_even(space: SearchSpace, strategy: str) -> float:
+    """Kolmogorov-Smirnov distance of the random members' costs from an even distribution."""
+    sampler = sampler_of(space, num_random=1, strategy=strategy)
+    costs = [count_cost(sampler(step)[1].candidates[0]).macs for step in range(300)]
+    return float(kstest([share_of_cost(space, macs) for macs in costs], "uniform").statistic)
+
+
+def test_cost_balanced_members_are_spread_evenly_over_macs(tiny_space: SearchSpace) -> None:
+    assert distance_from_even(tiny_space, "sandwich") > 0.3
+    assert distance_from_even(tiny_space, "cost_balanced") < 0.1
+
+
+def test_attentive_candidates_are_near_one_another_in_cost(tiny_space: SearchSpace) -> None:
+    for strategy, prefer in (("best_up", "lowest_loss"), ("worst_up", "highest_loss")):
+        sampler = sampler_of(tiny_space, strategy=strategy, num_candidates=4, num_draws=64)
+        distances = []
+        for step in range(30):
+            members = sampler(step)
+            assert [member.kind for member in members] == ["largest", "random", "smallest"]
+            assert members[1].prefer == prefer and len(members[1].candidates) == 4
+            costs = [count_cost(arch).macs for arch in members[1].candidates]
+            shares = [share_of_cost(tiny_space, macs) for macs in costs]
+            distances.append(max(shares) - min(shares))
+        assert sum(distances) / len(distances) < 0.1
+
+
+def test_a_closed_choice_stays_at_the_option_of_the_largest(space: SearchSpace) -> None:
+    restricted = with_open_choices(space, {"kernel_size", "depth"})
+    largest = space.max_arch()
+    assert restricted.max_arch() == largest
+    archs = [restricted.sample(random.Random(seed)) for seed in range(50)]
+    assert all(arch in space for arch in archs)
+    for arch in (*archs, restricted.min_arch()):
+        for stage, full in zip(arch.stages, largest.stages, strict=True):
+            kept = ("width", "groups", "attention", "expand_ratio", "stride", "activation")
+            assert all(getattr(stage, name) == getattr(full, name) for name in kept)
+        assert [deconv.width for deconv in arch.head] == [deconv.width for deconv in largest.head]
+    assert len(set(archs)) > 10
+    assert with_open_choices(space, ELASTIC | {"stride", "activation", "max_pool"}) == space
+
+
+def test_choices_open_one_after_another() -> None:
+    opening = Opening(2.0, (("kernel_size",), ("depth",), ("width", "groups")), 1.5)
+    assert opening.open_at(0, ELASTIC) == opening.open_at(1.99, ELASTIC) == frozenset()
+    assert opening.open_at(2.0, ELASTIC) == {"kernel_size"}
+    assert opening.open_at(3.49, ELASTIC) == {"kernel_size"}
+    assert opening.open_at(3.5, ELASTIC) == {"kernel_size", "depth"}
+    assert opening.all_open_epoch == 5.0
+    assert opening.open_at(4.99, ELASTIC) == {"kernel_size", "depth"}
+    assert opening.open_at(5.0, ELASTIC) == ELASTIC  # what no group names too
+    assert Opening().open_at(0, ELASTIC) == ELASTIC
+    assert Opening(1.0).open_at(0.99, ELASTIC) == frozenset()
+    assert Opening(1.0).open_at(1.0, ELASTIC) == ELASTIC
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_the_largest_alone_then_what_is_open(strategy: str, tiny_space: SearchSpace) -> None:
+    opening = Opening(1.0, (("depth",), ("width",)), 1.0)
+    sampling = Sampling(strategy=strategy)  # type: ignore[arg-type]
+    sampler = SubnetSampler(tiny_space, 0, 10, count_cost, sampling, opening)
+    largest = tiny_space.max_arch()
+    assert [sampler.archs(step) for step in (0, 9)] == [[largest], [largest]]
+    only_depth = with_open_choices(tiny_space, {"depth"})
+    for step in (10, 19):
+        archs = sampler.archs(step)
+        assert all(arch in only_depth for arch in archs)
+        assert strategy == "uniform" or archs[-1] == only_depth.min_arch()
+    later = [arch for step in range(20, 30) for arch in sampler.archs(step)]
+    assert any(arch not in only_depth for arch in later)
+    assert strategy == "uniform" or sampler.archs(20)[-1] == tiny_space.min_arch()
+
+
+def test_impossible_settings_are_refused() -> None:
+    for kind, raw, words in (
+        (Sampling, {"strategy": "uniform", "num_random": 0}, "num_random: found 0"),
+        (Sampling, {"num_candidates": 64}, "num_candidates: found 64"),
+        (Sampling, {"strategy": "best"}, "strategy: found 'best'"),
+        (Opening, {"order": [["depth"]]}, "both or neither"),
+        (Opening, {"epochs_each": 1.0}, "both or neither"),
+        (Opening, {"order": [["stride"]], "epochs_each": 1.0}, r"order\[0\]\[0\]: found 'stride'"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            parse(kind, raw, "experiment.yaml")

@@ -1,0 +1,27 @@
+"""Clip spaces and networks small enough to try all of them."""
+
+from __future__ import annotations
+
+from vipnas.models.posenet import PoseNet
+from vipnas.models.videonet import FollowUpNet
+from vipnas.space import SearchSpace
+from vipnas.video_arch import OPERATIONS, Fusion
+from vipnas.video_space import VideoSpace
+
+
+def all_fusions(space: SearchSpace) -> tuple[Fusion, ...]:
+    """Every operation behind every stage and every deconvolution."""
+    arch = space.max_arch()
+    last = len(arch.stages) + len(arch.head)
+    return tuple(
+        Fusion(stage, operation) for stage in range(1, last + 1) for operation in OPERATIONS
+    )
+
+
+def video_space_of(space: SearchSpace, num_follow_ups: int = 2) -> VideoSpace:
+    return VideoSpace(space.max_arch(), space, (None, *all_fusions(space)), num_follow_ups)
+
+
+def video_supernet(space: SearchSpace) -> tuple[PoseNet, FollowUpNet]:
+    """The key frame's network and the supernet of the follow-up frames, as freshly built."""
+    return PoseNet(space.max_arch()), FollowUpNet(space.max_arch(), all_fusions(space))

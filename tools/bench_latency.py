@@ -1,0 +1,301 @@
+"""How well latency is predicted, and what the networks of each space reach of the machine's peak.
+
+    python tools/bench_latency.py [--space NAME ...] [--runtime NAME ...] [--report FILE] [--quick]
+
+For every space and runtime: a latency table (`vipnas profile`, in --tables, goes on where it was
+killed); 60 archs drawn uniformly that are not in it, measured twice, minutes apart; then members of
+the space taking turns with a 1024 x 1024 x 1024 float32 product. On a quiet machine about 8 minutes
+for a space and a runtime at 256 x 192; the machine must be quiet, or measurements are refused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import date
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from vipnas.arch import Arch, read_arch
+from vipnas.cost import count_cost
+from vipnas.deploy.runtime import RuntimeName
+from vipnas.latency.measure import (
+    MAX_SPREAD,
+    Key,
+    Latency,
+    interleaved,
+    key_of_this_machine,
+    one_run,
+    pinned,
+)
+from vipnas.latency.predict import Predictor
+from vipnas.latency.profile import Profile, patiently, profile_space
+from vipnas.latency.table import Table, fingerprint
+from vipnas.models.posenet import PoseNet
+from vipnas.shipped import find_shipped, shipped_files
+from vipnas.space import SearchSpace, read_space
+
+SPACES = ("s_vipnas_res50", "s_vipnas_mbv3", "lat_vipnas")
+RUNTIMES: tuple[RuntimeName, ...] = ("onnxruntime", "openvino")
+PRODUCT_SIDE = 1024
+PRODUCT_FLOPS = 2 * PRODUCT_SIDE**3
+NUM_REACHED = 6
+CLIMBS, CLIMB_STEPS, QUICK_CLIMB_STEPS = 4, 1500, 50
+ALLOWED_ERROR, ALLOWED_TAU = 0.05, 0.9
+
+
+def main() -> int:
+    options = _parser().parse_args()
+    quick = options.quick
+    amount = Profile(
+        num_archs=15 if quick else 80,
+        num_blocks=60 if quick else 600,
+        max_spread=options.max_spread,
+    )
+    num_held_out = 10 if quick else 60
+    names = options.space or [name for name in SPACES if name in shipped_files("search_spaces")]
+    report = _Report(options.report)
+    report.add(f"# Latency: measured against predicted, {date.today()}", "")
+    report.add(f"Command: `{' '.join(['python tools/bench_latency.py', *sys.argv[1:]])}`", "")
+    failures = 0
+    for runtime in options.runtime or RUNTIMES:
+        for name in names:
+            space = read_space(find_shipped("search_spaces", name))
+            if quick:
+                space = space.with_facts(input_hw=(128, 96))
+            key = key_of_this_machine(runtime, space.input_hw, options.threads)
+            started = time.monotonic()
+            bench = _Bench(space, key, options.tables, amount, num_held_out)
+            bench.climb_steps = QUICK_CLIMB_STEPS if quick else CLIMB_STEPS
+            report.add(f"## {name}, {key}", "")
+            error, tau, lines = bench.prediction()
+            report.add(*lines, "")
+            report.add(*bench.reached(), "")
+            report.add(f"{(time.monotonic() - started) / 60:.1f} minutes.", "")
+            failures += error > ALLOWED_ERROR or tau < ALLOWED_TAU
+    return int(failures > 0 and not quick)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--space", action="append", help="default: the three at 256 x 192")
+    parser.add_argument("--runtime", action="append", help="default: onnxruntime, openvino")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--tables", type=Path, default=Path("latency"), help="folder of the tables")
+    parser.add_argument("--max-spread", type=float, default=MAX_SPREAD)
+    parser.add_argument("--report", type=Path, help="write all there, as markdown")
+    parser.add_argument("--quick", action="store_true", help="few archs at 128 x 96: a proof only")
+    return parser
+
+
+class _Report:
+    """Prints, and keeps the file up to date, so that a kill leaves what was done."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self.lines: list[str] = []
+
+    def add(self, *lines: str) -> None:
+        self.lines += lines
+        print("\n".join(lines), flush=True)
+        if self.path is not None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.write_text("\n".join(self.lines) + "\n")
+
+
+class _Member(NamedTuple):
+    name: str
+    arch: Arch
+
+
+class _Bench:
+    """One space in one runtime: its table, and archs that are not in it, measured twice."""
+
+    def __init__(
+        self, space: SearchSpace, key: Key, tables: Path, amount: Profile, num_held_out: int
+    ) -> None:
+        self.space, self.key, self.max_spread = space, key, amount.max_spread
+        self.climb_steps = CLIMB_STEPS
+        height, width = key.input_hw
+        prefix = f"bench_{space.name}_{key.runtime}_{key.threads}t_{height}x{width}"
+        path = tables / f"{prefix}.json"
+        self.table = profile_space(space, key, path, amount, _progress)
+        self.predictor = Predictor(self.table, fingerprint(path))
+        # Drawn as random search draws; no arch is in the table but by an unlikely chance.
+        apart = Profile(num_held_out, 0, seed=1, evenly=0.0, max_spread=amount.max_spread)
+        self.held_out = [
+            profile_space(space, key, tables / f"{prefix}_heldout{turn}.json", apart, _progress)
+            for turn in (1, 2)
+        ]
+
+    def prediction(self) -> tuple[float, float, list[str]]:
+        """Mean absolute error, Kendall's tau, and the lines of the report."""
+        known = {timing.arch for timing in self.table.archs}
+        first, second = self.held_out
+        numbers = [i for i, timing in enumerate(first.archs) if timing.arch not in known]
+        archs = [first.archs[i].arch for i in numbers]
+        measured = self._steady(first)[numbers]
+        again = self._steady(second)[numbers]
+        raw = np.array([first.archs[i].latency.median_ms for i in numbers])
+        predicted = np.array([self.predictor(arch) for arch in archs])
+        line = self._line_through_macs()
+        by_macs = np.array([line(count_cost(arch).macs) for arch in archs])
+        spread = np.median([first.archs[i].latency.spread for i in numbers])
+        low, high = measured.min(), measured.max()
+        rows = {
+            "predicted": predicted,
+            "a line through MACs": by_macs,
+            "measured again, minutes later": again,
+        }
+        choice = self.predictor.choice
+        tried = ", ".join(f"{name} {error:.1%}" for name, error in choice.errors.items())
+        lines = [
+            f"{len(archs)} held-out archs, {low:.1f} to {high:.1f} ms; spread of one measurement"
+            f" {spread:.1%} (median). Table of {len(self.table.archs)} archs and"
+            f" {len(self.table.blocks)} blocks; error by cross-validation in it: {tried}; chosen:"
+            f" **{choice.method}**. {self._rate():,.0f} predictions a second, parts known.",
+            "",
+            "| | mean absolute error | Kendall tau |",
+            "|---|---|---|",
+            *(
+                f"| {name} | {_error(values, measured):.1%} | {_tau(values, measured):.3f} |"
+                for name, values in rows.items()
+            ),
+            f"| predicted, drift of the machine not corrected | {_error(predicted, raw):.1%} |"
+            f" {_tau(predicted, raw):.3f} |",
+        ]
+        return _error(predicted, measured), _tau(predicted, measured), lines
+
+    def reached(self) -> list[str]:
+        """Members taking turns with the matrix product: rates, and the largest at its time."""
+        with pinned(self.key):
+            product_ms = self._measured([_product()])[0].median_ms
+            members = [*self._notable(), *self._largest_within(product_ms)]
+            shape = (3, *self.key.input_hw)
+            runs = [one_run(PoseNet(member.arch), shape, self.key) for member in members]
+            product, *latencies = self._measured([_product(), *runs])
+        peak = PRODUCT_FLOPS / product.median_ms / 1e6
+        lines = [
+            f"One {PRODUCT_SIDE}³ product: {product.median_ms:.1f} ms, {peak:.0f} GFLOP/s (spread"
+            f" {product.spread:.1%}), taking turns with:",
+            "",
+            "| member | MMACs | M parameters | predicted ms | measured ms | spread | of the peak |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        for member, latency in zip(members, latencies, strict=True):
+            cost = count_cost(member.arch)
+            rate = 2 * cost.macs * self.key.batch / latency.median_ms / 1e6
+            lines.append(
+                f"| {member.name} | {cost.macs / 1e6:.0f} | {cost.params / 1e6:.2f} |"
+                f" {self.predictor(member.arch):.1f} | {latency.median_ms:.1f} |"
+                f" {latency.spread:.1%} | {rate / peak:.0%} |"
+            )
+        return lines
+
+    def _measured(self, runs: Sequence[Callable[[], None]]) -> list[Latency]:
+        return patiently(lambda: interleaved(runs, self.max_spread, rounds=10), _progress)
+
+    def _notable(self) -> Iterator[_Member]:
+        yield _Member("smallest", self.space.min_arch())
+        yield _Member("largest", self.space.max_arch())
+        for name, path in shipped_files("search_spaces").items():
+            if path.suffix == ".json" and (arch := read_arch(path)) in self.space:
+                yield _Member(name, arch)
+
+        def rate(arch: Arch) -> float:
+            return count_cost(arch).macs / self.predictor(arch)
+
+        rng = random.Random(0)
+        drawn = [self.space.sample(rng) for _ in range(NUM_REACHED)]
+        for arch in sorted(drawn, key=rate):
+            yield _Member("random", arch)
+        yield _Member("best rate", self._climb(rate, rng))
+
+    def _largest_within(self, budget_ms: float) -> Iterator[_Member]:
+        rng = random.Random(1)
+        for quantity in ("macs", "params"):
+
+            def size_within(arch: Arch, quantity: str = quantity) -> float:
+                over = self.predictor(arch) - budget_ms
+                size: int = getattr(count_cost(arch), quantity)
+                return -over if over > 0 else float(size)
+
+            arch = self._climb(size_within, rng)
+            met = self.predictor(arch) <= budget_ms
+            name = f"most {quantity} in {budget_ms:.1f} ms" if met else "fastest; none is in budget"
+            yield _Member(name, arch)
+
+    def _climb(self, goal: Callable[[Arch], float], rng: random.Random) -> Arch:
+        """The best of several climbs, each from a small member, by random changes that do not
+        harm."""
+        found = []
+        for _ in range(CLIMBS):
+            arch = self.space.min_arch()
+            height = goal(arch)
+            for _ in range(self.climb_steps):
+                changed = self.space.mutate(arch, 0.05, rng)
+                if (reached := goal(changed)) >= height:
+                    arch, height = changed, reached
+            found.append(arch)
+        return max(found, key=goal)
+
+    def _steady(self, other: Table) -> np.ndarray:
+        """Times of another table at the speed that the machine had for the first one."""
+        scale = self.table.anchor_ms / other.anchor_ms
+        return np.array([other.steady_ms(timing) * scale for timing in other.archs])
+
+    def _line_through_macs(self) -> Callable[[int], float]:
+        """The line a + b MACs that fits the table best by relative difference."""
+        ms = np.array([self.table.steady_ms(timing) for timing in self.table.archs])
+        macs = [count_cost(timing.arch).macs for timing in self.table.archs]
+        matrix = np.stack([np.ones(len(ms)), np.array(macs, dtype=float)], axis=1)
+        start, per_mac = np.linalg.lstsq(matrix / ms[:, None], np.ones(len(ms)), rcond=None)[0]
+        return lambda macs: float(start + per_mac * macs)
+
+    def _rate(self, number: int = 5000) -> float:
+        rng = random.Random(2)
+        archs = [self.space.sample(rng) for _ in range(200)]
+        for arch in archs:
+            self.predictor(arch)
+        started = time.perf_counter()
+        for i in range(number):
+            self.predictor(archs[i % len(archs)])
+        return number / (time.perf_counter() - started)
+
+
+def _product() -> Callable[[], None]:
+    left, right = torch.randn(2, PRODUCT_SIDE, PRODUCT_SIDE)
+    out = torch.empty(PRODUCT_SIDE, PRODUCT_SIDE)
+
+    def run() -> None:
+        torch.mm(left, right, out=out)
+
+    return run
+
+
+def _error(predicted: np.ndarray, measured: np.ndarray) -> float:
+    return float(np.abs(predicted / measured - 1).mean())
+
+
+def _tau(left: Sequence[float] | np.ndarray, right: Sequence[float] | np.ndarray) -> float:
+    """Kendall's: pairs ordered alike minus pairs ordered unlike, over all pairs."""
+    signs = [np.sign(np.subtract.outer(values, values)) for values in (left, right)]
+    pairs = len(left) * (len(left) - 1)
+    return float((signs[0] * signs[1]).sum() / pairs)
+
+
+def _progress(text: str) -> None:
+    print(f"  {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except ValueError as error:  # too noisy, mostly; the same command goes on
+        sys.exit(f"bench_latency: {error}")

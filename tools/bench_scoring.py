@@ -1,0 +1,148 @@
+"""Scores per second of a search: where the time goes, and what Ray workers add.
+
+    python tools/bench_scoring.py EXPERIMENT --output RUN [--data-root DIR] [--archs 24]
+                                  [--workers 1 2] [--report FILE]
+
+RUN holds a trained supernet of the experiment. One thread each, on a quiet machine. Workers score
+the same archs as a random search would, with the same window; that their trials and their winner
+are the same is checked, and the command ends with 1 if they are not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vipnas.arch import Arch
+from vipnas.config import read_experiment
+from vipnas.cost import count_cost
+from vipnas.data.crops import normalise
+from vipnas.evaluation.coco_ap import coco_metrics
+from vipnas.evaluation.evaluator import calibrate_bn
+from vipnas.evaluation.scoring import InheritedScore
+from vipnas.experiment import Experiment
+from vipnas.memory import keep_freed_memory
+from vipnas.models.fold import fold_batch_norm
+from vipnas.models.posenet import extract
+from vipnas.results import Trial
+from vipnas.search.journal import Journal
+from vipnas.search.listed import Listed
+from vipnas.search.loop import search
+from vipnas.search.parallel import RaySettings, RayWorkers
+from vipnas.stages.search import Scorer
+
+ROUNDS = 3
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("experiment", type=Path)
+    parser.add_argument("--output", type=Path, required=True, help="the run with the supernet")
+    parser.add_argument("--data-root", type=Path, default=Path())
+    parser.add_argument("--archs", type=int, default=24)
+    parser.add_argument("--workers", type=int, nargs="*", default=[1, 2])
+    parser.add_argument("--report", type=Path, help="write the tables there, as markdown")
+    options = parser.parse_args()
+    keep_freed_memory()
+    torch.set_num_threads(1)
+    config = read_experiment(options.experiment)
+    experiment = Experiment(config, options.output, options.data_root, torch.device("cpu"))
+    scorer = Scorer(experiment, threads=1)
+    rng = random.Random(0)
+    archs = list({experiment.space.sample(rng): None for _ in range(options.archs)})
+    lines = [
+        f"# Scores per second, {date.today()}",
+        "",
+        f"{experiment.space.name} at {experiment.space.input_hw}, {os.cpu_count()} cores, one"
+        f" thread a worker, torch {torch.__version__}.",
+        f"{len(experiment.search_data.persons)} people, {len(experiment.calibration_images)}"
+        f" calibration crops, {len(archs)} archs.",
+        "",
+        *parts(scorer.score, archs),
+        "",
+    ]
+    table, same = workers(scorer, archs, options.workers)
+    print("\n".join([*lines, *table]))
+    if options.report:
+        options.report.write_text("\n".join([*lines, *table]) + "\n")
+    return int(not same)
+
+
+def parts(score: InheritedScore, archs: list[Arch]) -> list[str]:
+    """Milliseconds of the parts of a score, the quickest of some rounds, mean over the archs."""
+    of_archs = [parts_of(score, arch) for arch in archs]
+    means = {name: statistics.mean(times[name] for times in of_archs) for name in of_archs[0]}
+    rows = [f"| {name} | {milliseconds:.1f} |" for name, milliseconds in means.items()]
+    rate = 1000 / means["the whole score"]
+    return ["| part | ms |", "|---|---|", *rows, "", f"In this process: {rate:.2f} scores/s."]
+
+
+@torch.no_grad()
+def parts_of(score: InheritedScore, arch: Arch) -> dict[str, float]:
+    evaluator, calibration = score.evaluator, score.calibration_images_N3HW
+    truth, skeleton, batch_size = evaluator.ground_truth, evaluator.skeleton, evaluator.batch_size
+    passes = 2 if evaluator.flip_test else 1
+    batches = [normalise(batch) for batch in evaluator.crops.images_B3HW.split(batch_size)] * passes
+    plain = extract(score.supernet, arch).eval()
+    calibrate_bn(plain, calibration, batch_size)
+    folded = score.network(arch)
+    results = evaluator.results(folded)
+    whole: dict[str, Callable[[], Any]] = {
+        "extract": lambda: extract(score.supernet, arch),
+        "calibrate": lambda: calibrate_bn(plain, calibration, batch_size),
+        "fold": lambda: fold_batch_norm(extract(plain, arch)),
+        "predict, not folded": lambda: evaluator.predict(plain),
+        "predict, folded": lambda: evaluator.predict(folded),
+        "its forward passes": lambda: [folded(batch) for batch in batches],
+        "AP": lambda: coco_metrics(truth, results, skeleton),
+        "the whole score": lambda: score(arch),
+    }
+    # Round by round, so that a busy moment of the machine does not hit one part only.
+    rounds = [{name: _milliseconds(run) for name, run in whole.items()} for _ in range(ROUNDS)]
+    return {name: min(times[name] for times in rounds) for name in whole}
+
+
+def workers(scorer: Scorer, archs: list[Arch], counts: list[int]) -> tuple[list[str], bool]:
+    """A table, and whether all numbers of workers gave the same trials. The first arch of each
+    worker is left out: Ray, imports and crops come before it."""
+    rows = ["| Ray workers | scores/s | to one worker |", "|---|---|---|"]
+    scores: list[list[float | None]] = []
+    rates: list[float] = []
+    for count in counts:
+        ended: list[float] = []
+
+        def show(trial: Trial, ended: list[float] = ended) -> None:
+            ended.append(time.monotonic())
+
+        settings = RaySettings(count)
+        with tempfile.TemporaryDirectory() as folder, RayWorkers(scorer, settings) as pool:
+            journal = Journal(Path(folder) / "trials.jsonl", {})
+            searcher = Listed(archs)
+            wanted = len(archs)
+            trials = search(searcher, "listed", pool, count_cost, wanted, journal, show, 2 * count)
+        rates.append((len(ended) - count) / (ended[-1] - ended[count - 1]))
+        scores.append([trial.score for trial in trials])
+        rows.append(f"| {count} | {rates[-1]:.2f} | {rates[-1] / rates[0]:.2f} |")
+    same = all(found == scores[0] for found in scores)
+    return [*rows, "", f"The same trials and winner: {'yes' if same else 'NO'}."], same
+
+
+def _milliseconds(run: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    run()
+    return 1000 * (time.perf_counter() - started)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

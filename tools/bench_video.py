@@ -1,0 +1,138 @@
+"""What the temporal level is worth, on an experiment that `vipnas run` has finished.
+
+    python tools/bench_video.py experiments/quickstart_video.yaml [--output runs/NAME]
+
+Trains what the found networks are to be compared with, all at (about) their mean MACs per frame,
+and measures all of them on the test videos in online order:
+
+    (a) found            the networks that the search found, trained along the clip
+    (b) without fusion   the same networks, trained likewise, each frame seeing its image alone
+    (c) every frame      the best network of images within that mean cost, in every frame; trained
+                         for as many crops as key frame, supernet and found networks together
+    (d) random search    the best of as many random clips, trained as the found ones
+
+and the found networks with other lengths of a clip, T from 1 to 7, their follow-up networks used in
+turn. Writes OUTPUT/video/bench.json and prints a table. Goes on where it was killed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vipnas.config import read_experiment
+from vipnas.experiment import Experiment
+from vipnas.files import write_atomically
+from vipnas.memory import keep_freed_memory
+from vipnas.models.videonet import FollowUpNets, VideoNet
+from vipnas.search.constraints import Constraint
+from vipnas.shipped import find_shipped
+from vipnas.stages.retrain import retrain
+from vipnas.stages.search import search
+from vipnas.stages.video import retrain_video
+from vipnas.stages.video_level import (
+    VideoLevel,
+    video_best_file,
+    video_folder,
+    video_weights_file,
+)
+from vipnas.stages.video_summary import every_frame, row_of
+from vipnas.stages.work import needed
+from vipnas.training.checkpoint import load_network
+from vipnas.training.video_checkpoint import load_video
+from vipnas.video_arch import read_video_arch, write_video_arch
+from vipnas.video_cost import mean_cost
+
+LONGEST = 7
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("experiment", help="experiment YAML, a file or a shipped name")
+    parser.add_argument("--output", type=Path, help="folder of the run (default: runs/NAME)")
+    parser.add_argument("--data-root", type=Path, default=Path())
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    options = parser.parse_args(arguments)
+    keep_freed_memory()
+    file = find_shipped("experiments", options.experiment)
+    output = options.output or Path("runs") / file.stem
+    experiment = Experiment(
+        read_experiment(file), output, options.data_root, torch.device(options.device)
+    )
+    try:
+        rows = compare(experiment)
+    except (ValueError, OSError) as error:
+        print(f"bench_video: {error}", file=sys.stderr)
+        return 1
+    write_atomically(video_folder(experiment) / "bench.json", json.dumps(rows, indent=1) + "\n")
+    print(f"\n{'on the test videos':24} {'mean MMACs':>10} {'OKS AP':>7} {'mAP':>6}")
+    for row in rows:
+        mean_ap = row["posetrack"]["mean"] if "posetrack" in row else float("nan")
+        macs, ap = row["macs"] / 1e6, row["coco"]["ap"]
+        print(f"{row['networks']:24} {macs:10.2f} {ap:7.3f} {mean_ap:6.3f}")
+    return 0
+
+
+def compare(experiment: Experiment) -> list[dict[str, Any]]:
+    level = VideoLevel(experiment)
+    found = load_video(video_weights_file(experiment))
+    alone_file = video_folder(experiment) / "search" / "without_fusion.json"
+    write_video_arch(alone_file, found.arch.without_fusion())
+    alone = retrain_video(experiment, alone_file, "retrain_without_fusion")
+    drawn_file = video_best_file(experiment, "random")
+    same = read_video_arch(drawn_file) == found.arch
+    drawn = (
+        video_weights_file(experiment)
+        if same
+        else retrain_video(experiment, drawn_file, "retrain_random")
+    )
+    every = every_frame(load_network(best_of_images(experiment, mean_cost(found.arch).macs)))
+    networks = {
+        "(a) found": found,
+        "(b) without fusion": load_video(alone),
+        "(c) every frame": every,
+        "(d) random search": load_video(drawn),
+        "key frame everywhere": every_frame(level.key_frame),
+        **{f"(a) with T = {length}": of_length(found, length) for length in range(1, LONGEST + 1)},
+    }
+    return [row_of(level, name, network) for name, network in networks.items()]
+
+
+def best_of_images(experiment: Experiment, mean_macs: int) -> Path:
+    """Search the supernet of images within that cost, and train what is found as long as a clip's
+    networks were trained in all, crop for crop."""
+    config, output = experiment.config, video_folder(experiment) / "every_frame"
+    video, wanted = needed(config.video, "video"), needed(config.search, "search")
+    share = video.num_follow_ups * (video.supernet.schedule.epochs + video.retrain.schedule.epochs)
+    schedule = replace(config.retrain.schedule, epochs=config.retrain.schedule.epochs + share)
+    budget = Constraint("macs", at_most=mean_macs, at_least=0.8 * mean_macs)
+    changed = replace(
+        config,
+        search=replace(wanted, constraints=(budget,)),
+        retrain=replace(config.retrain, schedule=schedule),
+        video=None,
+    )
+    output.mkdir(parents=True, exist_ok=True)
+    for shared in ("supernet", "data"):  # the same weights, the same videos
+        target = (experiment.output / shared).resolve()
+        if target.exists() and not (output / shared).exists():
+            (output / shared).symlink_to(target)
+    images = replace(experiment, config=changed, output=output)
+    return retrain(images, search(images))
+
+
+def of_length(network: VideoNet, num_follow_ups: int) -> VideoNet:
+    """The same with another number of follow-up frames, their networks used in turn."""
+    length = len(network.follow_ups.archs)
+    members = [network.follow_ups[number % length] for number in range(num_follow_ups)]
+    return VideoNet(network.key_frame, FollowUpNets(members))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,415 @@
+"""How well do supernets rank? Archs trained alone, beside their scores with inherited weights.
+
+    python tools/rank_correlation.py EXPERIMENT --num-archs 24 --band 24 --repeat-seeds 8 \
+        --supernet NAME=FILE ... --output DIR
+
+Archs are drawn spread over the costs of the space, and a second set within a narrow band of costs.
+Each is trained from scratch by the experiment's retrain schedule and measured on the test people;
+then each is scored by every supernet, on the people held out for the search, as a search would.
+Every measurement is a line of DIR/measurements.jsonl: a run that was killed goes on where it was.
+DIR/ranking.md says how well scores, MACs and parameters agree with the AP of training alone, and
+how well that agrees with itself under another seed, which no supernet can surpass.
+
+Without --supernet, those below DIR/supernets (of tools/compare_supernets.py) are taken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import os
+import random
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from multiprocessing import get_context, parent_process
+from pathlib import Path
+from statistics import median
+from typing import Any, Literal, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from ranking_report import Floats, Ranking, scatter, text_of
+
+from vipnas.arch import Arch
+from vipnas.config import read_experiment
+from vipnas.cost import count_cost
+from vipnas.data.loader import TrainingCrops
+from vipnas.evaluation.evaluator import Evaluator, calibrate_bn
+from vipnas.evaluation.scoring import InheritedScore
+from vipnas.experiment import Experiment, digest
+from vipnas.files import read_json, to_plain, write_atomically
+from vipnas.memory import keep_freed_memory
+from vipnas.models import elastic
+from vipnas.models.posenet import PoseNet
+from vipnas.results import Trial
+from vipnas.search.journal import Journal
+from vipnas.shipped import find_shipped
+from vipnas.space import SearchSpace
+from vipnas.stages.work import train
+from vipnas.training.checkpoint import load_checkpoint, load_network
+from vipnas.training.compute import make_forward
+from vipnas.training.retrain import retrain_backward
+from vipnas.training.sampling import nearest_to
+
+Sharing = Literal["block_diagonal", "leading"]
+Done = TypeVar("Done")
+
+NUM_DRAWS = 256
+MOST_DRAWS = 100_000
+SEEDS = (0, 1)
+
+
+# ---- which archs
+
+
+def spread_archs(space: SearchSpace, count: int, rng: random.Random) -> list[Arch]:
+    """One arch for each of `count` equal intervals of MACs from the smallest to the largest."""
+    lowest, highest = (count_cost(arch).macs for arch in (space.min_arch(), space.max_arch()))
+    archs: list[Arch] = []
+    for number in range(count):
+        target = lowest + (highest - lowest) * (number + rng.random()) / count
+        near = nearest_to(target, space, count_cost, NUM_DRAWS, rng)
+        archs.append(next(arch for arch in near if arch not in archs))
+    return archs
+
+
+def band_archs(space: SearchSpace, count: int, width: float, rng: random.Random) -> list[Arch]:
+    """Different archs drawn evenly among those whose MACs are within `width` (a share of its
+    centre) around the median of the space. Raises ValueError where there are too few."""
+    centre = median(count_cost(space.sample(rng)).macs for _ in range(1000))
+    archs: list[Arch] = []
+    for _ in range(MOST_DRAWS):
+        if len(archs) == count:
+            return archs
+        arch = space.sample(rng)
+        if abs(count_cost(arch).macs - centre) <= centre * width / 2 and arch not in archs:
+            archs.append(arch)
+    raise ValueError(
+        f"only {len(archs)} of {count} archs within {width:.0%} of {centre:,.0f} MACs in"
+        f" {MOST_DRAWS} draws; allowed: a wider --band-width or a smaller --band"
+    )
+
+
+# ---- measuring, in several processes
+
+
+@contextmanager
+def sharing(rule: Sharing) -> Iterator[None]:
+    """Inside, grouped layers use the leading columns of a larger one, not its block diagonal."""
+    block_diagonal = elastic.crop
+
+    def leading(full: Any, shape: Any, *groups: int) -> Any:
+        return block_diagonal(full, shape)
+
+    elastic.crop = block_diagonal if rule == "block_diagonal" else leading  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        elastic.crop = block_diagonal
+
+
+class Source(NamedTuple):
+    """Where a measurement comes from: training alone with a seed, or a supernet's weights."""
+
+    seed: int
+    supernet: Path | None = None
+
+    def method(self) -> str:
+        """Its name in the journal; that of a supernet changes with its weights."""
+        if self.supernet is None:
+            return f"alone, seed {self.seed}"
+        return f"inherited, {digest(self.supernet)}"
+
+
+class Place(NamedTuple):
+    """What an experiment is opened from, by each process for itself."""
+
+    experiment: Path
+    output: Path
+    data_root: Path
+    epochs: float | None = None
+
+    def open(self, training_seed: int | None = None) -> Experiment:
+        """`epochs` are those of training alone, where they are not the experiment's own."""
+        config = read_experiment(self.experiment)
+        if self.epochs is not None:
+            schedule = replace(config.retrain.schedule, epochs=self.epochs)
+            config = replace(config, retrain=replace(config.retrain, schedule=schedule))
+        parts = (config, self.output, self.data_root, torch.device("cpu"))
+        if training_seed is None:
+            return Experiment(*parts)
+        return Reseeded(*parts, training_seed=training_seed)
+
+
+class Bench:
+    """Measures archs; what it needs is made when first needed."""
+
+    def __init__(self, place: Place) -> None:
+        self.opened = place.open()
+        self.reseeded = cache(place.open)
+
+    @cached_property
+    def test_evaluator(self) -> Evaluator:
+        return self.opened.evaluator("test")
+
+    @cached_property
+    def search_evaluator(self) -> Evaluator:
+        return self.opened.evaluator("search")
+
+    def measure(self, number: int, arch: Arch, source: Source) -> Trial:
+        started = time.monotonic()
+        if source.supernet is None:
+            ap = self._alone(number, arch, source.seed)
+        else:
+            supernet, rule = _load(source.supernet, self.opened.space.max_arch())
+            images = self.opened.calibration_images
+            with sharing(rule):
+                ap = InheritedScore(supernet, self.search_evaluator, images)(arch)
+        seconds = round(time.monotonic() - started, 1)
+        return Trial(number, source.method(), arch, ap, count_cost(arch), seconds)
+
+    def _alone(self, number: int, arch: Arch, seed: int) -> float:
+        """AP on the test people after training from scratch; the seed is that of the weights and of
+        the order of the people, never that of which people there are."""
+        experiment = self.reseeded(seed)
+        torch.manual_seed(seed)
+        network = PoseNet(arch)
+        forward = make_forward(network, experiment.config.compute)
+        schedule = experiment.config.retrain.schedule
+        directory = experiment.output / "alone" / f"{number}_seed{seed}"
+        backward = retrain_backward(forward, experiment.codec)
+        settings = {"arch": to_plain(arch), "seed": seed, "schedule": to_plain(schedule)}
+        trained = train(experiment, directory, network, schedule, backward, settings)
+        calibrate_bn(trained, experiment.calibration_images, self.test_evaluator.batch_size)
+        ap = self.test_evaluator(trained).ap
+        shutil.rmtree(directory)
+        return ap
+
+
+@dataclass(frozen=True)
+class Reseeded(Experiment):
+    """The same people in another order, otherwise augmented."""
+
+    training_seed: int = 0
+
+    @cached_property
+    def training_crops(self) -> TrainingCrops:
+        crops = copy.copy(super().training_crops)
+        crops.seed = self.training_seed
+        return crops
+
+
+@cache
+def _load(path: Path, arch: Arch) -> tuple[PoseNet, Sharing]:
+    settings = json.loads(load_checkpoint(path)["found"]["settings"])
+    return load_network(path, arch), settings.get("sharing", "block_diagonal")
+
+
+def in_processes(
+    num_workers: int, calls: Sequence[tuple[Callable[..., Done], tuple[Any, ...]]]
+) -> Iterator[Done]:
+    """Results as they come, each from a process of one thread."""
+    if not calls:
+        return
+    context = get_context("spawn")
+    with ProcessPoolExecutor(num_workers, context, initializer=_start_worker) as pool:
+        futures = [pool.submit(function, *arguments) for function, arguments in calls]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        finally:
+            for future in futures:
+                future.cancel()
+
+
+def _start_worker() -> None:
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A killed run must leave nobody behind who would write beside the next one."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+bench_of = cache(Bench)  # one for each process
+
+
+def _measure(place: Place, number: int, arch: Arch, source: Source) -> Trial:
+    return bench_of(place).measure(number, arch, source)
+
+
+# ---- the report
+
+
+def ranking_of(
+    archs: Sequence[Arch], num_spread: int, supernets: dict[str, Path], journal: Journal
+) -> Ranking:
+    """The measurements, by who made them."""
+    scores: dict[str, dict[int, float]] = {}
+    for trial in journal.trials:
+        assert trial.score is not None
+        scores.setdefault(trial.method, {})[trial.number] = trial.score
+
+    def by_number(source: Source) -> Floats:
+        return np.array([scores[source.method()][number] for number in range(len(archs))])
+
+    return Ranking(
+        [count_cost(arch) for arch in archs],
+        num_spread,
+        by_number(Source(SEEDS[0])),
+        scores.get(Source(SEEDS[1]).method(), {}),
+        {name: by_number(Source(SEEDS[0], file)) for name, file in supernets.items()},
+    )
+
+
+def write_report(
+    output: Path, heading: str, ranking: Ranking, archs: Sequence[Arch], supernets: dict[str, Path]
+) -> None:
+    """ranking.json, ranking.png and ranking.md."""
+    document = ranking.document()
+    text = heading + text_of(document, ranking) + _training_table(supernets)
+    document["archs"] = [
+        {"arch": to_plain(arch), **to_plain(cost), "alone": ranking.alone[number]}
+        | {"again": ranking.again.get(number)}
+        | {name: scores[number] for name, scores in ranking.inherited.items()}
+        for number, (arch, cost) in enumerate(zip(archs, ranking.costs, strict=True))
+    ]
+    write_atomically(output / "ranking.json", json.dumps(document, indent=1) + "\n")
+    scatter(output / "ranking.png", ranking.predictors, ranking.alone, ranking.num_spread)
+    write_atomically(output / "ranking.md", text)
+    print(text)
+
+
+def _training_table(supernets: dict[str, Path]) -> str:
+    lines = [
+        "",
+        "## Training of the supernets",
+        "",
+        "| supernet | epochs | seconds |",
+        "|---|---|---|",
+    ]
+    for name, file in supernets.items():
+        settings = json.loads(load_checkpoint(file)["found"]["settings"])
+        seconds = file.with_name("seconds.json")
+        taken = f"{read_json(seconds):.0f}" if seconds.exists() else ""
+        lines.append(f"| {name} | {settings['supernet']['schedule']['epochs']:.2f} | {taken} |")
+    return "\n".join(lines) + "\n" if supernets else ""
+
+
+# ---- the command line
+
+
+def main() -> int:
+    options = _parser().parse_args()
+    try:
+        run(options)
+    except (ValueError, OSError, FloatingPointError) as error:
+        print(f"rank_correlation: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def run(options: argparse.Namespace) -> None:
+    experiment = find_shipped("experiments", options.experiment)
+    place = Place(experiment, options.output, options.data_root, options.epochs)
+    opened = place.open()
+    space = opened.space
+    archs = spread_archs(space, options.num_archs, random.Random(options.seed))
+    if options.band:
+        rng = random.Random(options.seed + 1)
+        archs += band_archs(space, options.band, options.band_width, rng)
+    supernets = supernet_files(options.supernet, options.output)
+    repeated = every_nth(range(options.num_archs), options.repeat_seeds)
+    repeated += every_nth(range(options.num_archs, len(archs)), options.repeat_seeds)
+    wanted = [(number, Source(SEEDS[0])) for number in range(len(archs))]
+    wanted += [(number, Source(SEEDS[1])) for number in repeated]
+    wanted += [
+        (number, Source(0, file)) for file in supernets.values() for number in range(len(archs))
+    ]
+
+    draw_people(opened)
+    journal = Journal(options.output / "measurements.jsonl", settings_of(opened, archs))
+    done = {(trial.number, trial.method) for trial in journal.trials}
+    left = [(number, source) for number, source in wanted if (number, source.method()) not in done]
+    calls = [(_measure, (place, number, archs[number], source)) for number, source in left]
+    for trial in in_processes(options.workers, calls):
+        journal.append(trial)
+        print(
+            f"{len(journal.trials)}/{len(done) + len(left)}: {trial.method}, arch"
+            f" {trial.number}: AP {trial.score:.4f}, {trial.cost}, {trial.seconds} s",
+            flush=True,
+        )
+    ranking = ranking_of(archs, options.num_archs, supernets, journal)
+    command = f"python {' '.join(sys.argv)}"
+    heading = f"# Ranking by supernets: {experiment.name}\n\nCommand: `{command}`\n\n"
+    write_report(options.output, heading, ranking, archs, supernets)
+
+
+def draw_people(experiment: Experiment) -> None:
+    """Before several processes would."""
+    for data in (experiment.train_data, experiment.test_data):
+        assert data.persons
+
+
+def settings_of(experiment: Experiment, archs: Sequence[Arch]) -> dict[str, Any]:
+    """All that the measurements depend on, but for the supernets."""
+    return {
+        **experiment.training_settings(),
+        "retrain": to_plain(experiment.config.retrain),
+        "codec": experiment.config.codec,
+        "flip_test": experiment.config.flip_test,
+        "archs": [arch.to_json() for arch in archs],
+    }
+
+
+def every_nth(numbers: range, count: int) -> list[int]:
+    """`count` of the numbers, evenly spaced; all where there are no more."""
+    count = min(count, len(numbers))
+    return [numbers[place * len(numbers) // count] for place in range(count)]
+
+
+def supernet_files(given: Sequence[str], output: Path) -> dict[str, Path]:
+    if not given:
+        return {path.parent.name: path for path in sorted(output.glob("supernets/*/supernet.pt"))}
+    files = {}
+    for word in given:
+        name, equals, file = word.partition("=")
+        if not equals or not Path(file).is_file():
+            raise ValueError(f"--supernet: found {word!r}, allowed is NAME=FILE of a supernet")
+        files[name] = Path(file)
+    return files
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("experiment", help="experiment YAML, a file or a shipped name")
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--num-archs", type=int, default=24, help="spread over MACs")
+    parser.add_argument("--band", type=int, default=0, help="archs within the band of MACs")
+    parser.add_argument("--band-width", type=float, default=0.1, help="share of its centre")
+    parser.add_argument("--repeat-seeds", type=int, default=0, help="of each set, trained twice")
+    parser.add_argument(
+        "--epochs", type=float, help="of training alone (default: as in EXPERIMENT)"
+    )
+    parser.add_argument("--supernet", action="append", default=[], metavar="NAME=FILE")
+    parser.add_argument("--seed", type=int, default=0, help="of the archs drawn")
+    parser.add_argument("--workers", type=int, default=2, help="processes of one thread")
+    parser.add_argument("--data-root", type=Path, default=Path())
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

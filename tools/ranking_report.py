@@ -1,0 +1,207 @@
+"""How well two rankings agree, and the report of it: for tools/rank_correlation.py."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import kendalltau, spearmanr
+
+from vipnas.results import Cost
+
+matplotlib.use("Agg")
+from matplotlib import pyplot  # noqa: E402
+
+Floats = NDArray[np.float64]
+Coefficient = Callable[[Floats, Floats], float]
+
+NUM_RESAMPLES = 1000
+
+
+class Agreement(NamedTuple):
+    """A coefficient, and the interval that holds 95 % of it over archs drawn again."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
+
+
+def kendall(first: Floats, second: Floats) -> float:
+    """Tau-b, -1 to 1; 0 where one side does not tell any two apart."""
+    return _finite(kendalltau(first, second).statistic)
+
+
+def spearman(first: Floats, second: Floats) -> float:
+    """Rank correlation, -1 to 1; 0 where one side does not tell any two apart."""
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        return 0.0
+    return _finite(spearmanr(first, second).statistic)
+
+
+def _finite(value: float) -> float:
+    return float(value) if np.isfinite(value) else 0.0
+
+
+def bootstrap(statistic: Callable[[NDArray[np.int64]], float], count: int) -> Agreement:
+    """A statistic of indices 0 to `count` - 1, and its percentiles over archs drawn with
+    replacement."""
+    rng = np.random.default_rng(0)
+    drawn = [statistic(rng.integers(0, count, count)) for _ in range(NUM_RESAMPLES)]
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return Agreement(statistic(np.arange(count)), float(low), float(high))
+
+
+def agreement(coefficient: Coefficient, predictor: Floats, truth: Floats) -> Agreement:
+    return bootstrap(lambda index: coefficient(predictor[index], truth[index]), len(truth))
+
+
+def advantage(
+    coefficient: Coefficient, predictor: Floats, baseline: Floats, truth: Floats
+) -> Agreement:
+    """By how much one predictor agrees better than another, over the same archs."""
+    return bootstrap(
+        lambda index: (
+            coefficient(predictor[index], truth[index]) - coefficient(baseline[index], truth[index])
+        ),
+        len(truth),
+    )
+
+
+def rows_of(
+    predictors: dict[str, Floats], truth: Floats, members: Sequence[int]
+) -> list[dict[str, Any]]:
+    """For each predictor tau, rho and by how much its tau surpasses that of MACs."""
+    index = np.array(members)
+    return [
+        {
+            "predictor": name,
+            "tau": agreement(kendall, values[index], truth[index]),
+            "rho": agreement(spearman, values[index], truth[index]),
+            "above_macs": advantage(
+                kendall, values[index], predictors["MACs"][index], truth[index]
+            ),
+            "mean": float(values[index].mean()),
+        }
+        for name, values in predictors.items()
+    ]
+
+
+def table(title: str, rows: list[dict[str, Any]], count: int) -> list[str]:
+    lines = [
+        f"## {title} ({count} archs)",
+        "",
+        "| ranked by | Kendall tau | Spearman rho | tau above that of MACs | mean score |",
+        "|---|---|---|---|---|",
+    ]
+    for row in rows:
+        score = f"{row['mean']:.3f}" if row["mean"] <= 1 else ""
+        above = "" if row["predictor"] == "MACs" else str(row["above_macs"])
+        lines.append(f"| {row['predictor']} | {row['tau']} | {row['rho']} | {above} | {score} |")
+    return [*lines, ""]
+
+
+def scatter(path: Path, predictors: dict[str, Floats], truth: Floats, num_spread: int) -> None:
+    columns = 4
+    rows = -(-len(predictors) // columns)
+    figure, axes = pyplot.subplots(
+        rows, columns, figsize=(3.2 * columns, 3.0 * rows), squeeze=False, layout="constrained"
+    )
+    for axis in axes.flat[len(predictors) :]:
+        axis.set_visible(False)
+    for axis, (name, values) in zip(axes.flat, predictors.items(), strict=False):
+        axis.scatter(values[:num_spread], truth[:num_spread], s=14, label="spread over MACs")
+        axis.scatter(values[num_spread:], truth[num_spread:], s=14, label="within the band")
+        axis.set_title(f"{name}, tau {kendall(values, truth):.2f}", fontsize=9)
+        axis.tick_params(labelsize=7)
+    axes[0][0].legend(fontsize=7)
+    figure.supylabel("AP, trained alone")
+    figure.supxlabel("MACs, parameters, AP with inherited weights")
+    aside = path.with_name(f".{path.name}.partial")
+    figure.savefig(aside, dpi=110, format="png")
+    pyplot.close(figure)
+    os.replace(aside, path)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """What was measured of archs by number: first those spread over MACs, then those of the band.
+
+    `alone` is the AP of training alone, and again with another seed for some; `inherited` the
+    scores of each supernet.
+    """
+
+    costs: Sequence[Cost]
+    num_spread: int
+    alone: Floats
+    again: dict[int, float]
+    inherited: dict[str, Floats]
+
+    @property
+    def predictors(self) -> dict[str, Floats]:
+        """What may foretell the AP of training alone."""
+        return {
+            "MACs": np.array([float(cost.macs) for cost in self.costs]),
+            "parameters": np.array([float(cost.params) for cost in self.costs]),
+            **self.inherited,
+        }
+
+    @property
+    def sets(self) -> dict[str, range]:
+        """The sets that are reported on; one arch alone has no rank."""
+        count, spread = len(self.costs), self.num_spread
+        sets = {"Everything": range(count)}
+        if spread < count:
+            sets |= {"Spread over MACs": range(spread), "Within the band": range(spread, count)}
+        return {title: members for title, members in sets.items() if len(members) > 1}
+
+    def noise(self, members: Sequence[int]) -> dict[str, Any] | None:
+        """How well training alone agrees with itself under another seed; None if too few were."""
+        twice = [number for number in members if number in self.again]
+        if len(twice) < 2:
+            return None
+        first, second = self.alone[twice], np.array([self.again[number] for number in twice])
+        return {
+            "archs": len(twice),
+            "tau": agreement(kendall, first, second),
+            "mean_difference": float(abs(first - second).mean()),
+            "deviation_between_archs": float(self.alone[list(members)].std()),
+        }
+
+    def document(self) -> dict[str, Any]:
+        """All of it, as it goes into JSON."""
+        return {
+            title: {
+                "predictors": rows_of(self.predictors, self.alone, members),
+                "two_seeds": self.noise(members),
+            }
+            for title, members in self.sets.items()
+        }
+
+
+def text_of(document: dict[str, Any], ranking: Ranking) -> str:
+    """The same as markdown."""
+    lines = [
+        f"AP of training alone: {ranking.alone.min():.3f} to {ranking.alone.max():.3f}, mean"
+        f" {ranking.alone.mean():.3f}. Intervals: 95 %, by drawing the archs again.",
+        "",
+    ]
+    for title, members in ranking.sets.items():
+        found = document[title]
+        lines += table(title, found["predictors"], len(members))
+        if noise := found["two_seeds"]:
+            lines += [
+                f"Trained alone with two seeds ({noise['archs']} of these): tau {noise['tau']}, AP"
+                f" differs by {noise['mean_difference']:.3f} on average. Standard deviation of AP"
+                f" between archs: {noise['deviation_between_archs']:.3f}.",
+                "",
+            ]
+    return "\n".join(lines)

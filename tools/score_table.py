@@ -1,0 +1,113 @@
+"""Score every arch of a small space with the weights of a trained supernet: a table for
+`tools/bench_search.py table`.
+
+    python tools/score_table.py EXPERIMENT SPACE TABLE [--output DIR] [--data-root DIR] [--threads N]
+
+SPACE is a YAML file whose archs are all members of the experiment's space, and whose supernet
+`vipnas train-supernet EXPERIMENT` has trained. TABLE is JSON lines: first what it was made with, then
+{"genes", "ap", "macs", "params"} of every arch, in the order of the genes. Given again after a kill
+it goes on.
+"""  # noqa: E501
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import math
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vipnas.config import read_experiment
+from vipnas.cost import count_cost
+from vipnas.evaluation.scoring import InheritedScore
+from vipnas.experiment import Experiment, digest
+from vipnas.files import write_atomically
+from vipnas.memory import keep_freed_memory
+from vipnas.shipped import find_shipped
+from vipnas.space import SearchSpace, read_space
+from vipnas.stages.supernet import supernet_file
+from vipnas.training.checkpoint import load_network
+
+
+def main() -> int:
+    options = _parser().parse_args()
+    torch.set_num_threads(options.threads)
+    keep_freed_memory()
+    path = find_shipped("experiments", options.experiment)
+    experiment = Experiment(
+        config=read_experiment(path),
+        output=options.output or Path("runs") / path.stem,
+        data_root=options.data_root,
+        device=torch.device("cpu"),
+    )
+    space = read_space(options.space).with_facts(
+        experiment.space.input_hw, experiment.space.num_keypoints
+    )
+    experiment.space.check_member(space.max_arch(), str(options.space))
+    experiment.space.check_member(space.min_arch(), str(options.space))
+    make_table(experiment, space, options.table)
+    return 0
+
+
+def make_table(experiment: Experiment, space: SearchSpace, path: Path) -> None:
+    """Raises ValueError for a table that was begun with other settings."""
+    header = {
+        "space": space.name,
+        "num_options": list(space.num_options),
+        "supernet": digest(supernet_file(experiment)),
+        "search_persons": len(experiment.search_data.persons),
+        "flip_test": experiment.config.flip_test,
+        "codec": experiment.config.codec,
+        "threads": torch.get_num_threads(),
+    }
+    num_done = _begin(path, header)
+    supernet = load_network(supernet_file(experiment), experiment.space.max_arch())
+    score = InheritedScore(supernet, experiment.evaluator("search"), experiment.calibration_images)
+    size = math.prod(space.num_options)
+    every_gene = itertools.product(*(range(count) for count in space.num_options))
+    started = time.monotonic()
+    with path.open("a") as file:
+        for number, genes in enumerate(itertools.islice(every_gene, num_done, None), num_done + 1):
+            arch = space.decode(genes)
+            cost = count_cost(arch)
+            row = {"genes": genes, "ap": score(arch), "macs": cost.macs, "params": cost.params}
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+            if number % 50 == 0 or number == size:
+                seconds = (time.monotonic() - started) / (number - num_done)
+                print(f"{number:,} of {size:,}, {seconds:.2f} s each", flush=True)
+
+
+def _begin(path: Path, header: dict[str, Any]) -> int:
+    """How many rows there are; a torn last line is dropped."""
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    whole = [line for line in lines if line.endswith(b"\n")]
+    if whole and json.loads(whole[0]) != header:
+        raise ValueError(
+            f"{path}: begun with other settings: found {json.loads(whole[0])}, now {header}"
+        )
+    whole = whole or [json.dumps(header).encode() + b"\n"]
+    write_atomically(path, b"".join(whole))
+    return len(whole) - 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("experiment")
+    parser.add_argument("space", type=Path)
+    parser.add_argument("table", type=Path)
+    parser.add_argument("--output", type=Path, help="the experiment's folder, as for vipnas")
+    parser.add_argument("--data-root", type=Path, default=Path())
+    parser.add_argument("--threads", type=int, default=1)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

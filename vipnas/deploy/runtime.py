@@ -1,0 +1,207 @@
+"""Networks opened in the runtimes that will run them. The runtimes are imported when they are used.
+
+`onnxruntime` and `openvino` take an ONNX model, `torch` (eager) and `torch-compiled` a network. All
+take a CPU thread count and keep to it.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import io
+import platform
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vipnas.deploy.onnx_model import OPSET, check_extra
+from vipnas.models.elastic import ElasticConv2d, ElasticDeconv2d
+
+RuntimeName = Literal["onnxruntime", "openvino", "torch", "torch-compiled"]
+Precision = Literal["fp32", "bf16", "fp16"]
+Device = Literal["cpu", "cuda"]
+
+# Images (B, 3, H, W) in, heatmaps out, both float32 arrays.
+Session = Callable[[np.ndarray], np.ndarray]
+
+EXTRA_OF = {"onnxruntime": "export", "openvino": "openvino"}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def open_session(
+    model: bytes,
+    runtime: RuntimeName,
+    threads: int = 1,
+    precision: Precision = "fp32",
+    device: Device = "cpu",
+) -> Session:
+    """An ONNX model with one input and one output, in ONNX Runtime or OpenVINO.
+
+    `precision` is what float32 operations of the model may be computed in. OpenVINO would choose by
+    itself where the processor has bf16, so it is always told. ONNX Runtime computes as the model
+    says: only fp32. Raises ValueError where the runtime is not installed or cannot do what is
+    asked.
+    """
+    if runtime == "onnxruntime":
+        return _onnxruntime_session(model, threads, precision, device)
+    if runtime == "openvino":
+        return _openvino_session(model, threads, precision, device)
+    raise ValueError(f"runtime {runtime}: opens no ONNX models; onnxruntime and openvino do")
+
+
+def _onnxruntime_session(model: bytes, threads: int, precision: str, device: str) -> Session:
+    check_extra(EXTRA_OF["onnxruntime"], "onnxruntime")
+    import onnxruntime
+
+    if precision != "fp32":
+        raise ValueError(f"precision {precision}: onnxruntime computes what the model says: fp32")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors
+    # Threads that wait in a loop would take the core from the session that runs next.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    provider = "CUDAExecutionProvider" if device == "cuda" else "CPUExecutionProvider"
+    if provider not in onnxruntime.get_available_providers():
+        raise ValueError(f"device {device}: this onnxruntime has no {provider}")
+    session = onnxruntime.InferenceSession(model, options, providers=[provider])
+    name = session.get_inputs()[0].name
+
+    def run(images: np.ndarray) -> np.ndarray:
+        found: np.ndarray = session.run(None, {name: images})[0]
+        return found
+
+    return run
+
+
+def _openvino_session(model: bytes, threads: int, precision: str, device: str) -> Session:
+    check_extra(EXTRA_OF["openvino"], "openvino")
+    import openvino
+
+    if device != "cpu":
+        raise ValueError(f"device {device}: openvino is run on the cpu")
+    hint = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}[precision]
+    settings = {
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": hint,
+        # The caller pins; OpenVINO's own choice of cores would override that.
+        "ENABLE_CPU_PINNING": False,
+    }
+    core = openvino.Core()
+    compiled = core.compile_model(core.read_model(model), "CPU", settings)
+    request = compiled.create_infer_request()
+
+    def run(images: np.ndarray) -> np.ndarray:
+        found: np.ndarray = request.infer([images], share_inputs=True, share_outputs=True)[0]
+        return found
+
+    return run
+
+
+def torch_session(
+    network: nn.Module,
+    runtime: RuntimeName,
+    precision: Precision = "fp32",
+    device: Device = "cpu",
+) -> Session:
+    """The network itself, eager or compiled; compiling takes about a minute at the first run.
+
+    Threads are PyTorch's own setting (`torch.set_num_threads`), which holds for the process. A run
+    on a GPU ends when the GPU is done.
+    """
+    place, dtype = torch.device(device), DTYPES[precision]
+    # channels_last is the quicker layout for all but the smallest networks, compiled or not.
+    network = network.eval().to(place, dtype)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    call: Callable[[Tensor], Tensor] = network
+    if runtime == "torch-compiled":
+        call = torch.compile(network)
+
+    @torch.inference_mode()
+    def run(images: np.ndarray) -> np.ndarray:
+        images_B3HW = torch.from_numpy(images).to(place, dtype)
+        heatmaps = call(images_B3HW.contiguous(memory_format=torch.channels_last))
+        return heatmaps.float().cpu().numpy()  # the copy waits for the GPU
+
+    return run
+
+
+def to_onnx_quickly(module: nn.Module, example: Tensor) -> bytes:
+    """An ONNX model of exactly the example's shape, for timing.
+
+    By the older exporter, which takes a tenth of the time of the one behind `export_onnx`; both
+    give the same operations.
+    """
+    buffer = io.BytesIO()
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # of its deprecation, and of shapes taken for constants
+        torch.onnx.export(
+            module.eval(),
+            (example,),
+            buffer,  # type: ignore[arg-type]
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=["images"],
+            output_names=["heatmaps"],
+        )
+    return buffer.getvalue()
+
+
+def fill_for_timing(module: nn.Module, seed: int = 0) -> None:
+    """Weights under which values keep their size from layer to layer.
+
+    With those of an untrained network they shrink at every layer until they are denormal numbers,
+    with which a processor computes ten times slower.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for layer in module.modules():
+        if isinstance(layer, (ElasticConv2d, ElasticDeconv2d)):
+            fan_in = layer.weight[0].numel()
+            if isinstance(layer, ElasticDeconv2d):
+                # Each output pixel sees a quarter of the kernel, of the channels of one group.
+                fan_in = max(
+                    1, layer.weight.shape[0] // layer.groups * layer.weight[0, 0].numel() // 4
+                )
+            nn.init.normal_(layer.weight, 0.0, fan_in**-0.5, generator=generator)
+
+
+def runtime_version(runtime: RuntimeName) -> str:
+    if runtime in ("torch", "torch-compiled"):
+        return torch.__version__
+    check_extra(EXTRA_OF[runtime], runtime)
+    return importlib.metadata.version(runtime)
+
+
+def device_name(device: Device) -> str:
+    """What the processor or the GPU calls itself; of a processor also its architecture."""
+    if device == "cuda":
+        if not torch.cuda.is_available():
+            raise ValueError("device cuda: this machine or this torch has none")
+        return torch.cuda.get_device_name()
+    return f"{_processor()}, {platform.machine()}"
+
+
+def _processor() -> str:
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        for line in information.read_text().splitlines():
+            if line.startswith(("model name", "Model")):
+                return line.partition(":")[2].strip()
+    return platform.processor() or "unknown processor"
+
+
+@contextmanager
+def torch_threads(threads: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

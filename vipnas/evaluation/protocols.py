@@ -1,0 +1,162 @@
+"""Keypoint results scored by every protocol that a data set allows: COCO, PCK, PCKh, PoseTrack.
+
+N persons, K joints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vipnas.data.coco import Person, PoseData
+from vipnas.data.posetrack import PoseTrackData, TrackedPerson
+from vipnas.data.skeletons import Skeleton
+from vipnas.evaluation.coco_ap import coco_metrics
+from vipnas.evaluation.oks import best_pairs, pose_similarity
+from vipnas.evaluation.pck import (
+    NOT_IN_MPII_MEAN,
+    PCK_THRESHOLD,
+    PCKH_THRESHOLD,
+    Pck,
+    head_box_sizes,
+    head_sizes,
+    pck,
+    torso_sizes,
+)
+from vipnas.evaluation.posetrack_ap import PoseTrackAp, posetrack_ap
+from vipnas.files import did_you_mean
+from vipnas.results import Metrics
+
+FloatArray = NDArray[np.float64]
+Results = Sequence[dict[str, Any]]
+Score = Metrics | Pck | PoseTrackAp
+
+# Where nobody was found: no threshold reaches there.
+FAR_AWAY_PX = 1e9
+
+
+def score(data: PoseData, results: Results, protocols: Sequence[str]) -> dict[str, Score]:
+    """Scores of results in COCO results form, for images of `data`, by the name of the protocol."""
+    return {name: PROTOCOLS[name](data, results) for name in protocols}
+
+
+def protocols_for(data: PoseData, wanted: Sequence[str] | None = None) -> list[str]:
+    """The protocols wanted, or all that the data allow.
+
+    Raises ValueError for one that is unknown or that the data do not allow, with what they lack.
+    """
+    for name in wanted or ():
+        if name not in PROTOCOLS:
+            raise ValueError(f"metric {name!r} is unknown; {did_you_mean(name, PROTOCOLS)}")
+        if lacking := _lacking(name, data):
+            raise ValueError(f"metric {name}: {lacking}")
+    return list(wanted or (name for name in PROTOCOLS if _lacking(name, data) is None))
+
+
+def _lacking(protocol: str, data: PoseData) -> str | None:
+    try:
+        if protocol == "pck":
+            torso_sizes(_truth(data), data.skeleton)
+        if protocol == "pckh":
+            _head_sizes(data)
+    except ValueError as error:
+        return str(error)
+    if protocol != "posetrack":
+        return None
+    if not isinstance(data, PoseTrackData):
+        return "the data are no videos; allowed: PoseTrack18 files"
+    if _head_boxes(data) is None:
+        return "somebody with a labelled joint has no head box (bbox_head), which it measures by"
+    return None
+
+
+def _coco(data: PoseData, results: Results) -> Metrics:
+    return coco_metrics(data.ground_truth, results, data.skeleton)
+
+
+def _pck(data: PoseData, results: Results) -> Pck:
+    truth_NK3 = _truth(data)
+    sizes_N = torso_sizes(truth_NK3, data.skeleton)
+    return pck(matched_joints(data, results), truth_NK3, sizes_N, PCK_THRESHOLD)
+
+
+def _pckh(data: PoseData, results: Results) -> Pck:
+    joints = data.skeleton.joints
+    left_out = [joints.index(name) for name in NOT_IN_MPII_MEAN if name in joints]
+    xy_NK2 = matched_joints(data, results)
+    return pck(xy_NK2, _truth(data), _head_sizes(data), PCKH_THRESHOLD, left_out)
+
+
+def _posetrack(data: PoseData, results: Results) -> PoseTrackAp:
+    assert isinstance(data, PoseTrackData)
+    return posetrack_ap(data.frames, results, data.skeleton)
+
+
+PROTOCOLS: dict[str, Callable[[PoseData, Results], Score]] = {
+    "coco": _coco,
+    "pck": _pck,
+    "pckh": _pckh,
+    "posetrack": _posetrack,
+}
+
+
+def matched_joints(data: PoseData, results: Results) -> FloatArray:
+    """Joints (N, K, 2) in image pixels of the result that belongs to each person of `data.persons`.
+
+    Results do not say whom they are of: in each image the most alike pair of a person and a result
+    (by OKS) goes first. Persons for whom no result is left have their joints far away.
+    """
+    skeleton = data.skeleton
+    xy_NK2 = np.full((len(data.persons), skeleton.num_joints, 2), FAR_AWAY_PX)
+    results_of: dict[int, list[dict[str, Any]]] = {}
+    for result in results:
+        results_of.setdefault(result["image_id"], []).append(result)
+    rows_of: dict[int, list[int]] = {}
+    for row, person in enumerate(data.persons):
+        rows_of.setdefault(person.image_id, []).append(row)
+    for image_id, rows in rows_of.items():
+        found = results_of.get(image_id, [])
+        found_MK2 = np.array([result["keypoints"] for result in found], np.float64)
+        found_MK2 = found_MK2.reshape(len(found), skeleton.num_joints, 3)[..., :2]
+        alike_MN = _likeness(found_MK2, [data.persons[row] for row in rows], skeleton)
+        for best, place in best_pairs(alike_MN):
+            xy_NK2[rows[place]] = found_MK2[best]
+    return xy_NK2
+
+
+def _likeness(found_MK2: FloatArray, persons: Sequence[Person], skeleton: Skeleton) -> FloatArray:
+    """OKS (M, N), with the area of the person alone, as in the COCO protocol."""
+    columns = [
+        pose_similarity(
+            found_MK2,
+            np.full(len(found_MK2), person.area),
+            person.keypoints_K3[None, :, :2],
+            np.array([person.area]),
+            skeleton.sigmas,
+            person.keypoints_K3[None, :, 2] > 0,
+        )
+        for person in persons
+    ]
+    return np.column_stack(columns)
+
+
+def _truth(data: PoseData) -> NDArray[np.float32]:
+    return np.stack([person.keypoints_K3 for person in data.persons])
+
+
+def _head_sizes(data: PoseData) -> FloatArray:
+    """By the head boxes where everybody has one, else from the neck to the top of the head."""
+    boxes_N4 = _head_boxes(data)
+    if boxes_N4 is not None:
+        return head_box_sizes(boxes_N4)
+    return head_sizes(_truth(data), data.skeleton)
+
+
+def _head_boxes(data: PoseData) -> FloatArray | None:
+    """Everybody's (N, 4), or None where somebody has none."""
+    boxes = [p.head_box_xywh for p in data.persons if isinstance(p, TrackedPerson)]
+    known = [box for box in boxes if box is not None]
+    return np.array(known, np.float64) if len(known) == len(data.persons) else None

@@ -1,0 +1,286 @@
+"""Latency as it is: the network on the runtime that will run it, timed so that the number can be
+repeated, or refused.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from pydantic import PositiveInt
+
+from vipnas.arch import Arch
+from vipnas.deploy.runtime import (
+    Device,
+    Precision,
+    RuntimeName,
+    Session,
+    device_name,
+    fill_for_timing,
+    open_session,
+    runtime_version,
+    to_onnx_quickly,
+    torch_session,
+    torch_threads,
+)
+from vipnas.files import Strict
+
+if TYPE_CHECKING:
+    from torch import nn
+
+log = logging.getLogger(__name__)
+
+# Interquartile range over median, beyond which the machine is called too noisy.
+MAX_SPREAD = 0.1
+ROUNDS = 6
+TIMED_RUNS = 2
+# Shorter runs are timed several at a time: a clock and a call of Python cost microseconds.
+MIN_SAMPLE_SECONDS = 2e-3
+# A sample is disturbed that waited for a core for more than this part of the spread allowed; of the
+# samples so many must be undisturbed.
+WAITING = 0.25
+MIN_UNDISTURBED = 0.5
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Key(Strict):
+    """All that a latency belongs to, besides the network. Equal keys may be compared."""
+
+    device: str
+    runtime: RuntimeName
+    runtime_version: str
+    threads: PositiveInt
+    batch: PositiveInt
+    precision: Precision
+    input_hw: tuple[int, int]
+    accelerator: Device = "cpu"
+
+    def __str__(self) -> str:
+        height, width = self.input_hw
+        return (
+            f"{self.runtime} {self.runtime_version}, {self.device}, {self.threads} thread(s),"
+            f" batch {self.batch}, {self.precision}, {height}x{width}"
+        )
+
+
+@dataclass(frozen=True)
+class Latency(Strict):
+    """`median_ms` of one run; `spread` is the interquartile range of the samples over their
+    median."""
+
+    median_ms: float
+    spread: float
+    num_samples: int
+
+    def __str__(self) -> str:
+        return f"{self.median_ms:.2f} ms (spread {self.spread:.1%}, {self.num_samples} samples)"
+
+
+class TooNoisy(ValueError):
+    """The machine does other things: a median would say nothing."""
+
+
+class Sample(NamedTuple):
+    """Seconds of one run, and the part of the time for which threads waited for a core."""
+
+    seconds: float
+    waited: float
+
+
+def key_of_this_machine(
+    runtime: RuntimeName,
+    input_hw: tuple[int, int],
+    threads: int = 1,
+    batch: int = 1,
+    precision: Precision = "fp32",
+    accelerator: Device = "cpu",
+) -> Key:
+    """Raises ValueError where the runtime is not installed, or more threads are asked for than this
+    process may have cores."""
+    cores = len(os.sched_getaffinity(0))
+    if not 1 <= threads <= cores:
+        raise ValueError(f"threads: found {threads}, allowed are 1 to {cores}, the cores there are")
+    return Key(
+        device=device_name(accelerator),
+        runtime=runtime,
+        runtime_version=runtime_version(runtime),
+        threads=threads,
+        batch=batch,
+        precision=precision,
+        input_hw=input_hw,
+        accelerator=accelerator,
+    )
+
+
+def measure_archs(
+    archs: Sequence[Arch],
+    key: Key,
+    max_spread: float = MAX_SPREAD,
+    rounds: int = ROUNDS,
+    clock: Clock = time.perf_counter,
+) -> list[Latency]:
+    """Latency of each arch with random weights, in the order given; they take turns.
+
+    Call it inside `pinned`. Raises TooNoisy in one line.
+    """
+    from vipnas.models.posenet import PoseNet
+
+    for arch in archs:
+        if arch.input_hw != key.input_hw:
+            raise ValueError(f"input_hw: found {arch.input_hw}, allowed is {key.input_hw}")
+    networks = [PoseNet(arch) for arch in archs]
+    return measure_modules(
+        networks, [(3, *key.input_hw)] * len(archs), key, max_spread, rounds, clock
+    )
+
+
+def measure_arch(arch: Arch, key: Key, max_spread: float = MAX_SPREAD) -> Latency:
+    """One arch by itself, on the quietest cores, with more rounds than one of many gets."""
+    with pinned(key):
+        return measure_archs([arch], key, max_spread, rounds=3 * ROUNDS)[0]
+
+
+def measure_modules(
+    modules: Sequence[nn.Module],
+    shapes_CHW: Sequence[tuple[int, int, int]],
+    key: Key,
+    max_spread: float = MAX_SPREAD,
+    rounds: int = ROUNDS,
+    clock: Clock = time.perf_counter,
+) -> list[Latency]:
+    """As `measure_archs`, of any modules with one tensor in and one out; their weights change."""
+    pairs = zip(modules, shapes_CHW, strict=True)
+    runs = [one_run(module, shape, key) for module, shape in pairs]
+    return interleaved(runs, max_spread, rounds, clock)
+
+
+def one_run(module: nn.Module, shape_CHW: tuple[int, int, int], key: Key) -> Callable[[], None]:
+    """What is timed: the module in the key's runtime on one batch. Its weights change."""
+    fill_for_timing(module)
+    shape = (key.batch, *shape_CHW)
+    images = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+    session = _open(module, images, key)
+
+    def run() -> None:
+        session(images)
+
+    return run
+
+
+def _open(module: nn.Module, images: np.ndarray, key: Key) -> Session:
+    if key.runtime in ("torch", "torch-compiled"):
+        return torch_session(module, key.runtime, key.precision, key.accelerator)
+    import torch
+
+    model = to_onnx_quickly(module, torch.from_numpy(images))
+    return open_session(model, key.runtime, key.threads, key.precision, key.accelerator)
+
+
+def interleaved(
+    runs: Sequence[Callable[[], None]],
+    max_spread: float = MAX_SPREAD,
+    rounds: int = ROUNDS,
+    clock: Clock = time.perf_counter,
+) -> list[Latency]:
+    """Time the runs in turn, so that whatever else the machine does meets all of them.
+
+    A turn is one run that only warms the caches and two samples. Two runs at the start warm up and
+    say how many runs make a sample of 2 ms. Samples during which a thread of ours was ready but
+    another process had the core are thrown away. Raises TooNoisy where fewer than half are left, or
+    where their spread is larger than `max_spread`.
+    """
+    repeats = [_repeats(run, clock) for run in runs]
+    samples: list[list[Sample]] = [[] for _ in runs]
+    for _ in range(rounds):
+        for taken, run, count in zip(samples, runs, repeats, strict=True):
+            run()
+            for _ in range(TIMED_RUNS):
+                waited = _waited_seconds()
+                started = clock()
+                for _ in range(count):
+                    run()
+                seconds = clock() - started
+                waited = _waited_seconds() - waited
+                taken.append(Sample(seconds / count, waited / max(seconds, 1e-9)))
+    return [_latency(taken, max_spread) for taken in samples]
+
+
+def _repeats(run: Callable[[], None], clock: Clock) -> int:
+    run()
+    started = clock()
+    run()
+    return max(1, round(MIN_SAMPLE_SECONDS / max(clock() - started, 1e-6)))
+
+
+def _waited_seconds() -> float:
+    """How long threads of this process were ready to run but had no core, added up since they
+    started; 0 where the system does not say."""
+    nanoseconds = 0
+    for file in Path("/proc/self/task").glob("*/schedstat"):
+        with suppress(OSError):  # a thread may end at any moment
+            nanoseconds += int(file.read_text().split()[1])
+    return nanoseconds / 1e9
+
+
+def _latency(samples: Sequence[Sample], max_spread: float) -> Latency:
+    kept = [sample.seconds for sample in samples if sample.waited <= WAITING * max_spread]
+    if len(kept) < MIN_UNDISTURBED * len(samples):
+        raise TooNoisy(
+            f"the machine is too busy: {len(samples) - len(kept)} of {len(samples)} runs waited for"
+            f" a core that another process had; allowed are {1 - MIN_UNDISTURBED:.0%} of them"
+        )
+    low, median, high = np.percentile(kept, (25, 50, 75))
+    latency = Latency(float(median) * 1e3, float((high - low) / median), len(kept))
+    if latency.spread > max_spread:
+        raise TooNoisy(
+            f"the machine is too noisy: the middle half of {len(kept)} runs spreads over"
+            f" {latency.spread:.0%} of their median, allowed are {max_spread:.0%}"
+        )
+    return latency
+
+
+@contextmanager
+def pinned(key: Key) -> Iterator[None]:
+    """This thread and those that it starts on the `key.threads` quietest cores; PyTorch with as
+    many threads. Open sessions inside."""
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, quietest(allowed, key.threads))
+    try:
+        with torch_threads(key.threads):
+            yield
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+def quietest(cores: set[int], count: int, seconds: float = 0.2) -> set[int]:
+    """The `count` cores that were busy least during the next moment."""
+    if count == len(cores):
+        return cores
+    before = _busy_ticks()
+    time.sleep(seconds)
+    after = _busy_ticks()
+    busy = {core: after.get(core, 0) - before.get(core, 0) for core in cores}
+    return set(sorted(cores, key=lambda core: (busy[core], core))[:count])
+
+
+def _busy_ticks() -> dict[int, int]:
+    """Ticks that each core was not idle, since the machine started; empty where unknown."""
+    file = Path("/proc/stat")
+    if not file.exists():
+        return {}
+    ticks = {}
+    for line in file.read_text().splitlines():
+        name, *fields = line.split()
+        if name.startswith("cpu") and name != "cpu":
+            user, nice, system, _idle, _wait, *others = (int(field) for field in fields)
+            ticks[int(name[3:])] = user + nice + system + sum(others[:3])
+    return ticks

@@ -1,0 +1,221 @@
+"""Milliseconds of a layer, learnt from measurements of sums of layers.
+
+A measured network is a sum of its layers, and a measured block a sum of one: both are observations
+for the same two models, which can stand on top of each other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from vipnas.arch import Arch
+from vipnas.latency.operations import describe
+from vipnas.models.posenet import Layer, plan
+
+# How far, relative, a layer may be from what the mean model says.
+PRIOR_SPREAD = 0.3
+# Candidates for how far, relative, a measurement is from the truth.
+NOISES = (0.015, 0.03, 0.06)
+# Candidates for the distance at which two layers stop being alike, in standard deviations.
+LENGTH_SCALES = (1.0, 2.0, 4.0, 8.0)
+# A layer costs something, so that a relative difference means something: in ms.
+LEAST_MS = 1e-3
+# How strongly a correction is held at none, relative to the measurements.
+RIDGE = 1e-3
+
+LayerModel = Callable[[Layer], float]
+
+
+class Observation(NamedTuple):
+    """Layers that were timed together, and the ms that they took."""
+
+    layers: tuple[Layer, ...]
+    ms: float
+
+
+def layers_of(arch: Arch) -> tuple[Layer, ...]:
+    """In the order they run, without their names: equal layers are equal wherever they stand."""
+    return tuple(layer._replace(name="") for layer in plan(arch))
+
+
+def predicted_ms(model: LayerModel, layers: Iterable[Layer]) -> float:
+    return sum(model(layer) for layer in layers)
+
+
+class ByAmounts:
+    """A layer as its amounts (macs, elements, operations of each kind) times a rate for each.
+
+    Rates are not negative, and those that fit the observations best by relative difference.
+    """
+
+    def __init__(self, observations: Sequence[Observation]) -> None:
+        names, matrix = _sums(observations, lambda layer: describe(layer).amounts)
+        ms = np.array([observation.ms for observation in observations])
+        rates = non_negative_least_squares(matrix / ms[:, None], np.ones(len(ms)))
+        self.rates: dict[str, float] = dict(zip(names, rates.tolist(), strict=True))
+
+    def __call__(self, layer: Layer) -> float:
+        amounts = describe(layer).amounts.items()
+        return LEAST_MS + sum(self.rates.get(name, 0.0) * amount for name, amount in amounts)
+
+
+class Interpolated:
+    """Blocks that were timed alone, and what lies between them: another model times exp(g), where g
+    is a smooth function of a layer's position: a Gaussian process."""
+
+    def __init__(self, mean: LayerModel, blocks: Sequence[Observation]) -> None:
+        self.mean = mean
+        layers = [layer for block in blocks for layer in block.layers]
+        pairs = zip(blocks, layers, strict=True)
+        left_over = np.log([block.ms / mean(layer) for block, layer in pairs])
+        self.middle = float(left_over.mean())
+        self.process = _Process(layers, np.eye(len(layers)), left_over - self.middle)
+
+    def __call__(self, layer: Layer) -> float:
+        return self.mean(layer) * math.exp(self.middle + self.process(layer))
+
+
+class Smooth:
+    """Another model times 1 + g, where g is a Gaussian process over layers, learnt from sums of
+    layers: 1 + g and not exp(g), for then a sum of layers is a sum of values of g."""
+
+    def __init__(self, mean: LayerModel, networks: Sequence[Observation]) -> None:
+        self.mean = mean
+        layers = list(dict.fromkeys(layer for network in networks for layer in network.layers))
+        number = {layer: i for i, layer in enumerate(layers)}
+        share = np.zeros((len(networks), len(layers)))
+        for row, network in zip(share, networks, strict=True):
+            for layer in network.layers:
+                row[number[layer]] += mean(layer) / network.ms
+        self.process = _Process(layers, share, 1.0 - share.sum(axis=1))
+
+    def __call__(self, layer: Layer) -> float:
+        return self.mean(layer) * (1.0 + self.process(layer))
+
+
+class _Process:
+    """A Gaussian process over positions of layers, of mean 0, given weighted sums of its values.
+
+    `weights` (observations, layers), `sums` (observations,). Length scale and noise are those of
+    the candidates under which the sums are most likely.
+    """
+
+    def __init__(self, layers: Sequence[Layer], weights: np.ndarray, sums: np.ndarray) -> None:
+        positions = np.array([describe(layer).position for layer in layers])
+        spread = positions.std(axis=0)
+        self._centre = positions.mean(axis=0)
+        # A coordinate in which no two layers differ says nothing.
+        self._per_unit = np.divide(1.0, spread, out=np.zeros_like(spread), where=spread > 1e-9)
+        self._points = self._scaled(positions)
+        best = -math.inf
+        for length_scale in LENGTH_SCALES:
+            prior = (
+                PRIOR_SPREAD**2 * weights @ self._likeness(self._points, length_scale) @ weights.T
+            )
+            for noise in NOISES:
+                covariance = prior + noise**2 * np.eye(len(sums))
+                solved = np.linalg.solve(covariance, sums)
+                likelihood = -0.5 * (sums @ solved + np.linalg.slogdet(covariance)[1])
+                if likelihood > best:
+                    best, self._length_scale = likelihood, length_scale
+                    self._pull = PRIOR_SPREAD**2 * (weights.T @ solved)
+
+    def __call__(self, layer: Layer) -> float:
+        point = self._scaled(describe(layer).position[None])
+        return float(self._likeness(point, self._length_scale)[0] @ self._pull)
+
+    def _scaled(self, positions: np.ndarray) -> np.ndarray:
+        scaled: np.ndarray = (positions - self._centre) * self._per_unit
+        return scaled
+
+    def _likeness(self, points: np.ndarray, length_scale: float) -> np.ndarray:
+        """1 for the same position, falling to 0: (points, layers given)."""
+        squares = (points**2).sum(axis=1)[:, None] + (self._points**2).sum(axis=1)
+        distance = np.maximum(squares - 2 * points @ self._points.T, 0.0)
+        likeness: np.ndarray = np.exp(distance / (-2 * length_scale**2))
+        return likeness
+
+
+class Corrected:
+    """Layers timed alone, as they are inside a network.
+
+    There no border stands around each: what it costs to hand an input over, to change its layout
+    and to start is paid once, and operations fuse across layers. So each kind of layer gets a
+    factor and an amount per layer, and its input an amount per element, fitted to whole networks.
+    """
+
+    def __init__(self, alone: LayerModel, networks: Sequence[Observation]) -> None:
+        self.alone = alone
+        names, matrix = _sums(networks, self._terms)
+        ms = np.array([network.ms for network in networks])
+        sums = np.array([predicted_ms(alone, network.layers) for network in networks])
+        matrix /= ms[:, None]
+        gram = matrix.T @ matrix
+        gram[np.diag_indices_from(gram)] *= 1 + RIDGE
+        changes = np.linalg.solve(gram, matrix.T @ (1 - sums / ms))
+        self.changes: dict[str, float] = dict(zip(names, changes.tolist(), strict=True))
+
+    def __call__(self, layer: Layer) -> float:
+        terms = self._terms(layer).items()
+        return self.alone(layer) + sum(self.changes.get(name, 0.0) * x for name, x in terms)
+
+    def _terms(self, layer: Layer) -> dict[str, float]:
+        kind = layer.kind.__name__
+        height, width = layer.in_hw
+        return {
+            f"{kind} ms": self.alone(layer),
+            f"{kind} layers": 1.0,
+            "elements handed over": float(layer.in_channels * height * width),
+        }
+
+
+def _sums(
+    observations: Sequence[Observation], terms: Callable[[Layer], dict[str, float]]
+) -> tuple[list[str], np.ndarray]:
+    """The names of all terms that are anywhere more than 0, and for each observation their sums
+    over its layers."""
+    rows = []
+    for observation in observations:
+        row: Counter[str] = Counter()
+        for layer in observation.layers:
+            row.update(terms(layer))
+        rows.append(row)
+    names = sorted({name for row in rows for name, amount in row.items() if amount})
+    return names, np.array([[row[name] for name in names] for row in rows], dtype=float)
+
+
+def non_negative_least_squares(matrix: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """argmin |matrix x - target| over x >= 0, by Lawson and Hanson's active sets."""
+    lengths = np.linalg.norm(matrix, axis=0)
+    columns = matrix / lengths
+    gram = columns.T @ columns
+    gram[np.diag_indices_from(gram)] += 1e-9  # columns may be copies of each other
+    aim = columns.T @ target
+    x, free = np.zeros(len(aim)), np.zeros(len(aim), dtype=bool)
+    for _ in range(10 * len(aim)):
+        gradient = np.where(free, -np.inf, aim - gram @ x)
+        if gradient.max() <= 1e-9:
+            break
+        free[gradient.argmax()] = True
+        best = _solve_free(gram, aim, free)
+        while (best[free] <= 0).any():
+            falling = free & (best <= 0)
+            x += (x[falling] / (x[falling] - best[falling])).min() * (best - x)
+            free &= x > 1e-12
+            x[~free] = 0.0
+            best = _solve_free(gram, aim, free)
+        x = best
+    solution: np.ndarray = x / lengths
+    return solution
+
+
+def _solve_free(gram: np.ndarray, aim: np.ndarray, free: np.ndarray) -> np.ndarray:
+    """Least squares in the free coordinates, 0 in the others."""
+    x = np.zeros(len(aim))
+    x[free] = np.linalg.solve(gram[np.ix_(free, free)], aim[free])
+    return x

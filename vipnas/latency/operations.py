@@ -1,0 +1,143 @@
+"""What a layer computes, as numbers that a regression can learn milliseconds from.
+
+The layer runs once on an empty batch (zero images, so that shapes flow and nothing is computed):
+the numbers follow its code, and there is no second description of any layer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vipnas.cost import MacCounter
+from vipnas.models.posenet import Layer
+
+# Processors compute 4 to 16 channels at a time: what few channels per group cost is not a matter of
+# products, so that each power of two gets a rate of its own, up to this one.
+MOST_CHANNELS_PER_GROUP = 32
+ALIGNMENT = 16
+FAMILIES = ("pointwise", "spatial", "deconv", "product", "other")
+
+
+class Operation(NamedTuple):
+    """One operation on one image. `kind` is fine (a kernel that runtimes write by itself), `family`
+    coarse (one of FAMILIES). `elements` are read or written: inputs, weights, output."""
+
+    family: str
+    kind: str
+    macs: int
+    elements: int
+    channels_per_group: int = 1
+    kernel_size: int = 1
+
+
+class Description(NamedTuple):
+    """`amounts`: macs, elements and number of operations of each kind, which add up over layers.
+    `position`: where the layer lies among all layers, on scales where equal ratios are equal
+    distances."""
+
+    amounts: dict[str, float]
+    position: np.ndarray
+
+
+@lru_cache(maxsize=1 << 18)
+def describe(layer: Layer) -> Description:
+    """By the layer's code; its name plays no part."""
+    operations = _operations(layer)
+    amounts: Counter[str] = Counter()
+    for operation in operations:
+        amounts[f"{operation.kind}.macs"] += operation.macs
+        amounts[f"{operation.kind}.elements"] += operation.elements
+        amounts[f"{operation.kind}.count"] += 1
+    return Description(dict(amounts), _position(operations))
+
+
+def _position(operations: list[Operation]) -> np.ndarray:
+    coordinates: list[float] = []
+    for family in FAMILIES:
+        members = [operation for operation in operations if operation.family == family]
+        coordinates += [
+            np.log2(1 + sum(operation.macs for operation in members) / 1e4),
+            np.log2(1 + sum(operation.elements for operation in members) / 1e3),
+            np.log2(max((operation.channels_per_group for operation in members), default=1)),
+            np.log2(min((_alignment(operation) for operation in members), default=1)),
+            np.log2(max((operation.kernel_size for operation in members), default=1)),
+            len(members),
+        ]
+    return np.array(coordinates)
+
+
+def _alignment(operation: Operation) -> int:
+    """The largest power of two up to 16 that divides the channels of a group: vector units want 8
+    or 16, and libraries take another way where they do not get them."""
+    return math.gcd(operation.channels_per_group, ALIGNMENT)
+
+
+def _operations(layer: Layer) -> list[Operation]:
+    module = layer.build().eval()
+    x = torch.empty(0, layer.in_channels, *layer.in_hw)
+    recorder = _Recorder()
+    with torch.no_grad(), recorder:
+        module(x, layer.arch)
+    return recorder.operations
+
+
+class _Recorder(MacCounter):
+    """Notes every operation that runs inside and makes a tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations: list[Operation] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        macs_before = self.macs
+        out = super().__torch_function__(func, types, args, kwargs)
+        # Attributes of tensors are functions too; batch norm folds into the convolution before it.
+        if isinstance(out, Tensor) and func.__name__ != "__get__" and func is not F.batch_norm:
+            self.operations.append(_operation(func, out, args, self.macs - macs_before))
+        return out
+
+
+def _operation(func: Any, out: Tensor, args: tuple[Any, ...], macs: int) -> Operation:
+    tensors = [argument for argument in args if isinstance(argument, Tensor)]
+    elements = sum(_elements(tensor) for tensor in (*tensors, out))
+    if func is F.conv2d:
+        return _convolution(args[1], macs, elements)
+    if func is F.conv_transpose2d:
+        _, per_group, kernel_size, _ = args[1].shape
+        kind = f"deconv {_grouping(per_group)}"
+        return Operation("deconv", kind, macs, elements, per_group, kernel_size)
+    kind = "product" if macs else "other"
+    return Operation(kind, kind, macs, elements)
+
+
+def _elements(tensor: Tensor) -> int:
+    """Of one image, or of a weight, which has no empty batch."""
+    empty_batch = tensor.dim() > 0 and tensor.shape[0] == 0
+    return tensor.shape[1:].numel() if empty_batch else tensor.numel()
+
+
+def _convolution(weight: Tensor, macs: int, elements: int) -> Operation:
+    _, per_group, kernel_size, _ = weight.shape
+    size = f"{kernel_size}x{kernel_size}"
+    if kernel_size == 1:
+        return Operation("pointwise", "pointwise", macs, elements)
+    if per_group == 1:
+        return Operation("spatial", f"depthwise {size}", macs, elements, 1, kernel_size)
+    kind = f"spatial {_grouping(per_group)}"
+    return Operation("spatial", kind, macs, elements, per_group, kernel_size)
+
+
+def _grouping(channels: int) -> str:
+    """Channels per group up to a power of two, and their steps where those are smaller."""
+    power = min(MOST_CHANNELS_PER_GROUP, 2 ** math.ceil(math.log2(channels)))
+    whole = math.gcd(channels, ALIGNMENT)
+    rest = "" if whole == min(power, ALIGNMENT) else f" in steps of {whole}"
+    return f"{power} per group{rest}"

@@ -1,0 +1,187 @@
+"""Predicted latency of archs that were never measured, from a table of those that were.
+
+Two ways, and both together: `blocks` sums layers that were timed alone, corrected on whole
+networks; `regression` learns from whole networks only; `blocks and regression` learns what the sums
+leave over. Which one a table uses is decided by cross-validation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from vipnas.arch import Arch
+from vipnas.latency.measure import Key, TooNoisy, key_of_this_machine, measure_arch
+from vipnas.latency.model import (
+    ByAmounts,
+    Corrected,
+    Interpolated,
+    LayerModel,
+    Observation,
+    Smooth,
+    layers_of,
+    predicted_ms,
+)
+from vipnas.latency.table import (
+    Choice,
+    LatencyConfig,
+    Table,
+    check_table,
+    fingerprint,
+    read_table,
+)
+from vipnas.models.posenet import Segment, segments
+from vipnas.results import Cost
+from vipnas.search.constraints import CostOf
+from vipnas.space import SearchSpace
+
+FOLDS = 5
+# No network takes no time, whatever a fit says of one far outside of all that was measured.
+LEAST_MS = 1e-3
+METHODS = ("blocks", "regression", "blocks and regression")
+
+
+class Measurements(NamedTuple):
+    """All of a table, at the machine's median speed."""
+
+    networks: list[Observation]
+    blocks: list[Observation]
+
+
+class Predictor:
+    """Milliseconds of any arch of the table's space: `predictor(arch)`. `fingerprint` changes with
+    the table."""
+
+    def __init__(self, table: Table, fingerprint: str) -> None:
+        if table.choice is None:
+            raise ValueError(
+                f"found {len(table.archs)} of {table.num_archs} archs and {len(table.blocks)} of"
+                f" {table.num_blocks} blocks: not complete; the same `vipnas profile` goes on"
+            )
+        self.key = table.key
+        self.choice = table.choice
+        self.fingerprint = fingerprint
+        networks, blocks = measurements(table)
+        self._model = fit(self.choice.method, networks, fit_blocks(blocks))
+        self._known: dict[Segment, float] = {}
+
+    def __call__(self, arch: Arch) -> float:
+        total = 0.0
+        for segment in segments(arch):
+            ms = self._known.get(segment)
+            if ms is None:
+                layers = (layer._replace(name="") for layer in segment.layers())
+                ms = self._known[segment] = predicted_ms(self._model, layers)
+            total += ms
+        return max(LEAST_MS, total)
+
+    def __str__(self) -> str:
+        errors = ", ".join(f"{name} {error:.1%}" for name, error in self.choice.errors.items())
+        return f"{self.key}; by {self.choice.method} (error on archs not fitted to: {errors})"
+
+    def compare(self, arch: Arch) -> str:
+        """What is predicted and what is measured now, in a line that also says why not, if not."""
+        predicted = self(arch)
+        known = f"predicted {predicted:.2f} ms"
+        try:
+            key = key_like(self.key)
+        except ValueError as error:
+            return f"{known}, not measured: {error}"
+        for field in fields(Key):
+            here, there = getattr(key, field.name), getattr(self.key, field.name)
+            if here != there:
+                return f"{known}, not measured: {field.name} here is {here!r}, there {there!r}"
+        try:
+            measured = measure_arch(arch, key)
+        except TooNoisy as error:
+            return f"{known}, not measured: {error}"
+        return f"{known}, measured {measured}, {predicted / measured.median_ms - 1:+.1%}"
+
+
+def key_like(key: Key) -> Key:
+    """The same settings on this machine."""
+    return key_of_this_machine(
+        key.runtime, key.input_hw, key.threads, key.batch, key.precision, key.accelerator
+    )
+
+
+def open_predictor(config: LatencyConfig, space: SearchSpace) -> Predictor:
+    """The predictor of a finished table. Raises ValueError in one line where it is of anything else
+    than what is asked for: device, runtime and version, threads, batch, precision, space, input
+    size."""
+    path = Path(config.table)
+    table = read_table(path)
+    check_table(path, table, _wanted(config, table.key, space), space, config.any_device)
+    try:
+        return Predictor(table, fingerprint(path))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _wanted(config: LatencyConfig, key: Key, space: SearchSpace) -> Key:
+    """The key that a table must have; the device and the version of this machine, unless any will
+    do."""
+    asked = replace(
+        key,
+        runtime=config.runtime,
+        threads=config.threads,
+        batch=config.batch,
+        precision=config.precision,
+        input_hw=space.input_hw,
+    )
+    return asked if config.any_device else key_like(asked)
+
+
+def with_latency(count_cost: CostOf[Arch], predictor: Predictor) -> CostOf[Arch]:
+    """Costs with milliseconds, to 4 digits after the point: equal on all machines."""
+
+    def cost_of(arch: Arch) -> Cost:
+        return replace(count_cost(arch), latency_ms=round(predictor(arch), 4))
+
+    return cost_of
+
+
+def measurements(table: Table) -> Measurements:
+    return Measurements(
+        [Observation(layers_of(timing.arch), table.steady_ms(timing)) for timing in table.archs],
+        [
+            Observation((table.layer_of(timing),), table.steady_ms(timing))
+            for timing in table.blocks
+        ],
+    )
+
+
+def fit(method: str, networks: Sequence[Observation], alone: LayerModel | None) -> LayerModel:
+    """One of METHODS; `alone` gives the ms of a layer timed alone, which the regression does
+    without."""
+    if method == "regression":
+        return Smooth(ByAmounts(networks), networks)
+    assert alone is not None
+    summed = Corrected(alone, networks)
+    return summed if method == "blocks" else Smooth(summed, networks)
+
+
+def fit_blocks(blocks: Sequence[Observation]) -> LayerModel | None:
+    return Interpolated(ByAmounts(blocks), blocks) if blocks else None
+
+
+def cross_validate(table: Table) -> Choice:
+    """Each method fitted to four fifths of the networks and tried on the rest, five times over."""
+    networks, blocks = measurements(table)
+    alone = fit_blocks(blocks)
+    methods = METHODS if blocks else ("regression",)
+    errors: dict[str, list[float]] = {method: [] for method in methods}
+    for fold in range(FOLDS):
+        kept = [network for i, network in enumerate(networks) if i % FOLDS != fold]
+        for method, found in errors.items():
+            model = fit(method, kept, alone)
+            found += [
+                abs(predicted_ms(model, network.layers) / network.ms - 1)
+                for network in networks[fold::FOLDS]
+            ]
+    means = {method: float(np.mean(found)) for method, found in errors.items()}
+    return Choice(min(means, key=lambda method: means[method]), means)

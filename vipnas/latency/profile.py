@@ -1,0 +1,210 @@
+"""Fills a table: measures members of a space, then single layers of theirs; goes on where it was
+killed.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import Tensor, nn
+
+import vipnas
+from vipnas.arch import Arch
+from vipnas.latency.measure import (
+    MAX_SPREAD,
+    Key,
+    Latency,
+    TooNoisy,
+    measure_archs,
+    measure_modules,
+    pinned,
+)
+from vipnas.latency.predict import cross_validate
+from vipnas.latency.table import (
+    TABLE_VERSION,
+    ArchTiming,
+    BlockTiming,
+    Table,
+    check_table,
+    read_table,
+    write_table,
+)
+from vipnas.models.posenet import Layer, PoseNet, plan
+from vipnas.space import SearchSpace
+
+# So many are open at once and take turns, beside the anchor.
+ARCHS_AT_ONCE = 5
+BLOCKS_AT_ONCE = 20
+# A noisy moment passes: a batch is measured again so often, after so many seconds.
+TRIES = 5
+SECONDS_BETWEEN_TRIES = 3.0
+
+Show = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How much of a space is measured. `seed` draws the archs and the layers.
+
+    `evenly` is the part of the archs (0..1) that is spread evenly from the smallest to the largest:
+    a search with a tight budget looks where uniform draws hardly ever fall. The rest is drawn as
+    `space.sample` draws.
+    """
+
+    num_archs: int = 80
+    num_blocks: int = 600
+    seed: int = 0
+    evenly: float = 0.5
+    max_spread: float = MAX_SPREAD
+
+
+def profile_space(
+    space: SearchSpace, key: Key, path: Path, amount: Profile, show: Show = print
+) -> Table:
+    """Measure into the table at `path`, which is whole after every batch, and choose how it
+    predicts best.
+
+    Raises ValueError for a table of something else, TooNoisy where the machine stays noisy.
+    """
+    table = _open(space, key, path, amount)
+    archs = profiled_archs(space, amount)
+    layers = profiled_layers(archs, amount.num_blocks, amount.seed)
+    bench = _Bench(anchor_of(space), key, amount.max_spread)
+    with pinned(key):
+        while len(table.archs) < len(archs):
+            batch = archs[len(table.archs) :][:ARCHS_AT_ONCE]
+            timings = bench.archs(batch, show)
+            table = replace(table, archs=(*table.archs, *timings))
+            write_table(path, table)
+            show(f"{len(table.archs)}/{len(archs)} archs; the last: {timings[-1].latency}")
+        while len(table.blocks) < len(layers):
+            chosen = layers[len(table.blocks) :][:BLOCKS_AT_ONCE]
+            blocks = bench.blocks(chosen, archs, show)
+            table = replace(table, blocks=(*table.blocks, *blocks))
+            write_table(path, table)
+            show(f"{len(table.blocks)}/{len(layers)} blocks; the last: {blocks[-1].latency}")
+    if table.choice is None:
+        table = replace(table, choice=cross_validate(table))
+        write_table(path, table)
+    return table
+
+
+def _open(space: SearchSpace, key: Key, path: Path, amount: Profile) -> Table:
+    empty = Table(
+        version=TABLE_VERSION,
+        vipnas=vipnas.__version__,
+        key=key,
+        space_name=space.name,
+        space=space.to_plain(),
+        seed=amount.seed,
+        evenly=amount.evenly,
+        num_archs=amount.num_archs,
+        num_blocks=amount.num_blocks,
+    )
+    if not path.exists():
+        return empty
+    table = read_table(path)
+    check_table(path, table, key, space)
+    for name in ("vipnas", "seed", "evenly", "num_archs", "num_blocks"):
+        found, wanted = getattr(table, name), getattr(empty, name)
+        if found != wanted:
+            raise ValueError(
+                f"{path}: {name}: made with {found!r}, asked for is {wanted!r}; give that, or"
+                " another --output"
+            )
+    return table
+
+
+def profiled_archs(space: SearchSpace, amount: Profile) -> list[Arch]:
+    """Different members; fewer than asked for where the space has not so many."""
+    rng = random.Random(f"profile-{amount.seed}")
+    archs: dict[Arch, None] = {}
+    for _ in range(100 * amount.num_archs):
+        if len(archs) == amount.num_archs:
+            break
+        evenly = rng.random() < amount.evenly
+        archs[_of_some_size(space, rng) if evenly else space.sample(rng)] = None
+    return list(archs)
+
+
+def _of_some_size(space: SearchSpace, rng: random.Random) -> Arch:
+    size = rng.random()
+    genes = [sum(rng.random() < size for _ in range(count - 1)) for count in space.num_options]
+    return space.decode(genes)
+
+
+def profiled_layers(archs: Sequence[Arch], num_layers: int, seed: int) -> list[tuple[int, int]]:
+    """Different layers of the archs, as (number of the arch, number of the layer in its plan)."""
+    places: dict[Layer, tuple[int, int]] = {}
+    for arch_number, arch in enumerate(archs):
+        for layer_number, layer in enumerate(plan(arch)):
+            places.setdefault(layer._replace(name=""), (arch_number, layer_number))
+    chosen = list(places.values())
+    random.Random(f"blocks-{seed}").shuffle(chosen)
+    return chosen[:num_layers]
+
+
+def anchor_of(space: SearchSpace) -> Arch:
+    """The member in the middle of every choice."""
+    return space.decode([count // 2 for count in space.num_options])
+
+
+class Block(nn.Module):
+    """One layer as a network."""
+
+    def __init__(self, layer: Layer) -> None:
+        super().__init__()
+        self.layer = layer.build()
+        self.arch = layer.arch
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.layer(x, self.arch)
+        return out
+
+
+class _Bench:
+    """Measures batches beside the anchor."""
+
+    def __init__(self, anchor: Arch, key: Key, max_spread: float) -> None:
+        self.anchor = anchor
+        self.key = key
+        self.max_spread = max_spread
+
+    def archs(self, archs: Sequence[Arch], show: Show) -> list[ArchTiming]:
+        latencies = patiently(
+            lambda: measure_archs([self.anchor, *archs], self.key, self.max_spread), show
+        )
+        anchor_ms = latencies[0].median_ms
+        return [
+            ArchTiming(arch=arch, latency=latency, anchor_ms=anchor_ms)
+            for arch, latency in zip(archs, latencies[1:], strict=True)
+        ]
+
+    def blocks(
+        self, places: Sequence[tuple[int, int]], archs: Sequence[Arch], show: Show
+    ) -> list[BlockTiming]:
+        layers = [list(plan(archs[arch]))[number] for arch, number in places]
+        modules = [PoseNet(self.anchor), *map(Block, layers)]
+        shapes = [(3, *self.key.input_hw), *((x.in_channels, *x.in_hw) for x in layers)]
+        latencies = patiently(
+            lambda: measure_modules(modules, shapes, self.key, self.max_spread), show
+        )
+        return [
+            BlockTiming(latency, latencies[0].median_ms, *place)
+            for place, latency in zip(places, latencies[1:], strict=True)
+        ]
+
+
+def patiently(measure: Callable[[], list[Latency]], show: Show) -> list[Latency]:
+    """Measure again where it was too noisy; raises TooNoisy where it stays so."""
+    for _ in range(TRIES - 1):
+        try:
+            return measure()
+        except TooNoisy as error:
+            show(f"again in {SECONDS_BETWEEN_TRIES:.0f} s: {error}")
+            time.sleep(SECONDS_BETWEEN_TRIES)
+    return measure()

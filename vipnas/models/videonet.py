@@ -1,0 +1,244 @@
+"""The networks of a clip: one that sees an image alone, and those that also see the heatmaps of the
+frame before.
+
+`FollowUpNet` is, like `PoseNet`, one class for the supernet and for every stand-alone network: the
+supernet is built at the largest arch with all fusions, and its one set of weights serves all
+follow-up frames. What runs is an argument of `forward`.
+
+B batch, C channels, K keypoints, H W height and width of the heatmaps, T follow-up frames of a
+clip, F = T + 1 its frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vipnas.arch import Arch
+from vipnas.models.elastic import ElasticConv2d, ElasticLayer
+from vipnas.models.posenet import PoseNet, extract, segments
+from vipnas.video_arch import FollowUp, Fusion, Operation, VideoArch
+
+# Heatmaps of a follow-up frame by its number, from 0, its images (B, 3, H, W) and the heatmaps
+# before (B, K, h, w).
+RunFollowUp: TypeAlias = Callable[[int, Tensor, Tensor], Tensor]
+
+
+class Tap(NamedTuple):
+    """The feature behind a stage: its channels, height and width."""
+
+    channels: int
+    hw: tuple[int, int]
+
+
+def tap_of(arch: Arch, stage: int) -> Tap:
+    """What stands behind stage `stage`: what the next segment reads."""
+    following = list(segments(arch))[stage + 1]
+    return Tap(following.in_channels, following.in_hw)
+
+
+class FusionModule(nn.Module):
+    """Heatmaps of the frame before, brought into a feature of this one.
+
+    heatmaps -> 1x1 convolution -> resize -> ReLU -> add, multiply or concatenate with the feature
+    -> 1x1 convolution. It starts as almost the identity on the feature, so that weights of a
+    network of images are of use from the first step. The convolution behind a concatenation is
+    written as the sum of two, one of each part, so that both parts shrink by leading channels.
+    """
+
+    def __init__(self, operation: Operation, num_keypoints: int, channels: int) -> None:
+        super().__init__()
+        self.operation = operation
+        self.embed = ElasticConv2d(num_keypoints, channels, bias=True)
+        self.mix = ElasticConv2d(channels, channels, bias=True)
+        self.mix_before = ElasticConv2d(channels, channels) if operation == "cat" else None
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Small weights where heatmaps come in, the identity where the feature goes through."""
+        assert self.embed.bias is not None
+        nn.init.normal_(self.embed.weight, std=0.1)
+        nn.init.constant_(self.embed.bias, 1.0 if self.operation == "mul" else 0.0)
+        nn.init.dirac_(self.mix.weight)
+        if self.mix_before is not None:
+            nn.init.normal_(self.mix_before.weight, std=0.1 / self.mix.weight.shape[0] ** 0.5)
+
+    def forward(self, feature_BCHW: Tensor, heatmaps_BKHW: Tensor) -> Tensor:
+        channels, hw = feature_BCHW.shape[1], feature_BCHW.shape[2:]
+        # A 1x1 convolution and a resizing whose weights add up to one may change places: the
+        # convolution runs at the smaller of both sizes.
+        if heatmaps_BKHW.shape[2] > hw[0]:
+            before = self.embed(resize(heatmaps_BKHW, hw), channels)
+        else:
+            before = resize(self.embed(heatmaps_BKHW, channels), hw)
+        before = F.relu(before)
+        if self.operation == "add":
+            return self.mix(feature_BCHW + before, channels)  # type: ignore[no-any-return]
+        if self.operation == "mul":
+            return self.mix(feature_BCHW * before, channels)  # type: ignore[no-any-return]
+        assert self.mix_before is not None
+        mixed: Tensor = self.mix(feature_BCHW, channels) + self.mix_before(before, channels)
+        return mixed
+
+
+def resize(x_BCHW: Tensor, hw: Sequence[int]) -> Tensor:
+    """Means over whole blocks where it shrinks, which lose no peak; bilinear where it grows."""
+    if x_BCHW.shape[2] > hw[0]:
+        blocks = x_BCHW.shape[2] // hw[0], x_BCHW.shape[3] // hw[1]
+        return F.avg_pool2d(x_BCHW, blocks)
+    if x_BCHW.shape[2] < hw[0]:
+        return F.interpolate(x_BCHW, size=tuple(hw), mode="bilinear", align_corners=False)
+    return x_BCHW
+
+
+def fusions_of(member: FollowUp) -> tuple[Fusion, ...]:
+    """Those that a stand-alone network holds: one or none."""
+    return () if member.fusion is None else (member.fusion,)
+
+
+def module_name(fusion: Fusion) -> str:
+    return f"stage{fusion.stage}_{fusion.operation}"
+
+
+class FollowUpNet(nn.Module):
+    """An image and the heatmaps of the frame before to heatmaps.
+
+    Built at the largest arch with several fusions it is the supernet of the follow-up frames; with
+    one fusion or none, a stand-alone network.
+    """
+
+    def __init__(self, arch: Arch, fusions: Sequence[Fusion], initialise: bool = True) -> None:
+        super().__init__()
+        self.fusions = tuple(fusions)
+        self.arch = FollowUp(arch, self.fusions[0] if self.fusions else None)
+        self.posenet = PoseNet(arch, initialise)
+        self.fusion_modules = nn.ModuleDict()
+        for fusion in self.fusions:
+            FollowUp(arch, fusion)  # raises ValueError where there is no such stage
+            channels = tap_of(arch, fusion.stage).channels
+            module = FusionModule(fusion.operation, arch.num_keypoints, channels)
+            if initialise:
+                module.reset_parameters()
+            self.fusion_modules[module_name(fusion)] = module
+
+    def forward(
+        self, images_B3HW: Tensor, before_BKHW: Tensor, member: FollowUp | None = None
+    ) -> Tensor:
+        """Heatmaps (B, K, h, w) of normalised images (B, 3, H, W).
+
+        `before_BKHW` are the heatmaps of the frame before, warped to this frame's crop; without a
+        fusion they are not looked at. `member` runs the slice of the weights that it shares; None
+        runs the network as it was built, which must then have one fusion or none.
+        """
+        assert member is not None or len(self.fusions) <= 1, "a supernet must be told what to run"
+        member = member or self.arch
+        x = images_B3HW
+        for number, segment in enumerate(segments(member.arch)):
+            for layer in segment.layers():
+                x = self.posenet.layers[layer.name](x, layer.arch)
+            if member.fusion is not None and number == member.fusion.stage:
+                x = self.fusion_modules[module_name(member.fusion)](x, before_BKHW)
+        return x
+
+
+def extract_follow_up(supernet: FollowUpNet, member: FollowUp) -> FollowUpNet:
+    """A stand-alone network with the weights that `supernet(images, before, member)` uses; see
+    `extract`."""
+    network = FollowUpNet(member.arch, fusions_of(member), initialise=False)
+    network.posenet = extract(supernet.posenet, member.arch)
+    parameter = next(supernet.parameters())
+    network.to(parameter.device, parameter.dtype)
+    for name, layer in network.fusion_modules.named_modules():
+        if isinstance(layer, ElasticLayer):
+            layer.inherit(supernet.fusion_modules.get_submodule(name))
+    return network.train(supernet.training)
+
+
+class FollowUpNets(nn.Module):
+    """The networks of all follow-up frames of a clip, in their order."""
+
+    def __init__(self, networks: Sequence[FollowUpNet]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+        self.archs = tuple(network.arch for network in networks)
+
+    def __getitem__(self, number: int) -> FollowUpNet:
+        network = self.networks[number]
+        assert isinstance(network, FollowUpNet)
+        return network
+
+    def forward(self, number: int, images_B3HW: Tensor, before_BKHW: Tensor) -> Tensor:
+        """Heatmaps of follow-up frame `number`, from 0."""
+        heatmaps: Tensor = self[number](images_B3HW, before_BKHW)
+        return heatmaps
+
+
+class VideoNet(nn.Module):
+    """All networks of a clip. With no follow-up frame it is the key frame's network alone."""
+
+    def __init__(self, key_frame: PoseNet, follow_ups: FollowUpNets) -> None:
+        super().__init__()
+        self.key_frame = key_frame
+        self.follow_ups = follow_ups
+
+    @property
+    def arch(self) -> VideoArch:
+        return VideoArch(self.key_frame.arch, self.follow_ups.archs)
+
+    def forward(self, images_BF3HW: Tensor, warps_BT23: Tensor) -> Tensor:
+        """Heatmaps (B, F, K, h, w) of normalised images (B, F, 3, H, W); `warps_BT23` as in
+        `warp_heatmaps`."""
+        first: Tensor = self.key_frame(images_BF3HW[:, 0])
+        following = propagate(self.follow_ups, first, images_BF3HW[:, 1:].unbind(1), warps_BT23)
+        return torch.stack((first, *following), dim=1)
+
+
+def build_video_net(arch: VideoArch, initialise: bool = True) -> VideoNet:
+    """The networks of a clip's arch, stand-alone."""
+    members = [
+        FollowUpNet(member.arch, fusions_of(member), initialise) for member in arch.follow_ups
+    ]
+    return VideoNet(PoseNet(arch.key_frame, initialise), FollowUpNets(members))
+
+
+def extract_video(key_frame: PoseNet, supernet: FollowUpNet, arch: VideoArch) -> VideoNet:
+    """The networks of a clip: the key frame's itself, of the others the weights in the supernet."""
+    assert key_frame.arch == arch.key_frame
+    members = [extract_follow_up(supernet, member) for member in arch.follow_ups]
+    return VideoNet(key_frame, FollowUpNets(members))
+
+
+def propagate(
+    run: RunFollowUp,
+    heatmaps_BKHW: Tensor,
+    frames_B3HW: Iterable[Tensor],
+    warps_BT23: Tensor,
+    detach: bool = True,
+) -> Iterator[Tensor]:
+    """Heatmaps of the follow-up frames one after another, from those of the key frame.
+
+    `frames_B3HW` are the images of one follow-up frame after another. Each is given the heatmaps of
+    the frame before, warped to its own crop. With `detach` no gradient flows from a frame to the
+    one before.
+    """
+    for number, images_B3HW in enumerate(frames_B3HW):
+        before = heatmaps_BKHW.detach() if detach else heatmaps_BKHW
+        before = warp_heatmaps(before, warps_BT23[:, number])
+        heatmaps_BKHW = run(number, images_B3HW, before)
+        yield heatmaps_BKHW
+
+
+def warp_heatmaps(heatmaps_BKHW: Tensor, warps_B23: Tensor) -> Tensor:
+    """Heatmaps of the frame before as the crop of this frame sees them; zero outside.
+
+    `warps_B23` takes normalised coordinates (-1 to 1, edges of the outer pixels) of this frame's
+    heatmaps to those of the frame before.
+    """
+    grid = F.affine_grid(
+        warps_B23.to(heatmaps_BKHW.dtype), list(heatmaps_BKHW.shape), align_corners=False
+    )
+    return F.grid_sample(heatmaps_BKHW, grid, align_corners=False)

@@ -1,0 +1,261 @@
+"""Scoring in many processes, on one machine or a cluster: the only file that knows Ray.
+
+Which failures are whose: an arch whose heatmaps are not finite or that does not fit into memory
+fails by itself and would again; that is recorded at once. A worker that dies or takes longer than
+the limit may be the machine's fault: it is replaced and the arch is scored once more; only if that
+is lost too, it is recorded as a failure. So a killed worker costs time and changes no trial.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import math
+import os
+import re
+import time
+from collections import deque
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Any, Generic
+
+from vipnas.search.constraints import A
+from vipnas.search.workers import MakeEvaluate, Scored, scored
+
+log = logging.getLogger(__name__)
+
+# How long the first worker may take to start, crops and imports included, on a slow file system.
+SECONDS_TO_START = 600.0
+LOST_WHILE_STARTING = 3
+
+
+@dataclass(frozen=True)
+class RaySettings:
+    """`address`: of a cluster, "auto" for the one of this machine, None starts one of our own.
+    `seconds_limit`: how long one arch may take; None waits for ever. `threads`: cores a worker."""
+
+    num_workers: int
+    gpus_per_worker: float = 0.0
+    threads: int = 1
+    address: str | None = None
+    seconds_limit: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.num_workers < 1 or self.threads < 1 or self.gpus_per_worker < 0:
+            raise ValueError(
+                f"workers: found {self.num_workers} with {self.threads} threads and"
+                f" {self.gpus_per_worker:g} GPUs each, allowed are numbers from 1, 1 and 0"
+            )
+
+
+@dataclass(frozen=True)
+class _Task(Generic[A]):
+    number: int
+    arch: A
+    floor: float | None
+    retried: str | None = None
+
+
+class _Scorer(Generic[A]):
+    """Runs in a worker: holds the supernet and the crops, made once."""
+
+    def __init__(self, shared: tuple[Any]) -> None:
+        self.shared = shared
+
+    def start(self) -> str:
+        """Not done when it is built, so that what goes wrong comes back as it was raised."""
+        make_evaluate: MakeEvaluate[A] = import_ray().get(self.shared[0])
+        self.evaluate = make_evaluate()
+        return f"{os.uname().nodename}:{os.getpid()}"
+
+    def score(self, number: int, arch: A, floor: float | None) -> Scored:
+        return scored(self.evaluate, number, arch, floor)
+
+
+class _Worker(Generic[A]):
+    """One process as the search sees it: starting, waiting for work, or at work on a task."""
+
+    def __init__(self, actor: Any) -> None:
+        self.actor = actor
+        self.name: str | None = None
+        self.task: _Task[A] | None = None
+        self.result: Any = actor.start.remote()
+        self.since = time.monotonic()
+
+    def begin(self, task: _Task[A]) -> None:
+        self.task = task
+        self.result = self.actor.score.remote(task.number, task.arch, task.floor)
+        self.since = time.monotonic()
+
+
+class RayWorkers(Generic[A]):
+    """Scores archs in Ray actors, which are started when the first arch is submitted.
+
+    To be used with `with`, which ends them. `make_evaluate` travels through the object store once:
+    what numpy arrays it holds is shared by the workers of a machine.
+    """
+
+    def __init__(self, make_evaluate: MakeEvaluate[A], settings: RaySettings) -> None:
+        self.make_evaluate = make_evaluate
+        self.settings = settings
+        self.queue: deque[_Task[A]] = deque()
+        self.workers: list[_Worker[A]] = []
+        self.lost_while_starting = 0
+        self.owns_ray = False
+
+    def __enter__(self) -> RayWorkers[A]:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if not self.workers:
+            return
+        ray = import_ray()
+        for worker in self.workers:
+            ray.kill(worker.actor)
+        self.workers.clear()
+        if self.owns_ray:
+            ray.shutdown()
+
+    def submit(self, number: int, arch: A, floor: float | None = None) -> None:
+        if not self.workers:
+            self._start()
+        self.queue.append(_Task(number, arch, floor))
+        self._assign()
+
+    def next(self) -> Scored:
+        """The next result. Raises ValueError if no worker can be started; what a mistake in our own
+        code raised in one is raised here."""
+        ray = import_ray()
+        while True:
+            self._assign()
+            busy = [worker for worker in self.workers if worker.result is not None]
+            slowest = min(busy, key=self._deadline)
+            seconds = self._deadline(slowest) - time.monotonic()
+            results = [worker.result for worker in busy]
+            ready, _ = ray.wait(results, timeout=None if math.isinf(seconds) else max(0, seconds))
+            if ready:
+                found = self._collect(busy[results.index(ready[0])])
+            else:
+                found = self._overdue(slowest)
+            if found is not None:
+                return found
+
+    def _start(self) -> None:
+        ray = import_ray()
+        settings = self.settings
+        self.owns_ray = start_ray(settings)
+        self.shared = ray.put(self.make_evaluate)
+        self.workers = [self._new_worker() for _ in range(settings.num_workers)]
+
+    def _new_worker(self) -> _Worker[A]:
+        actor = (
+            import_ray()
+            .remote(_Scorer)
+            .options(
+                num_cpus=self.settings.threads,
+                num_gpus=self.settings.gpus_per_worker,
+                max_restarts=0,
+            )
+        )
+        return _Worker(actor.remote((self.shared,)))
+
+    def _assign(self) -> None:
+        for worker in self.workers:
+            if self.queue and worker.result is None:
+                worker.begin(self.queue.popleft())
+
+    def _deadline(self, worker: _Worker[A]) -> float:
+        if worker.task is not None:
+            limit = self.settings.seconds_limit
+            return math.inf if limit is None else worker.since + limit
+        # One that waits for a place in the cluster may come late, if others are at work.
+        alone = all(other.name is None for other in self.workers)
+        return worker.since + SECONDS_TO_START if alone else math.inf
+
+    def _collect(self, worker: _Worker[A]) -> Scored | None:
+        """What a worker has done: a score, or None where it has started or was lost."""
+        ray = import_ray()
+        try:
+            found: Any = ray.get(worker.result)
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, ray.exceptions.RayError):  # a module that is missing there
+                last = str(error.cause).strip().splitlines()[-1]
+                raise ValueError(f"a worker cannot be set up: {last}") from None
+            raise error.cause from None
+        except ray.exceptions.RayError as error:
+            return self._lost(worker, f"the worker died: {_reason(error)}")
+        worker.result = None
+        if worker.task is None:
+            worker.name, self.lost_while_starting = found, 0
+            return None
+        retried, worker.task = worker.task.retried, None
+        assert isinstance(found, Scored)
+        return replace(found, worker=worker.name, retried=retried)
+
+    def _overdue(self, worker: _Worker[A]) -> Scored | None:
+        ray = import_ray()
+        ray.kill(worker.actor)
+        if worker.task is None:
+            raise ValueError(
+                f"no worker has started within {SECONDS_TO_START:.0f} s; each needs"
+                f" {self.settings.threads} cores and {self.settings.gpus_per_worker:g} GPUs, Ray"
+                f" has {ray.cluster_resources()}"
+            )
+        return self._lost(worker, f"no result after {self.settings.seconds_limit:g} s")
+
+    def _lost(self, worker: _Worker[A], reason: str) -> Scored | None:
+        """Replace a worker; its arch gets a second try, and only one."""
+        task = worker.task
+        self.workers[self.workers.index(worker)] = self._new_worker()
+        if task is None:
+            self.lost_while_starting += 1
+            if self.lost_while_starting == LOST_WHILE_STARTING:
+                raise ValueError(f"{LOST_WHILE_STARTING} workers in a row did not start: {reason}")
+            return None
+        if task.retried is not None:
+            seconds = time.monotonic() - worker.since
+            return Scored(
+                task.number, None, f"lost twice: {reason}", seconds, worker.name, task.retried
+            )
+        log.warning("trial %d is scored again: %s", task.number, reason)
+        self.queue.appendleft(replace(task, retried=reason))
+        return None
+
+
+def _reason(error: Exception) -> str:
+    """One line of the many that Ray writes."""
+    exit_type = re.search(r"exit type: (\w+)", str(error))
+    return exit_type[1] if exit_type else (str(error) or type(error).__name__).splitlines()[0]
+
+
+def start_ray(settings: RaySettings) -> bool:
+    """Join the cluster, or start Ray on this machine; False where it is running here already."""
+    ray = import_ray()
+    if ray.is_initialized():
+        return False
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Of a cluster one takes what there is.
+    own = {"num_cpus": settings.num_workers * settings.threads, "include_dashboard": False}
+    try:
+        ray.init(
+            settings.address,
+            log_to_driver=False,
+            configure_logging=False,
+            **({} if settings.address else own),
+        )
+    except (ConnectionError, RuntimeError) as error:
+        raise ValueError(f"Ray at {settings.address or 'this machine'}: {error}") from None
+    return True
+
+
+def import_ray(part: str = "ray") -> Any:
+    """Ray or a part of it; only commands that were given --workers come here."""
+    try:
+        return importlib.import_module(part)
+    except ImportError:
+        raise ValueError("--workers needs Ray: pip install 'vipnas[cluster]'") from None

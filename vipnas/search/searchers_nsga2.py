@@ -1,0 +1,115 @@
+"""NSGA-II: a whole front in one search. No torch here.
+
+Deb et al., "A fast and elitist multiobjective genetic algorithm: NSGA-II", 2002: ranks of
+non-domination, crowding distance, binary tournaments. Choices are categories, so that children come
+by uniform crossover and by redrawing choices, not by steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vipnas.search.constraints import A, FeasibleSpace
+from vipnas.search.pareto import (
+    Floats,
+    Objective,
+    check_objectives,
+    crowding_distances,
+    domination_ranks,
+    to_minimise,
+)
+from vipnas.search.searchers import Breeder, Breeding, check_count, check_fitness
+
+
+@dataclass(frozen=True)
+class NSGA2(Breeding):
+    """Settings of `NSGA2Searcher`, see `Breeding`.
+
+    After every `offspring_size` archs told, the population becomes the best of itself and of them.
+    The partner of a crossover is, of `mating_size` candidates, the one nearest on the front.
+    """
+
+    population_size: int = 50
+    tournament_size: int = 4
+    crossover_probability: float = 0.9
+    mutation_probability: float = 0.03
+    mutation_after_crossover: float = 0.5
+    offspring_size: int = 10
+    mating_size: int = 12
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_count("offspring_size", self.offspring_size)
+        check_count("mating_size", self.mating_size)
+
+
+class NSGA2Searcher(Breeder[A]):
+    """Evolution towards the front of several objectives, under hard budgets.
+
+    Budgets come first: what breaks one is never proposed. Failures are forgotten.
+    """
+
+    def __init__(
+        self,
+        feasible: FeasibleSpace[A],
+        seed: int,
+        settings: NSGA2,
+        objectives: Sequence[Objective],
+    ) -> None:
+        check_objectives(objectives)
+        super().__init__(feasible, seed, settings)
+        self.settings: NSGA2 = settings
+        self.objectives = tuple(objectives)
+        self.points: dict[A, tuple[float, ...]] = {}
+        self.newcomers: list[A] = []
+        self.scale: tuple[float, ...] = ()
+
+    def tell(self, arch: A, fitness: float) -> None:
+        check_fitness(fitness)
+        self.told += 1
+        if fitness > float("-inf"):
+            cost = self.feasible.cost_of(arch)
+            self.points[arch] = to_minimise(fitness, cost, self.objectives)
+            self.newcomers.append(arch)
+        started = self.told - self.settings.population_size
+        if started >= 0 and started % self.settings.offspring_size == 0:
+            self.renew()
+
+    def renew(self) -> None:
+        """Let the population be the best of itself and of all told since the last time."""
+        candidates = [*self.population, *self.newcomers]
+        self.newcomers = []
+        if candidates:
+            points_NM = np.array([self.points[candidate] for candidate in candidates])
+            chosen = best_first(points_NM, self.settings.population_size)
+            self.population = [candidates[i] for i in chosen]
+            ranges_M = np.ptp(points_NM[chosen], axis=0)
+            self.scale = tuple(1 / span if span > 0 else 0.0 for span in ranges_M.tolist())
+
+    def _partner(self, parent: A) -> A:
+        """Two from the same region of the front: children of its two ends are seldom good."""
+        here = self.points[parent]
+
+        def distance(member: A) -> float:
+            there = self.points[member]
+            return sum(
+                abs(a - b) * scale for a, b, scale in zip(here, there, self.scale, strict=True)
+            )
+
+        candidates = [self._parent() for _ in range(self.settings.mating_size)]
+        others = [candidate for candidate in candidates if candidate != parent]
+        return min(others or candidates, key=distance)
+
+
+def best_first(points_NM: Floats, count: int) -> list[int]:
+    """Indices of the `count` best points: by rank of non-domination, in a rank those with most room
+    first, of equals the earlier one."""
+    ranks_N = domination_ranks(points_NM, enough=count)
+    room_N = np.empty(len(points_NM))
+    for rank in range(int(ranks_N.max()) + 1):
+        room_N[ranks_N == rank] = crowding_distances(points_NM[ranks_N == rank])
+    order: list[int] = np.lexsort((-room_N, ranks_N)).tolist()
+    return order[:count]

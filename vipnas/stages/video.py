@@ -1,0 +1,270 @@
+"""The temporal level: supernet of the follow-up frames, search over fusions and over how compute is
+spent along a clip, training of the networks found. The key frame's network is what `retrain` left.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from vipnas.config import SearchConfig
+from vipnas.data.loader import training_batches
+from vipnas.evaluation.clips import (
+    InheritedClipScore,
+    calibrate_along,
+)
+from vipnas.evaluation.online import Boxes, Found
+from vipnas.evaluation.protocols import Score, protocols_for, score
+from vipnas.experiment import Experiment, Split, digest
+from vipnas.files import to_plain, write_atomically
+from vipnas.models.videonet import FollowUpNet, FollowUpNets, VideoNet, extract_video
+from vipnas.results import Trial
+from vipnas.search.constraints import CostOf
+from vipnas.search.journal import Journal
+from vipnas.search.parallel import RaySettings
+from vipnas.search.workers import Evaluate
+from vipnas.stages.search import (
+    cost_of_images,
+    in_worker,
+    opened_workers,
+    run_methods,
+    searchers_of,
+    write_fronts,
+)
+from vipnas.stages.video_level import (
+    VideoLevel,
+    video_best_file,
+    video_supernet_file,
+    video_weights_file,
+)
+from vipnas.stages.work import is_done, timed
+from vipnas.training.checkpoint import load_network
+from vipnas.training.keeping import CheckpointFile
+from vipnas.training.loop import Schedule, Training, Watcher
+from vipnas.training.monitor import Monitor
+from vipnas.training.randomness import seed_process
+from vipnas.training.video import (
+    ClipBackward,
+    clip_archs_of_step,
+    video_retrain_backward,
+    video_supernet_backward,
+)
+from vipnas.training.video_checkpoint import (
+    load_follow_up_supernet,
+    load_video,
+    save_follow_up_supernet,
+    save_video,
+)
+from vipnas.video_arch import VideoArch, read_video_arch, write_video_arch
+from vipnas.video_cost import mean_cost
+
+
+def train_clips(
+    level: VideoLevel,
+    directory: Path,
+    network: nn.Module,
+    schedule: Schedule,
+    backward: ClipBackward,
+    settings: dict[str, Any],
+) -> nn.Module:
+    """Train along clips, from the checkpoint in `directory` or the start; the averaged network. Of
+    several processes all get it, and only the first writes."""
+    config, processes = level.experiment.config, level.experiment.processes
+    clips, share = level.training_clips, processes.share(schedule.batch_size)
+    num_steps = schedule.num_steps(len(clips))
+    training = Training(network, schedule, num_steps, config.compute, processes)
+    checkpoint = CheckpointFile(directory / "checkpoint.pt", settings, config.checkpoint_minutes)
+    checkpoint.resume(training)
+    with ExitStack() as stack:
+        watchers: list[Watcher] = []
+        if processes.is_first:
+            watchers = [stack.enter_context(Monitor(directory, training)), checkpoint]
+        training.run(
+            lambda first, count: training_batches(
+                clips, schedule.batch_size, first, count, config.data.num_workers, share
+            ),
+            backward,
+            watchers,
+        )
+    return training.averaged
+
+
+def train_video_supernet(experiment: Experiment) -> Path:
+    """Train the supernet of the follow-up frames; it starts with the weights of the supernet of
+    images, where both have the same largest arch."""
+    level, target = VideoLevel(experiment), video_supernet_file(experiment)
+    config, space = level.config.supernet, level.space
+    images_file = experiment.output / "supernet" / "supernet.pt"
+    same = experiment.space.max_arch() == space.image_space.max_arch()
+    starts_from = images_file if same and images_file.exists() else None
+    settings = {
+        **level.settings(),
+        "fusions": [str(fusion or "none") for fusion in space.fusions],
+        "video_supernet": to_plain(config),
+        "init_from": digest(starts_from) if starts_from else None,
+    }
+    if is_done(target, settings):
+        return target
+    seed_process(experiment.config.seed)
+    fusions = [fusion for fusion in space.fusions if fusion is not None]
+    supernet = FollowUpNet(space.image_space.max_arch(), fusions)
+    if starts_from is not None:
+        supernet.posenet = load_network(starts_from, space.image_space.max_arch())
+    archs_of = partial(clip_archs_of_step, space, experiment.config.seed, config.num_random)
+    backward = video_supernet_backward(
+        level.step_of(config.exposure), supernet.to(experiment.device), archs_of
+    )
+    is_first = experiment.processes.is_first
+    with timed(target.parent, is_first):
+        trained = train_clips(level, target.parent, supernet, config.schedule, backward, settings)
+        assert isinstance(trained, FollowUpNet)
+        if is_first:
+            found = json.dumps(settings, sort_keys=True)
+            save_follow_up_supernet(target, trained, settings=found)
+    print(f"video supernet: trained; {target}")
+    return target
+
+
+def search_video(experiment: Experiment, ray: RaySettings | None = None) -> Path:
+    """Search fusions and networks of all follow-up frames together, and at random beside;
+    `video/search/best.json` is the clip's arch with the best score within the budgets."""
+    level = VideoLevel(experiment)
+    config, seed = level.config.search, experiment.config.seed
+    cost_of, costs = _cost_of(config, level)
+    searchers = searchers_of(config, level.space, seed, cost_of)
+    directory = video_best_file(experiment).parent
+    journal = Journal(directory / "trials.jsonl", {**_search_settings(level), **costs})
+
+    def write_best(method: str, best: Trial) -> None:
+        _write_best(video_best_file(experiment, method), best)
+
+    with timed(directory), opened_workers(_ClipScorer(level), config, ray) as workers:
+        trials = run_methods(config, searchers, workers, cost_of, journal, write_best)
+    write_fronts(directory, config, trials)
+    return video_best_file(experiment)
+
+
+def _cost_of(
+    config: SearchConfig, level: VideoLevel
+) -> tuple[CostOf[VideoArch], dict[str, str | None]]:
+    """What a frame of a clip costs on average, and what of it the journal must know."""
+    image_cost, costs = cost_of_images(config, level.space.image_space)
+    return partial(mean_cost, image_cost=image_cost), costs
+
+
+@dataclass(frozen=True)
+class _ClipScorer:
+    """Makes the function that scores clip archs with the weights of the trained supernet, in this
+    process or, pickled, in a worker."""
+
+    level: VideoLevel
+
+    def __call__(self) -> Evaluate[VideoArch]:
+        return in_worker(clip_score(self.level), self.level.experiment.device, self._threads)
+
+    @property
+    def _threads(self) -> int:
+        return self.level.config.search.threads
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        score_of = clip_score(self.level)
+        return partial, (in_worker, score_of, self.level.experiment.device, self._threads)
+
+
+def clip_score(level: VideoLevel) -> InheritedClipScore:
+    """Scores clip archs with the weights of the trained supernet, on the held-out videos."""
+    supernet = load_follow_up_supernet(_existing_supernet(level.experiment))
+    evaluator = level.evaluator("search", level.config.search_clips)
+    return InheritedClipScore(supernet.to(level.experiment.device), evaluator, level.calibration)
+
+
+def _existing_supernet(experiment: Experiment) -> Path:
+    file = video_supernet_file(experiment)
+    if not file.exists():
+        raise ValueError(f"{file}: no supernet; run `vipnas video train-supernet` first")
+    return file
+
+
+def _search_settings(level: VideoLevel) -> dict[str, Any]:
+    config = level.experiment.config
+    return {
+        "seed": config.seed,
+        "video_search": to_plain(level.config.search),
+        "supernet": digest(_existing_supernet(level.experiment)),
+        "key_frame": digest(level.key_frame_file),
+        "search_clips": level.config.search_clips,
+        "calibration_clips": level.config.calibration_clips,
+        "codec": config.codec,
+        "evaluation_batch_size": config.evaluation_batch_size,
+    }
+
+
+def _write_best(path: Path, best: Trial) -> None:
+    if best.score is None:
+        raise ValueError(f"all evaluations failed; the last: {best.failure}")
+    assert isinstance(best.arch, VideoArch)
+    found = {key: value for key, value in to_plain(best).items() if key != "arch"}
+    write_video_arch(path, best.arch, **found)
+
+
+def retrain_video(experiment: Experiment, arch_file: Path, name: str = "retrain") -> Path:
+    """Take a clip's networks out of the supernet and train them on, along the clip.
+
+    `video/retrain/video.pt` holds them with the key frame's, `metrics.json` their test figures.
+    """
+    level = VideoLevel(experiment)
+    arch, config = read_video_arch(arch_file), level.config.retrain
+    level.space.check_member(arch, str(arch_file))
+    target = video_weights_file(experiment, name)
+    supernet_file = _existing_supernet(experiment)
+    settings = {
+        **level.settings(),
+        "video_retrain": to_plain(config),
+        "video_arch": to_plain(arch),
+        "init_from": digest(supernet_file),
+        "calibration_clips": level.config.calibration_clips,
+    }
+    if not is_done(target, settings):
+        _retrain(level, arch, target, settings)
+    metrics_file = target.with_name("metrics.json")
+    if experiment.processes.is_first and not metrics_file.exists():
+        scores, _ = evaluate_video(experiment, target, "test")
+        plain = {name: to_plain(value) for name, value in scores.items()}
+        write_atomically(metrics_file, json.dumps(plain, indent=2) + "\n")
+    return target
+
+
+def _retrain(level: VideoLevel, arch: VideoArch, target: Path, settings: dict[str, Any]) -> None:
+    experiment, config = level.experiment, level.config.retrain
+    supernet = load_follow_up_supernet(_existing_supernet(experiment)).to(experiment.device)
+    seed_process(experiment.config.seed)
+    networks = extract_video(level.key_frame, supernet, arch).follow_ups
+    backward = video_retrain_backward(level.step_of(config.exposure), networks)
+    is_first = experiment.processes.is_first
+    with timed(target.parent, is_first):
+        trained = train_clips(level, target.parent, networks, config.schedule, backward, settings)
+        assert isinstance(trained, FollowUpNets)
+        if not is_first:
+            return
+        calibrate_along(trained.eval(), level.calibration, level.batch_size)
+        target.with_name("metrics.json").unlink(missing_ok=True)  # of earlier networks
+        found = json.dumps(settings, sort_keys=True)
+        save_video(target, VideoNet(level.key_frame, trained), settings=found)
+
+
+def evaluate_video(
+    experiment: Experiment, weights: Path, split: Split, boxes: Boxes | None = None
+) -> tuple[dict[str, Score], list[Found]]:
+    """Run a clip's networks online over the videos of a split: figures by every protocol that the
+    labels allow, and what was found."""
+    level = VideoLevel(experiment)
+    data = level.videos(split)
+    found = level.online(load_video(weights), boxes)(data.videos)
+    wanted = [name for name in protocols_for(data) if name in ("coco", "posetrack")]
+    return score(data, [item.result() for item in found], wanted), found

@@ -1,0 +1,172 @@
+"""What happens when a loss or a gradient is not finite: the run stops before the weights see it,
+says where, and leaves all that is needed to compute the step again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from vipnas.arch import Arch
+from vipnas.models.posenet import PoseNet
+from vipnas.training.checkpoint import save_checkpoint
+
+# images_B3HW uint8, keypoints_BK3; of clips images_BF3HW, keypoints_BFK3, warps_BT23
+Batch = tuple[Tensor, ...]
+Backward = Callable[[int, Batch], dict[str, Tensor]]
+
+
+class Taken(NamedTuple):
+    """A step, and what it trains on."""
+
+    step: int
+    batch: Batch
+
+
+class NotFinite(FloatingPointError):
+    """A step gave losses or gradients that are not finite; the weights are those before it."""
+
+    def __init__(self, taken: Taken) -> None:
+        super().__init__(f"step {taken.step}: losses or gradients are not finite")
+        self.taken = taken
+
+
+class FiniteCheck:
+    """Stops a training at the first step that is not finite, and its optimiser before that.
+
+    At once where the host can look at a number for nothing. A GPU would have to be waited for in
+    every step: there (`deferred`) a fused optimiser leaves the weights alone by itself from the
+    first bad step on, and the host hears of it one step later.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, deferred: bool) -> None:
+        self._optimizer = optimizer
+        self._deferred = deferred
+        self._bad: Tensor | None = None
+        self._unread: tuple[Taken, Tensor, torch.cuda.Event | None] | None = None
+
+    def look(self, taken: Taken, total: Tensor) -> None:
+        """To be called before the optimiser's step. `total` is finite if everything is."""
+        bad = ~torch.isfinite(total)
+        if not self._deferred:
+            if bad:
+                raise NotFinite(taken)
+            return
+        self._bad = bad if self._bad is None else self._bad | bad
+        # What a gradient scaler would set: the optimiser does nothing while it is 1.
+        self._optimizer.found_inf = self._bad.float()  # type: ignore[attr-defined]
+        read = self._bad.to("cpu", non_blocking=True)
+        event = torch.cuda.Event() if total.is_cuda else None
+        if event is not None:
+            event.record()
+        unread, self._unread = self._unread, (taken, read, event)
+        _raise_if_bad(unread)
+
+    def confirm(self) -> None:
+        """Wait until all steps taken are known to be good."""
+        _raise_if_bad(self._unread)
+
+
+def _raise_if_bad(unread: tuple[Taken, Tensor, torch.cuda.Event | None] | None) -> None:
+    if unread is None:
+        return
+    taken, bad, event = unread
+    if event is not None:
+        event.synchronize()
+    if bad:
+        raise NotFinite(taken)
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What a step computes: its losses, the archs that it ran in turn, and what is not finite: the
+    number of the first arch with such heatmaps, and the first parameter with such a gradient."""
+
+    losses: dict[str, float]
+    archs: tuple[Arch, ...]
+    bad_arch: int | None
+    bad_gradient: str | None
+
+    @property
+    def is_finite(self) -> bool:
+        losses = all(map(math.isfinite, self.losses.values()))
+        return losses and self.bad_arch is None and self.bad_gradient is None
+
+    def __str__(self) -> str:
+        losses = ", ".join(f"{name} {loss:.3g}" for name, loss in self.losses.items())
+        if self.bad_arch is None:
+            where = f"heatmaps of all {len(self.archs)} archs are finite"
+        else:
+            arch = arch_hash(self.archs[self.bad_arch])
+            where = f"heatmaps of arch {self.bad_arch + 1} of {len(self.archs)} ({arch}) are not"
+        return f"losses: {losses}; {where}; first bad gradient: {self.bad_gradient or 'none'}"
+
+
+def arch_hash(arch: Arch) -> str:
+    return sha256(arch.to_json().encode()).hexdigest()[:8]
+
+
+def diagnose(network: PoseNet, backward: Backward, taken: Taken) -> Diagnosis:
+    """Compute a step again, looking on; leaves no gradients."""
+    ran: list[tuple[Arch, bool]] = []
+
+    def note(module: nn.Module, inputs: tuple[Any, ...], heatmaps: Tensor) -> None:
+        arch = inputs[1] if len(inputs) > 1 else None
+        ran.append((arch or network.arch, bool(torch.isfinite(heatmaps).all())))
+
+    network.zero_grad(set_to_none=True)
+    with network.register_forward_hook(note):
+        losses = {name: float(loss) for name, loss in backward(*taken).items()}
+    bad_gradients = (
+        name
+        for name, parameter in network.named_parameters()
+        if parameter.grad is not None and not torch.isfinite(parameter.grad).all()
+    )
+    diagnosis = Diagnosis(
+        losses,
+        tuple(arch for arch, _ in ran),
+        next((number for number, (_, finite) in enumerate(ran) if not finite), None),
+        next(bad_gradients, None),
+    )
+    network.zero_grad(set_to_none=True)
+    return diagnosis
+
+
+@dataclass(frozen=True)
+class FailureFile:
+    """Where a step that failed is written; `about` is what its backward pass is built from."""
+
+    path: Path
+    about: dict[str, Any]
+
+    def save(self, network: PoseNet, taken: Taken, diagnosis: Diagnosis) -> None:
+        images_B3HW, keypoints_BK3 = taken.batch
+        content = {
+            "arch": network.arch.to_json(),
+            "network": network.state_dict(),
+            "step": taken.step,
+            "images": images_B3HW.contiguous(),
+            "keypoints": keypoints_BK3,
+            "archs": [arch.to_json() for arch in diagnosis.archs],
+            "losses": diagnosis.losses,
+            **self.about,
+        }
+        save_checkpoint(self.path, content)
+
+    def describe(self, taken: Taken, diagnosis: Diagnosis) -> str:
+        """One line: step, arch, batch, and how to see it again."""
+        images_B3HW, keypoints_BK3 = taken.batch
+        bad_rows = (~torch.isfinite(keypoints_BK3)).flatten(1).any(1).nonzero().flatten().tolist()
+        rows = f", keypoints of rows {bad_rows} not finite" if bad_rows else ""
+        return (
+            f"step {taken.step}: losses or gradients are not finite: {diagnosis};"
+            f" batch of step {taken.step}: {len(images_B3HW)} images{rows};"
+            f" see it again: python tools/replay.py {self.path}"
+        )

@@ -1,0 +1,110 @@
+"""What a training leaves on the disk to go on from, and the best that it came by."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vipnas.models.posenet import PoseNet
+from vipnas.training.checkpoint import load_checkpoint, save_checkpoint, save_network
+from vipnas.training.loop import Outcome, Training
+
+
+@dataclass
+class CheckpointFile:
+    """Where the state of a training is kept, and how often it is written: every `minutes`, every
+    `every_steps` (an epoch), and at the end.
+
+    `settings` are all that the training depends on; a checkpoint made with others is refused.
+    `about` is kept for the reader. The last `keep_last` states stay in the folder `kept`, the
+    newest one under both names: to go back, copy one over `path`.
+    """
+
+    path: Path
+    settings: dict[str, Any]
+    minutes: float = 2.0
+    every_steps: int | None = None
+    keep_last: int = 1
+    about: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._last = time.monotonic()
+
+    def resume(self, training: Training) -> None:
+        """Continue from the checkpoint, if there is one."""
+        if not self.path.exists():
+            return
+        state = load_checkpoint(self.path)
+        check_settings(json.loads(state["settings"]), self.settings, self.path)
+        training.load(state, self.path)
+
+    def after_step(self, training: Training, outcome: Outcome) -> None:
+        """Save when it is time."""
+        at_epoch = self.every_steps is not None and training.step % self.every_steps == 0
+        at_end = training.step == training.num_steps
+        if at_epoch or at_end or time.monotonic() - self._last >= self.minutes * 60:
+            self.save(training)
+
+    def save(self, training: Training) -> None:
+        """A full disk or a kill leaves the state that was there before."""
+        settings = json.dumps(self.settings, sort_keys=True)
+        save_checkpoint(self.path, {**training.state(), "settings": settings, **self.about})
+        if self.keep_last > 1:
+            self._keep(training.step)
+        self._last = time.monotonic()
+
+    def _keep(self, step: int) -> None:
+        folder = self.path.parent / "kept"
+        folder.mkdir(exist_ok=True)
+        newest = folder / _name(step)
+        newest.unlink(missing_ok=True)
+        try:
+            os.link(self.path, newest)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(self.path, newest)
+        # Those of later steps are of a run that was gone back on.
+        ordered = sorted(folder.glob("step_*.pt"))
+        before = [path for path in ordered if path.name <= newest.name]
+        for path in set(ordered) - set(before[-self.keep_last :]):
+            path.unlink()
+
+
+def _name(step: int) -> str:
+    return f"step_{step:09d}.pt"
+
+
+class BestNetwork:
+    """The averaged weights with the best score so far, as a file of weights like any other."""
+
+    def __init__(self, path: Path, measure: str, first_step: int) -> None:
+        """`measure` says what the score is; that of another, or of a later step, does not count:
+        the run will come by there again."""
+        self.path, self.measure = path, measure
+        self.score = -float("inf")
+        if path.exists():
+            found = load_checkpoint(path)["found"]
+            if found["measure"] == measure and found["step"] <= first_step:
+                self.score = found["score"]
+
+    def offer(self, training: Training, score: float) -> None:
+        if score > self.score:
+            self.score = score
+            found = {"step": training.step, "measure": self.measure, "score": score}
+            assert isinstance(training.averaged, PoseNet)
+            save_network(self.path, training.averaged, **found)
+
+
+def check_settings(found: dict[str, Any], wanted: dict[str, Any], path: Path) -> None:
+    """Raises ValueError naming the first setting in which an unfinished run differs from the one
+    asked for."""
+    for key in sorted(found.keys() | wanted.keys()):
+        if found.get(key) != wanted.get(key):
+            raise ValueError(
+                f"{path}: made with {key} = {json.dumps(found.get(key))}, asked for is"
+                f" {json.dumps(wanted.get(key))}; remove the folder or choose another output"
+            )

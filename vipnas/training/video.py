@@ -1,0 +1,173 @@
+"""Training of the follow-up networks of clips; the key frame's network is given and stays as it is.
+
+B batch, F frames of a clip, T = F - 1 follow-up frames, K keypoints.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from vipnas.data.crops import normalise
+from vipnas.data.heatmap import HeatmapCodec
+from vipnas.files import Strict
+from vipnas.models.posenet import PoseNet
+from vipnas.models.videonet import (
+    FollowUpNet,
+    FollowUpNets,
+    RunFollowUp,
+    propagate,
+    warp_heatmaps,
+)
+from vipnas.training.losses import heatmap_loss
+from vipnas.video_arch import FollowUp, VideoArch
+from vipnas.video_space import VideoSpace
+
+ClipBackward = Callable[[int, tuple[Tensor, ...]], dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Exposure(Strict):
+    """Which heatmaps a follow-up frame is shown while training.
+
+    They are the network's own of the frame before, errors and all, as at run time; with `detach` no
+    gradient flows into that frame. In the first `truth_steps` steps they are those of the labels,
+    each joint moved by a normal error of `truth_noise_px` input pixels.
+    """
+
+    detach: bool = True
+    truth_steps: int = 0
+    truth_noise_px: float = 2.0
+
+
+def clip_archs_of_step(space: VideoSpace, seed: int, num_random: int, step: int) -> list[VideoArch]:
+    """The sandwich over clips: all frames largest, `num_random` random clips, all frames smallest.
+
+    No fusion is larger than the others: the largest and the smallest draw theirs too. A pure
+    function of (seed, step).
+    """
+    rng = random.Random(f"clip-{seed}-{step}")
+    drawn = [space.sample(rng) for _ in range(num_random)]
+    return [
+        _with_fusions_of(space.max_arch(), space.sample(rng)),
+        *drawn,
+        _with_fusions_of(space.min_arch(), space.sample(rng)),
+    ]
+
+
+def _with_fusions_of(arch: VideoArch, other: VideoArch) -> VideoArch:
+    pairs = zip(arch.follow_ups, other.follow_ups, strict=True)
+    return replace(
+        arch, follow_ups=tuple(FollowUp(mine.arch, theirs.fusion) for mine, theirs in pairs)
+    )
+
+
+@dataclass(frozen=True)
+class ClipStep:
+    """What the steps of both trainings share: key frames, targets, losses along the clip."""
+
+    key_frame: PoseNet
+    codec: HeatmapCodec
+    exposure: Exposure
+    precision: Literal["float32", "bfloat16"] = "float32"
+
+    def losses(self, runs: Sequence[RunFollowUp], batch: tuple[Tensor, ...], step: int) -> Tensor:
+        """Run each over the clips, add up the gradients; losses (runs, T), without gradients.
+
+        The loss of a run is the mean squared error to the labels' heatmaps, averaged over its
+        follow-up frames.
+        """
+        images_BF3HW, keypoints_BFK3, warps_BT23 = batch
+        images = normalise(images_BF3HW.flatten(0, 1)).unflatten(0, images_BF3HW.shape[:2])
+        targets, weights = self.codec.encode(keypoints_BFK3.flatten(0, 1))
+        targets = targets.unflatten(0, images_BF3HW.shape[:2])
+        weights = weights.unflatten(0, images_BF3HW.shape[:2])
+        with self._autocast(images), torch.no_grad():
+            first = self.key_frame(images[:, 0]).float()
+        shown = self._labels(keypoints_BFK3, step)
+        losses = []
+        for run in runs:
+            with self._autocast(images):
+                heatmaps = list(self._along(run, first, images, warps_BT23, shown))
+            frames = [
+                heatmap_loss(found.float(), targets[:, number], weights[:, number])
+                for number, found in enumerate(heatmaps, start=1)
+            ]
+            loss_T = torch.stack(frames)
+            loss_T.mean().backward()
+            losses.append(loss_T.detach())
+        return torch.stack(losses)
+
+    def _along(
+        self,
+        run: RunFollowUp,
+        first: Tensor,
+        images: Tensor,
+        warps_BT23: Tensor,
+        shown: Tensor | None,
+    ) -> Iterator[Tensor]:
+        if shown is None:
+            yield from propagate(
+                run, first, images[:, 1:].unbind(1), warps_BT23, self.exposure.detach
+            )
+            return
+        for number in range(warps_BT23.shape[1]):
+            before = warp_heatmaps(shown[:, number], warps_BT23[:, number])
+            yield run(number, images[:, number + 1], before)
+
+    def _labels(self, keypoints_BFK3: Tensor, step: int) -> Tensor | None:
+        """Heatmaps (B, F, K, H, W) of the labels with noise, in the first steps."""
+        if step >= self.exposure.truth_steps:
+            return None
+        generator = torch.Generator().manual_seed(step)
+        noise = torch.randn(*keypoints_BFK3.shape[:-1], 2, generator=generator)
+        moved = keypoints_BFK3.clone()
+        moved[..., :2] += self.exposure.truth_noise_px * noise.to(moved)
+        labels: Tensor = self.codec.encode(moved.flatten(0, 1))[0]
+        return labels.view(*keypoints_BFK3.shape[:2], *labels.shape[1:])
+
+    def _autocast(self, images: Tensor) -> torch.autocast:
+        enabled = self.precision == "bfloat16"
+        return torch.autocast(images.device.type, torch.bfloat16, enabled=enabled)
+
+
+def video_supernet_backward(
+    step_of: ClipStep, supernet: FollowUpNet, archs_of: Callable[[int], Sequence[VideoArch]]
+) -> ClipBackward:
+    """The step of the supernet: every clip arch learns from the labels, at each follow-up frame."""
+
+    def backward(step: int, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        runs = [slices_of(supernet, arch) for arch in archs_of(step)]
+        largest, *random_ones, smallest = step_of.losses(runs, batch, step).mean(dim=1)
+        shown = {"largest": largest, "smallest": smallest}
+        if random_ones:
+            shown["random"] = torch.stack(random_ones).mean()
+        return shown
+
+    return backward
+
+
+def video_retrain_backward(step_of: ClipStep, networks: FollowUpNets) -> ClipBackward:
+    """The step of the found networks, all along the clip; a loss for every distance from the key
+    frame."""
+
+    def backward(step: int, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        (losses_T,) = step_of.losses([networks], batch, step)
+        return {f"frame_{number}": loss for number, loss in enumerate(losses_T, start=1)}
+
+    return backward
+
+
+def slices_of(supernet: FollowUpNet, arch: VideoArch) -> RunFollowUp:
+    """Run the members of a clip on the supernet's weights."""
+
+    def run(number: int, images_B3HW: Tensor, before_BKHW: Tensor) -> Tensor:
+        heatmaps: Tensor = supernet(images_B3HW, before_BKHW, arch.follow_ups[number])
+        return heatmaps
+
+    return run

@@ -1,0 +1,109 @@
+"""`vipnas video ...`: the commands of the temporal level, one stage each."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vipnas.experiment import Experiment
+    from vipnas.search.parallel import RaySettings
+
+Open = Callable[[argparse.Namespace], "Experiment"]
+# In each of the processes that torchrun started.
+OpenWithOthers = Callable[[argparse.Namespace], "AbstractContextManager[Experiment]"]
+AddExperiment = Callable[[Any, str, str], argparse.ArgumentParser]
+
+
+def add_video_commands(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    add_experiment: AddExperiment,
+    add_workers: Callable[[argparse.ArgumentParser], None],
+    open_experiment: Open,
+    open_with_others: OpenWithOthers,
+    ray_settings: Callable[[argparse.Namespace], RaySettings | None],
+) -> None:
+    """Add `video` and its actions; arguments of experiments and of workers as the caller has
+    them."""
+    video = commands.add_parser("video", help="networks along video clips: train, search, retrain")
+    actions = video.add_subparsers(dest="action", required=True, metavar="ACTION")
+
+    supernet = add_experiment(actions, "train-supernet", "supernet of the frames after a key frame")
+    supernet.set_defaults(run=lambda options: _train_supernet(open_with_others(options)))
+
+    search = add_experiment(actions, "search", "search fusions and networks along the clip")
+    add_workers(search)
+    search.set_defaults(
+        run=lambda options: _search(open_experiment(options), ray_settings(options))
+    )
+
+    retrain = add_experiment(actions, "retrain", "train a clip's networks on, along the clip")
+    retrain.add_argument("--arch", type=Path, help="arch JSON of a clip (default: best.json)")
+    retrain.set_defaults(run=lambda options: _retrain(open_with_others(options), options.arch))
+
+    evaluate = add_experiment(actions, "evaluate", "figures along whole videos, in online order")
+    evaluate.add_argument(
+        "--weights", type=Path, help="networks of a clip (default: the retrained)"
+    )
+    evaluate.add_argument("--split", choices=("test", "search"), default="test")
+    evaluate.add_argument("--boxes", choices=("annotated", "pose"), help="whose box is cropped")
+    evaluate.add_argument("--pictures", type=Path, help="PNG to write: frames of the first video")
+    evaluate.add_argument("--json", action="store_true", help="print all figures as JSON")
+    evaluate.set_defaults(run=lambda options: _evaluate(open_experiment(options), options))
+
+    export = actions.add_parser("export", help="both networks' ONNX files, compared with PyTorch")
+    export.add_argument("--weights", type=Path, required=True, help="networks of a clip")
+    export.add_argument("-o", "--output", type=Path, required=True, help="folder to write to")
+    export.set_defaults(run=_export)
+
+
+def _train_supernet(opened: AbstractContextManager[Experiment]) -> None:
+    from vipnas.stages.video import train_video_supernet
+
+    with opened as experiment:
+        train_video_supernet(experiment)
+
+
+def _search(experiment: Experiment, ray: RaySettings | None) -> None:
+    from vipnas.stages.video import search_video
+
+    search_video(experiment, ray)
+
+
+def _retrain(opened: AbstractContextManager[Experiment], arch: Path | None) -> None:
+    from vipnas.stages.video import retrain_video
+    from vipnas.stages.video_level import video_best_file
+
+    with opened as experiment:
+        retrain_video(experiment, arch or video_best_file(experiment))
+
+
+def _evaluate(experiment: Experiment, options: argparse.Namespace) -> None:
+    from dataclasses import asdict
+
+    from vipnas.deploy.draw_video import video_sheet
+    from vipnas.stages.video import evaluate_video
+    from vipnas.stages.video_level import VideoLevel, video_weights_file
+
+    weights = options.weights or video_weights_file(experiment)
+    scores, found = evaluate_video(experiment, weights, options.split, options.boxes)
+    if options.pictures is not None:
+        data = VideoLevel(experiment).videos(options.split)
+        video_sheet(options.pictures, data.videos[0], found, data.skeleton)
+    if options.json:
+        print(json.dumps({name: asdict(value) for name, value in scores.items()}))
+        return
+    for name, value in scores.items():
+        print(f"{name}: {value}")
+
+
+def _export(options: argparse.Namespace) -> None:
+    from vipnas.deploy.export_video import export_video
+    from vipnas.training.video_checkpoint import load_video
+
+    for exported in export_video(load_video(options.weights), options.output):
+        print(f"export: {exported}")
