@@ -119,11 +119,17 @@ class PoseNet(nn.Module):
         x = images_B3HW
         for layer in plan(arch or self.arch):
             x = self.layers[layer.name](x, layer.arch)
-        if x.requires_grad and arch not in (None, self.arch):
+        if arch not in (None, self.arch):
+            self.guard(x)
+        return x
+
+    def guard(self, heatmaps_BKHW: Tensor) -> None:
+        """Make a backward from what a slice gave raise where its gradients would be lost: see
+        `check_gradients_are_kept`."""
+        if heatmaps_BKHW.requires_grad:
             stem = self.layers["stem"]
             assert isinstance(stem, Stem)
-            check_gradients_are_kept(x, stem.conv.weight)
-        return x
+            check_gradients_are_kept(heatmaps_BKHW, stem.conv.weight)
 
 
 def extract(supernet: PoseNet, arch: Arch) -> PoseNet:

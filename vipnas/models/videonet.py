@@ -142,6 +142,8 @@ class FollowUpNet(nn.Module):
                 x = self.posenet.layers[layer.name](x, layer.arch)
             if member.fusion is not None and number == member.fusion.stage:
                 x = self.fusion_modules[module_name(member.fusion)](x, before_BKHW)
+        if member.arch != self.arch.arch:
+            self.posenet.guard(x)
         return x
 
 

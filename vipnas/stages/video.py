@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from vipnas.config import SearchConfig
@@ -173,8 +174,9 @@ class _ClipScorer:
         return self.level.config.search.threads
 
     def __reduce__(self) -> tuple[Any, ...]:
-        score_of = clip_score(self.level)
-        return partial, (in_worker, score_of, self.level.experiment.device, self._threads)
+        # Ray numbers the GPUs anew that it lets a worker see.
+        device = torch.device(self.level.experiment.device.type)
+        return partial, (in_worker, clip_score(self.level), device, self._threads)
 
 
 def clip_score(level: VideoLevel) -> InheritedClipScore:
