@@ -72,7 +72,9 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--pictures", type=Path, help="PNG to write: 16 people, predicted poses")
     evaluate.add_argument("--results", type=Path, help="COCO results JSON to write: all found")
     evaluate.add_argument(
-        "--metrics", nargs="+", help="coco, pck, pckh, posetrack (default: all the data allow)"
+        "--metrics",
+        nargs="+",
+        help="coco, pck, pckh, posetrack, mota (default: all that the data allow)",
     )
     evaluate.add_argument("--json", action="store_true", help="print all figures as JSON")
     evaluate.set_defaults(run=_evaluate)

@@ -29,7 +29,7 @@ FILES: dict[str, dict[str, Any]] = {
 ALLOWED = {
     "coco_sample": ["coco", "pck"],
     "lspet": ["coco", "pck"],
-    "bonn_video": ["coco", "pck", "pckh", "posetrack"],
+    "bonn_video": ["coco", "pck", "pckh", "posetrack", "mota"],
 }
 
 

@@ -1,4 +1,5 @@
-"""Keypoint results scored by every protocol that a data set allows: COCO, PCK, PCKh, PoseTrack.
+"""Keypoint results scored by every protocol that a data set allows: COCO, PCK, PCKh, PoseTrack,
+MOTA.
 
 N persons, K joints.
 """
@@ -6,6 +7,7 @@ N persons, K joints.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -27,12 +29,13 @@ from vipnas.evaluation.pck import (
     torso_sizes,
 )
 from vipnas.evaluation.posetrack_ap import PoseTrackAp, posetrack_ap
+from vipnas.evaluation.tracking import Mota, mota, track
 from vipnas.files import did_you_mean
 from vipnas.results import Metrics
 
 FloatArray = NDArray[np.float64]
 Results = Sequence[dict[str, Any]]
-Score = Metrics | Pck | PoseTrackAp
+Score = Metrics | Pck | PoseTrackAp | Mota
 
 # Where nobody was found: no threshold reaches there.
 FAR_AWAY_PX = 1e9
@@ -64,12 +67,14 @@ def _lacking(protocol: str, data: PoseData) -> str | None:
             _head_sizes(data)
     except ValueError as error:
         return str(error)
-    if protocol != "posetrack":
+    if protocol not in ("posetrack", "mota"):
         return None
     if not isinstance(data, PoseTrackData):
         return "the data are no videos; allowed: PoseTrack18 files"
     if _head_boxes(data) is None:
         return "somebody with a labelled joint has no head box (bbox_head), which it measures by"
+    if protocol == "mota" and find_spec("motmetrics") is None:
+        return "motmetrics is not here; allowed: pip install 'vipnas[posetrack]'"
     return None
 
 
@@ -95,11 +100,20 @@ def _posetrack(data: PoseData, results: Results) -> PoseTrackAp:
     return posetrack_ap(data.frames, results, data.skeleton)
 
 
+def _mota(data: PoseData, results: Results) -> Mota:
+    """Of results without track ids, which no single-frame network gives, those of our tracker."""
+    assert isinstance(data, PoseTrackData)
+    tracked = all(result.get("track_id") is not None for result in results)
+    with_ids = results if tracked else track(data.videos, results, data.skeleton)
+    return mota(data.videos, with_ids, data.skeleton)
+
+
 PROTOCOLS: dict[str, Callable[[PoseData, Results], Score]] = {
     "coco": _coco,
     "pck": _pck,
     "pckh": _pckh,
     "posetrack": _posetrack,
+    "mota": _mota,
 }
 
 
