@@ -45,7 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 MAY_IMPORT["training"] |= {"video_arch", "video_space"}
 MAY_IMPORT["config"] |= {"evaluation", "video_arch"}
 # These see the whole below them: an experiment with its parts, its stages, the chain of them.
-for part in ("experiment", "stages", "chain", "video_commands", "cli", "__main__"):
+for part in ("experiment", "stages", "chain", "commands", "cli", "__main__"):
     MAY_IMPORT[part] = set(MAY_IMPORT)
 MAY_IMPORT["__init__"] = set()
 

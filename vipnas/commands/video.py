@@ -4,48 +4,39 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from vipnas.experiment import Experiment
-    from vipnas.search.parallel import RaySettings
+from vipnas.commands.opening import (
+    Commands,
+    experiment_command,
+    open_experiment,
+    open_with_others,
+    ray_settings,
+    worker_arguments,
+)
 
-Open = Callable[[argparse.Namespace], "Experiment"]
-# In each of the processes that torchrun started.
-OpenWithOthers = Callable[[argparse.Namespace], "AbstractContextManager[Experiment]"]
-AddExperiment = Callable[[Any, str, str], argparse.ArgumentParser]
 
-
-def add_video_commands(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser],
-    add_experiment: AddExperiment,
-    add_workers: Callable[[argparse.ArgumentParser], None],
-    open_experiment: Open,
-    open_with_others: OpenWithOthers,
-    ray_settings: Callable[[argparse.Namespace], RaySettings | None],
-) -> None:
-    """Add `video` and its actions; arguments of experiments and of workers as the caller has
-    them."""
+def add_video_commands(commands: Commands) -> None:
+    """`video` and its actions."""
     video = commands.add_parser("video", help="networks along video clips: train, search, retrain")
     actions = video.add_subparsers(dest="action", required=True, metavar="ACTION")
 
-    supernet = add_experiment(actions, "train-supernet", "supernet of the frames after a key frame")
-    supernet.set_defaults(run=lambda options: _train_supernet(open_with_others(options)))
-
-    search = add_experiment(actions, "search", "search fusions and networks along the clip")
-    add_workers(search)
-    search.set_defaults(
-        run=lambda options: _search(open_experiment(options), ray_settings(options))
+    supernet = experiment_command(
+        actions, "train-supernet", "supernet of the frames after a key frame"
     )
+    supernet.set_defaults(run=_train_supernet)
 
-    retrain = add_experiment(actions, "retrain", "train a clip's networks on, along the clip")
+    search = experiment_command(actions, "search", "search fusions and networks along the clip")
+    worker_arguments(search)
+    search.set_defaults(run=_search)
+
+    retrain = experiment_command(actions, "retrain", "train a clip's networks on, along the clip")
     retrain.add_argument("--arch", type=Path, help="arch JSON of a clip (default: best.json)")
-    retrain.set_defaults(run=lambda options: _retrain(open_with_others(options), options.arch))
+    retrain.set_defaults(run=_retrain)
 
-    evaluate = add_experiment(actions, "evaluate", "figures along whole videos, in online order")
+    evaluate = experiment_command(
+        actions, "evaluate", "figures along whole videos, in online order"
+    )
     evaluate.add_argument(
         "--weights", type=Path, help="networks of a clip (default: the retrained)"
     )
@@ -53,7 +44,7 @@ def add_video_commands(
     evaluate.add_argument("--boxes", choices=("annotated", "pose"), help="whose box is cropped")
     evaluate.add_argument("--pictures", type=Path, help="PNG to write: frames of the first video")
     evaluate.add_argument("--json", action="store_true", help="print all figures as JSON")
-    evaluate.set_defaults(run=lambda options: _evaluate(open_experiment(options), options))
+    evaluate.set_defaults(run=_evaluate)
 
     export = actions.add_parser("export", help="both networks' ONNX files, compared with PyTorch")
     export.add_argument("--weights", type=Path, required=True, help="networks of a clip")
@@ -61,34 +52,35 @@ def add_video_commands(
     export.set_defaults(run=_export)
 
 
-def _train_supernet(opened: AbstractContextManager[Experiment]) -> None:
+def _train_supernet(options: argparse.Namespace) -> None:
     from vipnas.stages.video import train_video_supernet
 
-    with opened as experiment:
+    with open_with_others(options) as experiment:
         train_video_supernet(experiment)
 
 
-def _search(experiment: Experiment, ray: RaySettings | None) -> None:
+def _search(options: argparse.Namespace) -> None:
     from vipnas.stages.video import search_video
 
-    search_video(experiment, ray)
+    search_video(open_experiment(options), ray_settings(options))
 
 
-def _retrain(opened: AbstractContextManager[Experiment], arch: Path | None) -> None:
+def _retrain(options: argparse.Namespace) -> None:
     from vipnas.stages.video import retrain_video
     from vipnas.stages.video_level import video_best_file
 
-    with opened as experiment:
-        retrain_video(experiment, arch or video_best_file(experiment))
+    with open_with_others(options) as experiment:
+        retrain_video(experiment, options.arch or video_best_file(experiment))
 
 
-def _evaluate(experiment: Experiment, options: argparse.Namespace) -> None:
+def _evaluate(options: argparse.Namespace) -> None:
     from dataclasses import asdict
 
     from vipnas.deploy.draw_video import video_sheet
     from vipnas.stages.video import evaluate_video
     from vipnas.stages.video_level import VideoLevel, video_weights_file
 
+    experiment = open_experiment(options)
     weights = options.weights or video_weights_file(experiment)
     scores, found = evaluate_video(experiment, weights, options.split, options.boxes)
     if options.pictures is not None:

@@ -1,0 +1,117 @@
+"""The commands of an experiment: `run` and its stages, and `evaluate`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from vipnas.commands.opening import (
+    Commands,
+    experiment_command,
+    open_experiment,
+    open_with_others,
+    ray_settings,
+    worker_arguments,
+)
+
+
+def add_experiment_commands(commands: Commands) -> None:
+    chain = experiment_command(commands, "run", "the whole chain of an experiment")
+    worker_arguments(chain)
+    chain.set_defaults(run=_run)
+    supernet = experiment_command(commands, "train-supernet", "train the weight-sharing supernet")
+    supernet.set_defaults(run=_train_supernet)
+    search = experiment_command(commands, "search", "search the supernet within the budgets")
+    worker_arguments(search)
+    search.set_defaults(run=_search)
+    retrain = experiment_command(commands, "retrain", "train one architecture by itself")
+    retrained = retrain.add_mutually_exclusive_group()
+    retrained.add_argument("--arch", type=Path, help="arch JSON (default: best.json of the search)")
+    retrained.add_argument("--front", type=Path, help="pareto.json of a search: train all of it")
+    worker_arguments(retrain)
+    retrain.add_argument(
+        "--init-from", type=Path, help="weights to start from (default: as the experiment says)"
+    )
+    retrain.set_defaults(run=_retrain)
+    _add_evaluate(commands)
+
+
+def _add_evaluate(commands: Commands) -> None:
+    evaluate = experiment_command(commands, "evaluate", "figures of trained weights, or results")
+    measured = evaluate.add_mutually_exclusive_group(required=True)
+    measured.add_argument("--weights", type=Path, help="checkpoint of a network or supernet")
+    measured.add_argument("--from-results", type=Path, help="COCO results JSON to score instead")
+    evaluate.add_argument("--arch", type=Path, help="arch JSON, to score a member of a supernet")
+    evaluate.add_argument("--split", choices=("test", "search"), default="test")
+    evaluate.add_argument("--pictures", type=Path, help="PNG to write: 16 people, predicted poses")
+    evaluate.add_argument("--results", type=Path, help="COCO results JSON to write: all found")
+    evaluate.add_argument(
+        "--metrics",
+        nargs="+",
+        help="coco, pck, pckh, posetrack, mota (default: all that the data allow)",
+    )
+    evaluate.add_argument("--json", action="store_true", help="print all figures as JSON")
+    evaluate.set_defaults(run=_evaluate)
+
+
+def _run(options: argparse.Namespace) -> None:
+    from vipnas.chain import run
+
+    run(open_experiment(options), ray_settings(options))
+
+
+def _train_supernet(options: argparse.Namespace) -> None:
+    from vipnas.stages.supernet import train_supernet
+
+    with open_with_others(options) as experiment:
+        train_supernet(experiment)
+
+
+def _search(options: argparse.Namespace) -> None:
+    from vipnas.stages.search import search
+
+    search(open_experiment(options), ray_settings(options))
+
+
+def _retrain(options: argparse.Namespace) -> None:
+    from vipnas.stages.retrain import retrain
+    from vipnas.stages.retrain_front import retrain_front
+    from vipnas.stages.search import best_file
+
+    ray = ray_settings(options)
+    if options.front is not None:
+        retrain_front(open_experiment(options), options.front, options.init_from, ray)
+        return
+    if ray is not None:
+        raise ValueError("--workers: one arch is one training; allowed: with --front only")
+    with open_with_others(options) as experiment:
+        retrain(experiment, options.arch or best_file(experiment), options.init_from)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from dataclasses import asdict
+
+    from vipnas.stages.evaluate import evaluate, evaluate_results
+
+    experiment = open_experiment(options)
+    if options.from_results is not None:
+        for name in ("arch", "pictures", "results"):
+            if getattr(options, name) is not None:
+                raise ValueError(f"--{name}: needs a network; allowed: with --weights only")
+        scores = evaluate_results(experiment, options.from_results, options.split, options.metrics)
+    else:
+        scores = evaluate(
+            experiment,
+            options.weights,
+            options.arch,
+            options.split,
+            options.metrics,
+            options.pictures,
+            options.results,
+        )
+    if options.json:
+        print(json.dumps({name: asdict(found) for name, found in scores.items()}))
+        return
+    for name, found in scores.items():
+        print(f"{name}: {found}")
