@@ -13,9 +13,9 @@ import pytest
 import torch
 from experiment_fixture import files_below, write_experiment
 
-import vipnas.stages.video as video_stage
 from vipnas.cli import main
 from vipnas.data.loader import training_batches
+from vipnas.stages import work
 from vipnas.training.checkpoint import load_network
 from vipnas.training.video_checkpoint import load_follow_up_supernet, load_video
 from vipnas.video_arch import read_video_arch
@@ -147,7 +147,7 @@ def test_training_that_was_cut_off_ends_with_the_same_weights(
     command = "video train-supernet"
     assert main(arguments(tmp_path / "whole", command)) == 0
     with monkeypatch.context() as patch:
-        patch.setattr(video_stage, "training_batches", two_batches)
+        patch.setattr(work, "training_batches", two_batches)
         assert main(arguments(tmp_path / "cut", command)) == 130
     assert main(arguments(tmp_path / "cut", command)) == 0
     whole, cut = (

@@ -25,6 +25,7 @@ import torch
 from vipnas.arch import Arch, read_arch
 from vipnas.cost import count_cost
 from vipnas.deploy.runtime import RuntimeName
+from vipnas.files import digest
 from vipnas.latency.measure import (
     MAX_SPREAD,
     Key,
@@ -36,7 +37,7 @@ from vipnas.latency.measure import (
 )
 from vipnas.latency.predict import Predictor
 from vipnas.latency.profile import Profile, patiently, profile_space
-from vipnas.latency.table import Table, fingerprint
+from vipnas.latency.table import Table
 from vipnas.models.posenet import PoseNet
 from vipnas.shipped import find_shipped, shipped_files
 from vipnas.space import SearchSpace, read_space
@@ -126,7 +127,7 @@ class _Bench:
         prefix = f"bench_{space.name}_{key.runtime}_{key.threads}t_{height}x{width}"
         path = tables / f"{prefix}.json"
         self.table = profile_space(space, key, path, amount, _progress)
-        self.predictor = Predictor(self.table, fingerprint(path))
+        self.predictor = Predictor(self.table, digest(path))
         # Drawn as random search draws; no arch is in the table but by an unlikely chance.
         apart = Profile(num_held_out, 0, seed=1, evenly=0.0, max_spread=amount.max_spread)
         self.held_out = [

@@ -25,7 +25,6 @@ from typing import Any
 import torch
 
 from vipnas.arch import Arch
-from vipnas.config import read_experiment
 from vipnas.cost import count_cost
 from vipnas.data.crops import normalise
 from vipnas.evaluation.coco_ap import coco_metrics
@@ -47,7 +46,7 @@ ROUNDS = 3
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("experiment", type=Path)
+    parser.add_argument("experiment")
     parser.add_argument("--output", type=Path, required=True, help="the run with the supernet")
     parser.add_argument("--data-root", type=Path, default=Path())
     parser.add_argument("--archs", type=int, default=24)
@@ -56,8 +55,8 @@ def main() -> int:
     options = parser.parse_args()
     keep_freed_memory()
     torch.set_num_threads(1)
-    config = read_experiment(options.experiment)
-    experiment = Experiment(config, options.output, options.data_root, torch.device("cpu"))
+    cpu = torch.device("cpu")
+    experiment = Experiment.open(options.experiment, options.output, options.data_root, cpu)
     scorer = Scorer(experiment, threads=1)
     rng = random.Random(0)
     archs = list({experiment.space.sample(rng): None for _ in range(options.archs)})

@@ -26,13 +26,10 @@ from typing import Any
 
 import torch
 
-from vipnas.config import read_experiment
 from vipnas.experiment import Experiment
 from vipnas.files import write_atomically
 from vipnas.memory import keep_freed_memory
-from vipnas.models.videonet import FollowUpNets, VideoNet
 from vipnas.search.constraints import Constraint
-from vipnas.shipped import find_shipped
 from vipnas.stages.retrain import retrain
 from vipnas.stages.search import search
 from vipnas.stages.video import retrain_video
@@ -60,12 +57,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args(arguments)
     keep_freed_memory()
-    file = find_shipped("experiments", options.experiment)
-    output = options.output or Path("runs") / file.stem
-    experiment = Experiment(
-        read_experiment(file), output, options.data_root, torch.device(options.device)
-    )
+    device = torch.device(options.device)
     try:
+        experiment = Experiment.open(options.experiment, options.output, options.data_root, device)
         rows = compare(experiment)
     except (ValueError, OSError) as error:
         print(f"bench_video: {error}", file=sys.stderr)
@@ -99,7 +93,7 @@ def compare(experiment: Experiment) -> list[dict[str, Any]]:
         "(c) every frame": every,
         "(d) random search": load_video(drawn),
         "key frame everywhere": every_frame(level.key_frame),
-        **{f"(a) with T = {length}": of_length(found, length) for length in range(1, LONGEST + 1)},
+        **{f"(a) with T = {length}": found.repeated(length) for length in range(1, LONGEST + 1)},
     }
     return [row_of(level, name, network) for name, network in networks.items()]
 
@@ -125,13 +119,6 @@ def best_of_images(experiment: Experiment, mean_macs: int) -> Path:
             (output / shared).symlink_to(target)
     images = replace(experiment, config=changed, output=output)
     return retrain(images, search(images))
-
-
-def of_length(network: VideoNet, num_follow_ups: int) -> VideoNet:
-    """The same with another number of follow-up frames, their networks used in turn."""
-    length = len(network.follow_ups.archs)
-    members = [network.follow_ups[number % length] for number in range(num_follow_ups)]
-    return VideoNet(network.key_frame, FollowUpNets(members))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 # Of the tool beside this one: a small experiment.
-from kill_test import EXPERIMENT, ROOT
+from kill_test import EXPERIMENT
 
 WORKERS = ("--workers", "2")
 VICTIMS = {"process": (), "driver": WORKERS, "worker": WORKERS}
@@ -63,18 +63,18 @@ def kill_search(directory: Path, kills: int, seed: int) -> list[Kill]:
     experiment = directory / "experiment.yaml"
     experiment.write_text(EXPERIMENT)
     start = directory / "start"
-    _run("train-supernet", experiment, start).wait()
+    start("train-supernet", experiment, start).wait()
     unbroken = _copy(start, directory / "unbroken")
-    _run("search", experiment, unbroken).wait()
+    start("search", experiment, unbroken).wait()
     expected = results(unbroken)
     num_trials = len(expected) - 3
     found = []
     for number in range(kills):
         victim = list(VICTIMS)[number % len(VICTIMS)]
         broken = _copy(start, directory / f"broken_{number}")
-        command = _run("search", experiment, broken, *VICTIMS[victim])
+        command = start("search", experiment, broken, *VICTIMS[victim])
         at_trials = _kill(victim, command, broken, rng.randrange(1, num_trials), rng.random())
-        again = command if victim == "worker" else _run("search", experiment, broken, *WORKERS)
+        again = command if victim == "worker" else start("search", experiment, broken, *WORKERS)
         if again.wait() != 0:
             found.append(Kill(victim, at_trials, ["the command failed"]))
             continue
@@ -111,16 +111,6 @@ def _without_chance(value: Any) -> Any:
 def _copy(start: Path, target: Path) -> Path:
     shutil.copytree(start, target)
     return target
-
-
-def _run(command: str, experiment: Path, output: Path, *more: str) -> subprocess.Popen[bytes]:
-    places = [str(experiment), "--output", str(output), "--device", "cpu"]
-    return subprocess.Popen(
-        [sys.executable, "-m", "vipnas", command, *places, *more],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.DEVNULL,
-        start_new_session=True,
-    )
 
 
 def _kill(

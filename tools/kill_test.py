@@ -97,16 +97,16 @@ def kill_test(directory: Path, kills: int, seed: int) -> list[Kill]:
         before = directory / f"before_{stage}"
         shutil.copytree(unbroken, before)
         started = time.monotonic()
-        _start(command, experiment, unbroken).wait()
+        start(command, experiment, unbroken).wait()
         seconds = time.monotonic() - started
         expected = results(unbroken / stage)
         for number in range(kills):
             broken = directory / f"{stage}_{number}"
             shutil.copytree(before, broken)
             after_s = rng.uniform(0.3, 0.95) * seconds
-            _kill_after(after_s, _start(command, experiment, broken))
+            _kill_after(after_s, start(command, experiment, broken))
             left = _left(broken / stage)
-            if _start(command, experiment, broken).wait() != 0:
+            if start(command, experiment, broken).wait() != 0:
                 found.append(Kill(command, after_s, left, ["the command failed"]))
                 continue
             again = results(broken / stage)
@@ -132,12 +132,12 @@ def results(stage: Path) -> dict[str, Any]:
     return found
 
 
-def _start(command: str, experiment: Path, output: Path) -> subprocess.Popen[bytes]:
-    arguments = [sys.executable, "-m", "vipnas", command, str(experiment), "--output", str(output)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+def start(command: str, experiment: Path, output: Path, *more: str) -> subprocess.Popen[bytes]:
+    """A command of vipnas in a process group of its own, without its output."""
+    places = [str(experiment), "--output", str(output), "--device", "cpu"]
     return subprocess.Popen(
-        [*arguments, "--device", "cpu"],
-        env=environment,
+        [sys.executable, "-m", "vipnas", command, *places, *more],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.DEVNULL,
         start_new_session=True,
     )

@@ -44,8 +44,8 @@ from vipnas.cost import count_cost
 from vipnas.data.loader import TrainingCrops
 from vipnas.evaluation.evaluator import Evaluator, calibrate_bn
 from vipnas.evaluation.scoring import InheritedScore
-from vipnas.experiment import Experiment, digest
-from vipnas.files import read_json, to_plain, write_atomically
+from vipnas.experiment import Experiment
+from vipnas.files import digest, read_json, to_plain, write_atomically
 from vipnas.memory import keep_freed_memory
 from vipnas.models import elastic
 from vipnas.models.posenet import PoseNet

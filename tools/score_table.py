@@ -23,13 +23,11 @@ from typing import Any
 
 import torch
 
-from vipnas.config import read_experiment
 from vipnas.cost import count_cost
 from vipnas.evaluation.scoring import InheritedScore
-from vipnas.experiment import Experiment, digest
-from vipnas.files import write_atomically
+from vipnas.experiment import Experiment
+from vipnas.files import digest, write_atomically
 from vipnas.memory import keep_freed_memory
-from vipnas.shipped import find_shipped
 from vipnas.space import SearchSpace, read_space
 from vipnas.stages.supernet import supernet_file
 from vipnas.training.checkpoint import load_network
@@ -39,13 +37,8 @@ def main() -> int:
     options = _parser().parse_args()
     torch.set_num_threads(options.threads)
     keep_freed_memory()
-    path = find_shipped("experiments", options.experiment)
-    experiment = Experiment(
-        config=read_experiment(path),
-        output=options.output or Path("runs") / path.stem,
-        data_root=options.data_root,
-        device=torch.device("cpu"),
-    )
+    cpu = torch.device("cpu")
+    experiment = Experiment.open(options.experiment, options.output, options.data_root, cpu)
     space = read_space(options.space).with_facts(
         experiment.space.input_hw, experiment.space.num_keypoints
     )

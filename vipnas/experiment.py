@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from bisect import bisect_right
 from collections import Counter
@@ -17,7 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vipnas.config import ExperimentConfig, PoseFiles, SyntheticData, SyntheticVideo
+from vipnas.config import (
+    ExperimentConfig,
+    PoseFiles,
+    SyntheticData,
+    SyntheticVideo,
+    read_experiment,
+)
 from vipnas.data.cache import CropCache, open_crop_cache
 from vipnas.data.coco import Person, PoseData, hold_out, read_coco, subset
 from vipnas.data.crops import Augmentation, Crops, fixed_crops
@@ -54,6 +59,20 @@ class Experiment:
     device: torch.device
     skip_bad_images: bool = False
     processes: Processes = ALONE
+
+    @classmethod
+    def open(
+        cls,
+        name: str | Path,
+        output: Path | None,
+        data_root: Path,
+        device: torch.device,
+        skip_bad_images: bool = False,
+    ) -> Experiment:
+        """Of a file or a shipped name; without `output` the run is `runs/NAME`."""
+        path = find_shipped("experiments", str(name))
+        output = output or Path("runs") / path.stem
+        return cls(read_experiment(path), output, data_root, device, skip_bad_images)
 
     @cached_property
     def skeleton(self) -> Skeleton:
@@ -246,8 +265,3 @@ def _some_images(data: PoseData, max_persons: int, seed: int) -> PoseData:
     drawn = np.random.default_rng(seed).permutation(sorted(persons_of)).tolist()
     counts = list(accumulate(persons_of[image_id] for image_id in drawn))
     return data.restricted_to(set(drawn[: max(1, bisect_right(counts, max_persons))]))
-
-
-def digest(path: Path) -> str:
-    """A short fingerprint of a file's content."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]

@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import fcntl
+import hashlib
 import json
 import os
 from collections.abc import Hashable, Iterable, Iterator
@@ -64,6 +65,11 @@ def locked(directory: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def digest(path: Path) -> str:
+    """A short fingerprint of a file's content."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def read_text(path: Path) -> str:

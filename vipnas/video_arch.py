@@ -7,7 +7,6 @@ follow-up network sees the image and the heatmaps of the frame before, which its
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -92,13 +91,6 @@ class VideoArch(Strict):
         """The same networks, each seeing its image alone."""
         alone = tuple(FollowUp(follow_up.arch, None) for follow_up in self.follow_ups)
         return VideoArch(self.key_frame, alone)
-
-    def repeated(self, num_follow_ups: int) -> VideoArch:
-        """The follow-up networks in turn, over and over, for clips of another length."""
-        turns: Iterator[FollowUp] = (
-            self.follow_ups[number % len(self.follow_ups)] for number in range(num_follow_ups)
-        )
-        return VideoArch(self.key_frame, tuple(turns))
 
 
 def video_arch_from_json(text: str, where: str) -> VideoArch:

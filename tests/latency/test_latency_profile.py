@@ -14,6 +14,7 @@ from made_up_device import KEY, MadeUpDevice, made_up_ms
 
 from vipnas.cost import count_cost
 from vipnas.deploy.runtime import fill_for_timing
+from vipnas.files import digest
 from vipnas.latency import predict, profile
 from vipnas.latency.measure import Key, Latency, TooNoisy
 from vipnas.latency.model import layers_of
@@ -25,7 +26,6 @@ from vipnas.latency.table import (
     Table,
     check_table,
     default_file,
-    fingerprint,
     read_table,
     write_table,
 )
@@ -147,7 +147,7 @@ def table_file(device: MadeUpDevice, tiny_space: SearchSpace, tmp_path: Path) ->
 
 def test_unseen_archs_are_predicted(table_file: Path, tiny_space: SearchSpace) -> None:
     table = read_table(table_file)
-    predictor = Predictor(table, fingerprint(table_file))
+    predictor = Predictor(table, digest(table_file))
     assert table.choice is not None
     assert table.choice.errors.keys() == set(predict.METHODS)
     assert table.choice.errors[table.choice.method] == min(table.choice.errors.values()) < 0.02
@@ -202,7 +202,7 @@ def test_an_experiment_gets_its_table_or_one_line(
     with pytest.raises(ValueError, match="device: made with 'made up', asked for is 'here'"):
         open_predictor(config, tiny_space)
     predictor = open_predictor(replace(config, any_device=True), tiny_space)
-    assert predictor.fingerprint == fingerprint(table_file)
+    assert predictor.fingerprint == digest(table_file)
     line = predictor.compare(tiny_space.min_arch())
     assert line.endswith("not measured: device here is 'here', there 'made up'")
     with pytest.raises(ValueError, match="runtime: made with 'onnxruntime'"):

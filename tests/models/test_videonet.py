@@ -172,3 +172,13 @@ def test_gradients_flow_along_the_clip_only_where_wanted(tiny_space: SearchSpace
         first_gradients = [p.grad for p in video.follow_ups[0].parameters()]
         assert all(gradient is None for gradient in first_gradients) == detach
         assert any(p.grad is not None for p in video.follow_ups[1].parameters())
+
+
+def test_the_same_for_clips_of_other_lengths(space: SearchSpace) -> None:
+    arch = video_space_of(space, num_follow_ups=3).sample(random.Random(0))
+    network = build_video_net(arch)
+    first, second, third = arch.follow_ups
+    longer = network.repeated(5)
+    assert longer.arch.follow_ups == (first, second, third, first, second)
+    assert longer.follow_ups[3] is network.follow_ups[0]
+    assert network.repeated(0).arch == VideoArch(arch.key_frame, ())

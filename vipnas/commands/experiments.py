@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from vipnas.commands.opening import (
@@ -11,6 +10,7 @@ from vipnas.commands.opening import (
     experiment_command,
     open_experiment,
     open_with_others,
+    print_scores,
     ray_settings,
     worker_arguments,
 )
@@ -90,8 +90,6 @@ def _retrain(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from dataclasses import asdict
-
     from vipnas.stages.evaluate import evaluate, evaluate_results
 
     experiment = open_experiment(options)
@@ -110,8 +108,4 @@ def _evaluate(options: argparse.Namespace) -> None:
             options.pictures,
             options.results,
         )
-    if options.json:
-        print(json.dumps({name: asdict(found) for name, found in scores.items()}))
-        return
-    for name, found in scores.items():
-        print(f"{name}: {found}")
+    print_scores(scores, options.json)

@@ -101,9 +101,10 @@ def _cost(options: argparse.Namespace) -> None:
 def _profile(options: argparse.Namespace) -> None:
     from functools import partial
 
+    from vipnas.files import digest
     from vipnas.latency.predict import Predictor
     from vipnas.latency.profile import Profile, profile_space
-    from vipnas.latency.table import default_file, fingerprint
+    from vipnas.latency.table import default_file
     from vipnas.shipped import find_shipped
     from vipnas.space import read_space
 
@@ -114,7 +115,7 @@ def _profile(options: argparse.Namespace) -> None:
     path = options.output or default_file(space, key)
     amount = Profile(options.num_archs, options.num_blocks, max_spread=options.max_spread)
     table = profile_space(space, key, path, amount, partial(print, flush=True))
-    print(f"profile: {path}: {Predictor(table, fingerprint(path))}")
+    print(f"profile: {path}: {Predictor(table, digest(path))}")
 
 
 def _key(options: argparse.Namespace, input_hw: tuple[int, int]) -> Key:
@@ -149,13 +150,10 @@ def _export(options: argparse.Namespace) -> None:
     if options.calibrate_with is not None:
         import torch
 
-        from vipnas.config import read_experiment
         from vipnas.experiment import Experiment
-        from vipnas.shipped import find_shipped
 
-        config = read_experiment(find_shipped("experiments", options.calibrate_with))
-        experiment = Experiment(config, Path(), options.data_root, torch.device("cpu"))
-        crops = experiment.calibration_images
+        name, cpu = options.calibrate_with, torch.device("cpu")
+        crops = Experiment.open(name, None, options.data_root, cpu).calibration_images
     print(f"export: {export_network(network_of(options), options.output, form, crops)}")
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 if TYPE_CHECKING:
     import torch
 
+    from vipnas.evaluation.protocols import Score
     from vipnas.experiment import Experiment
     from vipnas.models.posenet import PoseNet
     from vipnas.search.parallel import RaySettings
@@ -49,10 +51,8 @@ def weights_arguments(command: argparse.ArgumentParser) -> None:
 
 def open_experiment(options: argparse.Namespace, allowed_processes: int = 1) -> Experiment:
     """The experiment of a command. Imports torch, which `vipnas --help` does without."""
-    from vipnas.config import read_experiment
     from vipnas.experiment import Experiment
     from vipnas.memory import keep_freed_memory
-    from vipnas.shipped import find_shipped
     from vipnas.training.distributed import number_of_processes
 
     if (number := number_of_processes()) > allowed_processes:
@@ -61,13 +61,12 @@ def open_experiment(options: argparse.Namespace, allowed_processes: int = 1) -> 
             " can share their work"
         )
     keep_freed_memory()
-    path = find_shipped("experiments", options.experiment)
-    return Experiment(
-        config=read_experiment(path),
-        output=options.output or Path("runs") / path.stem,
-        data_root=options.data_root,
-        device=_device(options),
-        skip_bad_images=options.skip_bad_images,
+    return Experiment.open(
+        options.experiment,
+        options.output,
+        options.data_root,
+        _device(options),
+        options.skip_bad_images,
     )
 
 
@@ -125,3 +124,14 @@ def _device(options: argparse.Namespace) -> torch.device:
     except (RuntimeError, AssertionError) as error:  # the latter where torch has no CUDA
         raise ValueError(f"--device {name}: {str(error).splitlines()[0]}") from None
     return torch.device(name)
+
+
+def print_scores(scores: Mapping[str, Score], as_json: bool) -> None:
+    """A line for each protocol, or one JSON document."""
+    from dataclasses import asdict
+
+    if as_json:
+        print(json.dumps({name: asdict(found) for name, found in scores.items()}))
+        return
+    for name, found in scores.items():
+        print(f"{name}: {found}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from vipnas.commands.opening import (
@@ -11,6 +10,7 @@ from vipnas.commands.opening import (
     experiment_command,
     open_experiment,
     open_with_others,
+    print_scores,
     ray_settings,
     worker_arguments,
 )
@@ -74,8 +74,6 @@ def _retrain(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from dataclasses import asdict
-
     from vipnas.deploy.draw_video import video_sheet
     from vipnas.stages.video import evaluate_video
     from vipnas.stages.video_level import VideoLevel, video_weights_file
@@ -86,11 +84,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     if options.pictures is not None:
         data = VideoLevel(experiment).videos(options.split)
         video_sheet(options.pictures, data.videos[0], found, data.skeleton)
-    if options.json:
-        print(json.dumps({name: asdict(value) for name, value in scores.items()}))
-        return
-    for name, value in scores.items():
-        print(f"{name}: {value}")
+    print_scores(scores, options.json)
 
 
 def _export(options: argparse.Namespace) -> None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from vipnas.arch import arch_from_json
 from vipnas.deploy.onnx_model import check_extra
+from vipnas.deploy.runtime import open_onnxruntime, open_openvino
 
 # Notes in every file: the arch as JSON, what goes in and what comes out.
 ARCH_NOTE, INPUT_NOTE, OUTPUT_NOTE = "vipnas_arch", "vipnas_input", "vipnas_output"
@@ -79,12 +79,7 @@ def first_line(error: Exception) -> str:
 
 
 def _open_onnx(path: Path, threads: int) -> tuple[Run, dict[str, str]]:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3  # errors
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = open_onnxruntime(path.read_bytes(), threads)
 
     def run(inputs: Mapping[str, np.ndarray]) -> np.ndarray:
         found: np.ndarray = session.run(None, dict(inputs))[0]
@@ -94,13 +89,7 @@ def _open_onnx(path: Path, threads: int) -> tuple[Run, dict[str, str]]:
 
 
 def _open_openvino(path: Path, threads: int) -> tuple[Run, dict[str, str]]:
-    import openvino
-
-    core = openvino.Core()
-    model = core.read_model(path)
-    # It would choose bfloat16 by itself where the processor has it.
-    settings: dict[str, Any] = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
-    compiled = core.compile_model(model, "CPU", settings)
+    model, compiled = open_openvino(path, threads)
 
     def run(inputs: Mapping[str, np.ndarray]) -> np.ndarray:
         found: np.ndarray = compiled(dict(inputs))[0]

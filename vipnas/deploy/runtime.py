@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -42,10 +42,9 @@ def open_session(
 ) -> Session:
     """An ONNX model with one input and one output, in ONNX Runtime or OpenVINO.
 
-    `precision` is what float32 operations of the model may be computed in. OpenVINO would choose by
-    itself where the processor has bf16, so it is always told. ONNX Runtime computes as the model
-    says: only fp32. Raises ValueError where the runtime is not installed or cannot do what is
-    asked.
+    `precision` is what float32 operations of the model may be computed in. ONNX Runtime computes as
+    the model says: only fp32. Raises ValueError where the runtime is not installed or cannot do
+    what is asked.
     """
     if runtime == "onnxruntime":
         return _onnxruntime_session(model, threads, precision, device)
@@ -54,22 +53,10 @@ def open_session(
     raise ValueError(f"runtime {runtime}: opens no ONNX models; onnxruntime and openvino do")
 
 
-def _onnxruntime_session(model: bytes, threads: int, precision: str, device: str) -> Session:
-    check_extra(EXTRA_OF["onnxruntime"], "onnxruntime")
-    import onnxruntime
-
+def _onnxruntime_session(model: bytes, threads: int, precision: str, device: Device) -> Session:
     if precision != "fp32":
         raise ValueError(f"precision {precision}: onnxruntime computes what the model says: fp32")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # errors
-    # Threads that wait in a loop would take the core from the session that runs next.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    provider = "CUDAExecutionProvider" if device == "cuda" else "CPUExecutionProvider"
-    if provider not in onnxruntime.get_available_providers():
-        raise ValueError(f"device {device}: this onnxruntime has no {provider}")
-    session = onnxruntime.InferenceSession(model, options, providers=[provider])
+    session = open_onnxruntime(model, threads, device)
     name = session.get_inputs()[0].name
 
     def run(images: np.ndarray) -> np.ndarray:
@@ -79,12 +66,45 @@ def _onnxruntime_session(model: bytes, threads: int, precision: str, device: str
     return run
 
 
-def _openvino_session(model: bytes, threads: int, precision: str, device: str) -> Session:
+def open_onnxruntime(model: bytes, threads: int, device: Device = "cpu") -> Any:
+    """An `onnxruntime.InferenceSession` that keeps to so many threads."""
+    check_extra(EXTRA_OF["onnxruntime"], "onnxruntime")
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors
+    # Threads that wait in a loop would take the core from the session that runs next.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    provider = "CUDAExecutionProvider" if device == "cuda" else "CPUExecutionProvider"
+    if provider not in onnxruntime.get_available_providers():
+        raise ValueError(f"device {device}: this onnxruntime has no {provider}")
+    return onnxruntime.InferenceSession(model, options, providers=[provider])
+
+
+def _openvino_session(model: bytes, threads: int, precision: Precision, device: str) -> Session:
+    if device != "cpu":
+        raise ValueError(f"device {device}: openvino is run on the cpu")
+    _, compiled = open_openvino(model, threads, precision)
+    request = compiled.create_infer_request()
+
+    def run(images: np.ndarray) -> np.ndarray:
+        found: np.ndarray = request.infer([images], share_inputs=True, share_outputs=True)[0]
+        return found
+
+    return run
+
+
+def open_openvino(
+    model: bytes | Path, threads: int, precision: Precision = "fp32"
+) -> tuple[Any, Any]:
+    """The `openvino.Model` of an ONNX model or a file, and it compiled for so many threads of the
+    CPU, which computes in that precision: left alone, OpenVINO takes bf16 where the processor has
+    it."""
     check_extra(EXTRA_OF["openvino"], "openvino")
     import openvino
 
-    if device != "cpu":
-        raise ValueError(f"device {device}: openvino is run on the cpu")
     hint = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}[precision]
     settings = {
         "INFERENCE_NUM_THREADS": threads,
@@ -95,14 +115,8 @@ def _openvino_session(model: bytes, threads: int, precision: str, device: str) -
         "ENABLE_CPU_PINNING": False,
     }
     core = openvino.Core()
-    compiled = core.compile_model(core.read_model(model), "CPU", settings)
-    request = compiled.create_infer_request()
-
-    def run(images: np.ndarray) -> np.ndarray:
-        found: np.ndarray = request.infer([images], share_inputs=True, share_outputs=True)[0]
-        return found
-
-    return run
+    read = core.read_model(model)
+    return read, core.compile_model(read, "CPU", settings)
 
 
 def torch_session(

@@ -15,8 +15,10 @@ from typing import NamedTuple
 import numpy as np
 
 from vipnas.arch import Arch
+from vipnas.files import digest
 from vipnas.latency.measure import Key, TooNoisy, key_of_this_machine, measure_arch
 from vipnas.latency.model import (
+    LEAST_MS,
     ByAmounts,
     Corrected,
     Interpolated,
@@ -31,7 +33,6 @@ from vipnas.latency.table import (
     LatencyConfig,
     Table,
     check_table,
-    fingerprint,
     read_table,
 )
 from vipnas.models.posenet import Segment, segments
@@ -40,8 +41,6 @@ from vipnas.search.constraints import CostOf
 from vipnas.space import SearchSpace
 
 FOLDS = 5
-# No network takes no time, whatever a fit says of one far outside of all that was measured.
-LEAST_MS = 1e-3
 METHODS = ("blocks", "regression", "blocks and regression")
 
 
@@ -77,6 +76,7 @@ class Predictor:
                 layers = (layer._replace(name="") for layer in segment.layers())
                 ms = self._known[segment] = predicted_ms(self._model, layers)
             total += ms
+        # Whatever a fit says of a network far outside of all that was measured.
         return max(LEAST_MS, total)
 
     def __str__(self) -> str:
@@ -117,7 +117,7 @@ def open_predictor(config: LatencyConfig, space: SearchSpace) -> Predictor:
     table = read_table(path)
     check_table(path, table, _wanted(config, table.key, space), space, config.any_device)
     try:
-        return Predictor(table, fingerprint(path))
+        return Predictor(table, digest(path))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from dataclasses import dataclass, fields
@@ -146,8 +145,3 @@ def check_table(
             raise ValueError(
                 f"{path}: {field.name}: made with {found!r}, asked for is {wanted!r}{hint}"
             )
-
-
-def fingerprint(path: Path) -> str:
-    """Changes with anything in the file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]

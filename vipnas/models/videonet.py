@@ -191,6 +191,12 @@ class VideoNet(nn.Module):
     def arch(self) -> VideoArch:
         return VideoArch(self.key_frame.arch, self.follow_ups.archs)
 
+    def repeated(self, num_follow_ups: int) -> VideoNet:
+        """The same networks for clips of another length, those of follow-up frames in turn."""
+        length = len(self.follow_ups.archs)
+        members = [self.follow_ups[number % length] for number in range(num_follow_ups)]
+        return VideoNet(self.key_frame, FollowUpNets(members))
+
     def forward(self, images_BF3HW: Tensor, warps_BT23: Tensor) -> Tensor:
         """Heatmaps (B, F, K, h, w) of normalised images (B, F, 3, H, W); `warps_BT23` as in
         `warp_heatmaps`."""

@@ -10,8 +10,8 @@ from typing import Any
 
 from vipnas.arch import Arch, read_arch
 from vipnas.evaluation.evaluator import calibrate_bn
-from vipnas.experiment import Experiment, digest
-from vipnas.files import read_json, to_plain, write_atomically
+from vipnas.experiment import Experiment
+from vipnas.files import digest, read_json, to_plain, write_atomically
 from vipnas.models.posenet import PoseNet
 from vipnas.results import Metrics
 from vipnas.stages.supernet import supernet_file
@@ -21,6 +21,10 @@ from vipnas.training.compute import make_forward
 from vipnas.training.loop import Backward, Watcher
 from vipnas.training.randomness import seed_process
 from vipnas.training.retrain import retrain_backward
+
+
+def network_file(experiment: Experiment) -> Path:
+    return experiment.output / "retrain" / "network.pt"
 
 
 def retrain(
@@ -42,7 +46,9 @@ def retrain(
     config = experiment.config.retrain
     if init_from is None and config.init_from == "supernet":
         init_from = supernet_file(experiment)
-    target = (directory or experiment.output / "retrain") / "network.pt"
+    target = network_file(experiment)
+    if directory is not None:
+        target = directory / target.name
     settings = {
         **experiment.training_settings(),
         "retrain": to_plain(config),

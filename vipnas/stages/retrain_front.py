@@ -37,10 +37,8 @@ def retrain_front(
     stopped early (`vipnas.search.asha`). After a kill the same command goes on, each training from
     its own checkpoint. Raises ValueError for a file that is no front.
     """
-    document = read_json(front_file)
-    if not isinstance(document, list) or not document:
-        raise ValueError(f"{front_file}: found no list of trials; allowed is a pareto.json")
-    front = [parse(Trial, entry, f"{front_file}: trial {n}") for n, entry in enumerate(document)]
+    front = _read_front(front_file)
+    document = [to_plain(trial) for trial in front]
     directory, target = experiment.output / "retrain", experiment.output / "retrain" / "front.json"
     if target.exists() and read_json(target)["front"] == document:
         print(f"retrain: done already; {target}")
@@ -51,10 +49,7 @@ def retrain_front(
             "monitoring: found probe_epochs null; trainings are stopped by their probes"
         )
     for number, trial in enumerate(front):
-        if not isinstance(trial.arch, Arch):
-            raise ValueError(
-                f"{front_file}: trial {number}: found networks of a clip, allowed is one"
-            )
+        assert isinstance(trial.arch, Arch)
         found = {"front": str(front_file), "score": trial.score, **to_plain(trial.cost)}
         write_arch(_arch_file(directory, number), trial.arch, **found)
     # Read here, so that data which has to be drawn is not drawn by several at once.
@@ -77,6 +72,17 @@ def retrain_front(
     write_atomically(target, json.dumps({"front": document, "rows": rows}, indent=1) + "\n")
     _print(rows)
     return target
+
+
+def _read_front(path: Path) -> list[Trial]:
+    document = read_json(path)
+    if not isinstance(document, list) or not document:
+        raise ValueError(f"{path}: found no list of trials; allowed is a pareto.json")
+    front = [parse(Trial, entry, f"{path}: trial {n}") for n, entry in enumerate(document)]
+    for number, trial in enumerate(front):
+        if not isinstance(trial.arch, Arch):
+            raise ValueError(f"{path}: trial {number}: found networks of a clip, allowed is one")
+    return front
 
 
 def _arch_file(directory: Path, number: int | str) -> Path:

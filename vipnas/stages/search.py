@@ -16,8 +16,8 @@ from vipnas.arch import Arch, read_arch, write_arch
 from vipnas.config import SearchConfig
 from vipnas.cost import count_cost
 from vipnas.evaluation.scoring import InheritedScore
-from vipnas.experiment import Experiment, digest
-from vipnas.files import to_plain, write_atomically
+from vipnas.experiment import Experiment
+from vipnas.files import digest, to_plain, write_atomically
 from vipnas.memory import keep_freed_memory
 from vipnas.results import Trial
 from vipnas.search.constraints import A, CostOf, FeasibleSpace, Space
@@ -173,6 +173,18 @@ def searchers_of(
     }
 
 
+def search_settings(experiment: Experiment, config: SearchConfig, supernet: Path) -> dict[str, Any]:
+    """What the trials of a search depend on, at either level."""
+    return {
+        "seed": experiment.config.seed,
+        "search": {**to_plain(config), "seconds_limit": None},
+        "supernet": digest(supernet),
+        "device": experiment.device.type,
+        "codec": experiment.config.codec,
+        "evaluation_batch_size": experiment.config.evaluation_batch_size,
+    }
+
+
 class Scorer:
     """Makes the function that scores archs, in this process or, pickled, in a worker. The crops are
     made when first needed."""
@@ -189,14 +201,9 @@ class Scorer:
         """All that a trial of the search depends on."""
         search = needed(self.experiment.config.search, "search")
         return {
-            "seed": self.experiment.config.seed,
-            "search": {**to_plain(search), "seconds_limit": None},
-            "supernet": digest(self.file),
-            "device": self.experiment.device.type,
+            **search_settings(self.experiment, search, self.file),
             "search_persons": len(self.experiment.search_data.persons),
             "flip_test": self.experiment.config.flip_test,
-            "codec": self.experiment.config.codec,
-            "evaluation_batch_size": self.experiment.config.evaluation_batch_size,
         }
 
     @cached_property
@@ -247,9 +254,14 @@ def opened_workers(
 
 
 def write_trial(path: Path, trial: Trial, experiment: Experiment) -> None:
-    found = {key: value for key, value in to_plain(trial).items() if key != "arch"}
     assert isinstance(trial.arch, Arch)
-    write_arch(path, trial.arch, space=experiment.space.name, seed=experiment.config.seed, **found)
+    name, seed = experiment.space.name, experiment.config.seed
+    write_arch(path, trial.arch, space=name, seed=seed, **found_by(trial))
+
+
+def found_by(trial: Trial) -> dict[str, Any]:
+    """What an arch file says of where the arch comes from."""
+    return {key: value for key, value in to_plain(trial).items() if key != "arch"}
 
 
 def show_trial(trial: Trial, num_trials: int) -> None:

@@ -5,7 +5,7 @@ spent along a clip, training of the networks found. The key frame's network is w
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,15 +15,15 @@ import torch
 from torch import nn
 
 from vipnas.config import SearchConfig
-from vipnas.data.loader import training_batches
+from vipnas.data.posetrack import PoseTrackData
 from vipnas.evaluation.clips import (
     InheritedClipScore,
     calibrate_along,
 )
 from vipnas.evaluation.online import Boxes, Found
 from vipnas.evaluation.protocols import Score, protocols_for, score
-from vipnas.experiment import Experiment, Split, digest
-from vipnas.files import to_plain, write_atomically
+from vipnas.experiment import Experiment, Split
+from vipnas.files import digest, to_plain, write_atomically
 from vipnas.models.videonet import FollowUpNet, FollowUpNets, VideoNet, extract_video
 from vipnas.results import Trial
 from vipnas.search.constraints import CostOf
@@ -32,26 +32,27 @@ from vipnas.search.parallel import RaySettings
 from vipnas.search.workers import Evaluate
 from vipnas.stages.search import (
     cost_of_images,
+    found_by,
     in_worker,
     opened_workers,
     run_methods,
+    search_settings,
     searchers_of,
     write_fronts,
 )
+from vipnas.stages.supernet import supernet_file
 from vipnas.stages.video_level import (
     VideoLevel,
     video_best_file,
     video_supernet_file,
     video_weights_file,
 )
-from vipnas.stages.work import is_done, timed
+from vipnas.stages.work import is_done, run_training, timed
 from vipnas.training.checkpoint import load_network
-from vipnas.training.keeping import CheckpointFile
-from vipnas.training.loop import Schedule, Training, Watcher
+from vipnas.training.loop import Backward, Schedule
 from vipnas.training.monitor import Monitor
 from vipnas.training.randomness import seed_process
 from vipnas.training.video import (
-    ClipBackward,
     clip_archs_of_step,
     video_retrain_backward,
     video_supernet_backward,
@@ -71,29 +72,20 @@ def train_clips(
     directory: Path,
     network: nn.Module,
     schedule: Schedule,
-    backward: ClipBackward,
+    backward: Backward,
     settings: dict[str, Any],
 ) -> nn.Module:
-    """Train along clips, from the checkpoint in `directory` or the start; the averaged network. Of
-    several processes all get it, and only the first writes."""
-    config, processes = level.experiment.config, level.experiment.processes
-    clips, share = level.training_clips, processes.share(schedule.batch_size)
-    num_steps = schedule.num_steps(len(clips))
-    training = Training(network, schedule, num_steps, config.compute, processes)
-    checkpoint = CheckpointFile(directory / "checkpoint.pt", settings, config.checkpoint_minutes)
-    checkpoint.resume(training)
-    with ExitStack() as stack:
-        watchers: list[Watcher] = []
-        if processes.is_first:
-            watchers = [stack.enter_context(Monitor(directory, training)), checkpoint]
-        training.run(
-            lambda first, count: training_batches(
-                clips, schedule.batch_size, first, count, config.data.num_workers, share
-            ),
-            backward,
-            watchers,
-        )
-    return training.averaged
+    """`run_training` on the clips of the level."""
+    return run_training(
+        level.experiment,
+        directory,
+        network,
+        level.training_clips,
+        schedule,
+        backward,
+        settings,
+        lambda training, _: Monitor(directory, training),
+    )
 
 
 def train_video_supernet(experiment: Experiment) -> Path:
@@ -101,7 +93,7 @@ def train_video_supernet(experiment: Experiment) -> Path:
     images, where both have the same largest arch."""
     level, target = VideoLevel(experiment), video_supernet_file(experiment)
     config, space = level.config.supernet, level.space
-    images_file = experiment.output / "supernet" / "supernet.pt"
+    images_file = supernet_file(experiment)
     same = experiment.space.max_arch() == space.image_space.max_arch()
     starts_from = images_file if same and images_file.exists() else None
     settings = {
@@ -194,25 +186,18 @@ def _existing_supernet(experiment: Experiment) -> Path:
 
 
 def _search_settings(level: VideoLevel) -> dict[str, Any]:
-    config = level.experiment.config
+    supernet = _existing_supernet(level.experiment)
     return {
-        "seed": config.seed,
-        "video_search": to_plain(level.config.search),
-        "supernet": digest(_existing_supernet(level.experiment)),
+        **search_settings(level.experiment, level.config.search, supernet),
         "key_frame": digest(level.key_frame_file),
         "search_clips": level.config.search_clips,
         "calibration_clips": level.config.calibration_clips,
-        "codec": config.codec,
-        "evaluation_batch_size": config.evaluation_batch_size,
     }
 
 
 def _write_best(path: Path, best: Trial) -> None:
-    if best.score is None:
-        raise ValueError(f"all evaluations failed; the last: {best.failure}")
     assert isinstance(best.arch, VideoArch)
-    found = {key: value for key, value in to_plain(best).items() if key != "arch"}
-    write_video_arch(path, best.arch, **found)
+    write_video_arch(path, best.arch, **found_by(best))
 
 
 def retrain_video(experiment: Experiment, arch_file: Path, name: str = "retrain") -> Path:
@@ -224,12 +209,12 @@ def retrain_video(experiment: Experiment, arch_file: Path, name: str = "retrain"
     arch, config = read_video_arch(arch_file), level.config.retrain
     level.space.check_member(arch, str(arch_file))
     target = video_weights_file(experiment, name)
-    supernet_file = _existing_supernet(experiment)
+    supernet = _existing_supernet(experiment)
     settings = {
         **level.settings(),
         "video_retrain": to_plain(config),
         "video_arch": to_plain(arch),
-        "init_from": digest(supernet_file),
+        "init_from": digest(supernet),
         "calibration_clips": level.config.calibration_clips,
     }
     if not is_done(target, settings):
@@ -268,5 +253,10 @@ def evaluate_video(
     level = VideoLevel(experiment)
     data = level.videos(split)
     found = level.online(load_video(weights), boxes)(data.videos)
+    return video_scores(data, found), found
+
+
+def video_scores(data: PoseTrackData, found: Sequence[Found]) -> dict[str, Score]:
+    """OKS AP, and PoseTrack mAP where the labels allow it."""
     wanted = [name for name in protocols_for(data) if name in ("coco", "posetrack")]
-    return score(data, [item.result() for item in found], wanted), found
+    return score(data, [item.result() for item in found], wanted)

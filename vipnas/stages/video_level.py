@@ -13,12 +13,13 @@ from vipnas.data.clips import Clip, FixedClips, TrainingClips, clips_of, fixed_c
 from vipnas.data.posetrack import PoseTrackData
 from vipnas.evaluation.clips import ClipEvaluator, KeyedClips, with_key_frames
 from vipnas.evaluation.online import Boxes, OnlineLoop
-from vipnas.experiment import Experiment, Split, digest
-from vipnas.files import to_plain
+from vipnas.experiment import Experiment, Split
+from vipnas.files import digest, to_plain
 from vipnas.models.posenet import PoseNet
 from vipnas.models.videonet import VideoNet
 from vipnas.shipped import find_shipped
 from vipnas.space import SearchSpace, read_space
+from vipnas.stages.retrain import network_file
 from vipnas.stages.work import needed
 from vipnas.training.checkpoint import load_network
 from vipnas.training.video import ClipStep, Exposure
@@ -55,7 +56,7 @@ class VideoLevel:
 
     @cached_property
     def key_frame_file(self) -> Path:
-        path = self.experiment.output / "retrain" / "network.pt"
+        path = network_file(self.experiment)
         if not path.exists():
             raise ValueError(f"{path}: no network for the key frames; run `vipnas retrain` first")
         return path

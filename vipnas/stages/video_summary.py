@@ -15,13 +15,12 @@ from vipnas.data.skeletons import Skeleton
 from vipnas.evaluation.clips import InheritedClipScore
 from vipnas.evaluation.oks import pose_similarity
 from vipnas.evaluation.online import Found
-from vipnas.evaluation.protocols import protocols_for, score
 from vipnas.experiment import Experiment
 from vipnas.files import to_plain, write_atomically
 from vipnas.models.posenet import PoseNet
 from vipnas.models.videonet import FollowUpNets, VideoNet
 from vipnas.stages.search import search_methods
-from vipnas.stages.video import clip_score
+from vipnas.stages.video import clip_score, video_scores
 from vipnas.stages.video_level import (
     VideoLevel,
     video_best_file,
@@ -81,10 +80,12 @@ def every_frame(network: PoseNet) -> VideoNet:
 def row_of(level: VideoLevel, name: str, network: VideoNet) -> dict[str, Any]:
     """Mean cost of a frame, and figures on the test videos."""
     data = level.videos("test")
-    results = [item.result() for item in level.online(network)(data.videos)]
-    wanted = [protocol for protocol in protocols_for(data) if protocol in ("coco", "posetrack")]
-    scores = {key: to_plain(value) for key, value in score(data, results, wanted).items()}
-    return {"networks": name, **to_plain(mean_cost(network.arch)), **scores}
+    scores = video_scores(data, level.online(network)(data.videos))
+    return {
+        "networks": name,
+        **to_plain(mean_cost(network.arch)),
+        **{key: to_plain(value) for key, value in scores.items()},
+    }
 
 
 def along_clip(arch: VideoArch) -> list[dict[str, Any]]:
@@ -103,13 +104,9 @@ def drift(level: VideoLevel, network: VideoNet) -> list[dict[str, float]]:
     reaches are left out. The error of a joint is in percent of the square root of the person's
     area.
     """
-    members = [
-        network.follow_ups[n % len(network.follow_ups.archs)] for n in range(LONGEST_DISTANCE)
-    ]
-    longer = VideoNet(network.key_frame, FollowUpNets(members))
     data = level.videos("test")
     at: dict[int, list[Found]] = {}
-    for item in level.online(longer)(data.videos):
+    for item in level.online(network.repeated(LONGEST_DISTANCE))(data.videos):
         at.setdefault(item.distance, []).append(item)
     return [_at_distance(at[distance], distance, data.skeleton) for distance in sorted(at)]
 

@@ -6,15 +6,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from vipnas.arch import Arch
-from vipnas.data.loader import training_batches
+from vipnas.data.loader import KeyedBatches, training_batches
 from vipnas.evaluation.evaluator import Evaluator
 from vipnas.experiment import Experiment
 from vipnas.files import read_json, to_plain, write_atomically
@@ -22,7 +22,7 @@ from vipnas.models.posenet import PoseNet
 from vipnas.training.checkpoint import load_checkpoint
 from vipnas.training.failure import FailureFile
 from vipnas.training.keeping import BestNetwork, CheckpointFile, check_settings
-from vipnas.training.loop import Backward, Schedule, Training, Watcher
+from vipnas.training.loop import Backward, Batch, Schedule, Training, Watcher
 from vipnas.training.monitor import Monitor
 from vipnas.training.probes import Probes
 
@@ -46,45 +46,79 @@ def train(
     says how `vipnas.stages.replay` makes the backward pass. `watchers` look on after the usual
     ones. Of several processes all get the same network, and only the first writes and has watchers.
     """
-    crops, processes, config = experiment.training_crops, experiment.processes, experiment.config
-    share = processes.share(schedule.batch_size)
-    training = Training(
-        network, schedule, schedule.num_steps(len(crops)), config.compute, processes
+    crops = experiment.training_crops
+    about = {"stage": stage, "experiment": json.dumps(to_plain(experiment.config))}
+    failure = FailureFile(directory / "failure.pt", {**about, "train_persons": len(crops)})
+
+    def monitor(training: Training, epoch_steps: int) -> Monitor:
+        probes = _probes(experiment, schedule, probed or {"network": network.arch})
+        measure = "mean training loss, negative" if probes is None else "mean AP of the probes"
+        best = BestNetwork(directory / "best.pt", measure, training.step)
+        return Monitor(directory, training, best, epoch_steps, probes)
+
+    trained = run_training(
+        experiment,
+        directory,
+        network,
+        crops,
+        schedule,
+        backward,
+        settings,
+        monitor,
+        about,
+        watchers,
+        failure,
     )
-    about = {"stage": stage, "experiment": json.dumps(to_plain(config))}
+    assert isinstance(trained, PoseNet)
+    return trained
+
+
+def run_training(
+    experiment: Experiment,
+    directory: Path,
+    network: nn.Module,
+    data: KeyedBatches[Batch],
+    schedule: Schedule,
+    backward: Backward,
+    settings: dict[str, Any],
+    monitor: Callable[[Training, int], Monitor],
+    about: dict[str, Any] | None = None,
+    watchers: Sequence[Watcher] = (),
+    failure: FailureFile | None = None,
+) -> nn.Module:
+    """Train on people or on clips, from the checkpoint in `directory` or from the start; the
+    averaged network, the same in all processes.
+
+    `monitor(training, steps of an epoch)` is made by the first process alone, which writes and has
+    `watchers`. `about` is kept in the checkpoints.
+    """
+    config, processes = experiment.config, experiment.processes
+    share = processes.share(schedule.batch_size)
+    num_steps, epoch_steps = schedule.num_steps(len(data)), schedule.num_steps_of(1, len(data))
+    training = Training(network, schedule, num_steps, config.compute, processes)
     checkpoint = CheckpointFile(
         directory / "checkpoint.pt",
         settings,
         config.checkpoint_minutes,
-        schedule.num_steps_of(1, len(crops)),
+        epoch_steps,
         config.keep_checkpoints,
-        about,
+        about or {},
     )
     checkpoint.resume(training)
     with ExitStack() as stack:
         looking_on: list[Watcher] = []
         if processes.is_first:
-            probes = _probes(experiment, schedule, probed or {"network": network.arch})
-            monitor = _monitor(directory, training, checkpoint.every_steps, probes)
-            looking_on = [stack.enter_context(monitor), checkpoint, *watchers]
+            shown = stack.enter_context(monitor(training, epoch_steps))
+            looking_on = [shown, checkpoint, *watchers]
         training.run(
             lambda first, count: training_batches(
-                crops, schedule.batch_size, first, count, config.data.num_workers, share
+                data, schedule.batch_size, first, count, config.data.num_workers, share
             ),
             backward,
             looking_on,
-            FailureFile(directory / "failure.pt", {**about, "train_persons": len(crops)}),
+            failure,
         )
-    assert isinstance(training.averaged, PoseNet)
     return training.averaged
-
-
-def _monitor(
-    directory: Path, training: Training, epoch_steps: int | None, probes: Probes | None
-) -> Monitor:
-    measure = "mean training loss, negative" if probes is None else "mean AP of the probes"
-    best = BestNetwork(directory / "best.pt", measure, training.step)
-    return Monitor(directory, training, best, epoch_steps, probes)
 
 
 def _probes(experiment: Experiment, schedule: Schedule, archs: Mapping[str, Arch]) -> Probes | None:

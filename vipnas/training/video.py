@@ -24,11 +24,10 @@ from vipnas.models.videonet import (
     propagate,
     warp_heatmaps,
 )
+from vipnas.training.loop import Backward, Batch
 from vipnas.training.losses import heatmap_loss
 from vipnas.video_arch import FollowUp, VideoArch
 from vipnas.video_space import VideoSpace
-
-ClipBackward = Callable[[int, tuple[Tensor, ...]], dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ class ClipStep:
     exposure: Exposure
     precision: Literal["float32", "bfloat16"] = "float32"
 
-    def losses(self, runs: Sequence[RunFollowUp], batch: tuple[Tensor, ...], step: int) -> Tensor:
+    def losses(self, runs: Sequence[RunFollowUp], batch: Batch, step: int) -> Tensor:
         """Run each over the clips, add up the gradients; losses (runs, T), without gradients.
 
         The loss of a run is the mean squared error to the labels' heatmaps, averaged over its
@@ -138,10 +137,10 @@ class ClipStep:
 
 def video_supernet_backward(
     step_of: ClipStep, supernet: FollowUpNet, archs_of: Callable[[int], Sequence[VideoArch]]
-) -> ClipBackward:
+) -> Backward:
     """The step of the supernet: every clip arch learns from the labels, at each follow-up frame."""
 
-    def backward(step: int, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
+    def backward(step: int, batch: Batch) -> dict[str, Tensor]:
         runs = [slices_of(supernet, arch) for arch in archs_of(step)]
         largest, *random_ones, smallest = step_of.losses(runs, batch, step).mean(dim=1)
         shown = {"largest": largest, "smallest": smallest}
@@ -152,11 +151,11 @@ def video_supernet_backward(
     return backward
 
 
-def video_retrain_backward(step_of: ClipStep, networks: FollowUpNets) -> ClipBackward:
+def video_retrain_backward(step_of: ClipStep, networks: FollowUpNets) -> Backward:
     """The step of the found networks, all along the clip; a loss for every distance from the key
     frame."""
 
-    def backward(step: int, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
+    def backward(step: int, batch: Batch) -> dict[str, Tensor]:
         (losses_T,) = step_of.losses([networks], batch, step)
         return {f"frame_{number}": loss for number, loss in enumerate(losses_T, start=1)}
 
