@@ -62,6 +62,14 @@ def changed(section: str, **changes: Any) -> dict[str, Any]:
     return {section: {**copy.deepcopy(EXPERIMENT[section]), **changes}}
 
 
+VIDEO: dict[str, Any] = {
+    "num_follow_ups": 1,
+    "fusion": {"stages": [1]},
+    "supernet": {"schedule": EXPERIMENT["retrain"]["schedule"]},
+    "retrain": {"schedule": EXPERIMENT["retrain"]["schedule"]},
+}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -73,6 +81,10 @@ def changed(section: str, **changes: Any) -> dict[str, Any]:
         ({"space": "tinny"}, "tinny: neither a file nor a name in search_spaces/; did you mean"),
         ({"input_hw": [65, 48]}, "tiny: input_hw: found [65, 48], allowed are multiples of 8"),
         (changed("data", search_persons=9999), "cannot hold out 9999 of "),
+        (
+            {"video": {**VIDEO, "search": {"num_trials": 1, "early_stop_margin": 0.1}}},
+            "video: search.early_stop_margin: found 0.1, allowed is none: clips are scored whole",
+        ),
     ],
 )
 def test_an_experiment_that_is_wrong(fail: Run, changes: dict[str, Any], message: str) -> None:

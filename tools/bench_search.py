@@ -304,6 +304,9 @@ def table(options: argparse.Namespace) -> list[str]:
     best_ways: dict[str, Callable[[int], Searcher[Genes]]] = {
         "random": lambda seed: RandomSearcher(within, seed),
         "EvolutionSearcher": lambda seed: EvolutionSearcher(within, seed, Evolution()),
+        "the same, youngest survive": lambda seed: EvolutionSearcher(
+            within, seed, Evolution(survivors="youngest")
+        ),
         "PredictorSearcher": lambda seed: PredictorSearcher(within, seed, Predictor(), ("ap",)),
     }
     front_ways: dict[str, Callable[[int], Searcher[Genes]]] = {

@@ -133,7 +133,7 @@ class SearchConfig(Strict):
     With an `early_stop_margin`, an arch whose AP on the first half of the people lies further than
     that below an arch that costs no more is not scored on the rest: its trial is `partial`, with
     that AP, and less exact. The winner and the front are not touched as long as no arch gains more
-    than the margin from the first half to the whole. For images, not for clips.
+    than the margin from the first half to the whole. Not for clips.
     """
 
     num_trials: PositiveInt
@@ -235,6 +235,14 @@ class VideoConfig(Strict):
     calibration_clips: PositiveInt = 64
     search_clips: PositiveInt = 100
     boxes: Boxes = "annotated"
+
+    def __post_init__(self) -> None:
+        margin = self.search.early_stop_margin
+        if margin is not None:
+            raise ValueError(
+                f"search.early_stop_margin: found {margin:g}, allowed is none: clips are scored"
+                " whole"
+            )
 
 
 @dataclass(frozen=True)

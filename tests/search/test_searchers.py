@@ -32,6 +32,10 @@ def evolution(feasible: FeasibleSpace[Arch], seed: int) -> Searcher[Arch]:
     return EvolutionSearcher(feasible, seed, Evolution(population_size=8))
 
 
+def regularised(feasible: FeasibleSpace[Arch], seed: int) -> Searcher[Arch]:
+    return EvolutionSearcher(feasible, seed, Evolution(population_size=8, survivors="youngest"))
+
+
 def only_crossover(feasible: FeasibleSpace[Arch], seed: int) -> Searcher[Arch]:
     settings = Evolution(8, 2, crossover_probability=1.0, mutation_probability=0.0)
     return EvolutionSearcher(feasible, seed, settings)
@@ -60,6 +64,7 @@ def predictor_of_ap(feasible: FeasibleSpace[Arch], seed: int) -> Searcher[Arch]:
 SEARCHERS = [
     random_search,
     evolution,
+    regularised,
     only_crossover,
     nsga2,
     nsga2_of_three,
@@ -278,6 +283,18 @@ def test_evolution_keeps_the_best_and_forgets_failures(feasible: FeasibleSpace[A
         archs.append(arch)
     # Of the two with 0.5 the earlier one stays in front.
     assert searcher.population == [archs[2], archs[4], archs[5]]
+
+
+def test_in_regularised_evolution_the_oldest_dies(feasible: FeasibleSpace[Arch]) -> None:
+    searcher = EvolutionSearcher(feasible, 0, Evolution(population_size=3, survivors="youngest"))
+    archs = []
+    for fitness in [0.9, 0.3, 0.2, 0.1, 0.4]:
+        arch = searcher.ask()
+        assert arch is not None
+        searcher.tell(arch, fitness)
+        archs.append(arch)
+    # The best of all was told too long ago; the tournament sees the best of the rest first.
+    assert searcher.population == [archs[4], archs[2], archs[3]]
 
 
 def test_evolution_beats_random_search_on_a_separable_objective(

@@ -11,7 +11,7 @@ import math
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, Protocol
+from typing import Generic, Literal, NamedTuple, Protocol
 
 from vipnas.files import Strict
 from vipnas.search.constraints import A, FeasibleSpace, NoneFound
@@ -180,28 +180,36 @@ class Breeder(Proposals[A]):
 
 @dataclass(frozen=True)
 class Evolution(Breeding):
-    """Settings of `EvolutionSearcher`."""
+    """Settings of `EvolutionSearcher`. Of all that were told, the `population_size` that survive
+    are the `best`, or the `youngest`: ageing, as in regularised evolution."""
+
+    survivors: Literal["best", "youngest"] = "best"
 
 
 class EvolutionSearcher(Breeder[A]):
-    """Evolution under hard budgets, for the best score: tournaments among the best so far,
-    crossover, mutation.
+    """Evolution under hard budgets, for the best score: tournaments, crossover, mutation.
 
-    Scores with inherited weights are exact for an arch, so that the best stay: nothing is gained by
-    forgetting them.
+    Real et al., "Regularized evolution for image classifier architecture search", 2019, let the
+    oldest die, so that one lucky measurement does not rule for ever. Scores with inherited weights
+    are exact for an arch, and the best staying is the default; `tools/bench_search.py table`
+    compares the two.
     """
 
     def __init__(self, feasible: FeasibleSpace[A], seed: int, settings: Evolution) -> None:
         super().__init__(feasible, seed, settings)
-        self.fitness: dict[A, float] = {}
+        self.settings: Evolution = settings
+        self.fitness: dict[A, float] = {}  # in the order told
 
     def tell(self, arch: A, fitness: float) -> None:
         check_fitness(fitness)
         self.told += 1
         self.fitness[arch] = fitness
+        members = [*self.population, arch]
+        if self.settings.survivors == "youngest":
+            members = list(self.fitness)[-self.settings.population_size :]
         # The sort is stable: of equals the earlier one stays in front.
-        ranked = sorted([*self.population, arch], key=lambda member: -self.fitness[member])
-        self.population = ranked[: self.settings.population_size]
+        members.sort(key=lambda member: -self.fitness[member])
+        self.population = members[: self.settings.population_size]
 
 
 def check_count(name: str, value: int, least: int = 1) -> None:
