@@ -7,7 +7,7 @@ NSGA-II, score what that proposes, fit again.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,18 +31,19 @@ from vipnas.search.searchers_nsga2 import NSGA2, NSGA2Searcher
 MOST_SCORES = 2000
 INNER = NSGA2(population_size=100, tournament_size=2, offspring_size=100)
 INNER_ROUNDS = 20
+NUM_SAMPLES = 10_000  # of the box in which hypervolume is counted
 
 
 @dataclass(frozen=True)
 class Predictor(Strict):
-    """Settings of `PredictorSearcher`: `num_initial` random archs; then `batch_size` archs a fit,
-    by their predicted score plus `optimism` times its standard deviation; a share `exploration` of
-    them is drawn at random instead."""
+    """Settings of `PredictorSearcher`: `num_initial` archs, the cheapest and the largest and random
+    ones; then `batch_size` archs a fit, by their predicted score plus `optimism` times its standard
+    deviation; a share `exploration` of them is drawn at random instead."""
 
-    num_initial: int = 32
-    batch_size: int = 16
+    num_initial: int = 16
+    batch_size: int = 8
     optimism: float = 1.0
-    exploration: float = 0.05
+    exploration: float = 0.0
 
     def __post_init__(self) -> None:
         check_count("num_initial", self.num_initial, least=2)
@@ -74,13 +75,21 @@ class PredictorSearcher(Proposals[A]):
 
     def ask(self) -> A | None:
         if self.told < self.settings.num_initial or len(self.fitness) < 2:
-            return self.propose()
+            return self.propose(*self._ends())
         if not self.batch:
             self.batch = self._next_batch()
         chosen = self.batch.pop(0) if self.batch else None
         if chosen is None or self.rng.random() < self.settings.exploration:
             return self.propose()
         return self.propose(lambda: Child(chosen, generation=self.num_fits))
+
+    def _ends(self) -> Iterator[Callable[[], Child[A]]]:
+        """The ends of the front, which random draws of a large space never meet."""
+        space = self.feasible.space
+        if len(self.objectives) > 1:
+            for arch in (space.min_arch(), space.max_arch()):
+                if arch in self.feasible and arch not in self.numbers:
+                    yield lambda arch=arch: Child(arch)  # type: ignore[misc]
 
     def tell(self, arch: A, fitness: float) -> None:
         check_fitness(fitness)
@@ -106,7 +115,7 @@ class PredictorSearcher(Proposals[A]):
         inner.renew()
         points_NM = np.array([inner.points[arch] for arch in inner.population])
         is_new_N = np.array([arch not in self.numbers for arch in inner.population])
-        chosen = spread(points_NM, is_new_N, self.settings.batch_size)
+        chosen = most_volume(points_NM, is_new_N, self.settings.batch_size)
         return [inner.population[i] for i in chosen]
 
     def _imagined(self, inner: NSGA2Searcher[A]) -> Iterator[list[A]]:
@@ -127,6 +136,33 @@ class PredictorSearcher(Proposals[A]):
 
     def _genes(self, archs: Sequence[A]) -> NDArray[np.int64]:
         return np.array([self.feasible.space.encode(arch) for arch in archs])
+
+
+def most_volume(points_NM: Floats, is_new_N: NDArray[np.bool_], count: int) -> list[int]:
+    """Indices of up to `count` new points, each the one that adds most to the hypervolume of the
+    old ones and those before it; where none adds anything, the best by `spread`.
+
+    The volume is counted in random points of the box around all: the same ones in every call.
+    """
+    low_M, high_M = points_NM.min(axis=0), points_NM.max(axis=0)
+    # A little room beyond the worst, so that the ends of a front count too.
+    scaled_NM = (points_NM - low_M) / np.where(high_M > low_M, high_M - low_M, 1.0) / 1.05
+    samples_SM = np.random.default_rng(0).random((NUM_SAMPLES, points_NM.shape[1]))
+    beats_NS = np.ones((len(points_NM), NUM_SAMPLES), dtype=bool)
+    for objective in range(points_NM.shape[1]):
+        beats_NS &= scaled_NM[:, objective, None] <= samples_SM[None, :, objective]
+    open_S = ~beats_NS[~is_new_N].any(axis=0)
+    left_N = is_new_N.copy()
+    chosen: list[int] = []
+    while len(chosen) < count and left_N.any():
+        gains_N = np.where(left_N, (beats_NS & open_S).sum(axis=1), -1)
+        best = int(np.argmax(gains_N))
+        if gains_N[best] == 0:
+            break
+        chosen.append(best)
+        left_N[best] = False
+        open_S &= ~beats_NS[best]
+    return chosen + (spread(points_NM, left_N, missing) if (missing := count - len(chosen)) else [])
 
 
 def spread(points_NM: Floats, is_new_N: NDArray[np.bool_], count: int) -> list[int]:
