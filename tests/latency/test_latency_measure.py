@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Iterator
 
@@ -62,6 +63,22 @@ def test_short_runs_are_timed_several_at_a_time() -> None:
     assert latency.median_ms == pytest.approx(0.1)
     # 2 ms make 20 runs a sample: 2 to warm up, then twice 1 + 2 x 20.
     assert len(machine.ran) == 2 + 2 * (1 + 2 * 20)
+
+
+def test_only_what_was_noisy_is_timed_again() -> None:
+    machine = Machine()
+    shaken = itertools.chain([0.01, 0.01], [0.01, 0.01, 0.02] * 3, constant(0.01))
+    runs = [machine.run("a", constant(0.01)), machine.run("b", shaken)]
+    _, second = interleaved(runs, rounds=3, clock=lambda: machine.now)
+    assert "".join(machine.ran) == "aabb" + "aaabbb" * 3 + "bbb" * 3
+    assert (second.median_ms, second.num_samples) == (pytest.approx(10.0), 6)
+
+
+def test_what_stays_noisy_is_refused() -> None:
+    machine = Machine()
+    runs = [machine.run("a", itertools.cycle([0.01, 0.02, 0.01, 0.04, 0.03]))]
+    with pytest.raises(TooNoisy, match="too noisy"):
+        interleaved(runs, rounds=3, clock=lambda: machine.now)
 
 
 def samples(*milliseconds: float, waited: float = 0.0) -> list[measure.Sample]:

@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 # Interquartile range over median, beyond which the machine is called too noisy.
 MAX_SPREAD = 0.1
 ROUNDS = 6
+ATTEMPTS = 4
 TIMED_RUNS = 2
 # Shorter runs are timed several at a time: a clock and a call of Python cost microseconds.
 MIN_SAMPLE_SECONDS = 2e-3
@@ -195,23 +196,37 @@ def interleaved(
 
     A turn is one run that only warms the caches and two samples. Two runs at the start warm up and
     say how many runs make a sample of 2 ms. Samples during which a thread of ours was ready but
-    another process had the core are thrown away. Raises TooNoisy where fewer than half are left, or
-    where their spread is larger than `max_spread`.
+    another process had the core are thrown away. Those of which fewer than half are left, or whose
+    spread is larger than `max_spread`, are timed anew, the others not: of twenty short runs there
+    is always one that something has met. Raises TooNoisy where one stays noisy.
     """
     repeats = [_repeats(run, clock) for run in runs]
-    samples: list[list[Sample]] = [[] for _ in runs]
-    for _ in range(rounds):
-        for taken, run, count in zip(samples, runs, repeats, strict=True):
+    latencies: dict[int, Latency] = {}
+    for attempt in range(ATTEMPTS):
+        missing = [number for number in range(len(runs)) if number not in latencies]
+        samples: dict[int, list[Sample]] = {number: [] for number in missing}
+        for _ in range(rounds):
+            for number in missing:
+                samples[number] += _turn(runs[number], repeats[number], clock)
+        for number in missing:
+            try:
+                latencies[number] = _latency(samples[number], max_spread)
+            except TooNoisy:
+                if attempt == ATTEMPTS - 1:
+                    raise
+    return [latencies[number] for number in range(len(runs))]
+
+
+def _turn(run: Callable[[], None], repeats: int, clock: Clock) -> Iterator[Sample]:
+    run()
+    for _ in range(TIMED_RUNS):
+        waited = _waited_seconds()
+        started = clock()
+        for _ in range(repeats):
             run()
-            for _ in range(TIMED_RUNS):
-                waited = _waited_seconds()
-                started = clock()
-                for _ in range(count):
-                    run()
-                seconds = clock() - started
-                waited = _waited_seconds() - waited
-                taken.append(Sample(seconds / count, waited / max(seconds, 1e-9)))
-    return [_latency(taken, max_spread) for taken in samples]
+        seconds = clock() - started
+        waited = _waited_seconds() - waited
+        yield Sample(seconds / repeats, waited / max(seconds, 1e-9))
 
 
 def _repeats(run: Callable[[], None], clock: Clock) -> int:
