@@ -1,12 +1,14 @@
 """Score every arch of a small space with the weights of a trained supernet: a table for
 `tools/bench_search.py table`.
 
-    python tools/score_table.py EXPERIMENT SPACE TABLE [--output DIR] [--data-root DIR] [--threads N]
+    python tools/score_table.py EXPERIMENT SPACE TABLE [--part I N] [--output DIR] [--data-root DIR]
+                                [--threads N]
 
 SPACE is a YAML file whose archs are all members of the experiment's space, and whose supernet
-`vipnas train-supernet EXPERIMENT` has trained. TABLE is JSON lines: first what it was made with, then
-{"genes", "ap", "macs", "params"} of every arch, in the order of the genes. Given again after a kill
-it goes on.
+`vipnas train-supernet EXPERIMENT` has trained. TABLE is JSON lines: first all that it was made with,
+then {"genes", "ap", "macs", "params"} of every arch, in the order of the genes. Given again after a
+kill it goes on. Parts may be made side by side, each into its file; the first, and of the others all
+lines but the first (`tail -q -n +2`), are the table.
 """  # noqa: E501
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ import torch
 from vipnas.cost import count_cost
 from vipnas.evaluation.scoring import InheritedScore
 from vipnas.experiment import Experiment
-from vipnas.files import digest, write_atomically
+from vipnas.files import digest, to_plain, write_atomically
 from vipnas.memory import keep_freed_memory
 from vipnas.space import SearchSpace, read_space
 from vipnas.stages.supernet import supernet_file
@@ -44,38 +46,42 @@ def main() -> int:
     )
     experiment.space.check_member(space.max_arch(), str(options.space))
     experiment.space.check_member(space.min_arch(), str(options.space))
-    make_table(experiment, space, options.table)
+    make_table(experiment, space, options.table, *options.part)
     return 0
 
 
-def make_table(experiment: Experiment, space: SearchSpace, path: Path) -> None:
-    """Raises ValueError for a table that was begun with other settings."""
+def make_table(
+    experiment: Experiment, space: SearchSpace, path: Path, part: int = 1, num_parts: int = 1
+) -> None:
+    """Score the archs of a part, counted from 1. Raises ValueError for a table that was begun with
+    other settings."""
     header = {
         "space": space.name,
         "num_options": list(space.num_options),
+        "experiment": to_plain(experiment.config),
         "supernet": digest(supernet_file(experiment)),
-        "search_persons": len(experiment.search_data.persons),
-        "flip_test": experiment.config.flip_test,
-        "codec": experiment.config.codec,
+        "torch": torch.__version__,
         "threads": torch.get_num_threads(),
     }
     num_done = _begin(path, header)
     supernet = load_network(supernet_file(experiment), experiment.space.max_arch())
     score = InheritedScore(supernet, experiment.evaluator("search"), experiment.calibration_images)
     size = math.prod(space.num_options)
+    first, last = size * (part - 1) // num_parts, size * part // num_parts
     every_gene = itertools.product(*(range(count) for count in space.num_options))
     started = time.monotonic()
     with path.open("a") as file:
-        for number, genes in enumerate(itertools.islice(every_gene, num_done, None), num_done + 1):
+        left = itertools.islice(every_gene, first + num_done, last)
+        for number, genes in enumerate(left, num_done + 1):
             arch = space.decode(genes)
             cost = count_cost(arch)
             row = {"genes": genes, "ap": score(arch), "macs": cost.macs, "params": cost.params}
-            file.write(json.dumps(row) + "\n")
+            file.write(json.dumps(row, separators=(",", ":")) + "\n")
             file.flush()
             os.fsync(file.fileno())
-            if number % 50 == 0 or number == size:
+            if number % 50 == 0 or number == last - first:
                 seconds = (time.monotonic() - started) / (number - num_done)
-                print(f"{number:,} of {size:,}, {seconds:.2f} s each", flush=True)
+                print(f"{number:,} of {last - first:,}, {seconds:.2f} s each", flush=True)
 
 
 def _begin(path: Path, header: dict[str, Any]) -> int:
@@ -96,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("experiment")
     parser.add_argument("space", type=Path)
     parser.add_argument("table", type=Path)
+    parser.add_argument("--part", type=int, nargs=2, default=(1, 1), help="the I-th of N parts")
     parser.add_argument("--output", type=Path, help="the experiment's folder, as for vipnas")
     parser.add_argument("--data-root", type=Path, default=Path())
     parser.add_argument("--threads", type=int, default=1)
