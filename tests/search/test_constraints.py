@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from search_fixture import members
@@ -121,6 +122,22 @@ def latency_of(arch: Arch) -> Cost:
     cost = count_cost(arch)
     detour = 0.0 if arch.stages[1].kernel_size == 5 else 3.0
     return Cost(cost.macs, cost.params, latency_ms=cost.macs / 1e6 + detour)
+
+
+def test_macs_that_the_first_genes_miss_are_looked_for(tiny_space: SearchSpace) -> None:
+    """As in a clip, whose fusions stand in no order of cost: one gene of the cheapest is not 0."""
+
+    def cost_of(arch: Arch) -> Cost:
+        cost = count_cost(arch)
+        return Cost(cost.macs + (0 if arch.stages[1].attention else 3_000_000), cost.params)
+
+    smallest = tiny_space.min_arch()
+    first, second = smallest.stages
+    cheapest = cost_of(replace(smallest, stages=(first, replace(second, attention=True)))).macs
+    assert cheapest < cost_of(smallest).macs
+    FeasibleSpace(tiny_space, cost_of, [Constraint("macs", at_most=cheapest)])
+    with pytest.raises(ValueError, match=f"the smallest arch of tiny has {cheapest:,}$"):
+        FeasibleSpace(tiny_space, cost_of, [Constraint("macs", at_most=cheapest - 1)])
 
 
 def test_a_latency_that_the_smallest_arch_misses_is_looked_for(tiny_space: SearchSpace) -> None:

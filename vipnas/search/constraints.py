@@ -169,14 +169,18 @@ class FeasibleSpace(Generic[A]):
             )
 
     def _extreme(self, constraint: Constraint, sign: int, enough: float) -> float:
-        """The smallest `sign` times value of the space, or any that is not above `enough`. MACs and
-        parameters grow with every gene, so that the ends of the space are theirs; latency need
-        not."""
-        end = self.space.min_arch() if sign > 0 else self.space.max_arch()
-        at_the_end = sign * constraint.value(self.cost_of(end))
-        if constraint.quantity != "latency_ms":
-            return at_the_end
-        return self._descend(end, lambda cost: sign * constraint.value(cost), enough)[1]
+        """The smallest `sign` times value of the space, or any that is not above `enough`.
+
+        MACs and parameters of an image network grow with every gene, so that the ends of the space
+        are theirs; those of a clip's fusions and latency need not, and the descent looks on.
+        """
+        ends = (self.space.min_arch(), self.space.max_arch())
+        nearest = math.inf
+        for end in ends[::sign]:
+            if nearest > enough:
+                found = self._descend(end, lambda cost: sign * constraint.value(cost), enough)[1]
+                nearest = min(nearest, found)
+        return nearest
 
     def _descend(self, arch: A, loss_of: Callable[[Cost], float], enough: float) -> tuple[A, float]:
         """Change choice after choice to its best option, for five rounds at most, until nothing
