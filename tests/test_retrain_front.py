@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -78,6 +82,42 @@ def test_side_by_side_those_that_are_not_stopped_end_as_alone(
     assert front(searched, "--workers", "2", run="both") == 0
     rows = json.loads((searched / "both" / "retrain" / "front.json").read_text())["rows"]
     alone = json.loads((searched / "one" / "retrain" / "front.json").read_text())["rows"]
+    finished = [row for row in rows if row["retrained"] is not None]
+    assert finished and all(row in alone for row in finished)
+
+
+def lines_with_rates(log: Path) -> list[str]:
+    """Of a `metrics.jsonl`, what a second training would not write again to the last digit."""
+    lines = log.read_text().splitlines() if log.exists() else []
+    return [line for line in lines if "images_per_second" in line]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_killed_side_by_side_each_goes_on_from_its_checkpoint(
+    searched: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("ray")
+    (tmp_path / "data").symlink_to(searched / "data")
+    shutil.copy(searched / "pareto.json", tmp_path)
+    write_experiment(tmp_path, {**EXPERIMENT, "retrain": {"schedule": {**EPOCHS, "epochs": 80}}})
+    assert front(tmp_path, run="one") == 0
+    more = ["--front", str(tmp_path / "pareto.json"), "--workers", "2"]
+    call = [sys.executable, "-m", "vipnas", *arguments(tmp_path, "retrain", *more, run="both")]
+    stage = tmp_path / "both" / "retrain"
+    logs = [stage / f"front_{number}" / "metrics.jsonl" for number in range(2)]
+    command = subprocess.Popen(call)
+    while not all(len(lines_with_rates(log)) > 1 for log in logs):
+        assert command.poll() is None
+        time.sleep(0.02)
+    command.kill()  # only itself: Ray must notice
+    command.wait()
+    before = [lines_with_rates(log)[0] for log in logs]
+    assert not (stage / "front.json").exists()
+    assert subprocess.run(call).returncode == 0
+    assert [lines_with_rates(log)[0] for log in logs] == before
+    rows = json.loads((stage / "front.json").read_text())["rows"]
+    alone = json.loads((tmp_path / "one" / "retrain" / "front.json").read_text())["rows"]
     finished = [row for row in rows if row["retrained"] is not None]
     assert finished and all(row in alone for row in finished)
 

@@ -1,4 +1,4 @@
-"""Scores per second of a search: where the time goes, and what Ray workers add.
+"""Scores per second of a search: where the time goes, what Ray workers add, costs and predictions.
 
     python tools/bench_scoring.py EXPERIMENT --output RUN [--data-root DIR] [--archs 24]
                                   [--workers 1 2] [--report FILE]
@@ -70,6 +70,8 @@ def main() -> int:
         "",
         *parts(scorer.score, archs),
         "",
+        *rates(experiment.space, rng),
+        "",
     ]
     table, same = workers(scorer, archs, options.workers)
     print("\n".join([*lines, *table]))
@@ -110,6 +112,24 @@ def parts_of(score: InheritedScore, arch: Arch) -> dict[str, float]:
     # Round by round, so that a busy moment of the machine does not hit one part only.
     rounds = [{name: _milliseconds(run) for name, run in whole.items()} for _ in range(ROUNDS)]
     return {name: min(times[name] for times in rounds) for name in whole}
+
+
+def rates(space: SearchSpace, rng: random.Random) -> list[str]:
+    """Archs a second whose cost is counted, the first ones and later ones, and whose score is
+    predicted, after how many were told."""
+    lines = ["| archs | a second |", "|---|---|"]
+    for name in ("first 1,000", "next 20,000"):
+        archs = [space.sample(rng) for _ in range(int(name.split()[1].replace(",", "")))]
+        seconds = _milliseconds(lambda archs=archs: [count_cost(arch) for arch in archs]) / 1000
+        lines.append(f"| counted, {name} | {len(archs) / seconds:,.0f} |")
+    genes_PC = np.array([space.encode(space.sample(rng)) for _ in range(5000)])
+    for count in (100, 300, 1000, 2000):
+        scores_N = np.array([rng.random() for _ in range(count)])
+        predictor = ScorePredictor(space.num_options, genes_PC[:count], scores_N)
+        portions = np.split(genes_PC, 50)
+        seconds = _milliseconds(lambda f=predictor: [f.predict(p) for p in portions]) / 1000
+        lines.append(f"| predicted, {count:,} told | {len(genes_PC) / seconds:,.0f} |")
+    return lines
 
 
 def workers(scorer: Scorer, archs: list[Arch], counts: list[int]) -> tuple[list[str], bool]:

@@ -7,7 +7,6 @@ import random
 from collections.abc import Callable
 from statistics import median
 
-import numpy as np
 import pytest
 from search_fixture import Separable, members
 from spaces_fixture import INVERTED_YAML, space_from
@@ -389,17 +388,6 @@ def test_impossible_settings_of_evolution_are_refused(
 def test_impossible_settings_are_refused(make: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
-
-
-def test_a_batch_adds_most_volume_to_what_is_known() -> None:
-    """By hand: the old (0, 1) and (1, 0) leave the unit square open. Of it (0.2, 0.2) takes
-    0.8 * 0.8, (0.1, 0.5) only 0.9 * 0.5; but after the first the second still takes 0.1 * 0.5."""
-    points = np.array([[0, 1], [1, 0], [0.1, 0.5], [0.2, 0.2], [0.15, 0.9], [0.9, 0.9]])
-    is_new = np.array([False, False, True, True, True, True])
-    assert searchers_predictor.most_volume(points, is_new, 2) == [3, 2]
-    # (0.15, 0.9) adds nothing any more, nor does (0.9, 0.9), which is worse: rank by rank.
-    assert searchers_predictor.most_volume(points, is_new, 4) == [3, 2, 4, 5]
-    assert searchers_predictor.most_volume(points, is_new, 9) == [3, 2, 4, 5]
 
 
 def test_the_predictor_begins_with_the_ends_of_the_front(tiny_space: SearchSpace) -> None:
