@@ -15,10 +15,11 @@ from vipnas.config import SearchConfig
 from vipnas.cost import count_cost
 from vipnas.files import parse
 from vipnas.models.posenet import PoseNet
-from vipnas.results import Trial
+from vipnas.results import Cost, Trial
 from vipnas.shipped import find_shipped
 from vipnas.space import SearchSpace, read_space
 from vipnas.stages.front import draw_front
+from vipnas.stages.search import front_volumes
 from vipnas.training.checkpoint import save_network
 
 SEARCHED = {**EXPERIMENT["search"], "num_trials": 5}
@@ -45,7 +46,9 @@ def trials_of(directory: Path) -> list[Trial]:
 
 
 @pytest.mark.parametrize("searcher", ["nsga2", "predictor"])
-def test_a_front_of_several_objectives_beside_random_search(trained: Path, searcher: str) -> None:
+def test_a_front_of_several_objectives_beside_random_search(
+    trained: Path, searcher: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     search = {"searcher": searcher, "objectives": ["ap", "params"], "nsga2": {"population_size": 4}}
     write_experiment(trained, {**EXPERIMENT, "search": {**SEARCHED, **search}})
     stage = trained / "run" / "search"
@@ -62,6 +65,25 @@ def test_a_front_of_several_objectives_beside_random_search(trained: Path, searc
     assert params == sorted(params) and scores == sorted(scores)
     assert (stage / "pareto.png").read_bytes().startswith(b"\x89PNG")
     assert not list(stage.glob("*.partial"))
+    volumes = f"search: hypervolume of the fronts of ap/params: {searcher} "
+    assert volumes in capsys.readouterr().out
+
+
+def test_volumes_of_fronts_by_hand(tiny_space: SearchSpace) -> None:
+    """In the box from (0.2, 100) to (0.6, 200): of `one` (0.6, 150) has half; of `other` (0.2, 100)
+    and (0.4, 200) lie on the edge, (0.4, 150) has a quarter; failures have nothing."""
+
+    def found(score: float | None, macs: int) -> Trial:
+        return Trial(0, "one", tiny_space.min_arch(), score, Cost(macs, 1), 0.0, failure="")
+
+    searched = {
+        "one": [found(0.6, 150), found(None, 1)],
+        "other": [found(0.2, 100), found(0.4, 200), found(0.4, 150)],
+        "none": [found(None, 100)],
+    }
+    assert front_volumes(searched, ("ap", "macs")) == pytest.approx(
+        {"one": 0.5, "other": 0.25, "none": 0.0}
+    )
 
 
 @pytest.mark.slow

@@ -19,9 +19,11 @@ import tempfile
 import time
 from collections.abc import Callable
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from vipnas.arch import Arch
@@ -39,6 +41,8 @@ from vipnas.search.journal import Journal
 from vipnas.search.listed import Listed
 from vipnas.search.loop import search
 from vipnas.search.parallel import RaySettings, RayWorkers
+from vipnas.search.score_predictor import ScorePredictor
+from vipnas.space import SearchSpace
 from vipnas.stages.search import Scorer
 
 ROUNDS = 3
@@ -115,20 +119,23 @@ def parts_of(score: InheritedScore, arch: Arch) -> dict[str, float]:
 
 
 def rates(space: SearchSpace, rng: random.Random) -> list[str]:
-    """Archs a second whose cost is counted, the first ones and later ones, and whose score is
-    predicted, after how many were told."""
+    """How many archs a second: their cost counted, the first and later ones; their score predicted,
+    a hundred at a time."""
     lines = ["| archs | a second |", "|---|---|"]
-    for name in ("first 1,000", "next 20,000"):
-        archs = [space.sample(rng) for _ in range(int(name.split()[1].replace(",", "")))]
-        seconds = _milliseconds(lambda archs=archs: [count_cost(arch) for arch in archs]) / 1000
-        lines.append(f"| counted, {name} | {len(archs) / seconds:,.0f} |")
-    genes_PC = np.array([space.encode(space.sample(rng)) for _ in range(5000)])
+
+    def add(name: str, number: int, run: Callable[[], Any]) -> None:
+        lines.append(f"| {name} | {1000 * number / _milliseconds(run):,.0f} |")
+
+    for name, number in (("the first 1,000", 1000), ("20,000 more", 20_000)):
+        archs = [space.sample(rng) for _ in range(number)]
+        add(f"counted, {name}", number, partial(list, map(count_cost, archs)))
+    portions = [np.array([space.encode(space.sample(rng)) for _ in range(100)]) for _ in range(50)]
+    genes_PC = np.concatenate(portions)
     for count in (100, 300, 1000, 2000):
         scores_N = np.array([rng.random() for _ in range(count)])
         predictor = ScorePredictor(space.num_options, genes_PC[:count], scores_N)
-        portions = np.split(genes_PC, 50)
-        seconds = _milliseconds(lambda f=predictor: [f.predict(p) for p in portions]) / 1000
-        lines.append(f"| predicted, {count:,} told | {len(genes_PC) / seconds:,.0f} |")
+        name = f"predicted, {count:,} told"
+        add(name, len(genes_PC), partial(list, map(predictor.predict, portions)))
     return lines
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 
 from vipnas.arch import Arch, read_arch, write_arch
@@ -26,7 +27,7 @@ from vipnas.search.listed import Listed
 from vipnas.search.loop import Workers
 from vipnas.search.loop import search as run_search
 from vipnas.search.parallel import RaySettings, RayWorkers
-from vipnas.search.pareto import pareto_front
+from vipnas.search.pareto import Objective, hypervolume, pareto_front, to_minimise
 from vipnas.search.searchers import EvolutionSearcher, RandomSearcher, Searcher
 from vipnas.search.searchers_nsga2 import NSGA2Searcher
 from vipnas.search.searchers_predictor import PredictorSearcher
@@ -131,6 +132,30 @@ def write_fronts(directory: Path, config: SearchConfig, trials: dict[str, list[T
     ends = dict(zip(("largest", "smallest"), trials[ENDS], strict=True))
     searched = {method: found for method, found in trials.items() if method != ENDS}
     draw_front(directory / "pareto.png", searched, ends, config.objectives)
+    if config.searcher != "evolution":
+        volumes = front_volumes(searched, config.objectives)
+        shares = ", ".join(f"{method} {volume:.3f}" for method, volume in volumes.items())
+        print(f"search: hypervolume of the fronts of {'/'.join(config.objectives)}: {shares}")
+
+
+def front_volumes(
+    searched: Mapping[str, Sequence[Trial]], objectives: Sequence[Objective]
+) -> dict[str, float]:
+    """Of each search the hypervolume of its front, in the box around the points of all searches:
+    0 to 1."""
+    points = {
+        method: np.array(
+            [to_minimise(t.fitness, t.cost, objectives) for t in trials if t.score is not None]
+        )
+        for method, trials in searched.items()
+    }
+    everything = np.concatenate([found for found in points.values() if len(found)])
+    low, high = everything.min(axis=0), everything.max(axis=0)
+    scale = np.where(high > low, high - low, 1.0)
+    return {
+        method: hypervolume((found - low) / scale, [1.0] * len(objectives)) if len(found) else 0.0
+        for method, found in points.items()
+    }
 
 
 def best_of(trials: list[Trial]) -> Trial:
