@@ -190,6 +190,4 @@ def flip_back(heatmaps_BKHW: Tensor, flip_order: Sequence[int], shift: bool = Tr
     the published networks, so that both agree to within one input pixel.
     """
     flipped = heatmaps_BKHW[:, list(flip_order)].flip(-1)
-    if shift:
-        flipped[..., 1:] = flipped[..., :-1].clone()
-    return flipped
+    return torch.cat((flipped[..., :1], flipped[..., :-1]), dim=-1) if shift else flipped

@@ -117,7 +117,8 @@ class Evaluator:
             return heatmaps
         shift = self.codec.shift_flipped
         mirrored: Tensor = network(mirror(images_B3HW, shift)).contiguous()
-        return (heatmaps + flip_back(mirrored, self.skeleton.flip_order, shift)) / 2
+        both = heatmaps + flip_back(mirrored, self.skeleton.flip_order, shift)
+        return both.mul_(0.5)
 
 
 def mirror(images_B3HW: Tensor, shift: bool) -> Tensor:
