@@ -48,11 +48,13 @@ class ScorePredictor:
         self.variance = _variance(targets_N, self.pulls_N)
 
     def predict(self, genes_PC: Integers) -> tuple[Floats, Floats]:
-        """Mean and standard deviation of the scores."""
+        """Mean and standard deviation of the scores of archs that were not told. What no other arch
+        tells of a score (the noise) is part of it: an arch may be better than all like it."""
         covariance_PN = self._covariance(self._one_hot(genes_PC), self.weights_C)
         mean_P = covariance_PN @ self.pulls_N
         explained_P = ((covariance_PN @ self.inverse_NN) * covariance_PN).sum(axis=1)
-        deviation_P = np.sqrt(self.variance * np.maximum(0.0, 1.0 - explained_P))
+        doubt_P = np.maximum(0.0, 1.0 - explained_P) + self.noise
+        deviation_P = np.sqrt(self.variance * doubt_P)
         return (
             self.mean + self.deviation * mean_P.round(DIGITS),
             self.deviation * deviation_P.round(DIGITS),

@@ -65,10 +65,17 @@ class PredictorSearcher(Proposals[A]):
         self.objectives = tuple(objectives)
         self.told = 0
         self.fitness: dict[A, float] = {}
+        self.waiting: dict[A, None] = {}  # asked for and not told yet, in this order
         self.num_fits = 0
         self.batch: list[A] = []
 
     def ask(self) -> A | None:
+        arch = self._next()
+        if arch is not None:
+            self.waiting[arch] = None
+        return arch
+
+    def _next(self) -> A | None:
         if self.told < self.settings.num_initial or len(self.fitness) < 2:
             return self.propose(*self._ends())
         if not self.batch:
@@ -89,6 +96,7 @@ class PredictorSearcher(Proposals[A]):
     def tell(self, arch: A, fitness: float) -> None:
         check_fitness(fitness)
         self.told += 1
+        del self.waiting[arch]
         if fitness > -math.inf:
             self.fitness[arch] = fitness
 
@@ -101,19 +109,19 @@ class PredictorSearcher(Proposals[A]):
         archs = self._candidates(predictor, recent)
         if not archs:
             return []
+        # Those that are being scored count as if they had what is expected of them.
+        known, known_N = told, scores_N
+        if self.waiting:
+            known = [*told, *self.waiting]
+            known_N = np.append(scores_N, self._predicted(predictor, [*self.waiting])[0])
         mean_P, deviation_P = self._predicted(predictor, archs)
-        chosen = most_gain(
-            mean_P,
-            deviation_P,
-            self._costs(archs),
-            scores_N,
-            self._costs(told),
-            self.settings.batch_size,
-        )
+        costs_PM, known_costs_NM = self._costs(archs), self._costs(known)
+        count = self.settings.batch_size
+        chosen = most_gain(mean_P, deviation_P, costs_PM, known_N, known_costs_NM, count)
         return [archs[i] for i in chosen]
 
     def _candidates(self, predictor: ScorePredictor, told: Sequence[tuple[A, float]]) -> list[A]:
-        """All that are left of a small space; of a large one what an inner search ends with."""
+        """All that are left of a small space; of a large one all that an inner search looked at."""
         members = self.feasible.members
         if members is not None:
             return [arch for arch in members if arch not in self.numbers]
@@ -121,17 +129,18 @@ class PredictorSearcher(Proposals[A]):
         inner.exclude(self.numbers)
         for arch, fitness in told:
             inner.tell(arch, fitness)
+        found: list[A] = []
         for _ in range(INNER_ROUNDS):
             asked = [inner.ask() for _ in range(INNER.offspring_size)]
             archs = [arch for arch in asked if arch is not None]
             if not archs:
                 break
+            found += archs
             mean_P, deviation_P = self._predicted(predictor, archs)
             hopes_P = mean_P + self.settings.optimism * deviation_P
             for arch, hope in zip(archs, hopes_P.tolist(), strict=True):
                 inner.tell(arch, hope)
-        inner.renew()
-        return [arch for arch in inner.population if arch not in self.numbers]
+        return found
 
     def _predicted(self, predictor: ScorePredictor, archs: Sequence[A]) -> tuple[Floats, Floats]:
         portions = (archs[start : start + PORTION] for start in range(0, len(archs), PORTION))
