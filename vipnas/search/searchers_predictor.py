@@ -25,15 +25,17 @@ from vipnas.search.searchers_nsga2 import NSGA2, NSGA2Searcher
 MOST_SCORES = 2000
 INNER = NSGA2(population_size=100, tournament_size=2, offspring_size=100)
 INNER_ROUNDS = 20
+TOLD_TO_BATCH = 16
 PORTION = 1000  # predicted at once
 
 
 @dataclass(frozen=True)
 class Predictor(Strict):
     """Settings of `PredictorSearcher`: `num_initial` archs, the cheapest and the largest and random
-    ones; then `batch_size` archs a fit, by the hypervolume that they are expected to add; a share
-    `exploration` of them is drawn at random instead. In a space too large to be listed, those to
-    choose from are found by their predicted score plus `optimism` times its deviation."""
+    ones; then `batch_size` archs a fit, by the hypervolume that they are expected to add, and
+    fewer while few are told, since each then changes the fit much; a share `exploration` of them is
+    drawn at random instead. In a space too large to be listed, those to choose from are found by
+    their predicted score plus `optimism` times its deviation."""
 
     num_initial: int = 16
     batch_size: int = 8
@@ -116,7 +118,7 @@ class PredictorSearcher(Proposals[A]):
             known_N = np.append(scores_N, self._predicted(predictor, [*self.waiting])[0])
         mean_P, deviation_P = self._predicted(predictor, archs)
         costs_PM, known_costs_NM = self._costs(archs), self._costs(known)
-        count = self.settings.batch_size
+        count = min(self.settings.batch_size, max(1, self.told // TOLD_TO_BATCH))
         chosen = most_gain(mean_P, deviation_P, costs_PM, known_N, known_costs_NM, count)
         return [archs[i] for i in chosen]
 
