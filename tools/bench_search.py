@@ -47,7 +47,7 @@ from vipnas.search.searchers_predictor import Predictor, PredictorSearcher
 NUM_EVALUATIONS, PREDICTOR_EVALUATIONS = 2000, 700
 COUNTS = (100, 200, 500, 1000, 2000)
 GOALS = COUNTS[-3:]
-SHARES_OF_BUDGET = (0.01, 0.02, 0.05, 0.1)
+SHARES_OF_BUDGET = (0.01, 0.02, 0.05)
 FRONT: tuple[Objective, ...] = ("ap", "macs")
 
 Runs = Mapping[str, Sequence[Sequence[Point]]]  # by method, one for every seed
