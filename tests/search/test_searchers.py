@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Callable
 from statistics import median
+from typing import Any
 
 import pytest
 from search_fixture import Separable, members
@@ -388,6 +389,24 @@ def test_impossible_settings_of_evolution_are_refused(
 def test_impossible_settings_are_refused(make: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_what_is_being_scored_counts_with_what_is_expected_of_it(
+    feasible: FeasibleSpace[Arch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three asked for after eight told, one a fit: the later fits know of the earlier ones."""
+    known = []
+    most_gain = searchers_predictor.most_gain
+
+    def recorded(*arguments: Any) -> list[int]:
+        known.append(len(arguments[3]))
+        return most_gain(*arguments)
+
+    monkeypatch.setattr(searchers_predictor, "most_gain", recorded)
+    searcher = predictor(feasible, 0)
+    run(searcher, Separable(feasible.space), 8)
+    assert len({searcher.ask() for _ in range(3)}) == 3
+    assert known == [8, 9, 10]
 
 
 def test_the_predictor_begins_with_the_ends_of_the_front(tiny_space: SearchSpace) -> None:
