@@ -23,8 +23,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
 
-# Of the tool beside this one: a small experiment.
-from kill_test import EXPERIMENT
+# Of the tool beside this one: a small experiment, and how a command is started.
+from kill_test import EXPERIMENT, start
 
 WORKERS = ("--workers", "2")
 VICTIMS = {"process": (), "driver": WORKERS, "worker": WORKERS}
@@ -62,16 +62,16 @@ def kill_search(directory: Path, kills: int, seed: int) -> list[Kill]:
     rng = random.Random(seed)
     experiment = directory / "experiment.yaml"
     experiment.write_text(EXPERIMENT)
-    start = directory / "start"
-    start("train-supernet", experiment, start).wait()
-    unbroken = _copy(start, directory / "unbroken")
+    trained = directory / "trained"
+    start("train-supernet", experiment, trained).wait()
+    unbroken = _copy(trained, directory / "unbroken")
     start("search", experiment, unbroken).wait()
     expected = results(unbroken)
     num_trials = len(expected) - 3
     found = []
     for number in range(kills):
         victim = list(VICTIMS)[number % len(VICTIMS)]
-        broken = _copy(start, directory / f"broken_{number}")
+        broken = _copy(trained, directory / f"broken_{number}")
         command = start("search", experiment, broken, *VICTIMS[victim])
         at_trials = _kill(victim, command, broken, rng.randrange(1, num_trials), rng.random())
         again = command if victim == "worker" else start("search", experiment, broken, *WORKERS)
@@ -108,8 +108,8 @@ def _without_chance(value: Any) -> Any:
     return value
 
 
-def _copy(start: Path, target: Path) -> Path:
-    shutil.copytree(start, target)
+def _copy(source: Path, target: Path) -> Path:
+    shutil.copytree(source, target)
     return target
 
 
