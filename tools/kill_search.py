@@ -4,7 +4,7 @@
 
 In turn: the whole command, without Ray; the command of a search in two Ray workers; one of the two
 workers, while the command goes on. Compared: every trial, but for who scored it and how long that
-took, the winners, the front. Ends with 1 if anything differs. Needs Ray; a minute a kill.
+took, the winners, the front. Ends with 1 if anything differs. Needs Ray; 20 seconds a kill.
 """
 
 from __future__ import annotations
