@@ -44,7 +44,7 @@ from vipnas.search.searchers import Evolution, EvolutionSearcher, RandomSearcher
 from vipnas.search.searchers_nsga2 import NSGA2, NSGA2Searcher
 from vipnas.search.searchers_predictor import Predictor, PredictorSearcher
 
-NUM_EVALUATIONS, PREDICTOR_EVALUATIONS = 2000, 700
+NUM_EVALUATIONS, PREDICTOR_EVALUATIONS = 2000, 1000
 COUNTS = (100, 200, 500, 1000, 2000)
 GOALS = COUNTS[-3:]
 SHARES_OF_BUDGET = (0.01, 0.02, 0.05)
