@@ -10,10 +10,14 @@ from pathlib import Path
 import pytest
 from experiment_fixture import EXPERIMENT, draw_people, write_experiment
 
+from vipnas.arch import Arch
 from vipnas.cli import main
 from vipnas.config import SearchConfig
 from vipnas.cost import count_cost
 from vipnas.files import parse
+from vipnas.latency import predict
+from vipnas.latency.measure import Latency
+from vipnas.latency.predict import Comparison
 from vipnas.models.posenet import PoseNet
 from vipnas.results import Cost, Trial
 from vipnas.shipped import find_shipped
@@ -84,6 +88,38 @@ def test_volumes_of_fronts_by_hand(tiny_space: SearchSpace) -> None:
     assert front_volumes(searched, ("ap", "macs")) == pytest.approx(
         {"one": 0.5, "other": 0.25, "none": 0.0}
     )
+
+
+class MadeUpPredictor:
+    """A millisecond for a million multiply-adds; whatever is measured takes 7 of them."""
+
+    fingerprint = "made up"
+
+    def __call__(self, arch: Arch) -> float:
+        return count_cost(arch).macs / 1e6
+
+    def compare(self, arch: Arch) -> Comparison:
+        return Comparison(self(arch), Latency(7.0, 0.01, 36))
+
+
+def test_the_winner_is_measured_before_it_is_written(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(predict, "open_predictor", lambda *_: MadeUpPredictor())
+    limit = {"quantity": "latency_ms", "at_most": 6.0}
+    search = {**SEARCHED, "constraints": [limit], "latency": {"table": "made_up.json"}}
+    write_experiment(trained, {**EXPERIMENT, "search": search})
+    stage = trained / "run" / "search"
+    for file in stage.glob("*"):
+        file.unlink()
+    assert main(arguments(trained, "search")) == 0
+    best = json.loads((stage / "best.json").read_text())
+    assert best["found"]["latency"]["measured"]["median_ms"] == 7.0
+    predicted_ms = best["found"]["latency"]["predicted_ms"]
+    assert predicted_ms == pytest.approx(best["found"]["cost"]["latency_ms"], abs=1e-4)
+    printed = capsys.readouterr().out
+    assert f"best.json: predicted {predicted_ms:.2f} ms, measured 7.00 ms" in printed
+    assert "; outside of the budget: latency_ms 0.000 to 6.000" in printed
 
 
 @pytest.mark.slow

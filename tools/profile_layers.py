@@ -4,9 +4,9 @@
     python tools/profile_layers.py lat_vipnas --member 3     # of a space: largest, smallest, a seed
 
 Batch 1, float32, random weights. The time of an operation is the best of all runs, so that what
-else the machine does drops out; so is the rate of a product of square matrices, taken in between.
-On a busy machine let the product be small (--side 256): a long one is always disturbed. Needs the
-extra `vipnas[export]`.
+else the machine does drops out; so is the rate of a product of square matrices, by the fastest
+library at hand, taken in between. On a busy machine let the product be small (--side 256): a long
+one is always disturbed. Needs the extra `vipnas[export]`.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from vipnas.arch import Arch, DeconvArch, read_arch
 from vipnas.cost import count_cost
 from vipnas.deploy.onnx_model import check_extra
 from vipnas.deploy.runtime import fill_for_timing, to_onnx_quickly
+from vipnas.latency.product import products
 from vipnas.models.posenet import PoseNet
 from vipnas.shipped import find_shipped
 from vipnas.space import read_space
@@ -94,16 +95,17 @@ def profile(arch: Arch, threads: int, runs: int, side: int) -> tuple[list[Operat
     settings.inter_op_num_threads = 1
     settings.log_severity_level = 3  # errors
     settings.enable_profiling = True
-    left, right = torch.randn(side, side), torch.randn(side, side)
+    runs_of_product = products(side, threads).values()
     product_s = []
     with TemporaryDirectory() as folder:
         settings.profile_file_prefix = f"{folder}/profile"
         session = onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
         for _ in range(runs):
             session.run(None, {"images": images.numpy()})
-            started = time.perf_counter()
-            torch.mm(left, right)
-            product_s.append(time.perf_counter() - started)
+            for run in runs_of_product:
+                started = time.perf_counter()
+                run()
+                product_s.append(time.perf_counter() - started)
         events = json.loads(Path(session.end_profiling()).read_text())
     return list(_operations(events, arch)), 2 * side**3 / min(product_s)
 

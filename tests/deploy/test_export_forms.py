@@ -14,7 +14,7 @@ from torch import Tensor
 from vipnas.arch import Arch
 from vipnas.cli import main
 from vipnas.data.crops import normalise
-from vipnas.data.heatmap import make_codec
+from vipnas.data.heatmap import HeatmapCodec, make_codec
 from vipnas.deploy import export
 from vipnas.deploy.deployed import DeployedNet
 from vipnas.deploy.export import SUFFIXES, Form, export_network, relative_difference
@@ -34,17 +34,24 @@ from vipnas.training.checkpoint import save_network
 
 TINY = read_space(find_shipped("search_spaces", "tiny"))
 ARCH = TINY.with_facts(input_hw=(32, 32), num_keypoints=3).max_arch()
+
+
+def codec(name: str) -> HeatmapCodec:
+    return make_codec(name, ARCH.input_hw, ARCH.heatmap_hw)
+
+
 FORMS = [
-    Form("onnx", "fp16", with_preprocessing=True, with_decode=True),
+    Form("onnx", "fp16", with_preprocessing=True, decode=codec("dark")),
     Form("onnx", "int8"),
-    Form("openvino", "fp32", with_decode=True),
+    Form("openvino", "fp32", decode=codec("quarter")),
     Form("torch", "fp32", with_preprocessing=True),
 ]
 MORE_FORMS = [
     Form("onnx", "fp32", with_preprocessing=True),
     Form("openvino", "fp16"),
     Form("openvino", "int8", with_preprocessing=True),
-    Form("torch", "fp16", with_decode=True),
+    Form("torch", "fp16", decode=codec("udp")),
+    Form("openvino", "fp32", decode=codec("dark")),
 ]
 pytestmark = pytest.mark.timeout(120)  # an export takes seconds, on a busy machine many
 
@@ -58,7 +65,7 @@ def name_of(form: Form) -> str:
             form.format,
             form.precision,
             *("pre",) * form.with_preprocessing,
-            *("dec",) * form.with_decode,
+            *(() if form.decode is None else (type(form.decode).__name__,)),
         )
     )
 
@@ -109,8 +116,8 @@ def test_a_file_computes_what_pytorch_does(
 
     heatmaps = network(normalise(crops))
     least, most = WITHIN[form.precision]
-    if form.with_decode:
-        xy, scores = make_codec("quarter", ARCH.input_hw, ARCH.heatmap_hw).decode(heatmaps)
+    if form.decode is not None:
+        xy, scores = form.decode.decode(heatmaps)
         assert found.shape == (24, 3, 3)
         assert least <= relative_difference(found[..., 2], scores) <= most
         near = (found[..., :2] - xy).abs().amax(dim=2) < 1e-3
@@ -125,9 +132,8 @@ def test_a_file_computes_what_pytorch_does(
 def test_the_graph_around_the_network_is_that_of_the_evaluation(
     network: PoseNet, crops: Tensor
 ) -> None:
-    codec = make_codec("dark", ARCH.input_hw, ARCH.heatmap_hw)
-    xy, scores = codec.decode(network(normalise(crops)).detach())
-    deployed = DeployedNet(network, True, codec)
+    xy, scores = codec("dark").decode(network(normalise(crops)).detach())
+    deployed = DeployedNet(network, True, codec("dark"))
     found = deployed(crops.permute(0, 2, 3, 1)).detach()
     torch.testing.assert_close(found[..., :2], xy, rtol=0, atol=1e-3)
     torch.testing.assert_close(found[..., 2], scores)

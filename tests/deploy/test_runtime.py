@@ -125,7 +125,8 @@ def test_a_runtime_that_is_not_installed_names_its_extra(monkeypatch: pytest.Mon
 
 def test_what_a_runtime_cannot_do_is_refused(model: bytes) -> None:
     with pytest.raises(
-        ValueError, match="precision bf16: onnxruntime computes what the model says"
+        ValueError,
+        match="precision bf16: found with onnxruntime, allowed are fp32, fp16, int8",
     ):
         open_session(model, "onnxruntime", precision="bf16")
     with pytest.raises(ValueError, match="runtime torch: opens no ONNX models"):

@@ -5,10 +5,13 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 
+import numpy as np
 import pytest
 import torch
 
+from vipnas.deploy.runtime import EXTRA_OF, Precision, RuntimeName, fill_for_timing
 from vipnas.latency import measure
 from vipnas.latency.measure import (
     Key,
@@ -18,6 +21,9 @@ from vipnas.latency.measure import (
     pinned,
     quietest,
 )
+from vipnas.latency.product import products
+from vipnas.models.posenet import PoseNet
+from vipnas.space import SearchSpace
 
 
 class Machine:
@@ -150,3 +156,37 @@ def test_an_arch_of_another_input_size_is_refused(key: Key, tiny_space) -> None:
     arch = tiny_space.with_facts(input_hw=(32, 32)).min_arch()
     with pytest.raises(ValueError, match=r"input_hw: found \(32, 32\), allowed is \(64, 48\)"):
         measure.measure_archs([arch], key)
+
+
+@pytest.mark.parametrize(
+    ("runtime", "precision", "least", "most"),
+    [
+        ("onnxruntime", "fp16", 1e-5, 1e-2),
+        ("onnxruntime", "int8", 1e-3, 0.3),
+        ("openvino", "bf16", 0.0, 0.1),  # exact where the processor has none
+        ("openvino", "int8", 1e-3, 0.3),
+        ("torch", "bf16", 1e-4, 0.1),
+    ],
+)
+def test_what_is_timed_computes_in_the_precision_of_the_key(
+    runtime: RuntimeName, precision: Precision, least: float, most: float, tiny_space: SearchSpace
+) -> None:
+    """As far from float32 as that rounds, and no further."""
+    pytest.importorskip(runtime)
+    images = np.random.default_rng(0).standard_normal((1, 3, 64, 48), dtype=np.float32)
+    torch.manual_seed(0)
+    network = PoseNet(tiny_space.max_arch()).eval().requires_grad_(False)
+    fill_for_timing(network)
+    wanted = network(torch.from_numpy(images)).numpy()
+    session = measure._open(
+        network, images, key_of_this_machine(runtime, (64, 48), 1, 1, precision)
+    )
+    difference = np.abs(session(images) - wanted).max() / np.abs(wanted).max()
+    assert least <= difference <= most
+
+
+def test_the_yardstick_is_taken_in_every_library_at_hand() -> None:
+    runs = products(side=16, threads=1)
+    assert set(runs) == {"torch"} | {name for name in EXTRA_OF if find_spec(name)}
+    for run in runs.values():
+        run()

@@ -203,7 +203,7 @@ def test_an_experiment_gets_its_table_or_one_line(
         open_predictor(config, tiny_space)
     predictor = open_predictor(replace(config, any_device=True), tiny_space)
     assert predictor.fingerprint == digest(table_file)
-    line = predictor.compare(tiny_space.min_arch())
+    line = str(predictor.compare(tiny_space.min_arch()))
     assert line.endswith("not measured: device here is 'here', there 'made up'")
     with pytest.raises(ValueError, match="runtime: made with 'onnxruntime'"):
         open_predictor(replace(config, runtime="openvino", any_device=True), tiny_space)
@@ -229,14 +229,14 @@ def test_the_winner_is_measured_beside_its_prediction(
     monkeypatch.setattr(
         predict, "measure_arch", lambda arch, key: Latency(predicted / 1.1, 0.01, 36)
     )
-    assert predictor.compare(arch).startswith(f"predicted {predicted:.2f} ms, measured ")
-    assert predictor.compare(arch).endswith(", +10.0%")
+    assert str(predictor.compare(arch)).startswith(f"predicted {predicted:.2f} ms, measured ")
+    assert str(predictor.compare(arch)).endswith(", +10.0%")
 
     def noisy(*arguments: object) -> Latency:
         raise TooNoisy("the machine is too busy")
 
     monkeypatch.setattr(predict, "measure_arch", noisy)
-    assert predictor.compare(arch).endswith("ms, not measured: the machine is too busy")
+    assert str(predictor.compare(arch)).endswith("ms, not measured: the machine is too busy")
 
 
 def test_cross_validation_leaves_out_what_it_is_tried_on(

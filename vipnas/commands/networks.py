@@ -25,7 +25,7 @@ def add_network_commands(commands: Commands) -> None:
     profile = commands.add_parser("profile", help="a latency table of a space, on this machine")
     profile.add_argument("space", help="search space YAML, a file or a shipped name")
     profile.add_argument("--num-archs", type=_count, default=80, help="networks to measure")
-    profile.add_argument("--num-blocks", type=_count, default=600, help="layers to measure")
+    profile.add_argument("--num-blocks", type=_count, default=300, help="layers to measure")
     profile.add_argument("--input-hw", type=int, nargs=2, metavar="PX", help="replaces the space's")
     profile.add_argument("--output", type=Path, help="file (default: latency/..., after its key)")
     _runtime_arguments(profile)
@@ -47,8 +47,13 @@ def add_network_commands(commands: Commands) -> None:
         "--with-preprocessing", action="store_true", help="takes uint8 RGB (N, H, W, 3)"
     )
     export.add_argument(
-        "--with-decode", action="store_true", help="gives x, y, score (codec quarter), not heatmaps"
+        "--with-decode",
+        nargs="?",
+        const="quarter",
+        metavar="CODEC",
+        help="gives x, y, score by that codec (default: quarter), not heatmaps",
     )
+    export.add_argument("--sigma-px", type=float, default=2.0, help="of the codec (default: 2)")
     export.set_defaults(run=_export)
 
     predict = commands.add_parser("predict", help="poses in image files, one person to an image")
@@ -64,7 +69,8 @@ def _runtime_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--runtime", choices=names, default="onnxruntime")
     command.add_argument("--threads", type=_count, default=1)
     command.add_argument("--batch", type=_count, default=1, help="images at a time")
-    command.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32")
+    precisions = ("fp32", "bf16", "fp16", "int8")
+    command.add_argument("--precision", choices=precisions, default="fp32")
     command.add_argument("--accelerator", choices=("cpu", "cuda"), default="cpu")
     command.add_argument(
         "--max-spread", type=float, default=0.1, help="of the samples; beyond, none is reported"
@@ -143,10 +149,14 @@ def _convert(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
+    from vipnas.data.heatmap import make_codec
     from vipnas.deploy.export import Form, export_network
 
-    form = Form(options.format, options.precision, options.with_preprocessing, options.with_decode)
-    crops = None
+    network, codec, crops = network_of(options), None, None
+    if options.with_decode is not None:
+        sizes = network.arch.input_hw, network.arch.heatmap_hw
+        codec = make_codec(options.with_decode, *sizes, options.sigma_px)
+    form = Form(options.format, options.precision, options.with_preprocessing, codec)
     if options.calibrate_with is not None:
         import torch
 
@@ -154,7 +164,7 @@ def _export(options: argparse.Namespace) -> None:
 
         name, cpu = options.calibrate_with, torch.device("cpu")
         crops = Experiment.open(name, None, options.data_root, cpu).calibration_images
-    print(f"export: {export_network(network_of(options), options.output, form, crops)}")
+    print(f"export: {export_network(network, options.output, form, crops)}")
 
 
 def _predict(options: argparse.Namespace) -> None:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from vipnas.arch import Arch
-from vipnas.data.heatmap import HeatmapCodec, make_codec
+from vipnas.data.heatmap import HeatmapCodec
 from vipnas.deploy import exported as files
 from vipnas.deploy.deployed import DeployedNet
 from vipnas.deploy.onnx_model import OPSET, check_extra, quantise, to_onnx
@@ -41,13 +41,13 @@ InputsOf = Callable[[int], dict[str, Tensor]]
 
 @dataclass(frozen=True)
 class Form:
-    """What kind of file. `with_preprocessing` and `with_decode`: see `DeployedNet`; joints are
-    found by the rule of the codec `quarter`."""
+    """What kind of file. `with_preprocessing`: see `DeployedNet`. With a codec in `decode` the file
+    gives joints, found by its rule, and not heatmaps."""
 
     format: Format = "onnx"
     precision: FilePrecision = "fp32"
     with_preprocessing: bool = False
-    with_decode: bool = False
+    decode: HeatmapCodec | None = None
 
     def __str__(self) -> str:
         opset = f" opset {OPSET}" if self.format == "onnx" else ""
@@ -67,7 +67,7 @@ class Exported:
     tolerance: float
 
     def __str__(self) -> str:
-        value = "score" if self.form.with_decode else "heatmap value"
+        value = "score" if self.form.decode else "heatmap value"
         return (
             f"{self.path}: {self.form}, compared with PyTorch: largest difference"
             f" {self.difference:.1e} of the largest {value} (tolerance {self.tolerance:.1e})"
@@ -91,13 +91,12 @@ def export_network(
     """
     _check_form(path, form, network.arch, crops_N3HW)
     eager = extract(network, network.arch).cpu().float().eval().requires_grad_(False)
-    codec = _quarter(network.arch) if form.with_decode else None
-    reference = DeployedNet(eager, form.with_preprocessing, codec).eval()
+    reference = DeployedNet(eager, form.with_preprocessing, form.decode).eval()
     images_of = partial(_images, reference, network.arch, crops_N3HW)
     notes = {
         files.ARCH_NOTE: network.arch.to_json(),
         files.INPUT_NOTE: files.PIXELS if form.with_preprocessing else files.NORMALISED,
-        files.OUTPUT_NOTE: files.KEYPOINTS if form.with_decode else files.HEATMAPS,
+        files.OUTPUT_NOTE: files.KEYPOINTS if form.decode else files.HEATMAPS,
     }
     write = partial(_write, form=form, notes=notes, crops_N3HW=crops_N3HW)
     return _export(reference, images_of, path, form, write)
@@ -259,7 +258,7 @@ def _compare(
         found = torch.from_numpy(run({name: value.numpy() for name, value in inputs.items()}))
         doubled = (x.double() if x.is_floating_point() else x for x in inputs.values())
         exactly = exact(*doubled)
-        if form.with_decode and found.shape == wanted.shape:
+        if form.decode and found.shape == wanted.shape:
             moved_px = (found - wanted)[..., :2].abs().amax(dim=2)
             if not moved_px.median() <= MOVED_PX:
                 return math.inf, TOLERANCES[form.precision]
@@ -268,10 +267,6 @@ def _compare(
         roundings.append(relative_difference(wanted.double(), exactly.double()))
     tolerance = max(TOLERANCES[form.precision], TIMES_ROUNDING * _largest(roundings))
     return _largest(differences), tolerance
-
-
-def _quarter(arch: Arch) -> HeatmapCodec:
-    return make_codec("quarter", arch.input_hw, arch.heatmap_hw)
 
 
 def _largest(values: Sequence[float]) -> float:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 # Every operator needed is in 18, hard swish and layer norm included; newer ones shut out runtimes.
 OPSET = 18
 CALIBRATION_BATCH = 16
+OPS = ["Conv"]
 
 
 def check_extra(extra: str, *packages: str) -> None:
@@ -100,7 +101,7 @@ def quantise(model: bytes, input_name: str, images: np.ndarray) -> bytes:
             str(folded),
             str(quantised),
             Reader(),
-            op_types_to_quantize=["Conv", "ConvTranspose"],
+            op_types_to_quantize=OPS,
             per_channel=True,
             reduce_range=True,
             activation_type=QuantType.QUInt8,

@@ -17,11 +17,14 @@ import numpy as np
 from pydantic import PositiveInt
 
 from vipnas.arch import Arch
+from vipnas.deploy.onnx_model import quantise
 from vipnas.deploy.runtime import (
     Device,
+    HalfInside,
     Precision,
     RuntimeName,
     Session,
+    check_precision,
     device_name,
     fill_for_timing,
     open_session,
@@ -105,8 +108,9 @@ def key_of_this_machine(
     precision: Precision = "fp32",
     accelerator: Device = "cpu",
 ) -> Key:
-    """Raises ValueError where the runtime is not installed, or more threads are asked for than this
-    process may have cores."""
+    """Raises ValueError where the runtime is not installed or cannot compute so, or more threads
+    are asked for than this process may have cores."""
+    check_precision(runtime, precision)
     cores = len(os.sched_getaffinity(0))
     if not 1 <= threads <= cores:
         raise ValueError(f"threads: found {threads}, allowed are 1 to {cores}, the cores there are")
@@ -182,7 +186,11 @@ def _open(module: nn.Module, images: np.ndarray, key: Key) -> Session:
         return torch_session(module, key.runtime, key.precision, key.accelerator)
     import torch
 
+    if key.precision == "fp16" and key.runtime == "onnxruntime":
+        module = HalfInside(module)
     model = to_onnx_quickly(module, torch.from_numpy(images))
+    if key.precision == "int8":
+        model = quantise(model, "images", images)
     return open_session(model, key.runtime, key.threads, key.precision, key.accelerator)
 
 

@@ -8,7 +8,7 @@ leave over. Which one a table uses is decided by cross-validation.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from vipnas.arch import Arch
 from vipnas.files import digest
-from vipnas.latency.measure import Key, TooNoisy, key_of_this_machine, measure_arch
+from vipnas.latency.measure import Key, Latency, key_of_this_machine, measure_arch
 from vipnas.latency.model import (
     LEAST_MS,
     ByAmounts,
@@ -51,6 +51,24 @@ class Measurements(NamedTuple):
     blocks: list[Observation]
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """A prediction beside the truth, which is None where `why_not` says why."""
+
+    predicted_ms: float
+    measured: Latency | None = None
+    why_not: str | None = None
+
+    def __str__(self) -> str:
+        known = f"predicted {self.predicted_ms:.2f} ms"
+        if self.measured is None:
+            return f"{known}, not measured: {self.why_not}"
+        return (
+            f"{known}, measured {self.measured},"
+            f" {self.predicted_ms / self.measured.median_ms - 1:+.1%}"
+        )
+
+
 class Predictor:
     """Milliseconds of any arch of the table's space: `predictor(arch)`. `fingerprint` changes with
     the table."""
@@ -83,23 +101,21 @@ class Predictor:
         errors = ", ".join(f"{name} {error:.1%}" for name, error in self.choice.errors.items())
         return f"{self.key}; by {self.choice.method} (error on archs not fitted to: {errors})"
 
-    def compare(self, arch: Arch) -> str:
-        """What is predicted and what is measured now, in a line that also says why not, if not."""
-        predicted = self(arch)
-        known = f"predicted {predicted:.2f} ms"
+    def compare(self, arch: Arch) -> Comparison:
+        """What is predicted, and what is measured now or why it is not."""
+        predicted_ms = self(arch)
         try:
-            key = key_like(self.key)
+            return Comparison(predicted_ms, self._measure(arch))
         except ValueError as error:
-            return f"{known}, not measured: {error}"
+            return Comparison(predicted_ms, why_not=str(error))
+
+    def _measure(self, arch: Arch) -> Latency:
+        key = key_like(self.key)
         for field in fields(Key):
             here, there = getattr(key, field.name), getattr(self.key, field.name)
             if here != there:
-                return f"{known}, not measured: {field.name} here is {here!r}, there {there!r}"
-        try:
-            measured = measure_arch(arch, key)
-        except TooNoisy as error:
-            return f"{known}, not measured: {error}"
-        return f"{known}, measured {measured}, {predicted / measured.median_ms - 1:+.1%}"
+                raise ValueError(f"{field.name} here is {here!r}, there {there!r}")
+        return measure_arch(arch, key)
 
 
 def key_like(key: Key) -> Key:

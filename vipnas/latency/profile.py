@@ -56,7 +56,7 @@ class Profile:
     """
 
     num_archs: int = 80
-    num_blocks: int = 600
+    num_blocks: int = 300
     seed: int = 0
     evenly: float = 0.5
     max_spread: float = MAX_SPREAD

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from vipnas.arch import Arch, read_arch, write_arch
+from vipnas.arch import Arch, write_arch
 from vipnas.config import SearchConfig
 from vipnas.cost import count_cost
 from vipnas.evaluation.scoring import InheritedScore
@@ -68,25 +68,33 @@ def search(experiment: Experiment, ray: RaySettings | None = None) -> Path:
     journal = Journal(directory / "trials.jsonl", {**scorer.settings(), **costs})
 
     def write_best(method: str, best: Trial) -> None:
-        write_trial(best_file(experiment, method), best, experiment)
+        path = best_file(experiment, method)
+        write_trial(path, best, experiment, latency=_measured(config, experiment, path.name, best))
 
     with timed(directory), opened_workers(scorer, config, ray) as workers:
         stop_early = config.early_stop_margin is not None
         trials = run_methods(config, searchers, workers, cost_of, journal, write_best, stop_early)
     write_fronts(directory, config, trials)
-    _measure_best(config, experiment)
     return best_file(experiment)
 
 
-def _measure_best(config: SearchConfig, experiment: Experiment) -> None:
-    """Say what the winner takes, where the search went by predictions."""
+def _measured(
+    config: SearchConfig, experiment: Experiment, name: str, best: Trial
+) -> dict[str, Any] | None:
+    """What a winner really takes, where the search went by predictions; also printed."""
     if config.latency is None:
-        return
+        return None
     from vipnas.latency.predict import open_predictor
 
-    predictor = open_predictor(config.latency, experiment.space)
-    path = best_file(experiment)
-    print(f"search: {path.name}: {predictor.compare(read_arch(path))}")
+    assert isinstance(best.arch, Arch)
+    compared = open_predictor(config.latency, experiment.space).compare(best.arch)
+    warning = ""
+    if compared.measured is not None:
+        cost = replace(best.cost, latency_ms=compared.measured.median_ms)
+        missed = [str(limit) for limit in config.constraints if limit.excess(cost)]
+        warning = f"; outside of the budget: {', '.join(missed)}" if missed else ""
+    print(f"search: {name}: {compared}{warning}")
+    return asdict(compared)
 
 
 def run_methods(
@@ -278,10 +286,14 @@ def opened_workers(
         torch.set_num_threads(threads)
 
 
-def write_trial(path: Path, trial: Trial, experiment: Experiment) -> None:
+def write_trial(
+    path: Path, trial: Trial, experiment: Experiment, latency: dict[str, Any] | None = None
+) -> None:
+    """`latency`: what is known of it besides the cost that the search went by."""
     assert isinstance(trial.arch, Arch)
     name, seed = experiment.space.name, experiment.config.seed
-    write_arch(path, trial.arch, space=name, seed=seed, **found_by(trial))
+    measured = {} if latency is None else {"latency": latency}
+    write_arch(path, trial.arch, space=name, seed=seed, **found_by(trial), **measured)
 
 
 def found_by(trial: Trial) -> dict[str, Any]:

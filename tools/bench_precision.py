@@ -1,0 +1,181 @@
+"""What a network gains and loses in fewer bits: size, milliseconds and AP by format and precision.
+
+    python tools/bench_precision.py EXPERIMENT --weights FILE [--arch NAME ...] [--report FILE]
+
+The trained network is exported in every form, int8 calibrated on training crops of the experiment;
+each file is scored on the experiment's test set and timed, batch 1, in turn with the others. After
+that, networks of --arch (arch files; of a space its middle member), with random weights, are only
+timed, in every precision of ONNX Runtime and OpenVINO: a small network shows little of what
+integers save.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from datetime import date
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from torch import nn
+
+from vipnas.arch import read_arch
+from vipnas.cost import count_cost
+from vipnas.deploy.export import SUFFIXES, Form, export_network
+from vipnas.deploy.exported import ExportedNetwork
+from vipnas.deploy.runtime import PRECISIONS, RuntimeName
+from vipnas.experiment import Experiment
+from vipnas.latency.measure import (
+    MAX_SPREAD,
+    Latency,
+    interleaved,
+    key_of_this_machine,
+    one_run,
+    pinned,
+)
+from vipnas.latency.profile import anchor_of, patiently
+from vipnas.models.posenet import PoseNet
+from vipnas.shipped import find_shipped
+from vipnas.space import read_space
+from vipnas.training.checkpoint import load_weights
+
+FORMS = (
+    Form("onnx", "fp32"),
+    Form("onnx", "fp16"),
+    Form("onnx", "int8"),
+    Form("openvino", "fp32"),
+    Form("openvino", "fp16"),
+    Form("openvino", "int8"),
+    Form("torch", "fp32"),
+    Form("torch", "fp16"),
+)
+RUNTIMES: tuple[RuntimeName, ...] = ("onnxruntime", "openvino")
+
+
+def main() -> int:
+    options = _parser().parse_args()
+    experiment = Experiment.open(
+        options.experiment, options.output, options.data_root, torch.device("cpu")
+    )
+    lines = [
+        f"# Precisions, {date.today()}",
+        "",
+        f"Command: `{' '.join(['python tools/bench_precision.py', *sys.argv[1:]])}`",
+        "",
+        *_forms(experiment, load_weights(options.weights), options.max_spread),
+        "",
+    ]
+    for name in options.arch:
+        lines += [*_timed_only(name, options.max_spread), ""]
+    print("\n".join(lines))
+    if options.report is not None:
+        options.report.write_text("\n".join(lines))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("experiment", help="whose test set and training crops are taken")
+    parser.add_argument("--weights", type=Path, required=True, help="of a trained network")
+    parser.add_argument("--arch", action="append", default=[], help="also timed, by name or file")
+    parser.add_argument("--output", type=Path, help="run folder of the experiment, for its data")
+    parser.add_argument("--data-root", type=Path, default=Path())
+    parser.add_argument("--max-spread", type=float, default=MAX_SPREAD)
+    parser.add_argument("--report", type=Path, help="write all there, as markdown")
+    return parser
+
+
+def _forms(experiment: Experiment, network: PoseNet, max_spread: float) -> Iterator[str]:
+    """Every form of the trained network: a table."""
+    evaluator = experiment.evaluator("test")
+    key = key_of_this_machine("onnxruntime", network.arch.input_hw)
+    images = np.random.default_rng(0).standard_normal((1, 3, *key.input_hw), dtype=np.float32)
+    with TemporaryDirectory() as folder, pinned(key):
+        files = [
+            _export(network, Path(folder) / str(number), form, experiment)
+            for number, form in enumerate(FORMS)
+        ]
+        exported = [ExportedNetwork(path, threads=1) for path in files]
+        timed = [_run_of(network.eval(), images), *(_run_of(one, images) for one in exported)]
+        latencies = _measured(timed, max_spread)
+        aps = [evaluator(one).ap for one in (network, *exported)]
+        sizes = [sum(part.stat().st_size for part in path.parent.iterdir()) for path in files]
+    yield (
+        f"{count_cost(network.arch)}, {key.input_hw[0]} x {key.input_hw[1]},"
+        f" {len(evaluator.crops.persons)} test persons; {key.device}, one thread, batch 1."
+    )
+    yield ""
+    yield "| file | kB | ms | spread | AP | AP against PyTorch |"
+    yield "|---|---|---|---|---|---|"
+    names = ["PyTorch, eager", *(f"{form.format} {form.precision}" for form in FORMS)]
+    for name, size, latency, ap in zip(names, [None, *sizes], latencies, aps, strict=True):
+        kilobytes = "" if size is None else f"{size / 1e3:.0f}"
+        yield (
+            f"| {name} | {kilobytes} | {latency.median_ms:.2f} | {latency.spread:.1%} | {ap:.4f} |"
+            f" {ap - aps[0]:+.4f} |"
+        )
+
+
+def _export(network: PoseNet, folder: Path, form: Form, experiment: Experiment) -> Path:
+    folder.mkdir()
+    path = folder / f"network{SUFFIXES[form.format]}"
+    _progress(str(export_network(network, path, form, experiment.calibration_images)))
+    return path
+
+
+def _run_of(network: nn.Module, images: np.ndarray) -> Callable[[], None]:
+    images_13HW = torch.from_numpy(images)
+
+    @torch.inference_mode()
+    def run() -> None:
+        network(images_13HW)
+
+    return run
+
+
+def _timed_only(name: str, max_spread: float) -> Iterator[str]:
+    """An arch in every precision of the runtimes: a table."""
+    path = find_shipped("search_spaces", name)
+    arch = read_arch(path) if path.suffix == ".json" else anchor_of(read_space(path))
+    keys = [
+        key_of_this_machine(runtime, arch.input_hw, precision=precision)
+        for runtime in RUNTIMES
+        for precision in PRECISIONS[runtime]
+    ]
+    with pinned(keys[0]):
+        runs = [one_run(PoseNet(arch), (3, *arch.input_hw), key) for key in keys]
+        latencies = _measured(runs, max_spread)
+    yield f"{name} ({count_cost(arch)}), {arch.input_hw[0]} x {arch.input_hw[1]}, random weights:"
+    yield ""
+    yield "| runtime | precision | ms | spread | against its fp32 |"
+    yield "|---|---|---|---|---|"
+    plain = {
+        key.runtime: latency
+        for key, latency in zip(keys, latencies, strict=True)
+        if key.precision == "fp32"
+    }
+    for key, latency in zip(keys, latencies, strict=True):
+        ratio = latency.median_ms / plain[key.runtime].median_ms
+        yield (
+            f"| {key.runtime} | {key.precision} | {latency.median_ms:.2f} | {latency.spread:.1%} |"
+            f" {ratio:.2f} |"
+        )
+
+
+def _measured(runs: Sequence[Callable[[], None]], max_spread: float) -> list[Latency]:
+    return patiently(partial(interleaved, runs, max_spread, rounds=10), _progress)
+
+
+def _progress(text: str) -> None:
+    print(f"  {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except ValueError as error:
+        sys.exit(f"bench_precision: {error}")
