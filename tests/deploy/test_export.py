@@ -6,6 +6,7 @@ import logging
 import math
 import random
 import sys
+from collections import Counter
 from pathlib import Path
 
 import onnx
@@ -20,6 +21,7 @@ from vipnas.deploy import export
 from vipnas.deploy.export import Exported, export_onnx, relative_difference
 from vipnas.deploy.exported import ARCH_NOTE, INPUT_NOTE, OUTPUT_NOTE
 from vipnas.deploy.onnx_model import OPSET
+from vipnas.models.elastic import ElasticConv2d, ElasticDeconv2d
 from vipnas.models.posenet import PoseNet
 from vipnas.models.published import from_published
 from vipnas.shipped import find_shipped
@@ -112,6 +114,16 @@ def test_the_file_says_what_it_is(exported: tuple[PoseNet, Exported]) -> None:
     notes = {note.key: note.value for note in model.metadata_props}
     assert set(notes) == {ARCH_NOTE, INPUT_NOTE, OUTPUT_NOTE}
     assert arch_from_json(notes[ARCH_NOTE], "metadata") == network.arch
+
+
+def test_the_file_is_simplified(exported: tuple[PoseNet, Exported]) -> None:
+    """Batch norm folded, and none of what only moves shapes and constants about."""
+    network, result = exported
+    kinds = Counter(node.op_type for node in onnx.load(result.path).graph.node)
+    modules = Counter(type(module) for module in network.modules())
+    assert kinds["Conv"] == modules[ElasticConv2d]
+    assert kinds["ConvTranspose"] == modules[ElasticDeconv2d]
+    assert not kinds.keys() & {"BatchNormalization", "Identity", "Constant", "Shape", "Cast", "If"}
 
 
 def test_the_file_tells_no_paths_of_this_machine(exported: tuple[PoseNet, Exported]) -> None:
