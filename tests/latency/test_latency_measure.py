@@ -12,14 +12,14 @@ import pytest
 import torch
 
 from vipnas.deploy.runtime import EXTRA_OF, Precision, RuntimeName, fill_for_timing
-from vipnas.latency import measure
+from vipnas.latency import cores, measure
+from vipnas.latency.cores import quietest
 from vipnas.latency.measure import (
     Key,
     TooNoisy,
     interleaved,
     key_of_this_machine,
     pinned,
-    quietest,
 )
 from vipnas.latency.product import products
 from vipnas.models.posenet import PoseNet
@@ -125,31 +125,31 @@ def test_waiting_is_what_the_system_counts_for_our_threads() -> None:
 
 
 def test_pinned_keeps_to_its_cores_and_gives_all_back(key: Key) -> None:
-    cores, threads = os.sched_getaffinity(0), torch.get_num_threads()
+    allowed, threads = os.sched_getaffinity(0), torch.get_num_threads()
     with pytest.raises(KeyboardInterrupt), pinned(key):
         assert len(os.sched_getaffinity(0)) == 1
         assert torch.get_num_threads() == 1
         raise KeyboardInterrupt
-    assert os.sched_getaffinity(0) == cores
+    assert os.sched_getaffinity(0) == allowed
     assert torch.get_num_threads() == threads
 
 
 def test_the_quietest_cores_are_those_that_were_idle(monkeypatch: pytest.MonkeyPatch) -> None:
     readings = iter([{0: 100, 1: 500, 2: 0}, {0: 190, 1: 505, 2: 60}])
-    monkeypatch.setattr(measure, "_busy_ticks", lambda: next(readings))
+    monkeypatch.setattr(cores, "_busy_ticks", lambda: next(readings))
     assert quietest({0, 1, 2}, 2, seconds=0.0) == {1, 2}
 
 
 def test_busy_ticks_of_every_core_are_known_here() -> None:
-    ticks = measure._busy_ticks()
+    ticks = cores._busy_ticks()
     assert os.sched_getaffinity(0) <= ticks.keys()
     assert all(count > 0 for count in ticks.values())
 
 
 def test_more_threads_than_cores_are_refused() -> None:
-    cores = len(os.sched_getaffinity(0))
-    with pytest.raises(ValueError, match=f"threads: found {cores + 1}, allowed are 1 to {cores}"):
-        key_of_this_machine("torch", (64, 48), threads=cores + 1)
+    count = len(os.sched_getaffinity(0))
+    with pytest.raises(ValueError, match=f"threads: found {count + 1}, allowed are 1 to {count}"):
+        key_of_this_machine("torch", (64, 48), threads=count + 1)
 
 
 def test_an_arch_of_another_input_size_is_refused(key: Key, tiny_space) -> None:  # type: ignore[no-untyped-def]

@@ -141,7 +141,7 @@ def check_table(
         found, wanted = getattr(table.key, field.name), getattr(key, field.name)
         of_device = field.name in ("device", "runtime_version")
         if found != wanted and not (of_device and any_device):
-            hint = "; any_device: true (--any-device) takes it all the same" if of_device else ""
+            hint = "; any_device: true takes it all the same" if of_device else ""
             raise ValueError(
                 f"{path}: {field.name}: made with {found!r}, asked for is {wanted!r}{hint}"
             )
