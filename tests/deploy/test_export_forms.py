@@ -43,17 +43,17 @@ def codec(name: str) -> HeatmapCodec:
 
 
 FORMS = [
-    Form("onnx", "fp16", with_preprocessing=True, decode=codec("dark")),
+    Form("onnx", "fp16", with_preprocessing=True, decode=codec("quarter")),
     Form("onnx", "int8"),
-    Form("openvino", "fp32", decode=codec("quarter")),
+    Form("openvino", "fp32", decode=codec("dark")),
     Form("torch", "fp32", with_preprocessing=True),
 ]
 MORE_FORMS = [
     Form("onnx", "fp32", with_preprocessing=True),
     Form("openvino", "fp16"),
     Form("openvino", "int8", with_preprocessing=True),
-    Form("torch", "fp16", decode=codec("udp")),
-    Form("openvino", "fp32", decode=codec("dark")),
+    Form("torch", "fp16", decode=codec("quarter")),
+    Form("onnx", "fp32", decode=codec("udp")),
 ]
 pytestmark = pytest.mark.timeout(120)  # an export takes seconds, on a busy machine many
 
