@@ -23,11 +23,19 @@ import numpy as np
 import torch
 from torch import nn
 
-from vipnas.arch import read_arch
+from vipnas.arch import Arch, read_arch
 from vipnas.cost import count_cost
 from vipnas.deploy.export import SUFFIXES, Form, export_network
 from vipnas.deploy.exported import ExportedNetwork
-from vipnas.deploy.runtime import PRECISIONS, RuntimeName
+from vipnas.deploy.onnx_model import quantise
+from vipnas.deploy.runtime import (
+    PRECISIONS,
+    HalfInside,
+    Precision,
+    RuntimeName,
+    fill_for_timing,
+    to_onnx_quickly,
+)
 from vipnas.experiment import Experiment
 from vipnas.latency.measure import (
     MAX_SPREAD,
@@ -100,6 +108,9 @@ def _forms(experiment: Experiment, network: PoseNet, max_spread: float) -> Itera
             for number, form in enumerate(FORMS)
         ]
         exported = [ExportedNetwork(path, threads=1) for path in files]
+        # The same file as in float32, for processors that compute in bfloat16.
+        files.append(files[FORMS.index(Form("openvino", "fp32"))])
+        exported.append(ExportedNetwork(files[-1], 1, "bf16"))
         timed = [_run_of(network.eval(), images), *(_run_of(one, images) for one in exported)]
         latencies = _measured(timed, max_spread)
         aps = [evaluator(one).ap for one in (network, *exported)]
@@ -111,7 +122,8 @@ def _forms(experiment: Experiment, network: PoseNet, max_spread: float) -> Itera
     yield ""
     yield "| file | kB | ms | spread | AP | AP against PyTorch |"
     yield "|---|---|---|---|---|---|"
-    names = ["PyTorch, eager", *(f"{form.format} {form.precision}" for form in FORMS)]
+    forms = (f"{form.format} {form.precision}" for form in FORMS)
+    names = ["PyTorch, eager", *forms, "openvino fp32, computed in bf16"]
     for name, size, latency, ap in zip(names, [None, *sizes], latencies, aps, strict=True):
         kilobytes = "" if size is None else f"{size / 1e3:.0f}"
         yield (
@@ -151,8 +163,9 @@ def _timed_only(name: str, max_spread: float) -> Iterator[str]:
         latencies = _measured(runs, max_spread)
     yield f"{name} ({count_cost(arch)}), {arch.input_hw[0]} x {arch.input_hw[1]}, random weights:"
     yield ""
-    yield "| runtime | precision | ms | spread | against its fp32 |"
-    yield "|---|---|---|---|---|"
+    yield "| runtime | precision | ms | spread | against its fp32 | kB of the ONNX file |"
+    yield "|---|---|---|---|---|---|"
+    sizes = _onnx_sizes(arch)
     plain = {
         key.runtime: latency
         for key, latency in zip(keys, latencies, strict=True)
@@ -162,8 +175,21 @@ def _timed_only(name: str, max_spread: float) -> Iterator[str]:
         ratio = latency.median_ms / plain[key.runtime].median_ms
         yield (
             f"| {key.runtime} | {key.precision} | {latency.median_ms:.2f} | {latency.spread:.1%} |"
-            f" {ratio:.2f} |"
+            f" {ratio:.2f} | {sizes[key.precision] / 1e3:.0f} |"
         )
+
+
+def _onnx_sizes(arch: Arch) -> dict[Precision, int]:
+    """Bytes by precision; what is computed in bf16 is stored in float32."""
+    network, images = PoseNet(arch), torch.randn(1, 3, *arch.input_hw)
+    fill_for_timing(network)
+    whole = to_onnx_quickly(network, images)
+    return {
+        "fp32": len(whole),
+        "bf16": len(whole),
+        "int8": len(quantise(whole, "images", images.numpy())),
+        "fp16": len(to_onnx_quickly(HalfInside(network), images)),
+    }
 
 
 def _measured(runs: Sequence[Callable[[], None]], max_spread: float) -> list[Latency]:

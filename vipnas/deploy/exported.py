@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vipnas.arch import arch_from_json
 from vipnas.deploy.onnx_model import check_extra
-from vipnas.deploy.runtime import open_onnxruntime, open_openvino
+from vipnas.deploy.runtime import Precision, open_onnxruntime, open_openvino
 
 # Notes in every file: the arch as JSON, what goes in and what comes out.
 ARCH_NOTE, INPUT_NOTE, OUTPUT_NOTE = "vipnas_arch", "vipnas_input", "vipnas_output"
@@ -39,19 +39,20 @@ def is_exported(path: Path) -> bool:
 class ExportedNetwork(nn.Module):
     """An exported file that takes normalised images to heatmaps, in the place of a network.
 
-    It runs on the CPU, wherever the images come from, and cannot be trained. Raises ValueError in
+    It runs on the CPU, wherever the images come from, and cannot be trained. OpenVINO computes in
+    `precision`, the others as the file says. Raises ValueError in
     one line for a file that takes or gives something else, or is none of vipnas, and where the
     runtime is not installed.
     """
 
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, path: Path, threads: int, precision: Precision = "fp32") -> None:
         super().__init__()
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no such file")
         if EXTRAS[path.suffix]:
             check_extra(*EXTRAS[path.suffix])
         try:
-            self._run, notes = open_exported(path, threads)
+            self._run, notes = open_exported(path, threads, precision)
         except Exception as error:  # the libraries' own errors share no class
             raise ValueError(f"{path}: cannot be opened: {first_line(error)}") from error
         if ARCH_NOTE not in notes:
@@ -68,10 +69,13 @@ class ExportedNetwork(nn.Module):
         return torch.from_numpy(found).to(images_B3HW.device)
 
 
-def open_exported(path: Path, threads: int) -> tuple[Run, dict[str, str]]:
+def open_exported(
+    path: Path, threads: int, precision: Precision = "fp32"
+) -> tuple[Run, dict[str, str]]:
     """How to run the file, and its notes. Raises what its runtime raises."""
-    openers = {".onnx": _open_onnx, ".xml": _open_openvino, ".pt2": _open_torch}
-    return openers[path.suffix](path, threads)
+    if path.suffix == ".xml":
+        return _open_openvino(path, threads, precision)
+    return (_open_onnx if path.suffix == ".onnx" else _open_torch)(path, threads)
 
 
 def first_line(error: Exception) -> str:
@@ -88,8 +92,8 @@ def _open_onnx(path: Path, threads: int) -> tuple[Run, dict[str, str]]:
     return run, dict(session.get_modelmeta().custom_metadata_map)
 
 
-def _open_openvino(path: Path, threads: int) -> tuple[Run, dict[str, str]]:
-    model, compiled = open_openvino(path, threads)
+def _open_openvino(path: Path, threads: int, precision: Precision) -> tuple[Run, dict[str, str]]:
+    model, compiled = open_openvino(path, threads, precision)
 
     def run(inputs: Mapping[str, np.ndarray]) -> np.ndarray:
         found: np.ndarray = compiled(dict(inputs))[0]
