@@ -16,6 +16,7 @@ from vipnas.arch import Arch, DeconvArch, StageArch, StemArch
 from vipnas.cost import count_cost
 from vipnas.latency.model import (
     ByAmounts,
+    ByOperations,
     Corrected,
     Interpolated,
     LayerModel,
@@ -152,6 +153,30 @@ def test_blocks_are_corrected_to_what_they_cost_inside_a_network(archs: list[Arc
     networks, unseen = observed(archs[:15], device_ms), observed(archs[40:], device_ms)
     assert error(alone_ms, unseen) > 0.2
     assert error(Corrected(alone_ms, networks), unseen) < 0.01
+
+
+def some_kernels_are_slow(layer: Layer) -> float:
+    """Libraries have no fast way for some shapes, and no rule says for which."""
+    slow = sum(
+        operation.macs / 2e6
+        for operation in describe(layer).operations
+        if operation.kernel_size > 1 and operation.macs % 5 == 0
+    )
+    return device_ms(layer) + slow
+
+
+def test_kernels_that_are_slow_for_no_reason_are_learnt_from_blocks(
+    archs: list[Arch], blocks: list[Observation]
+) -> None:
+    alone = [
+        Observation(block.layers, 0.05 + some_kernels_are_slow(block.layers[0])) for block in blocks
+    ]
+    seen, unseen = (observed(part, some_kernels_are_slow) for part in (archs[:20], archs[40:]))
+    by_operations = error(Smooth(ByOperations(alone, seen), seen), unseen)
+    assert by_operations < 0.7 * error(Smooth(ByAmounts(seen), seen), unseen)
+    # What stands around a block that is timed alone is no part of a network.
+    without = ByOperations([block._replace(ms=block.ms - 0.05) for block in alone], seen)
+    assert by_operations == pytest.approx(error(Smooth(without, seen), unseen), abs=0.02)
 
 
 def test_a_layer_described_twice_is_run_once(monkeypatch: pytest.MonkeyPatch) -> None:

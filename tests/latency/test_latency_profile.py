@@ -18,8 +18,15 @@ from vipnas.files import digest
 from vipnas.latency import predict, profile
 from vipnas.latency.measure import Key, Latency, TooNoisy
 from vipnas.latency.model import layers_of
+from vipnas.latency.operations import Operation, describe
 from vipnas.latency.predict import Predictor, open_predictor, with_latency
-from vipnas.latency.profile import Profile, anchor_of, profile_space, profiled_archs
+from vipnas.latency.profile import (
+    Profile,
+    anchor_of,
+    profile_space,
+    profiled_archs,
+    profiled_layers,
+)
 from vipnas.latency.table import (
     ArchTiming,
     LatencyConfig,
@@ -135,6 +142,26 @@ def test_archs_lie_evenly_from_small_to_large(tiny_space: SearchSpace) -> None:
 
 def test_a_space_smaller_than_the_table_is_measured_whole(small_space: SearchSpace) -> None:
     assert len(profiled_archs(small_space, Profile(num_archs=1000))) == small_space.size
+
+
+def test_first_come_layers_with_a_kernel_that_none_before_has(tiny_space: SearchSpace) -> None:
+    """The archs measured play no part, or cross-validation over them would know their layers."""
+    places = profiled_layers(tiny_space, 10_000, seed=0)
+    layers = [tuple(plan(arch))[number]._replace(name="") for arch, number in places]
+    assert len(set(layers)) == len(layers)
+    kernels_of = [
+        {operation for operation in describe(layer).operations if operation.kernel_size > 1}
+        for layer in layers
+    ]
+    seen: set[Operation] = set()
+    everything = set().union(*kernels_of)
+    needed = next(n for n in range(len(layers)) if set().union(*kernels_of[:n]) == everything)
+    for kernels in kernels_of[:needed]:
+        assert kernels - seen
+        seen |= kernels
+    assert needed < 0.3 * len(layers)
+    assert all(arch in tiny_space for arch, _ in places)
+    assert profiled_layers(tiny_space, 7, seed=0) == places[:7]
 
 
 @pytest.fixture
@@ -273,7 +300,7 @@ def test_the_scale_of_a_table_by_hand(tiny_space: SearchSpace) -> None:
         ArchTiming(Latency(ms, 0.0, 12), anchor_ms, arch)
         for ms, anchor_ms, arch in zip((20.0, 40.0, 30.0), (10.0, 20.0, 11.0), archs, strict=True)
     )
-    table = Table(1, "0", KEY, "tiny", {}, 0, 0.5, 3, 0, timings)
+    table = Table(2, "0", KEY, "tiny", {}, 0, 0.5, 3, 0, timings)
     assert table.anchor_ms == 11.0
     assert [table.steady_ms(timing) for timing in timings] == pytest.approx([22.0, 22.0, 30.0])
 
@@ -287,7 +314,7 @@ def test_a_file_is_named_after_all_that_it_belongs_to(tiny_space: SearchSpace) -
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"version": 7}, "version: found 7, allowed is 1"),
+        ({"version": 7}, "version: found 7, allowed is 2"),
         ({"key": {}}, r"key\.device: missing"),
         ({"more": 1}, "more: unknown key"),
     ],

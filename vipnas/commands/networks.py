@@ -25,7 +25,7 @@ def add_network_commands(commands: Commands) -> None:
     profile = commands.add_parser("profile", help="a latency table of a space, on this machine")
     profile.add_argument("space", help="search space YAML, a file or a shipped name")
     profile.add_argument("--num-archs", type=_count, default=80, help="networks to measure")
-    profile.add_argument("--num-blocks", type=_count, default=300, help="layers to measure")
+    profile.add_argument("--num-blocks", type=_count, default=500, help="layers to measure")
     profile.add_argument("--input-hw", type=int, nargs=2, metavar="PX", help="replaces the space's")
     profile.add_argument("--output", type=Path, help="file (default: latency/..., after its key)")
     _runtime_arguments(profile)

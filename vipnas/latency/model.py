@@ -14,13 +14,18 @@ from typing import NamedTuple
 import numpy as np
 
 from vipnas.arch import Arch
-from vipnas.latency.operations import describe
+from vipnas.latency.operations import FAMILIES, Operation, describe
 from vipnas.models.posenet import Layer, plan
 
 # How far, relative, a layer may be from what the mean model says.
-PRIOR_SPREAD = 0.3
-# Candidates for how far, relative, a measurement is from the truth.
+LAYER_SPREAD = 0.3
+# Candidates for that of an operation: what it shares with those like it, and what is its own, since
+# libraries have kernels for some shapes and not for others.
+OPERATION_SPREADS = ((0.3, 0.0), (0.2, 0.2), (0.2, 0.3), (0.1, 0.3))
+# Candidates for how far, relative, a measurement is from the truth; that of a block, which does not
+# run as it does among others, so many times as far as that of a network.
 NOISES = (0.015, 0.03, 0.06)
+NETWORK_TRUST = 3.0
 # Candidates for the distance at which two layers stop being alike, in standard deviations.
 LENGTH_SCALES = (1.0, 2.0, 4.0, 8.0)
 # A layer costs something, so that a relative difference means something: in ms.
@@ -74,10 +79,10 @@ class Interpolated:
         pairs = zip(blocks, layers, strict=True)
         left_over = np.log([block.ms / mean(layer) for block, layer in pairs])
         self.middle = float(left_over.mean())
-        self.process = _Process(layers, np.eye(len(layers)), left_over - self.middle)
+        self.process = _over_layers(layers, np.eye(len(layers)), left_over - self.middle)
 
     def __call__(self, layer: Layer) -> float:
-        return self.mean(layer) * math.exp(self.middle + self.process(layer))
+        return self.mean(layer) * math.exp(self.middle + self.process(describe(layer).position))
 
 
 class Smooth:
@@ -92,53 +97,145 @@ class Smooth:
         for row, network in zip(share, networks, strict=True):
             for layer in network.layers:
                 row[number[layer]] += mean(layer) / network.ms
-        self.process = _Process(layers, share, 1.0 - share.sum(axis=1))
+        self.process = _over_layers(layers, share, 1.0 - share.sum(axis=1))
 
     def __call__(self, layer: Layer) -> float:
-        return self.mean(layer) * (1.0 + self.process(layer))
+        return self.mean(layer) * (1.0 + self.process(describe(layer).position))
+
+
+class ByOperations:
+    """A layer as its operations: each its amounts times a rate for each (as in `ByAmounts`), times
+    1 + g, where g is a Gaussian process over operations and a part of its own for each.
+
+    Learnt from blocks and networks together. A layer that stands alone also hands its input over
+    and starts; that is paid for separately, and no part of a network.
+    """
+
+    def __init__(self, blocks: Sequence[Observation], networks: Sequence[Observation]) -> None:
+        observations = [*blocks, *networks]
+        ms = np.array([observation.ms for observation in observations])
+        alone = np.arange(len(ms)) < len(blocks)
+        trust = np.where(alone, 1.0, NETWORK_TRUST)
+        borders = [
+            {"alone.count": 1.0, "alone.elements": float(_input_elements(block.layers[0]))}
+            for block in blocks
+        ]
+        names, matrix = _sums(observations, lambda layer: describe(layer).amounts, borders)
+        rates = non_negative_least_squares(matrix * (trust / ms)[:, None], trust)
+        self.rates: dict[str, float] = dict(zip(names, rates.tolist(), strict=True))
+
+        layers = [observation.layers for observation in observations]
+        found = {operation for row in layers for layer in row for operation in _operations(layer)}
+        operations = sorted(found)
+        self._number = {operation: i for i, operation in enumerate(operations)}
+        share = np.zeros((len(ms), len(operations)))
+        for row, observation in zip(share, observations, strict=True):
+            for layer in observation.layers:
+                for operation in _operations(layer):
+                    row[self._number[operation]] += self._mean(operation) / observation.ms
+        borders_ms = np.zeros(len(ms))
+        borders_ms[: len(blocks)] = [self._rated(border) for border in borders]
+        self._process = _Process(
+            np.array([operation.position for operation in operations]),
+            np.array([FAMILIES.index(operation.family) for operation in operations]),
+            share,
+            1.0 - share.sum(axis=1) - borders_ms / ms,
+            1 / trust,
+            OPERATION_SPREADS,
+        )
+        self._known: dict[Operation, float] = {}
+
+    def __call__(self, layer: Layer) -> float:
+        return LEAST_MS + sum(self._operation_ms(operation) for operation in _operations(layer))
+
+    def _operation_ms(self, operation: Operation) -> float:
+        if operation not in self._known:
+            change = self._process(
+                np.array(operation.position),
+                FAMILIES.index(operation.family),
+                self._number.get(operation),
+            )
+            self._known[operation] = self._mean(operation) * (1.0 + change)
+        return self._known[operation]
+
+    def _mean(self, operation: Operation) -> float:
+        return self._rated(operation.amounts)
+
+    def _rated(self, amounts: dict[str, float]) -> float:
+        return sum(self.rates.get(name, 0.0) * amount for name, amount in amounts.items())
 
 
 class _Process:
-    """A Gaussian process over positions of layers, of mean 0, given weighted sums of its values.
+    """A Gaussian process of mean 0, given weighted sums of its values at `points` (P, coordinates).
 
-    `weights` (observations, layers), `sums` (observations,). Length scale and noise are those of
-    the candidates under which the sums are most likely.
+    Points of different `labels` (P,) have nothing to do with each other; beside what it shares with
+    its neighbours each point may have a part of its own. `weights` (observations, P), `sums` and
+    `noise` (observations,), the latter relative to the candidates. Length scale, noise, and the
+    spreads of both parts (of the candidates `spreads`) are those under which the sums are most
+    likely.
     """
 
-    def __init__(self, layers: Sequence[Layer], weights: np.ndarray, sums: np.ndarray) -> None:
-        positions = np.array([describe(layer).position for layer in layers])
-        spread = positions.std(axis=0)
-        self._centre = positions.mean(axis=0)
-        # A coordinate in which no two layers differ says nothing.
+    def __init__(
+        self,
+        points: np.ndarray,
+        labels: np.ndarray,
+        weights: np.ndarray,
+        sums: np.ndarray,
+        noise: np.ndarray,
+        spreads: Sequence[tuple[float, float]],
+    ) -> None:
+        spread = points.std(axis=0)
+        self._centre = points.mean(axis=0)
+        # A coordinate in which no two points differ says nothing.
         self._per_unit = np.divide(1.0, spread, out=np.zeros_like(spread), where=spread > 1e-9)
-        self._points = self._scaled(positions)
+        self._points, self._labels = self._scaled(points), labels
         best = -math.inf
+        own = weights @ weights.T
         for length_scale in LENGTH_SCALES:
-            prior = (
-                PRIOR_SPREAD**2 * weights @ self._likeness(self._points, length_scale) @ weights.T
-            )
-            for noise in NOISES:
-                covariance = prior + noise**2 * np.eye(len(sums))
-                solved = np.linalg.solve(covariance, sums)
-                likelihood = -0.5 * (sums @ solved + np.linalg.slogdet(covariance)[1])
-                if likelihood > best:
-                    best, self._length_scale = likelihood, length_scale
-                    self._pull = PRIOR_SPREAD**2 * (weights.T @ solved)
+            shared = weights @ self._likeness(self._points, labels, length_scale) @ weights.T
+            for both in spreads:
+                prior = both[0] ** 2 * shared + both[1] ** 2 * own
+                for level in NOISES:
+                    covariance = prior + np.diag((level * noise) ** 2)
+                    root = np.linalg.cholesky(covariance)
+                    solved = np.linalg.solve(root.T, np.linalg.solve(root, sums))
+                    likelihood = -0.5 * (sums @ solved) - np.log(np.diag(root)).sum()
+                    if likelihood > best:
+                        best, self._length_scale, self._spreads = likelihood, length_scale, both
+                        self._pull = weights.T @ solved
 
-    def __call__(self, layer: Layer) -> float:
-        point = self._scaled(describe(layer).position[None])
-        return float(self._likeness(point, self._length_scale)[0] @ self._pull)
+    def __call__(self, point: np.ndarray, label: int = 0, number: int | None = None) -> float:
+        """`number` where it is one of the points given."""
+        likeness = self._likeness(self._scaled(point[None]), np.array([label]), self._length_scale)
+        shared, own = self._spreads
+        value = shared**2 * float(likeness[0] @ self._pull)
+        return value if number is None else value + own**2 * float(self._pull[number])
 
-    def _scaled(self, positions: np.ndarray) -> np.ndarray:
-        scaled: np.ndarray = (positions - self._centre) * self._per_unit
+    def _scaled(self, points: np.ndarray) -> np.ndarray:
+        scaled: np.ndarray = (points - self._centre) * self._per_unit
         return scaled
 
-    def _likeness(self, points: np.ndarray, length_scale: float) -> np.ndarray:
-        """1 for the same position, falling to 0: (points, layers given)."""
+    def _likeness(self, points: np.ndarray, labels: np.ndarray, length_scale: float) -> np.ndarray:
+        """1 for the same position, falling to 0, which it is for other labels: (points, points
+        given)."""
         squares = (points**2).sum(axis=1)[:, None] + (self._points**2).sum(axis=1)
         distance = np.maximum(squares - 2 * points @ self._points.T, 0.0)
         likeness: np.ndarray = np.exp(distance / (-2 * length_scale**2))
-        return likeness
+        return likeness * (labels[:, None] == self._labels)
+
+
+def _over_layers(layers: Sequence[Layer], weights: np.ndarray, sums: np.ndarray) -> _Process:
+    points = np.array([describe(layer).position for layer in layers])
+    labels, noise = np.zeros(len(layers), dtype=int), np.ones(len(sums))
+    return _Process(points, labels, weights, sums, noise, ((LAYER_SPREAD, 0.0),))
+
+
+def _operations(layer: Layer) -> tuple[Operation, ...]:
+    return describe(layer).operations
+
+
+def _input_elements(layer: Layer) -> int:
+    return layer.in_channels * layer.in_hw[0] * layer.in_hw[1]
 
 
 class Corrected:
@@ -166,22 +263,23 @@ class Corrected:
 
     def _terms(self, layer: Layer) -> dict[str, float]:
         kind = layer.kind.__name__
-        height, width = layer.in_hw
         return {
             f"{kind} ms": self.alone(layer),
             f"{kind} layers": 1.0,
-            "elements handed over": float(layer.in_channels * height * width),
+            "elements handed over": float(_input_elements(layer)),
         }
 
 
 def _sums(
-    observations: Sequence[Observation], terms: Callable[[Layer], dict[str, float]]
+    observations: Sequence[Observation],
+    terms: Callable[[Layer], dict[str, float]],
+    more: Sequence[dict[str, float]] = (),
 ) -> tuple[list[str], np.ndarray]:
     """The names of all terms that are anywhere more than 0, and for each observation their sums
-    over its layers."""
+    over its layers; `more` are terms of the first observations themselves."""
     rows = []
-    for observation in observations:
-        row: Counter[str] = Counter()
+    for number, observation in enumerate(observations):
+        row: Counter[str] = Counter(more[number] if number < len(more) else {})
         for layer in observation.layers:
             row.update(terms(layer))
         rows.append(row)

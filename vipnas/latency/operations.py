@@ -37,12 +37,32 @@ class Operation(NamedTuple):
     channels_per_group: int = 1
     kernel_size: int = 1
 
+    @property
+    def amounts(self) -> dict[str, float]:
+        return {
+            f"{self.kind}.macs": self.macs,
+            f"{self.kind}.elements": self.elements,
+            f"{self.kind}.count": 1,
+        }
+
+    @property
+    def position(self) -> tuple[float, ...]:
+        """Where it lies among those of its family, on scales like those of `Description`."""
+        return (
+            math.log2(1 + self.macs / 1e4),
+            math.log2(1 + self.elements / 1e3),
+            math.log2(self.channels_per_group),
+            math.log2(_alignment(self)),
+            math.log2(self.kernel_size),
+        )
+
 
 class Description(NamedTuple):
     """`amounts`: macs, elements and number of operations of each kind, which add up over layers.
     `position`: where the layer lies among all layers, on scales where equal ratios are equal
     distances."""
 
+    operations: tuple[Operation, ...]
     amounts: dict[str, float]
     position: np.ndarray
 
@@ -53,10 +73,8 @@ def describe(layer: Layer) -> Description:
     operations = _operations(layer)
     amounts: Counter[str] = Counter()
     for operation in operations:
-        amounts[f"{operation.kind}.macs"] += operation.macs
-        amounts[f"{operation.kind}.elements"] += operation.elements
-        amounts[f"{operation.kind}.count"] += 1
-    return Description(dict(amounts), _position(operations))
+        amounts.update(operation.amounts)
+    return Description(tuple(operations), dict(amounts), _position(operations))
 
 
 def _position(operations: list[Operation]) -> np.ndarray:

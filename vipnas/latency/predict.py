@@ -1,8 +1,9 @@
 """Predicted latency of archs that were never measured, from a table of those that were.
 
-Two ways, and both together: `blocks` sums layers that were timed alone, corrected on whole
-networks; `regression` learns from whole networks only; `blocks and regression` learns what the sums
-leave over. Which one a table uses is decided by cross-validation.
+`blocks` sums layers that were timed alone, corrected on whole networks; `regression` learns from
+whole networks only; `blocks and regression` learns what the sums leave over; `operations` learns
+milliseconds of single operations from both at once, and then what their sums leave over. Which one
+a table uses is decided by cross-validation.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from vipnas.latency.measure import Key, Latency, key_of_this_machine, measure_ar
 from vipnas.latency.model import (
     LEAST_MS,
     ByAmounts,
+    ByOperations,
     Corrected,
     Interpolated,
     LayerModel,
@@ -41,7 +43,7 @@ from vipnas.search.constraints import CostOf
 from vipnas.space import SearchSpace
 
 FOLDS = 5
-METHODS = ("blocks", "regression", "blocks and regression")
+METHODS = ("blocks", "regression", "blocks and regression", "operations")
 
 
 class Measurements(NamedTuple):
@@ -83,7 +85,7 @@ class Predictor:
         self.choice = table.choice
         self.fingerprint = fingerprint
         networks, blocks = measurements(table)
-        self._model = fit(self.choice.method, networks, fit_blocks(blocks))
+        self._model = fit(self.choice.method, networks, blocks)
         self._known: dict[Segment, float] = {}
 
     def __call__(self, arch: Arch) -> float:
@@ -171,30 +173,25 @@ def measurements(table: Table) -> Measurements:
     )
 
 
-def fit(method: str, networks: Sequence[Observation], alone: LayerModel | None) -> LayerModel:
-    """One of METHODS; `alone` gives the ms of a layer timed alone, which the regression does
-    without."""
+def fit(method: str, networks: Sequence[Observation], blocks: Sequence[Observation]) -> LayerModel:
+    """One of METHODS; the regression does without blocks."""
     if method == "regression":
         return Smooth(ByAmounts(networks), networks)
-    assert alone is not None
-    summed = Corrected(alone, networks)
+    if method == "operations":
+        return Smooth(ByOperations(blocks, networks), networks)
+    summed = Corrected(Interpolated(ByAmounts(blocks), blocks), networks)
     return summed if method == "blocks" else Smooth(summed, networks)
-
-
-def fit_blocks(blocks: Sequence[Observation]) -> LayerModel | None:
-    return Interpolated(ByAmounts(blocks), blocks) if blocks else None
 
 
 def cross_validate(table: Table) -> Choice:
     """Each method fitted to four fifths of the networks and tried on the rest, five times over."""
     networks, blocks = measurements(table)
-    alone = fit_blocks(blocks)
     methods = METHODS if blocks else ("regression",)
     errors: dict[str, list[float]] = {method: [] for method in methods}
     for fold in range(FOLDS):
         kept = [network for i, network in enumerate(networks) if i % FOLDS != fold]
         for method, found in errors.items():
-            model = fit(method, kept, alone)
+            model = fit(method, kept, blocks)
             found += [
                 abs(predicted_ms(model, network.layers) / network.ms - 1)
                 for network in networks[fold::FOLDS]

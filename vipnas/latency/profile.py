@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from vipnas.latency.measure import (
     measure_modules,
     pinned,
 )
+from vipnas.latency.operations import Operation, describe
 from vipnas.latency.predict import cross_validate
 from vipnas.latency.table import (
     TABLE_VERSION,
@@ -38,6 +40,8 @@ from vipnas.space import SearchSpace
 
 # So many are open at once and take turns, beside the anchor.
 ARCHS_AT_ONCE = 5
+# So many are drawn to see which layers are common; none of them is measured.
+ARCHS_LOOKED_AT = 1000
 BLOCKS_AT_ONCE = 20
 # A noisy moment passes: a batch is measured again so often, after so many seconds.
 TRIES = 5
@@ -56,7 +60,7 @@ class Profile:
     """
 
     num_archs: int = 80
-    num_blocks: int = 300
+    num_blocks: int = 500
     seed: int = 0
     evenly: float = 0.5
     max_spread: float = MAX_SPREAD
@@ -72,7 +76,7 @@ def profile_space(
     """
     table = _open(space, key, path, amount)
     archs = profiled_archs(space, amount)
-    layers = profiled_layers(archs, amount.num_blocks, amount.seed)
+    layers = profiled_layers(space, amount.num_blocks, amount.seed)
     bench = _Bench(anchor_of(space), key, amount.max_spread)
     with pinned(key):
         while len(table.archs) < len(archs):
@@ -83,7 +87,7 @@ def profile_space(
             show(f"{len(table.archs)}/{len(archs)} archs; the last: {timings[-1].latency}")
         while len(table.blocks) < len(layers):
             chosen = layers[len(table.blocks) :][:BLOCKS_AT_ONCE]
-            blocks = bench.blocks(chosen, archs, show)
+            blocks = bench.blocks(chosen, show)
             table = replace(table, blocks=(*table.blocks, *blocks))
             write_table(path, table)
             show(f"{len(table.blocks)}/{len(layers)} blocks; the last: {blocks[-1].latency}")
@@ -137,15 +141,31 @@ def _of_some_size(space: SearchSpace, rng: random.Random) -> Arch:
     return space.decode(genes)
 
 
-def profiled_layers(archs: Sequence[Arch], num_layers: int, seed: int) -> list[tuple[int, int]]:
-    """Different layers of the archs, as (number of the arch, number of the layer in its plan)."""
-    places: dict[Layer, tuple[int, int]] = {}
-    for arch_number, arch in enumerate(archs):
-        for layer_number, layer in enumerate(plan(arch)):
-            places.setdefault(layer._replace(name=""), (arch_number, layer_number))
-    chosen = list(places.values())
-    random.Random(f"blocks-{seed}").shuffle(chosen)
-    return chosen[:num_layers]
+def profiled_layers(space: SearchSpace, num_layers: int, seed: int) -> list[tuple[Arch, int]]:
+    """Different layers of members of the space, as (arch, number of the layer in its plan).
+
+    First, for each convolution with a kernel larger than 1 x 1, the commonest first, the commonest
+    layer that has it: runtimes have fast ways for some shapes of those and none for others, and no
+    rule says for which. Then the commonest of the other layers. Which archs are measured plays no
+    part, so that cross-validation over them knows no more of a layer than of any.
+    """
+    places: dict[Layer, tuple[Arch, int]] = {}
+    commonness: Counter[Layer] = Counter()
+    for arch in profiled_archs(space, Profile(ARCHS_LOOKED_AT, seed=seed)):
+        for number, layer in enumerate(plan(arch)):
+            bare = layer._replace(name="")
+            places.setdefault(bare, (arch, number))
+            commonness[bare] += 1
+    layer_with: dict[Operation, Layer] = {}
+    uses: Counter[Operation] = Counter()
+    for layer, count in commonness.most_common():
+        for operation in describe(layer).operations:
+            if operation.kernel_size > 1:
+                layer_with.setdefault(operation, layer)
+                uses[operation] += count
+    first = [layer_with[operation] for operation, _ in uses.most_common()]
+    chosen = dict.fromkeys([*first, *(layer for layer, _ in commonness.most_common())])
+    return [places[layer] for layer in chosen][:num_layers]
 
 
 def anchor_of(space: SearchSpace) -> Arch:
@@ -184,10 +204,8 @@ class _Bench:
             for arch, latency in zip(archs, latencies[1:], strict=True)
         ]
 
-    def blocks(
-        self, places: Sequence[tuple[int, int]], archs: Sequence[Arch], show: Show
-    ) -> list[BlockTiming]:
-        layers = [list(plan(archs[arch]))[number] for arch, number in places]
+    def blocks(self, places: Sequence[tuple[Arch, int]], show: Show) -> list[BlockTiming]:
+        layers = [list(plan(arch))[number] for arch, number in places]
         modules = [PoseNet(self.anchor), *map(Block, layers)]
         shapes = [(3, *self.key.input_hw), *((x.in_channels, *x.in_hw) for x in layers)]
         latencies = patiently(

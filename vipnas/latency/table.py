@@ -18,7 +18,7 @@ from vipnas.latency.measure import Key, Latency
 from vipnas.models.posenet import Layer, plan
 from vipnas.space import SearchSpace
 
-TABLE_VERSION = 1
+TABLE_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,9 @@ class ArchTiming(Timing):
 
 @dataclass(frozen=True)
 class BlockTiming(Timing):
-    """Of one layer as a network of its own: the `layer`-th of the `arch`-th arch of the table, both
-    counted from 0."""
+    """Of one layer as a network of its own: that of this number, from 0, in the plan of `arch`."""
 
-    arch_number: int
+    arch: Arch
     layer_number: int
 
 
@@ -95,8 +94,7 @@ class Table(Strict):
         return timing.latency.median_ms * self.anchor_ms / timing.anchor_ms
 
     def layer_of(self, timing: BlockTiming) -> Layer:
-        layers = tuple(plan(self.archs[timing.arch_number].arch))
-        return layers[timing.layer_number]._replace(name="")
+        return tuple(plan(timing.arch))[timing.layer_number]._replace(name="")
 
 
 def default_file(space: SearchSpace, key: Key) -> Path:
