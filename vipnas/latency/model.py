@@ -15,6 +15,7 @@ import numpy as np
 
 from vipnas.arch import Arch
 from vipnas.latency.operations import FAMILIES, Operation, describe
+from vipnas.latency.process import Process
 from vipnas.models.posenet import Layer, plan
 
 # How far, relative, a layer may be from what the mean model says.
@@ -22,12 +23,8 @@ LAYER_SPREAD = 0.3
 # Candidates for that of an operation: what it shares with those like it, and what is its own, since
 # libraries have kernels for some shapes and not for others.
 OPERATION_SPREADS = ((0.3, 0.0), (0.2, 0.2), (0.2, 0.3), (0.1, 0.3))
-# Candidates for how far, relative, a measurement is from the truth; that of a block, which does not
-# run as it does among others, so many times as far as that of a network.
-NOISES = (0.015, 0.03, 0.06)
+# A block does not run as it does among others: how much more a network says than a block.
 NETWORK_TRUST = 3.0
-# Candidates for the distance at which two layers stop being alike, in standard deviations.
-LENGTH_SCALES = (1.0, 2.0, 4.0, 8.0)
 # A layer costs something, so that a relative difference means something: in ms.
 LEAST_MS = 1e-3
 # How strongly a correction is held at none, relative to the measurements.
@@ -135,7 +132,7 @@ class ByOperations:
                     row[self._number[operation]] += self._mean(operation) / observation.ms
         borders_ms = np.zeros(len(ms))
         borders_ms[: len(blocks)] = [self._rated(border) for border in borders]
-        self._process = _Process(
+        self._process = Process(
             np.array([operation.position for operation in operations]),
             np.array([FAMILIES.index(operation.family) for operation in operations]),
             share,
@@ -165,69 +162,10 @@ class ByOperations:
         return sum(self.rates.get(name, 0.0) * amount for name, amount in amounts.items())
 
 
-class _Process:
-    """A Gaussian process of mean 0, given weighted sums of its values at `points` (P, coordinates).
-
-    Points of different `labels` (P,) have nothing to do with each other; beside what it shares with
-    its neighbours each point may have a part of its own. `weights` (observations, P), `sums` and
-    `noise` (observations,), the latter relative to the candidates. Length scale, noise, and the
-    spreads of both parts (of the candidates `spreads`) are those under which the sums are most
-    likely.
-    """
-
-    def __init__(
-        self,
-        points: np.ndarray,
-        labels: np.ndarray,
-        weights: np.ndarray,
-        sums: np.ndarray,
-        noise: np.ndarray,
-        spreads: Sequence[tuple[float, float]],
-    ) -> None:
-        spread = points.std(axis=0)
-        self._centre = points.mean(axis=0)
-        # A coordinate in which no two points differ says nothing.
-        self._per_unit = np.divide(1.0, spread, out=np.zeros_like(spread), where=spread > 1e-9)
-        self._points, self._labels = self._scaled(points), labels
-        best = -math.inf
-        own = weights @ weights.T
-        for length_scale in LENGTH_SCALES:
-            shared = weights @ self._likeness(self._points, labels, length_scale) @ weights.T
-            for both in spreads:
-                prior = both[0] ** 2 * shared + both[1] ** 2 * own
-                for level in NOISES:
-                    covariance = prior + np.diag((level * noise) ** 2)
-                    root = np.linalg.cholesky(covariance)
-                    solved = np.linalg.solve(root.T, np.linalg.solve(root, sums))
-                    likelihood = -0.5 * (sums @ solved) - np.log(np.diag(root)).sum()
-                    if likelihood > best:
-                        best, self._length_scale, self._spreads = likelihood, length_scale, both
-                        self._pull = weights.T @ solved
-
-    def __call__(self, point: np.ndarray, label: int = 0, number: int | None = None) -> float:
-        """`number` where it is one of the points given."""
-        likeness = self._likeness(self._scaled(point[None]), np.array([label]), self._length_scale)
-        shared, own = self._spreads
-        value = shared**2 * float(likeness[0] @ self._pull)
-        return value if number is None else value + own**2 * float(self._pull[number])
-
-    def _scaled(self, points: np.ndarray) -> np.ndarray:
-        scaled: np.ndarray = (points - self._centre) * self._per_unit
-        return scaled
-
-    def _likeness(self, points: np.ndarray, labels: np.ndarray, length_scale: float) -> np.ndarray:
-        """1 for the same position, falling to 0, which it is for other labels: (points, points
-        given)."""
-        squares = (points**2).sum(axis=1)[:, None] + (self._points**2).sum(axis=1)
-        distance = np.maximum(squares - 2 * points @ self._points.T, 0.0)
-        likeness: np.ndarray = np.exp(distance / (-2 * length_scale**2))
-        return likeness * (labels[:, None] == self._labels)
-
-
-def _over_layers(layers: Sequence[Layer], weights: np.ndarray, sums: np.ndarray) -> _Process:
+def _over_layers(layers: Sequence[Layer], weights: np.ndarray, sums: np.ndarray) -> Process:
     points = np.array([describe(layer).position for layer in layers])
     labels, noise = np.zeros(len(layers), dtype=int), np.ones(len(sums))
-    return _Process(points, labels, weights, sums, noise, ((LAYER_SPREAD, 0.0),))
+    return Process(points, labels, weights, sums, noise, ((LAYER_SPREAD, 0.0),))
 
 
 def _operations(layer: Layer) -> tuple[Operation, ...]:
