@@ -116,10 +116,25 @@ def ap_interval(
     seed: int = 0,
     confidence: float = 0.95,
 ) -> tuple[float, float]:
-    """Bootstrap interval of the AP: how far it could move with other photographs of the kind.
+    """Bootstrap interval of the AP: how far it could move with other photographs of the kind; the
+    limits are percentiles of `ap_samples`."""
+    outside = 50 * (1 - confidence)
+    samples = ap_samples(ground_truth, results, skeleton, num_samples, seed)
+    low, high = np.percentile(samples, (outside, 100 - outside))
+    return float(low), float(high)
 
-    Images are drawn with replacement, because the people in one image are not independent; the
-    limits are percentiles of the AP over the draws. People and joints are matched once only.
+
+def ap_samples(
+    ground_truth: dict[str, Any],
+    results: Sequence[dict[str, Any]],
+    skeleton: Skeleton,
+    num_samples: int = 1000,
+    seed: int = 0,
+) -> NDArray[np.float64]:
+    """The AP over images drawn with replacement, because the people in one image are not
+    independent. People and joints are matched once only.
+
+    With the same seed the same images are drawn, so that samples of two networks can be subtracted.
     """
     evaluation = _evaluation(ground_truth, results, skeleton)
     evaluation.params.areaRng = evaluation.params.areaRng[:1]  # "all" is all that is looked at
@@ -135,9 +150,7 @@ def ap_interval(
         evaluation.accumulate()
         precision = evaluation.eval["precision"]
         samples.append(precision[precision > -1].mean() if (precision > -1).any() else -1.0)
-    outside = 50 * (1 - confidence)
-    low, high = np.percentile(samples, (outside, 100 - outside))
-    return float(low), float(high)
+    return np.array(samples, np.float64)
 
 
 def _evaluation(

@@ -1,0 +1,366 @@
+"""AP against measured milliseconds: networks found, published and scaled, trained by one recipe.
+
+    python tools/compare_accuracy.py experiments/accuracy_latency/cpu.yaml --output DIR
+
+The networks, at each of several budgets of milliseconds (shares of what the quickest published
+network takes):
+
+    (a) found by latency search in one space
+    (b) found by MACs search in other spaces, with no more MACs than (a) at that budget
+    (c) the published networks, at their own time
+    (d) references with all widths scaled by one factor: the quickest that takes the budget
+
+Supernets are trained and searched here, networks are trained from scratch by the `retrain` section
+of the study's experiment, measured on its test people, and timed taking turns in each runtime.
+DIR/accuracy.md, .json and .png say what came of it. Everything goes on where it was killed, and the
+command may run several times at once: each process takes what no other is at.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from accuracy_report import Measured, Row, write_report
+from scaled_networks import scaled_to, space_of
+
+from vipnas.arch import Arch, read_arch, write_arch
+from vipnas.config import ExperimentConfig
+from vipnas.cost import count_cost
+from vipnas.data.coco import PoseData
+from vipnas.deploy.runtime import RuntimeName
+from vipnas.evaluation.coco_ap import ap_samples
+from vipnas.evaluation.protocols import score
+from vipnas.experiment import Experiment
+from vipnas.files import Strict, locked, parse, read_json, read_yaml, write_atomically
+from vipnas.latency.measure import Key, Latency, key_of_this_machine, measure_archs, pinned
+from vipnas.latency.profile import Profile, anchor_of, patiently, profile_space
+from vipnas.latency.table import LatencyConfig
+from vipnas.memory import keep_freed_memory
+from vipnas.search.constraints import Constraint
+from vipnas.search.journal import Journal
+from vipnas.shipped import find_shipped
+from vipnas.space import SearchSpace
+from vipnas.stages.retrain import retrain
+from vipnas.stages.search import (
+    Scorer,
+    cost_of_images,
+    opened_workers,
+    run_methods,
+    searchers_of,
+    write_trial,
+)
+from vipnas.stages.supernet import train_supernet
+from vipnas.stages.work import needed
+from vipnas.training.checkpoint import load_network
+
+show = partial(print, flush=True)
+
+
+@dataclass(frozen=True)
+class Study(Strict):
+    """What is compared. `experiment` gives people, supernet, search and recipe; its space is
+    searched on milliseconds.
+
+    `supernet_epochs` has the spaces, that of the experiment and those searched on MACs. `scaled`
+    are the references of (d), published networks or a space, whose middle member it is, and what
+    scaled widths are multiples of. `budgets` are shares of the milliseconds of the quickest
+    published network in the first of the `runtimes`; a search uses at least `least_use` of its
+    budget. `profile` is the number of networks and of layers in the latency table.
+    """
+
+    experiment: str
+    supernet_epochs: dict[str, float]
+    published: tuple[str, ...]
+    scaled: dict[str, int]
+    budgets: tuple[float, ...]
+    least_use: float = 0.85
+    seeds: tuple[int, ...] = (0,)
+    runtimes: tuple[RuntimeName, ...] = ("onnxruntime",)
+    threads: int = 1
+    profile: tuple[int, int] = (80, 600)
+    max_spread: float = 0.1
+
+
+@dataclass(frozen=True)
+class SamePeople(Experiment):
+    """Another training on the people of `base`, who are the same with every seed: of a space, or of
+    one arch alone."""
+
+    base: Experiment | None = None
+    only: Arch | None = None
+
+    @cached_property
+    def space(self) -> SearchSpace:
+        return super().space if self.only is None else space_of(self.only)
+
+    @cached_property
+    def _train_and_search(self) -> tuple[PoseData, PoseData]:
+        base = needed(self.base, "base")
+        return base.train_data, base.search_data
+
+    @cached_property
+    def test_data(self) -> PoseData:
+        return needed(self.base, "base").test_data
+
+
+# ---- the pieces of work
+
+
+class Piece(NamedTuple):
+    """Something to make: `make` writes `target` when all of `needs` are there."""
+
+    target: Path
+    needs: tuple[Path, ...]
+    make: Callable[[], object]
+
+
+def make_all(pieces: Sequence[Piece]) -> list[Path]:
+    """Make the first piece that can be made and that no other process is at, until there is none.
+    What is still missing, others are at, or it waits for what they make."""
+    while True:
+        missing = [piece for piece in pieces if not piece.target.exists()]
+        for piece in missing:
+            if all(need.exists() for need in piece.needs):
+                with claimed(piece.target.parent) as is_mine:
+                    if is_mine and not piece.target.exists():
+                        show(f"--- {piece.target}")
+                        piece.make()
+                        break
+        else:
+            return [piece.target for piece in missing]
+
+
+@contextmanager
+def claimed(directory: Path) -> Iterator[bool]:
+    """Whether nobody else is at work in the folder; nobody else is until this is over."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / ".claimed").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+class Comparison:
+    """The networks of a study, in one folder: `networks/NAME/arch.json`, and their trainings."""
+
+    def __init__(self, study: Study, base: Experiment) -> None:
+        self.study, self.base, self.output = study, base, base.output
+        self.key = key_of_this_machine(study.runtimes[0], base.space.input_hw, study.threads)
+        self.table = self.output / "latency" / "table.json"
+        self.budgets = self.output / "budgets" / "budgets.json"
+        self.published = {Path(name).name: self._published(name) for name in study.published}
+        self.spaces = {name: self._experiment_of(name) for name in study.supernet_epochs}
+
+    # -- what there is to make
+
+    def pieces(self) -> Iterator[Piece]:
+        yield Piece(self.budgets, (), self._set_budgets)
+        yield Piece(self.table, (), self._profile)
+        for experiment in self.spaces.values():
+            target = experiment.output / "supernet" / "supernet.pt"
+            yield Piece(target, (), partial(train_supernet, experiment))
+        yield from self._archs()
+        for seed in self.study.seeds:
+            for name in self.names():
+                arch_file = self.arch_file(name)
+                target = arch_file.parent / f"seed{seed}" / "metrics.json"
+                yield Piece(target, (arch_file,), partial(self._train, arch_file, seed))
+
+    def _archs(self) -> Iterator[Piece]:
+        for name, arch in self.published.items():
+            target = self.arch_file(f"c {name}")
+            yield Piece(target, (), partial(write_arch, target, arch))
+        for number, share in enumerate(self.study.budgets):
+            for reference, multiple in self.study.scaled.items():
+                target = self.arch_file(f"d {Path(reference).name} {share:g}")
+                make = partial(self._scale, target, reference, multiple, number)
+                yield Piece(target, (self.budgets,), make)
+            found = self.arch_file(f"a {self.base.space.name} {share:g}")
+            for space, experiment in self.spaces.items():
+                supernet = experiment.output / "supernet" / "supernet.pt"
+                if space == self.base.space.name:
+                    make = partial(self._search_latency, experiment, found, number)
+                    yield Piece(found, (self.budgets, self.table, supernet), make)
+                else:
+                    target = self.arch_file(f"b {space} {share:g}")
+                    make = partial(self._search_macs, experiment, target, found)
+                    yield Piece(target, (found, supernet), make)
+
+    def names(self) -> list[str]:
+        targets = [piece.target.parent.name for piece in self._archs()]
+        return sorted(targets)
+
+    def arch_file(self, name: str) -> Path:
+        return self.output / "networks" / name.replace(" ", "_") / "arch.json"
+
+    # -- making it
+
+    def timed(
+        self, archs: Sequence[Arch], runtime: RuntimeName | None = None, rounds: int = 6
+    ) -> list[Latency]:
+        """In turn, on one core; measured again where the machine was too noisy."""
+        key: Key = replace(self.key)
+        if runtime is not None:
+            key = key_of_this_machine(runtime, key.input_hw, key.threads)
+        with pinned(key):
+            measure = partial(measure_archs, archs, key, self.study.max_spread, rounds)
+            return patiently(measure, show)
+
+    def _set_budgets(self) -> None:
+        latencies = self.timed(list(self.published.values()))
+        ms = {name: found.median_ms for name, found in zip(self.published, latencies, strict=True)}
+        budgets = [share * min(ms.values()) for share in self.study.budgets]
+        write_atomically(self.budgets, json.dumps({"published": ms, "budgets": budgets}) + "\n")
+
+    def _budget(self, number: int) -> float:
+        budget: float = read_json(self.budgets)["budgets"][number]
+        return budget
+
+    def _profile(self) -> None:
+        archs, blocks = self.study.profile
+        aside = self.table.with_name("unfinished.json")
+        amount = Profile(archs, blocks, max_spread=self.study.max_spread)
+        profile_space(self.base.space, self.key, aside, amount, show)
+        aside.rename(self.table)
+
+    def _published(self, name: str) -> Arch:
+        """At the input size and for the joints of the study."""
+        space, arch = self.base.space, read_arch(find_shipped("search_spaces", name))
+        return replace(arch, input_hw=space.input_hw, num_keypoints=space.num_keypoints)
+
+    def _scale(self, target: Path, reference: str, multiple: int, number: int) -> None:
+        name = Path(reference).name
+        arch = self.published[name] if name in self.published else anchor_of(self.base.space)
+
+        def ms_of(arch: Arch) -> float:
+            return self.timed([arch])[0].median_ms
+
+        arch = scaled_to(self._budget(number), arch, multiple, ms_of)
+        write_arch(target, arch, scaled_from=reference, budget_ms=self._budget(number))
+
+    def _search_latency(self, experiment: Experiment, target: Path, number: int) -> None:
+        budget = self._budget(number)
+        least = self.study.least_use * budget
+        self._search(experiment, target, Constraint("latency_ms", budget, least))
+
+    def _search_macs(self, experiment: Experiment, target: Path, like: Path) -> None:
+        macs = count_cost(read_arch(like)).macs
+        self._search(experiment, target, Constraint("macs", macs, self.study.least_use * macs))
+
+    def _search(self, experiment: Experiment, target: Path, constraint: Constraint) -> None:
+        """By the experiment's searcher alone, without the random search beside it."""
+        config = needed(experiment.config.search, "search")
+        latency = None
+        if constraint.quantity == "latency_ms":
+            latency = LatencyConfig(str(self.table), self.key.runtime, self.key.threads)
+        config = replace(config, constraints=(constraint,), latency=latency)
+        experiment = replace(experiment, config=replace(experiment.config, search=config))
+        scorer = Scorer(experiment, config.threads)
+        cost_of, costs = cost_of_images(config, experiment.space)
+        searchers = searchers_of(config, experiment.space, experiment.config.seed, cost_of)
+        searcher = {config.searcher: searchers[config.searcher]}
+        journal = Journal(target.with_name("trials.jsonl"), {**scorer.settings(), **costs})
+        with opened_workers(scorer, config, None) as workers:
+            run_methods(
+                config,
+                searcher,
+                workers,
+                cost_of,
+                journal,
+                lambda _, best: write_trial(target, best, experiment),
+            )
+
+    def _train(self, arch_file: Path, seed: int) -> None:
+        experiment = self._alone(read_arch(arch_file), seed)
+        retrain(experiment, arch_file, None, arch_file.parent / f"seed{seed}")
+
+    def _experiment_of(self, space: str) -> Experiment:
+        supernet = needed(self.base.config.supernet, "supernet")
+        schedule = replace(supernet.schedule, epochs=self.study.supernet_epochs[space])
+        supernet = replace(supernet, schedule=schedule)
+        config = replace(self.base.config, space=space, supernet=supernet)
+        return self._sharing(config, self.output / space)
+
+    def _alone(self, arch: Arch, seed: int) -> Experiment:
+        config = replace(self.base.config, seed=seed)
+        return replace(self._sharing(config, self.output), only=arch)
+
+    def _sharing(self, config: ExperimentConfig, output: Path) -> SamePeople:
+        base = self.base
+        return SamePeople(
+            config, output, base.data_root, base.device, base.skip_bad_images, base=base
+        )
+
+    # -- what came of it
+
+    def rows(self) -> Iterator[Row]:
+        archs = {name: read_arch(self.arch_file(name)) for name in self.names()}
+        by_runtime = {
+            runtime: self.timed(list(archs.values()), runtime, rounds=15)
+            for runtime in self.study.runtimes
+        }
+        evaluator = self.base.evaluator("test")
+        for number, (name, arch) in enumerate(archs.items()):
+            measured = []
+            for seed in self.study.seeds:
+                folder = self.arch_file(name).parent / f"seed{seed}"
+                network = load_network(folder / "network.pt", arch).to(self.base.device)
+                results = evaluator.results(network)
+                scores = score(self.base.test_data, results, ("coco", "pck"))
+                samples = ap_samples(evaluator.ground_truth, results, evaluator.skeleton)
+                measured.append(Measured(scores["coco"].ap, scores["pck"].mean, samples))
+            latencies = {runtime: found[number] for runtime, found in by_runtime.items()}
+            yield Row(name, count_cost(arch), latencies, tuple(measured))
+
+
+# ---- the command line
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("study", type=Path, help="YAML of the comparison")
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--data-root", type=Path, default=Path())
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    options = parser.parse_args()
+    keep_freed_memory()
+    try:
+        study = parse(Study, read_yaml(options.study), str(options.study))
+        base = Experiment.open(
+            study.experiment, options.output, options.data_root, torch.device(options.device)
+        )
+        with locked(prepared(options.output)):  # people may have to be drawn
+            _ = base.train_data, base.test_data
+        comparison = Comparison(study, base)
+        if missing := make_all(list(comparison.pieces())):
+            show(f"left to other processes, or waiting for them: {', '.join(map(str, missing))}")
+            return 0
+        command = f"python {' '.join(sys.argv)}"
+        budgets = read_json(comparison.budgets)
+        write_report(options.output, command, list(comparison.rows()), budgets["budgets"])
+    except (ValueError, OSError, FloatingPointError) as error:
+        print(f"compare_accuracy: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def prepared(directory: Path) -> Path:
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
+
+
+if __name__ == "__main__":
+    sys.exit(main())
