@@ -41,6 +41,10 @@ class Row(NamedTuple):
     trainings: tuple[Measured, ...]
 
     @property
+    def group(self) -> str:
+        return self.name[0]
+
+    @property
     def ap(self) -> float:
         return float(np.mean([training.ap for training in self.trainings]))
 
@@ -111,8 +115,8 @@ def _comparisons(rows: Sequence[Row]) -> Iterator[str]:
     ratios_of = " | ".join(f"its ms / other, {name}" for name in runtimes)
     yield f"| found | other | {ratios_of} | AP more [95 %] |"
     yield "|---|---|" + "---|" * (len(runtimes) + 1)
-    for found in (row for row in rows if row.name.startswith("a ")):
-        for other in (row for row in rows if not row.name.startswith("a ")):
+    for found in (row for row in rows if row.group == "a"):
+        for other in (row for row in rows if row.group != "a"):
             ratios = (
                 f"{latency.median_ms / other.latencies[name].median_ms:.2f}"
                 for name, latency in found.latencies.items()
@@ -137,7 +141,7 @@ def _draw(path: Path, rows: Sequence[Row], budgets: Sequence[float]) -> None:
     panels = figure.subplots(1, len(runtimes), squeeze=False, sharey=True)[0]
     for panel, runtime in zip(panels, runtimes, strict=True):
         for letter, (text, colour, marker) in GROUPS.items():
-            group = [row for row in rows if row.name.startswith(f"{letter} ")]
+            group = [row for row in rows if row.group == letter]
             if not group:
                 continue
             ms = [row.latencies[runtime].median_ms for row in group]

@@ -2,13 +2,13 @@
 
     python tools/compare_accuracy.py experiments/accuracy_latency/cpu.yaml --output DIR
 
-The networks, at each of several budgets of milliseconds (shares of what the quickest published
-network takes):
+The networks, for several budgets of milliseconds (shares of what the quickest published network
+takes):
 
-    (a) found by latency search in one space
-    (b) found by MACs search in other spaces, with no more MACs than (a) at that budget
+    (a) found by latency search in one space, at each budget
+    (b) found by MACs search in other spaces, with no more MACs than (a) at the first budget
     (c) the published networks, at their own time
-    (d) references with all widths scaled by one factor: the quickest that takes the budget
+    (d) references with all widths scaled by one factor: the quickest that takes each budget
 
 Supernets are trained and searched here, networks are trained from scratch by the `retrain` section
 of the study's experiment, measured on its test people, and timed taking turns in each runtime.
@@ -75,7 +75,8 @@ class Study(Strict):
     are the references of (d), published networks or a space, whose middle member it is, and what
     scaled widths are multiples of. `budgets` are shares of the milliseconds of the quickest
     published network in the first of the `runtimes`; a search uses at least `least_use` of its
-    budget. `profile` is the number of networks and of layers in the latency table.
+    budget. Each network is trained with the `seeds` of the longest key that its name begins with.
+    `profile` is the number of networks and of layers in the latency table.
     """
 
     experiment: str
@@ -83,12 +84,19 @@ class Study(Strict):
     published: tuple[str, ...]
     scaled: dict[str, int]
     budgets: tuple[float, ...]
+    seeds: dict[str, tuple[int, ...]]
     least_use: float = 0.85
-    seeds: tuple[int, ...] = (0,)
     runtimes: tuple[RuntimeName, ...] = ("onnxruntime",)
     threads: int = 1
     profile: tuple[int, int] = (80, 600)
     max_spread: float = 0.1
+
+    def seeds_of(self, name: str) -> tuple[int, ...]:
+        """Raises ValueError where the name begins with none of the keys."""
+        keys = [key for key in self.seeds if name.startswith(key)]
+        if not keys:
+            raise ValueError(f"seeds: found no key that {name} begins with; allowed is one like a")
+        return self.seeds[max(keys, key=len)]
 
 
 @dataclass(frozen=True)
@@ -173,29 +181,29 @@ class Comparison:
             target = experiment.output / "supernet" / "supernet.pt"
             yield Piece(target, (), partial(train_supernet, experiment))
         yield from self._archs()
-        for seed in self.study.seeds:
-            for name in self.names():
-                arch_file = self.arch_file(name)
-                target = arch_file.parent / f"seed{seed}" / "metrics.json"
-                yield Piece(target, (arch_file,), partial(self._train, arch_file, seed))
+        trainings = [(seed, name) for name in self.names() for seed in self.study.seeds_of(name)]
+        for seed, name in sorted(trainings):
+            arch_file = self.arch_file(name)
+            target = arch_file.parent / f"seed{seed}" / "metrics.json"
+            yield Piece(target, (arch_file,), partial(self._train, arch_file, seed))
 
     def _archs(self) -> Iterator[Piece]:
         for name, arch in self.published.items():
-            target = self.arch_file(f"c {name}")
+            target = self.arch_file(f"c-{name}")
             yield Piece(target, (), partial(write_arch, target, arch))
         for number, share in enumerate(self.study.budgets):
             for reference, multiple in self.study.scaled.items():
-                target = self.arch_file(f"d {Path(reference).name} {share:g}")
+                target = self.arch_file(f"d-{Path(reference).name}-{share:g}")
                 make = partial(self._scale, target, reference, multiple, number)
                 yield Piece(target, (self.budgets,), make)
-            found = self.arch_file(f"a {self.base.space.name} {share:g}")
+            found = self.arch_file(f"a-{self.base.space.name}-{share:g}")
             for space, experiment in self.spaces.items():
                 supernet = experiment.output / "supernet" / "supernet.pt"
                 if space == self.base.space.name:
                     make = partial(self._search_latency, experiment, found, number)
                     yield Piece(found, (self.budgets, self.table, supernet), make)
-                else:
-                    target = self.arch_file(f"b {space} {share:g}")
+                elif number == 0:
+                    target = self.arch_file(f"b-{space}-{share:g}")
                     make = partial(self._search_macs, experiment, target, found)
                     yield Piece(target, (found, supernet), make)
 
@@ -204,7 +212,7 @@ class Comparison:
         return sorted(targets)
 
     def arch_file(self, name: str) -> Path:
-        return self.output / "networks" / name.replace(" ", "_") / "arch.json"
+        return self.output / "networks" / name / "arch.json"
 
     # -- making it
 
@@ -315,7 +323,7 @@ class Comparison:
         evaluator = self.base.evaluator("test")
         for number, (name, arch) in enumerate(archs.items()):
             measured = []
-            for seed in self.study.seeds:
+            for seed in self.study.seeds_of(name):
                 folder = self.arch_file(name).parent / f"seed{seed}"
                 network = load_network(folder / "network.pt", arch).to(self.base.device)
                 results = evaluator.results(network)
