@@ -82,7 +82,7 @@ def test_scaled_to_is_the_quickest_that_takes_the_time(scaling: Any) -> None:
 
 
 def test_pieces_are_made_once_in_the_order_of_their_needs(tmp_path: Path) -> None:
-    compare = tool("compare_accuracy")
+    pieces_of_work = tool("pieces")
     made: list[str] = []
 
     def piece(name: str, *needs: str) -> Any:
@@ -92,23 +92,23 @@ def test_pieces_are_made_once_in_the_order_of_their_needs(tmp_path: Path) -> Non
             made.append(name)
             target.write_text("")
 
-        return compare.Piece(target, tuple(tmp_path / need / "done" for need in needs), make)
+        return pieces_of_work.Piece(target, tuple(tmp_path / need / "done" for need in needs), make)
 
     pieces = [piece("c", "b"), piece("b", "a"), piece("a"), piece("d", "nobody makes it")]
-    assert compare.make_all(pieces) == [tmp_path / "d" / "done"]
+    assert pieces_of_work.make_all(pieces) == [tmp_path / "d" / "done"]
     assert made == ["a", "b", "c"]
-    assert compare.make_all(pieces) == [tmp_path / "d" / "done"]
+    assert pieces_of_work.make_all(pieces) == [tmp_path / "d" / "done"]
     assert made == ["a", "b", "c"]
 
 
 def test_what_another_process_is_at_is_left_to_it(tmp_path: Path) -> None:
-    compare = tool("compare_accuracy")
+    pieces_of_work = tool("pieces")
     with (tmp_path / ".claimed").open("w") as other:
         fcntl.flock(other, fcntl.LOCK_EX)  # a lock of another opening, as of another process
-        piece = compare.Piece(tmp_path / "done", (), lambda: pytest.fail("was another's"))
-        assert compare.make_all([piece]) == [tmp_path / "done"]
+        piece = pieces_of_work.Piece(tmp_path / "done", (), lambda: pytest.fail("was another's"))
+        assert pieces_of_work.make_all([piece]) == [tmp_path / "done"]
     piece = piece._replace(make=lambda: (tmp_path / "done").write_text(""))
-    assert compare.make_all([piece]) == []
+    assert pieces_of_work.make_all([piece]) == []
 
 
 def test_comparisons_are_paired_and_of_the_mean_over_seeds(tmp_path: Path) -> None:

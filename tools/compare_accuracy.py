@@ -1,6 +1,6 @@
 """AP against measured milliseconds: networks found, published and scaled, trained by one recipe.
 
-    python tools/compare_accuracy.py experiments/accuracy_latency/cpu.yaml --output DIR
+    python tools/compare_accuracy.py experiments/accuracy_latency/drawn.yaml --output DIR
 
 The networks, for several budgets of milliseconds (shares of what the quickest published network
 takes):
@@ -19,18 +19,16 @@ command may run several times at once: each process takes what no other is at.
 from __future__ import annotations
 
 import argparse
-import fcntl
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from accuracy_report import Measured, Row, write_report
+from pieces import Piece, make_all
 from scaled_networks import scaled_to, space_of
 
 from vipnas.arch import Arch, read_arch, write_arch
@@ -42,7 +40,7 @@ from vipnas.evaluation.coco_ap import ap_samples
 from vipnas.evaluation.protocols import score
 from vipnas.experiment import Experiment
 from vipnas.files import Strict, locked, parse, read_json, read_yaml, write_atomically
-from vipnas.latency.measure import Key, Latency, key_of_this_machine, measure_archs, pinned
+from vipnas.latency.measure import Latency, key_of_this_machine, measure_archs, pinned
 from vipnas.latency.profile import Profile, anchor_of, patiently, profile_space
 from vipnas.latency.table import LatencyConfig
 from vipnas.memory import keep_freed_memory
@@ -121,46 +119,6 @@ class SamePeople(Experiment):
         return needed(self.base, "base").test_data
 
 
-# ---- the pieces of work
-
-
-class Piece(NamedTuple):
-    """Something to make: `make` writes `target` when all of `needs` are there."""
-
-    target: Path
-    needs: tuple[Path, ...]
-    make: Callable[[], object]
-
-
-def make_all(pieces: Sequence[Piece]) -> list[Path]:
-    """Make the first piece that can be made and that no other process is at, until there is none.
-    What is still missing, others are at, or it waits for what they make."""
-    while True:
-        missing = [piece for piece in pieces if not piece.target.exists()]
-        for piece in missing:
-            if all(need.exists() for need in piece.needs):
-                with claimed(piece.target.parent) as is_mine:
-                    if is_mine and not piece.target.exists():
-                        show(f"--- {piece.target}")
-                        piece.make()
-                        break
-        else:
-            return [piece.target for piece in missing]
-
-
-@contextmanager
-def claimed(directory: Path) -> Iterator[bool]:
-    """Whether nobody else is at work in the folder; nobody else is until this is over."""
-    directory.mkdir(parents=True, exist_ok=True)
-    with (directory / ".claimed").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
-
-
 class Comparison:
     """The networks of a study, in one folder: `networks/NAME/arch.json`, and their trainings."""
 
@@ -220,12 +178,9 @@ class Comparison:
         self, archs: Sequence[Arch], runtime: RuntimeName | None = None, rounds: int = 6
     ) -> list[Latency]:
         """In turn, on one core; measured again where the machine was too noisy."""
-        key: Key = replace(self.key)
-        if runtime is not None:
-            key = key_of_this_machine(runtime, key.input_hw, key.threads)
+        key = key_of_this_machine(runtime or self.key.runtime, self.key.input_hw, self.key.threads)
         with pinned(key):
-            measure = partial(measure_archs, archs, key, self.study.max_spread, rounds)
-            return patiently(measure, show)
+            return patiently(lambda: measure_archs(archs, key, self.study.max_spread, rounds), show)
 
     def _set_budgets(self) -> None:
         latencies = self.timed(list(self.published.values()))
