@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
+from experiment_fixture import EXPERIMENT, draw_people, write_experiment
 
-from vipnas.arch import Arch, read_arch
+from vipnas.arch import Arch, read_arch, write_arch
 from vipnas.latency.measure import Latency
 from vipnas.latency.profile import anchor_of
 from vipnas.results import Cost
@@ -130,3 +132,38 @@ def test_comparisons_are_paired_and_of_the_mean_over_seeds(tmp_path: Path) -> No
     assert document[0]["ap"] == [0.30, 0.34]
     assert document[1]["ap_interval"] == pytest.approx([0.31 - 0.095, 0.31 + 0.095])
     assert (tmp_path / "accuracy.png").stat().st_size > 0
+
+
+@pytest.mark.slow
+def test_a_study_from_supernets_to_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compare = tool("compare_accuracy")
+    tiny = read_space(find_shipped("search_spaces", "tiny"))
+    write_arch(tmp_path / "known.json", tiny.max_arch())
+    study = {
+        "experiment": str(write_experiment(tmp_path, EXPERIMENT)),
+        "supernet_epochs": {"tiny": 0.5, "small": 0.5},
+        "published": [str(tmp_path / "known.json")],
+        "scaled": {"tiny": 8},
+        "budgets": [1.2],
+        "seeds": {"": [0], "a": [0, 1]},
+        "least_use": 0.0,
+        "profile": [10, 0],
+        "max_spread": 100.0,  # whatever else the machine does
+    }
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
+    data_root = draw_people(tmp_path / "people")
+    output = tmp_path / "out"
+    arguments = [str(tmp_path / "study.yaml"), "--output", str(output), "--device", "cpu"]
+    monkeypatch.setattr(sys, "argv", ["compare", *arguments, "--data-root", str(data_root)])
+    assert compare.main() == 0
+    rows = json.loads((output / "accuracy.json").read_text())
+    names = ["a-tiny-1.2", "b-small-1.2", "c-known", "d-tiny-1.2"]
+    assert [row["name"] for row in rows] == names
+    assert [len(row["ap"]) for row in rows] == [2, 1, 1, 1]
+    found = read_arch(output / "networks" / "a-tiny-1.2" / "arch.json")
+    assert found in tiny
+    assert rows[1]["macs"] <= rows[0]["macs"]
+    weights = {path: path.read_bytes() for path in output.glob("networks/*/*/network.pt")}
+    assert len(weights) == 5
+    seeds = [weights[output / "networks" / names[0] / f"seed{n}" / "network.pt"] for n in (0, 1)]
+    assert seeds[0] != seeds[1]

@@ -127,7 +127,7 @@ class Comparison:
         self.key = key_of_this_machine(study.runtimes[0], base.space.input_hw, study.threads)
         self.table = self.output / "latency" / "table.json"
         self.budgets = self.output / "budgets" / "budgets.json"
-        self.published = {Path(name).name: self._published(name) for name in study.published}
+        self.published = {Path(name).stem: self._published(name) for name in study.published}
         self.spaces = {name: self._experiment_of(name) for name in study.supernet_epochs}
 
     # -- what there is to make
@@ -151,7 +151,7 @@ class Comparison:
             yield Piece(target, (), partial(write_arch, target, arch))
         for number, share in enumerate(self.study.budgets):
             for reference, multiple in self.study.scaled.items():
-                target = self.arch_file(f"d-{Path(reference).name}-{share:g}")
+                target = self.arch_file(f"d-{Path(reference).stem}-{share:g}")
                 make = partial(self._scale, target, reference, multiple, number)
                 yield Piece(target, (self.budgets,), make)
             found = self.arch_file(f"a-{self.base.space.name}-{share:g}")
@@ -205,7 +205,7 @@ class Comparison:
         return replace(arch, input_hw=space.input_hw, num_keypoints=space.num_keypoints)
 
     def _scale(self, target: Path, reference: str, multiple: int, number: int) -> None:
-        name = Path(reference).name
+        name = Path(reference).stem
         arch = self.published[name] if name in self.published else anchor_of(self.base.space)
 
         def ms_of(arch: Arch) -> float:
@@ -254,11 +254,13 @@ class Comparison:
         supernet = needed(self.base.config.supernet, "supernet")
         schedule = replace(supernet.schedule, epochs=self.study.supernet_epochs[space])
         supernet = replace(supernet, schedule=schedule)
-        config = replace(self.base.config, space=space, supernet=supernet)
+        input_hw = self.base.space.input_hw
+        config = replace(self.base.config, space=space, input_hw=input_hw, supernet=supernet)
         return self._sharing(config, self.output / space)
 
     def _alone(self, arch: Arch, seed: int) -> Experiment:
-        config = replace(self.base.config, seed=seed)
+        recipe = replace(self.base.config.retrain, init_from="scratch")
+        config = replace(self.base.config, seed=seed, retrain=recipe)
         return replace(self._sharing(config, self.output), only=arch)
 
     def _sharing(self, config: ExperimentConfig, output: Path) -> SamePeople:
