@@ -57,7 +57,7 @@ from vipnas.stages.search import (
     searchers_of,
     write_trial,
 )
-from vipnas.stages.supernet import train_supernet
+from vipnas.stages.supernet import supernet_file, train_supernet
 from vipnas.stages.work import needed
 from vipnas.training.checkpoint import load_network
 
@@ -133,17 +133,24 @@ class Comparison:
     # -- what there is to make
 
     def pieces(self) -> Iterator[Piece]:
+        """In the order of what they are worth: repetitions with other seeds come last."""
         yield Piece(self.budgets, (), self._set_budgets)
         yield Piece(self.table, (), self._profile)
-        for experiment in self.spaces.values():
-            target = experiment.output / "supernet" / "supernet.pt"
-            yield Piece(target, (), partial(train_supernet, experiment))
+        yield self._supernet(self.spaces[self.base.space.name])
         yield from self._archs()
-        trainings = [(seed, name) for name in self.names() for seed in self.study.seeds_of(name)]
-        for seed, name in sorted(trainings):
+        yield from self._trainings(slice(1))
+        yield from map(self._supernet, self.spaces.values())
+        yield from self._trainings(slice(1, None))
+
+    def _supernet(self, experiment: Experiment) -> Piece:
+        return Piece(supernet_file(experiment), (), partial(train_supernet, experiment))
+
+    def _trainings(self, which: slice) -> Iterator[Piece]:
+        for name in self.names():
             arch_file = self.arch_file(name)
-            target = arch_file.parent / f"seed{seed}" / "metrics.json"
-            yield Piece(target, (arch_file,), partial(self._train, arch_file, seed))
+            for seed in self.study.seeds_of(name)[which]:
+                target = arch_file.parent / f"seed{seed}" / "metrics.json"
+                yield Piece(target, (arch_file,), partial(self._train, arch_file, seed))
 
     def _archs(self) -> Iterator[Piece]:
         for name, arch in self.published.items():
@@ -156,7 +163,7 @@ class Comparison:
                 yield Piece(target, (self.budgets,), make)
             found = self.arch_file(f"a-{self.base.space.name}-{share:g}")
             for space, experiment in self.spaces.items():
-                supernet = experiment.output / "supernet" / "supernet.pt"
+                supernet = supernet_file(experiment)
                 if space == self.base.space.name:
                     make = partial(self._search_latency, experiment, found, number)
                     yield Piece(found, (self.budgets, self.table, supernet), make)
@@ -166,8 +173,7 @@ class Comparison:
                     yield Piece(target, (found, supernet), make)
 
     def names(self) -> list[str]:
-        targets = [piece.target.parent.name for piece in self._archs()]
-        return sorted(targets)
+        return sorted(piece.target.parent.name for piece in self._archs())
 
     def arch_file(self, name: str) -> Path:
         return self.output / "networks" / name / "arch.json"
