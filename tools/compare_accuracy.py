@@ -149,7 +149,7 @@ class Comparison:
         for name in self.names():
             arch_file = self.arch_file(name)
             for seed in self.study.seeds_of(name)[which]:
-                target = arch_file.parent / f"seed{seed}" / "metrics.json"
+                target = self._folder(arch_file, seed) / "metrics.json"
                 yield Piece(target, (arch_file,), partial(self._train, arch_file, seed))
 
     def _archs(self) -> Iterator[Piece]:
@@ -173,7 +173,9 @@ class Comparison:
                     yield Piece(target, (found, supernet), make)
 
     def names(self) -> list[str]:
-        return sorted(piece.target.parent.name for piece in self._archs())
+        """What is asked first of the study comes first: found, scaled, published, by MACs."""
+        names = {piece.target.parent.name for piece in self._archs()}
+        return sorted(names, key=lambda name: ("adcb".index(name[0]), name))
 
     def arch_file(self, name: str) -> Path:
         return self.output / "networks" / name / "arch.json"
@@ -252,9 +254,13 @@ class Comparison:
                 lambda _, best: write_trial(target, best, experiment),
             )
 
-    def _train(self, arch_file: Path, seed: int) -> None:
+    def _train(self, arch_file: Path, seed: int) -> Path:
+        """Raises ValueError where it was trained by another recipe."""
         experiment = self._alone(read_arch(arch_file), seed)
-        retrain(experiment, arch_file, None, arch_file.parent / f"seed{seed}")
+        return retrain(experiment, arch_file, None, self._folder(arch_file, seed))
+
+    def _folder(self, arch_file: Path, seed: int) -> Path:
+        return arch_file.parent / f"seed{seed}"
 
     def _experiment_of(self, space: str) -> Experiment:
         supernet = needed(self.base.config.supernet, "supernet")
@@ -278,7 +284,9 @@ class Comparison:
     # -- what came of it
 
     def rows(self) -> Iterator[Row]:
-        archs = {name: read_arch(self.arch_file(name)) for name in self.names()}
+        """Of the networks that were trained, with as many seeds as there are."""
+        trained = {name: list(self._trained(name)) for name in self.names()}
+        archs = {name: read_arch(self.arch_file(name)) for name, files in trained.items() if files}
         by_runtime = {
             runtime: self.timed(list(archs.values()), runtime, rounds=15)
             for runtime in self.study.runtimes
@@ -286,15 +294,20 @@ class Comparison:
         evaluator = self.base.evaluator("test")
         for number, (name, arch) in enumerate(archs.items()):
             measured = []
-            for seed in self.study.seeds_of(name):
-                folder = self.arch_file(name).parent / f"seed{seed}"
-                network = load_network(folder / "network.pt", arch).to(self.base.device)
+            for file in trained[name]:
+                network = load_network(file, arch).to(self.base.device)
                 results = evaluator.results(network)
                 scores = score(self.base.test_data, results, ("coco", "pck"))
                 samples = ap_samples(evaluator.ground_truth, results, evaluator.skeleton)
                 measured.append(Measured(scores["coco"].ap, scores["pck"].mean, samples))
             latencies = {runtime: found[number] for runtime, found in by_runtime.items()}
             yield Row(name, count_cost(arch), latencies, tuple(measured))
+
+    def _trained(self, name: str) -> Iterator[Path]:
+        for seed in self.study.seeds_of(name):
+            arch_file = self.arch_file(name)
+            if (self._folder(arch_file, seed) / "metrics.json").exists():
+                yield self._train(arch_file, seed)
 
 
 # ---- the command line
@@ -305,6 +318,7 @@ def main() -> int:
     parser.add_argument("study", type=Path, help="YAML of the comparison")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--data-root", type=Path, default=Path())
+    parser.add_argument("--report", action="store_true", help="on what there is; make nothing")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
     keep_freed_memory()
@@ -316,7 +330,7 @@ def main() -> int:
         with locked(prepared(options.output)):  # people may have to be drawn
             _ = base.train_data, base.test_data
         comparison = Comparison(study, base)
-        if missing := make_all(list(comparison.pieces())):
+        if not options.report and (missing := make_all(list(comparison.pieces()))):
             show(f"left to other processes, or waiting for them: {', '.join(map(str, missing))}")
             return 0
         command = f"python {' '.join(sys.argv)}"
