@@ -159,8 +159,11 @@ def _draw(path: Path, rows: Sequence[Row], budgets: Sequence[float]) -> None:
             for budget in budgets:
                 panel.axvline(budget, color="tab:red", linestyle=":", linewidth=1)
         panel.set(xscale="log", xlabel=f"ms, {runtime}, one image", ylabel="test AP")
+        panel.margins(x=0.2, y=0.1)
+        for formatted in (panel.xaxis.set_major_formatter, panel.xaxis.set_minor_formatter):
+            formatted("{x:g}")
         panel.grid(alpha=0.3, which="both")
-        panel.legend(loc="lower right")
+        panel.legend()
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=110)
     write_atomically(path, content.getvalue())
