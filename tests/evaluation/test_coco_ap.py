@@ -17,7 +17,7 @@ import pytest
 
 from vipnas.data.coco import Person, read_coco
 from vipnas.data.skeletons import COCO_17
-from vipnas.evaluation.coco_ap import ap_interval, coco_metrics, keypoint_results
+from vipnas.evaluation.coco_ap import ap_interval, ap_samples, coco_metrics, keypoint_results
 from vipnas.results import Metrics
 
 needs_data = pytest.mark.skipif(
@@ -178,6 +178,8 @@ def test_bootstrap_is_the_evaluation_of_the_drawn_images() -> None:
     draws = [rng.integers(0, 30, 30).tolist() for _ in range(5)]
     literal = [coco_metrics(*drawn_images(case, draw), COCO_17).ap for draw in draws]
     assert (low, high) == pytest.approx((min(literal), max(literal)), abs=1e-12)
+    # Draw by draw: samples of two networks with one seed are of the same images.
+    assert ap_samples(*case, COCO_17, 5, seed=3) == pytest.approx(literal, abs=1e-12)
 
 
 def test_bootstrap_interval_holds_the_figure_and_narrows_with_more_images() -> None:
