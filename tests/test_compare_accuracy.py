@@ -157,12 +157,12 @@ def test_a_study_from_supernets_to_report(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(sys, "argv", ["compare", *arguments, "--data-root", str(data_root)])
     assert compare.main() == 0
     rows = json.loads((output / "accuracy.json").read_text())
-    names = ["a-tiny-1.2", "b-small-1.2", "c-known", "d-tiny-1.2"]
+    names = ["a-tiny-1.2", "d-tiny-1.2", "c-known", "b-small-1.2"]
     assert [row["name"] for row in rows] == names
     assert [len(row["ap"]) for row in rows] == [2, 1, 1, 1]
     found = read_arch(output / "networks" / "a-tiny-1.2" / "arch.json")
     assert found in tiny
-    assert rows[1]["macs"] <= rows[0]["macs"]
+    assert rows[3]["macs"] <= rows[0]["macs"]
     weights = {path: path.read_bytes() for path in output.glob("networks/*/*/network.pt")}
     assert len(weights) == 5
     seeds = [weights[output / "networks" / names[0] / f"seed{n}" / "network.pt"] for n in (0, 1)]
