@@ -22,7 +22,7 @@ from vipnas.training.compute import Compute
 from vipnas.training.loop import Schedule
 from vipnas.training.losses import Distillation
 from vipnas.training.sampling import Opening, Sampling
-from vipnas.training.video import Exposure
+from vipnas.training.video import ClipSampling, Exposure
 from vipnas.video_arch import Fusion
 
 
@@ -208,9 +208,9 @@ class VideoTraining(Strict):
 
 @dataclass(frozen=True)
 class VideoSupernetConfig(VideoTraining):
-    """`num_random`: clip archs a step between the largest and the smallest."""
+    """How the supernet of the follow-up frames is trained, and on which clip archs."""
 
-    num_random: NonNegativeInt = 1
+    sampling: ClipSampling = field(default_factory=ClipSampling)
 
 
 @dataclass(frozen=True)

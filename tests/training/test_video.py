@@ -18,6 +18,7 @@ from vipnas.models.videonet import FollowUpNet, extract_video, warp_heatmaps
 from vipnas.space import SearchSpace
 from vipnas.training.losses import heatmap_loss
 from vipnas.training.video import (
+    ClipSampling,
     ClipStep,
     Exposure,
     clip_archs_of_step,
@@ -25,6 +26,7 @@ from vipnas.training.video import (
     video_retrain_backward,
     video_supernet_backward,
 )
+from vipnas.video_arch import VideoArch
 
 T = 2
 
@@ -56,23 +58,43 @@ def clips(space: SearchSpace, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     return images, keypoints, warps
 
 
-def test_a_step_trains_the_largest_first_and_the_smallest_last(space: SearchSpace) -> None:
-    video_space = video_space_of(space, T)
-    archs = clip_archs_of_step(video_space, 3, 2, 7)
-    assert archs == clip_archs_of_step(video_space, 3, 2, 7)
-    assert archs != clip_archs_of_step(video_space, 3, 2, 8)
-    largest, *drawn, smallest = ([f.arch for f in arch.follow_ups] for arch in archs)
-    assert largest == [space.max_arch()] * T and smallest == [space.min_arch()] * T
-    assert len(drawn) == 2
-    steps = (clip_archs_of_step(video_space, 0, 0, step) for step in range(40))
-    assert len({f.fusion for archs in steps for a in archs for f in a.follow_ups}) == 10
+def archs_of(space: SearchSpace, step: int, num_random: int) -> dict[str, list[VideoArch]]:
+    return clip_archs_of_step(
+        video_space_of(space, T), 3, ClipSampling("sandwich", num_random), step
+    )
+
+
+def drawn_arch(space: SearchSpace) -> VideoArch:
+    return archs_of(space, 0, 1)["random"][0]
+
+
+def test_a_sandwich_has_both_ends_and_random_clips(space: SearchSpace) -> None:
+    archs = archs_of(space, 7, 2)
+    assert archs == archs_of(space, 7, 2)
+    assert archs != archs_of(space, 8, 2)
+    assert [f.arch for f in archs["largest"][0].follow_ups] == [space.max_arch()] * T
+    assert [f.arch for f in archs["smallest"][0].follow_ups] == [space.min_arch()] * T
+    assert {kind: len(members) for kind, members in archs.items()} == {
+        "largest": 1,
+        "smallest": 1,
+        "random": 2,
+    }
+    ends = (archs_of(space, step, 0) for step in range(40))
+    assert len({f.fusion for a in ends for (arch,) in a.values() for f in arch.follow_ups}) == 10
+
+
+def test_uniform_sampling_draws_random_clips_alone(space: SearchSpace) -> None:
+    archs = clip_archs_of_step(video_space_of(space, T), 3, ClipSampling("uniform", 2), 7)
+    assert archs == {"random": archs_of(space, 7, 2)["random"]}
+    with pytest.raises(ValueError, match="num_random: found 0, of strategy uniform"):
+        ClipSampling("uniform", 0)
 
 
 def test_the_loss_of_a_clip_by_hand(
     space: SearchSpace, networks: tuple[PoseNet, FollowUpNet]
 ) -> None:
     key_frame, supernet = networks
-    arch = clip_archs_of_step(video_space_of(space, T), 0, 1, 0)[1]
+    arch = drawn_arch(space)
     images, keypoints, warps = batch = clips(space)
     codec = codec_of(space)
     step = ClipStep(key_frame, codec, Exposure())
@@ -92,8 +114,8 @@ def test_gradients_add_up_over_the_archs_and_the_key_frame_gets_none(
 ) -> None:
     key_frame, supernet = networks
     supernet.train()
-    batch, video_space = clips(space), video_space_of(space, T)
-    archs = clip_archs_of_step(video_space, 0, 1, 0)
+    batch = clips(space)
+    archs = [arch for members in archs_of(space, 0, 1).values() for arch in members]
     step = ClipStep(key_frame, codec_of(space), Exposure())
     before = {name: tensor.clone() for name, tensor in key_frame.state_dict().items()}
 
@@ -116,7 +138,7 @@ def test_in_the_first_steps_labels_take_the_place_of_heatmaps(
     space: SearchSpace, networks: tuple[PoseNet, FollowUpNet]
 ) -> None:
     key_frame, supernet = networks
-    arch = clip_archs_of_step(video_space_of(space, T), 0, 1, 0)[1]
+    arch = drawn_arch(space)
     codec, batch = codec_of(space), clips(space)
     exposure = Exposure(truth_steps=1, truth_noise_px=0.0)
     step = ClipStep(key_frame, codec, exposure)
@@ -142,18 +164,16 @@ def test_in_the_first_steps_labels_take_the_place_of_heatmaps(
 def test_it_learns(space: SearchSpace, networks: tuple[PoseNet, FollowUpNet], found: bool) -> None:
     key_frame, supernet = networks
     trained = copy.deepcopy(supernet).train()
-    video_space, batch = video_space_of(space, T), clips(space)
+    batch = clips(space)
     step = ClipStep(key_frame, codec_of(space), Exposure())
     if found:
-        arch = clip_archs_of_step(video_space, 0, 1, 0)[1]
+        arch = drawn_arch(space)
         networks_of_arch = extract_video(key_frame, trained, arch).follow_ups.train()
         network: nn.Module = networks_of_arch
         backward = video_retrain_backward(step, networks_of_arch)
     else:
         network = trained
-        backward = video_supernet_backward(
-            step, trained, lambda number: clip_archs_of_step(video_space, 0, 1, 0)
-        )
+        backward = video_supernet_backward(step, trained, lambda number: archs_of(space, 0, 1))
     optimizer = torch.optim.Adam(network.parameters(), 3e-3)
     history = []
     for number in range(12):

@@ -109,7 +109,7 @@ def train_video_supernet(experiment: Experiment) -> Path:
     supernet = FollowUpNet(space.image_space.max_arch(), fusions)
     if starts_from is not None:
         supernet.posenet = load_network(starts_from, space.image_space.max_arch())
-    archs_of = partial(clip_archs_of_step, space, experiment.config.seed, config.num_random)
+    archs_of = partial(clip_archs_of_step, space, experiment.config.seed, config.sampling)
     backward = video_supernet_backward(
         level.step_of(config.exposure), supernet.to(experiment.device), archs_of
     )

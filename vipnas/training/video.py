@@ -6,11 +6,12 @@ B batch, F frames of a clip, T = F - 1 follow-up frames, K keypoints.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
+from pydantic import NonNegativeInt
 from torch import Tensor
 
 from vipnas.data.crops import normalise
@@ -44,19 +45,37 @@ class Exposure(Strict):
     truth_noise_px: float = 2.0
 
 
-def clip_archs_of_step(space: VideoSpace, seed: int, num_random: int, step: int) -> list[VideoArch]:
-    """The sandwich over clips: all frames largest, `num_random` random clips, all frames smallest.
+@dataclass(frozen=True)
+class ClipSampling(Strict):
+    """Which clip archs a step of the supernet trains.
 
-    No fusion is larger than the others: the largest and the smallest draw theirs too. A pure
-    function of (seed, step).
+    - `sandwich`: all frames largest, `num_random` random clips, all frames smallest. No fusion is
+      larger than the others: the ends draw theirs at random.
+    - `uniform`: the random clips alone. In equal time they make more steps, and light members are
+      trained more (`experiments/reports/`).
     """
+
+    strategy: Literal["sandwich", "uniform"] = "sandwich"
+    num_random: NonNegativeInt = 1
+
+    def __post_init__(self) -> None:
+        if self.strategy == "uniform" and self.num_random < 1:
+            raise ValueError("num_random: found 0, of strategy uniform allowed is 1 or more")
+
+
+def clip_archs_of_step(
+    space: VideoSpace, seed: int, sampling: ClipSampling, step: int
+) -> dict[str, list[VideoArch]]:
+    """The clip archs of a step by their kind; a pure function of (seed, step)."""
     rng = random.Random(f"clip-{seed}-{step}")
-    drawn = [space.sample(rng) for _ in range(num_random)]
-    return [
-        _with_fusions_of(space.max_arch(), space.sample(rng)),
-        *drawn,
-        _with_fusions_of(space.min_arch(), space.sample(rng)),
-    ]
+    drawn = [space.sample(rng) for _ in range(sampling.num_random)]
+    if sampling.strategy == "uniform":
+        return {"random": drawn}
+    ends = {
+        "largest": [_with_fusions_of(space.max_arch(), space.sample(rng))],
+        "smallest": [_with_fusions_of(space.min_arch(), space.sample(rng))],
+    }
+    return {**ends, "random": drawn} if drawn else ends
 
 
 def _with_fusions_of(arch: VideoArch, other: VideoArch) -> VideoArch:
@@ -136,17 +155,19 @@ class ClipStep:
 
 
 def video_supernet_backward(
-    step_of: ClipStep, supernet: FollowUpNet, archs_of: Callable[[int], Sequence[VideoArch]]
+    step_of: ClipStep,
+    supernet: FollowUpNet,
+    archs_of: Callable[[int], Mapping[str, Sequence[VideoArch]]],
 ) -> Backward:
-    """The step of the supernet: every clip arch learns from the labels, at each follow-up frame."""
+    """The step of the supernet: every clip arch learns from the labels, at each follow-up frame.
+    What it reports is the mean loss of each kind."""
 
     def backward(step: int, batch: Batch) -> dict[str, Tensor]:
-        runs = [slices_of(supernet, arch) for arch in archs_of(step)]
-        largest, *random_ones, smallest = step_of.losses(runs, batch, step).mean(dim=1)
-        shown = {"largest": largest, "smallest": smallest}
-        if random_ones:
-            shown["random"] = torch.stack(random_ones).mean()
-        return shown
+        archs = archs_of(step)
+        runs = [slices_of(supernet, arch) for members in archs.values() for arch in members]
+        losses = step_of.losses(runs, batch, step).mean(dim=1)
+        parts = losses.split([len(members) for members in archs.values()])
+        return {kind: part.mean() for kind, part in zip(archs, parts, strict=True)}
 
     return backward
 
