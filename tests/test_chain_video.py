@@ -6,6 +6,7 @@ import itertools
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from vipnas.data.loader import training_batches
 from vipnas.stages import work
 from vipnas.training.checkpoint import load_network
 from vipnas.training.video_checkpoint import load_follow_up_supernet, load_video
-from vipnas.video_arch import read_video_arch
+from vipnas.video_arch import read_video_arch, write_video_arch
 from vipnas.video_cost import mean_cost
 
 SCHEDULE = {"epochs": 0.1, "batch_size": 4, "learning_rate": 1e-3}
@@ -109,6 +110,23 @@ def test_run_again_it_does_nothing(finished: Path) -> None:
     changed = {name for name in after if after[name] != before.get(name)}
     timed = {"summary.json", *(name for name in after if name.endswith("seconds.json"))}
     assert changed <= timed and before.keys() == after.keys()
+
+
+@pytest.mark.parametrize("weights", ["own", "shared"])
+def test_found_networks_train_on_with_weights_of_their_own_or_with_one_set(
+    finished: Path, tmp_path: Path, weights: str
+) -> None:
+    shutil.copytree(finished / "run", tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "video" / "retrain")
+    retrain = {"schedule": SCHEDULE, "weights": weights}
+    write_experiment(tmp_path, {**EXPERIMENT, "video": {**EXPERIMENT["video"], "retrain": retrain}})
+    best = read_video_arch(tmp_path / "run" / "video" / "search" / "best.json")
+    alike = replace(best, follow_ups=(best.follow_ups[0],) * 2)
+    write_video_arch(tmp_path / "alike.json", alike)
+    assert main(arguments(tmp_path, "video retrain", "--arch", str(tmp_path / "alike.json"))) == 0
+    networks = load_video(tmp_path / "run" / "video" / "retrain" / "video.pt").follow_ups
+    pairs = zip(networks[0].parameters(), networks[1].parameters(), strict=True)
+    assert all(torch.equal(first, second) for first, second in pairs) == (weights == "shared")
 
 
 def test_evaluate_draws_and_prints_what_retraining_measured(

@@ -8,11 +8,13 @@ and measures all of them on the test videos in online order:
     (a) found            the networks that the search found, trained along the clip
     (b) without fusion   the same networks, trained likewise, each frame seeing its image alone
     (c) every frame      the best network of images within that mean cost, in every frame; trained
-                         for as many crops as key frame, supernet and found networks together
+                         for as many crops as key frame, supernet of the follow-up frames and found
+                         networks together, from the same supernet of images
     (d) random search    the best of as many random clips, trained as the found ones
 
 and the found networks with other lengths of a clip, T from 1 to 7, their follow-up networks used in
-turn. Writes OUTPUT/video/bench.json and prints a table. Goes on where it was killed.
+turn. How sure the differences to (a) are is seen by drawing the test videos with replacement.
+Writes OUTPUT/video/bench.json and prints a table. Goes on where it was killed.
 """
 
 from __future__ import annotations
@@ -22,13 +24,14 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from vipnas.evaluation.coco_ap import ap_difference_interval
 from vipnas.experiment import Experiment
 from vipnas.files import write_atomically
 from vipnas.memory import keep_freed_memory
+from vipnas.models.videonet import VideoNet
 from vipnas.search.constraints import Constraint
 from vipnas.stages.retrain import retrain
 from vipnas.stages.search import search
@@ -47,6 +50,7 @@ from vipnas.video_arch import read_video_arch, write_video_arch
 from vipnas.video_cost import mean_cost
 
 LONGEST = 7
+OTHERS = ("(b) without fusion", "(c) every frame", "(d) random search")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -60,20 +64,30 @@ def main(arguments: list[str] | None = None) -> int:
     device = torch.device(options.device)
     try:
         experiment = Experiment.open(options.experiment, options.output, options.data_root, device)
-        rows = compare(experiment)
+        level, networks = VideoLevel(experiment), compared(experiment)
+        rows = [row_of(level, name, network) for name, network in networks.items()]
+        intervals = {
+            f"(a) - {other}": difference(level, networks["(a) found"], networks[other])
+            for other in OTHERS
+        }
     except (ValueError, OSError) as error:
         print(f"bench_video: {error}", file=sys.stderr)
         return 1
-    write_atomically(video_folder(experiment) / "bench.json", json.dumps(rows, indent=1) + "\n")
+    document = {"test": rows, "difference_of_oks_ap": intervals}
+    target = video_folder(experiment) / "bench.json"
+    write_atomically(target, json.dumps(document, indent=1) + "\n")
     print(f"\n{'on the test videos':24} {'mean MMACs':>10} {'OKS AP':>7} {'mAP':>6}")
     for row in rows:
         mean_ap = row["posetrack"]["mean"] if "posetrack" in row else float("nan")
         macs, ap = row["macs"] / 1e6, row["coco"]["ap"]
         print(f"{row['networks']:24} {macs:10.2f} {ap:7.3f} {mean_ap:6.3f}")
+    for name, (low, high) in intervals.items():
+        print(f"{name}: OKS AP {low:+.3f} to {high:+.3f} (95 % of draws of the test videos)")
     return 0
 
 
-def compare(experiment: Experiment) -> list[dict[str, Any]]:
+def compared(experiment: Experiment) -> dict[str, VideoNet]:
+    """The networks by what they are called in the table, those that are missing being trained."""
     level = VideoLevel(experiment)
     found = load_video(video_weights_file(experiment))
     alone_file = video_folder(experiment) / "search" / "without_fusion.json"
@@ -87,15 +101,25 @@ def compare(experiment: Experiment) -> list[dict[str, Any]]:
         else retrain_video(experiment, drawn_file, "retrain_random")
     )
     every = every_frame(load_network(best_of_images(experiment, mean_cost(found.arch).macs)))
-    networks = {
+    without_fusion, every_one, random_one = OTHERS
+    return {
         "(a) found": found,
-        "(b) without fusion": load_video(alone),
-        "(c) every frame": every,
-        "(d) random search": load_video(drawn),
+        without_fusion: load_video(alone),
+        every_one: every,
+        random_one: load_video(drawn),
         "key frame everywhere": every_frame(level.key_frame),
         **{f"(a) with T = {length}": found.repeated(length) for length in range(1, LONGEST + 1)},
     }
-    return [row_of(level, name, network) for name, network in networks.items()]
+
+
+def difference(level: VideoLevel, network: VideoNet, other: VideoNet) -> tuple[float, float]:
+    """Interval of the difference in OKS AP over the test videos."""
+    data = level.videos("test")
+    results, others = (
+        [item.result() for item in level.online(one)(data.videos)] for one in (network, other)
+    )
+    videos = [[frame.image_id for frame in video.frames] for video in data.videos]
+    return ap_difference_interval(data.ground_truth, results, others, data.skeleton, videos)
 
 
 def best_of_images(experiment: Experiment, mean_macs: int) -> Path:
@@ -103,8 +127,10 @@ def best_of_images(experiment: Experiment, mean_macs: int) -> Path:
     networks were trained in all, crop for crop."""
     config, output = experiment.config, video_folder(experiment) / "every_frame"
     video, wanted = needed(config.video, "video"), needed(config.search, "search")
-    share = video.num_follow_ups * (video.supernet.schedule.epochs + video.retrain.schedule.epochs)
-    schedule = replace(config.retrain.schedule, epochs=config.retrain.schedule.epochs + share)
+    clips = len(VideoLevel(experiment).training_clips)
+    crops = clips * video.num_follow_ups / len(experiment.training_crops)  # in an epoch of clips
+    more = crops * (video.supernet.schedule.epochs + video.retrain.schedule.epochs)
+    schedule = replace(config.retrain.schedule, epochs=config.retrain.schedule.epochs + more)
     budget = Constraint("macs", at_most=mean_macs, at_least=0.8 * mean_macs)
     changed = replace(
         config,

@@ -214,6 +214,15 @@ class VideoSupernetConfig(VideoTraining):
 
 
 @dataclass(frozen=True)
+class VideoRetrainConfig(VideoTraining):
+    """`weights`: with `own`, each follow-up frame's network is taken out of the supernet and has
+    weights of its own from there on; with `shared`, one set serves them all, as in the supernet, of
+    which only the found members are trained. A shared weight learns from every frame."""
+
+    weights: Literal["own", "shared"] = "own"
+
+
+@dataclass(frozen=True)
 class VideoConfig(Strict):
     """The temporal level: after a key frame, whose network the other sections find, come
     `num_follow_ups` frames with networks of their own.
@@ -229,7 +238,7 @@ class VideoConfig(Strict):
     fusion: FusionOptions
     supernet: VideoSupernetConfig
     search: SearchConfig
-    retrain: VideoTraining
+    retrain: VideoRetrainConfig
     space: str | None = None
     augmentation: ClipAugmentation = field(default_factory=ClipAugmentation)
     calibration_clips: PositiveInt = 64

@@ -17,7 +17,13 @@ import pytest
 
 from vipnas.data.coco import Person, read_coco
 from vipnas.data.skeletons import COCO_17
-from vipnas.evaluation.coco_ap import ap_interval, ap_samples, coco_metrics, keypoint_results
+from vipnas.evaluation.coco_ap import (
+    ap_difference_interval,
+    ap_interval,
+    ap_samples,
+    coco_metrics,
+    keypoint_results,
+)
 from vipnas.results import Metrics
 
 needs_data = pytest.mark.skipif(
@@ -180,6 +186,25 @@ def test_bootstrap_is_the_evaluation_of_the_drawn_images() -> None:
     assert (low, high) == pytest.approx((min(literal), max(literal)), abs=1e-12)
     # Draw by draw: samples of two networks with one seed are of the same images.
     assert ap_samples(*case, COCO_17, 5, seed=3) == pytest.approx(literal, abs=1e-12)
+
+
+def test_bootstrap_of_a_difference_draws_whole_videos_and_the_same_for_both() -> None:
+    """The limits over five draws are the least and the greatest of five literal differences."""
+    case, other = random_case(9), random_case(9)
+    for result in other[1][::3]:
+        result["keypoints"] = [0.0] * 51
+    videos = [list(range(first, first + 5)) for first in (25, 0, 10, 5, 20, 15)]
+    low, high = ap_difference_interval(
+        *case, other[1], COCO_17, videos, num_samples=5, seed=3, confidence=1
+    )
+    rng = np.random.default_rng(3)
+    differences = []
+    for _ in range(5):
+        images = [image for video in rng.integers(0, 6, 6) for image in videos[video]]
+        mine, theirs = (coco_metrics(*drawn_images(c, images), COCO_17) for c in (case, other))
+        differences.append(mine.ap - theirs.ap)
+    assert (low, high) == pytest.approx((min(differences), max(differences)), abs=1e-12)
+    assert low > 0
 
 
 def test_bootstrap_interval_holds_the_figure_and_narrows_with_more_images() -> None:

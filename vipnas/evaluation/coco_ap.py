@@ -118,10 +118,27 @@ def ap_interval(
 ) -> tuple[float, float]:
     """Bootstrap interval of the AP: how far it could move with other photographs of the kind; the
     limits are percentiles of `ap_samples`."""
-    outside = 50 * (1 - confidence)
     samples = ap_samples(ground_truth, results, skeleton, num_samples, seed)
-    low, high = np.percentile(samples, (outside, 100 - outside))
-    return float(low), float(high)
+    return _percentiles(samples, confidence)
+
+
+def ap_difference_interval(
+    ground_truth: dict[str, Any],
+    results: Sequence[dict[str, Any]],
+    others: Sequence[dict[str, Any]],
+    skeleton: Skeleton,
+    videos: Sequence[Sequence[int]],
+    num_samples: int = 1000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> tuple[float, float]:
+    """Bootstrap interval of the AP of `results` less that of `others`, on the same draws of whole
+    videos (see `ap_samples`)."""
+    first, second = (
+        ap_samples(ground_truth, found, skeleton, num_samples, seed, videos)
+        for found in (results, others)
+    )
+    return _percentiles(first - second, confidence)
 
 
 def ap_samples(
@@ -130,9 +147,11 @@ def ap_samples(
     skeleton: Skeleton,
     num_samples: int = 1000,
     seed: int = 0,
+    videos: Sequence[Sequence[int]] | None = None,
 ) -> NDArray[np.float64]:
     """The AP over images drawn with replacement, because the people in one image are not
-    independent. People and joints are matched once only.
+    independent; of `videos`, the ids of each one's images, whole ones are drawn, because their
+    frames are not. People and joints are matched once only.
 
     With the same seed the same images are drawn, so that samples of two networks can be subtracted.
     """
@@ -141,16 +160,25 @@ def ap_samples(
     evaluation.params.areaRngLbl = evaluation.params.areaRngLbl[:1]
     evaluation.separate_eval = True
     evaluation.evaluate()
-    by_image = evaluation._evalImgs_cpp
+    by_image = evaluation._evalImgs_cpp  # in the order of the ids
+    image_ids = sorted({image["id"] for image in ground_truth["images"]})
+    place = {image_id: number for number, image_id in enumerate(image_ids)}
+    groups = [[place[image] for image in video] for video in videos or [[i] for i in image_ids]]
     rng = np.random.default_rng(seed)
     samples = []
     for _ in range(num_samples):
-        drawn = rng.integers(0, len(by_image), len(by_image))
-        evaluation._evalImgs_cpp = [by_image[image] for image in drawn]
+        drawn = rng.integers(0, len(groups), len(groups))
+        evaluation._evalImgs_cpp = [by_image[image] for group in drawn for image in groups[group]]
         evaluation.accumulate()
         precision = evaluation.eval["precision"]
         samples.append(precision[precision > -1].mean() if (precision > -1).any() else -1.0)
     return np.array(samples, np.float64)
+
+
+def _percentiles(samples: NDArray[np.float64], confidence: float) -> tuple[float, float]:
+    outside = 50 * (1 - confidence)
+    low, high = np.percentile(samples, (outside, 100 - outside))
+    return float(low), float(high)
 
 
 def _evaluation(

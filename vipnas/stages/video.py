@@ -54,6 +54,7 @@ from vipnas.training.monitor import Monitor
 from vipnas.training.randomness import seed_process
 from vipnas.training.video import (
     clip_archs_of_step,
+    slices_of,
     video_retrain_backward,
     video_supernet_backward,
 )
@@ -231,14 +232,19 @@ def _retrain(level: VideoLevel, arch: VideoArch, target: Path, settings: dict[st
     experiment, config = level.experiment, level.config.retrain
     supernet = load_follow_up_supernet(_existing_supernet(experiment)).to(experiment.device)
     seed_process(experiment.config.seed)
-    networks = extract_video(level.key_frame, supernet, arch).follow_ups
-    backward = video_retrain_backward(level.step_of(config.exposure), networks)
+    network: FollowUpNet | FollowUpNets = supernet
+    run = slices_of(supernet, arch)
+    if config.weights == "own":
+        network = run = extract_video(level.key_frame, supernet, arch).follow_ups
+    backward = video_retrain_backward(level.step_of(config.exposure), run)
     is_first = experiment.processes.is_first
     with timed(target.parent, is_first):
-        trained = train_clips(level, target.parent, networks, config.schedule, backward, settings)
-        assert isinstance(trained, FollowUpNets)
+        trained = train_clips(level, target.parent, network, config.schedule, backward, settings)
         if not is_first:
             return
+        if isinstance(trained, FollowUpNet):
+            trained = extract_video(level.key_frame, trained, arch).follow_ups
+        assert isinstance(trained, FollowUpNets)
         calibrate_along(trained.eval(), level.calibration, level.batch_size)
         target.with_name("metrics.json").unlink(missing_ok=True)  # of earlier networks
         found = json.dumps(settings, sort_keys=True)

@@ -20,7 +20,6 @@ from vipnas.files import Strict
 from vipnas.models.posenet import PoseNet
 from vipnas.models.videonet import (
     FollowUpNet,
-    FollowUpNets,
     RunFollowUp,
     propagate,
     warp_heatmaps,
@@ -172,12 +171,12 @@ def video_supernet_backward(
     return backward
 
 
-def video_retrain_backward(step_of: ClipStep, networks: FollowUpNets) -> Backward:
+def video_retrain_backward(step_of: ClipStep, run: RunFollowUp) -> Backward:
     """The step of the found networks, all along the clip; a loss for every distance from the key
     frame."""
 
     def backward(step: int, batch: Batch) -> dict[str, Tensor]:
-        (losses_T,) = step_of.losses([networks], batch, step)
+        (losses_T,) = step_of.losses([run], batch, step)
         return {f"frame_{number}": loss for number, loss in enumerate(losses_T, start=1)}
 
     return backward
