@@ -62,7 +62,7 @@ def _fusion_cost(
     hw: tuple[int, int],
 ) -> tuple[int, int]:
     """MACs and parameters, counted as the module runs on an empty batch."""
-    module = FusionModule(operation, num_keypoints, channels)
+    module = FusionModule(operation, num_keypoints, channels).eval()
     with torch.no_grad(), MacCounter() as counter:
         module(torch.empty(0, channels, *hw), torch.empty(0, num_keypoints, *heatmap_hw))
     return counter.macs, sum(parameter.numel() for parameter in module.parameters())

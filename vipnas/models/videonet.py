@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vipnas.arch import Arch
-from vipnas.models.elastic import ElasticConv2d, ElasticLayer
+from vipnas.models.elastic import ElasticBatchNorm2d, ElasticConv2d, ElasticLayer
 from vipnas.models.posenet import PoseNet, extract, segments
 from vipnas.video_arch import FollowUp, Fusion, Operation, VideoArch
 
@@ -44,28 +44,31 @@ def tap_of(arch: Arch, stage: int) -> Tap:
 class FusionModule(nn.Module):
     """Heatmaps of the frame before, brought into a feature of this one.
 
-    heatmaps -> 1x1 convolution -> resize -> ReLU -> add, multiply or concatenate with the feature
-    -> 1x1 convolution. It starts as almost the identity on the feature, so that weights of a
-    network of images are of use from the first step. The convolution behind a concatenation is
-    written as the sum of two, one of each part, so that both parts shrink by leading channels.
+    heatmaps -> 1x1 convolution -> resize -> batch norm -> ReLU -> add, multiply or concatenate with
+    the feature. The norm takes heatmaps, which are nearly everywhere nearly 0, to the scale of
+    features, however high their peaks have grown. A convolution behind it all is there for the
+    concatenation only, and of it only the part that the heatmaps go through: all else of it would
+    be a linear map straight before the next convolution, which is one already.
+
+    It starts as almost the identity on the feature, so that weights of a network of images are of
+    use from the first step.
     """
 
     def __init__(self, operation: Operation, num_keypoints: int, channels: int) -> None:
         super().__init__()
         self.operation = operation
-        self.embed = ElasticConv2d(num_keypoints, channels, bias=True)
-        self.mix = ElasticConv2d(channels, channels, bias=True)
-        self.mix_before = ElasticConv2d(channels, channels) if operation == "cat" else None
+        self.embed = ElasticConv2d(num_keypoints, channels)
+        self.embed_norm = ElasticBatchNorm2d(channels)
+        self.mix = ElasticConv2d(channels, channels) if operation == "cat" else None
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Small weights where heatmaps come in, the identity where the feature goes through."""
-        assert self.embed.bias is not None
-        nn.init.normal_(self.embed.weight, std=0.1)
-        nn.init.constant_(self.embed.bias, 1.0 if self.operation == "mul" else 0.0)
-        nn.init.dirac_(self.mix.weight)
-        if self.mix_before is not None:
-            nn.init.normal_(self.mix_before.weight, std=0.1 / self.mix.weight.shape[0] ** 0.5)
+        """Next to nothing comes of the heatmaps: a product starts at 1, a sum at 0."""
+        nn.init.normal_(self.embed.weight)
+        nn.init.constant_(self.embed_norm.weight, 0.1)
+        nn.init.constant_(self.embed_norm.bias, 1.0 if self.operation == "mul" else 0.0)
+        if self.mix is not None:
+            nn.init.dirac_(self.mix.weight)
 
     def forward(self, feature_BCHW: Tensor, heatmaps_BKHW: Tensor) -> Tensor:
         channels, hw = feature_BCHW.shape[1], feature_BCHW.shape[2:]
@@ -75,14 +78,10 @@ class FusionModule(nn.Module):
             before = self.embed(resize(heatmaps_BKHW, hw), channels)
         else:
             before = resize(self.embed(heatmaps_BKHW, channels), hw)
-        before = F.relu(before)
-        if self.operation == "add":
-            return self.mix(feature_BCHW + before, channels)  # type: ignore[no-any-return]
+        before = F.relu(self.embed_norm(before))
         if self.operation == "mul":
-            return self.mix(feature_BCHW * before, channels)  # type: ignore[no-any-return]
-        assert self.mix_before is not None
-        mixed: Tensor = self.mix(feature_BCHW, channels) + self.mix_before(before, channels)
-        return mixed
+            return feature_BCHW * before
+        return feature_BCHW + (before if self.mix is None else self.mix(before, channels))
 
 
 def resize(x_BCHW: Tensor, hw: Sequence[int]) -> Tensor:
