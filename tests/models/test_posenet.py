@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from vipnas.arch import Arch, arch_from_json
-from vipnas.models.posenet import PoseNet, extract
+from vipnas.models.posenet import PoseNet, extract, insert
 from vipnas.space import SearchSpace
 
 
@@ -49,6 +49,22 @@ def test_random_slice_equals_the_extracted_network(
     space: SearchSpace, supernet: PoseNet, seed: int
 ) -> None:
     check_equivalence(supernet, space.sample(random.Random(seed)))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("seed", range(4))
+def test_what_is_inserted_is_extracted_and_all_else_stays(space: SearchSpace, seed: int) -> None:
+    full, network = PoseNet(space.max_arch()), PoseNet(space.sample(random.Random(seed)))
+    for parameter in full.parameters():
+        parameter.fill_(1.0)
+    for parameter in network.parameters():
+        parameter.fill_(2.0)
+    insert(network, full)
+    assert all((p == 2).all() for p in extract(full, network.arch).parameters())
+    changed = sum(int((p == 2).sum()) for p in full.parameters())
+    assert changed == sum(p.numel() for p in network.parameters())
+    with pytest.raises(ValueError, match="holds no"):
+        insert(PoseNet(space.max_arch()), PoseNet(space.min_arch()))
 
 
 @pytest.mark.slow

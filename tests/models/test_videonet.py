@@ -106,7 +106,7 @@ def test_a_clip_of_the_key_frame_alone_is_the_network_of_images(tiny_space: Sear
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize("heatmap_hw", [(16, 12), (4, 3), (2, 1)])
 def test_fusion_by_the_plain_formula(operation: Operation, heatmap_hw: tuple[int, int]) -> None:
-    """In the order of its definition: convolution, resize, norm, ReLU, operation; a concatenation
+    """In the order of its definition: convolution, resize, norm, operation; a concatenation
     is a real one, with a convolution over it that is the identity on the feature's part."""
     torch.manual_seed(0)
     module = FusionModule(operation, 5, 6)
@@ -117,13 +117,13 @@ def test_fusion_by_the_plain_formula(operation: Operation, heatmap_hw: tuple[int
     if heatmap_hw == (2, 1):
         feature = feature[..., :2]
     before = resize(torch.conv2d(heatmaps, module.embed.weight), feature.shape[2:])
-    before = torch.nn.BatchNorm2d.forward(module.embed_norm, before).relu()
+    before = torch.nn.BatchNorm2d.forward(module.embed_norm, before)
     if operation == "cat":
         assert module.mix is not None
         weight = torch.cat((torch.eye(6)[..., None, None], module.mix.weight), dim=1)
-        wanted = torch.conv2d(torch.cat((feature, before), dim=1), weight)
+        wanted = torch.conv2d(torch.cat((feature, before.relu()), dim=1), weight)
     else:
-        wanted = feature + before if operation == "add" else feature * before
+        wanted = feature + before if operation == "add" else feature * before.relu()
     torch.testing.assert_close(module(feature, heatmaps), wanted, rtol=1e-4, atol=1e-4)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from vipnas.arch import Arch, DeconvArch, StageArch, StemArch
@@ -24,6 +25,7 @@ from vipnas.models.elastic import (
     ElasticDeconv2d,
     ElasticLayer,
     check_gradients_are_kept,
+    crop,
 )
 
 BLOCKS: dict[str, type[nn.Module]] = {
@@ -145,3 +147,21 @@ def extract(supernet: PoseNet, arch: Arch) -> PoseNet:
         if isinstance(layer, ElasticLayer):
             layer.inherit(supernet.get_submodule(name))
     return subnet.train(supernet.training)
+
+
+@torch.no_grad()
+def insert(network: PoseNet, supernet: PoseNet) -> None:
+    """The inverse of `extract`: the weights of a network take the place of those that it would
+    inherit. Raises ValueError where the supernet is not larger."""
+    for name, layer in network.named_modules():
+        if not isinstance(layer, ElasticLayer):
+            continue
+        full = supernet.get_submodule(name)
+        assert isinstance(full, ElasticLayer)
+        for tensor_name, tensor in layer.own_tensors():
+            target = getattr(full, tensor_name)
+            if any(have < need for have, need in zip(target.shape, tensor.shape, strict=True)):
+                raise ValueError(f"{name}: {tuple(target.shape)} holds no {tuple(tensor.shape)}")
+            numbers = torch.arange(target.numel(), device=target.device).view(target.shape)
+            places = crop(numbers, tensor.shape, layer.groups, full.groups)
+            target.view(-1)[places.flatten()] = tensor.flatten()

@@ -44,11 +44,12 @@ def tap_of(arch: Arch, stage: int) -> Tap:
 class FusionModule(nn.Module):
     """Heatmaps of the frame before, brought into a feature of this one.
 
-    heatmaps -> 1x1 convolution -> resize -> batch norm -> ReLU -> add, multiply or concatenate with
-    the feature. The norm takes heatmaps, which are nearly everywhere nearly 0, to the scale of
-    features, however high their peaks have grown. A convolution behind it all is there for the
-    concatenation only, and of it only the part that the heatmaps go through: all else of it would
-    be a linear map straight before the next convolution, which is one already.
+    heatmaps -> 1x1 convolution -> resize -> batch norm -> add, multiply or concatenate with the
+    feature. The norm takes heatmaps, which are nearly everywhere nearly 0, to the scale of
+    features, however high their peaks have grown. What multiplies or is concatenated goes through a
+    ReLU; what is added does not, or it could only ever add. A convolution behind it all is there
+    for the concatenation only, and of it only the part that the heatmaps go through: all else of it
+    would be a linear map straight before the next convolution, which is one already.
 
     It starts as almost the identity on the feature, so that weights of a network of images are of
     use from the first step.
@@ -78,10 +79,14 @@ class FusionModule(nn.Module):
             before = self.embed(resize(heatmaps_BKHW, hw), channels)
         else:
             before = resize(self.embed(heatmaps_BKHW, channels), hw)
-        before = F.relu(self.embed_norm(before))
+        before = self.embed_norm(before)
+        if self.operation == "add":
+            return feature_BCHW + before
         if self.operation == "mul":
-            return feature_BCHW * before
-        return feature_BCHW + (before if self.mix is None else self.mix(before, channels))
+            return feature_BCHW * F.relu(before)
+        assert self.mix is not None
+        mixed: Tensor = self.mix(F.relu(before), channels)
+        return feature_BCHW + mixed
 
 
 def resize(x_BCHW: Tensor, hw: Sequence[int]) -> Tensor:

@@ -24,6 +24,7 @@ from vipnas.evaluation.online import Boxes, Found
 from vipnas.evaluation.protocols import Score, protocols_for, score
 from vipnas.experiment import Experiment, Split
 from vipnas.files import digest, to_plain, write_atomically
+from vipnas.models.posenet import insert
 from vipnas.models.videonet import FollowUpNet, FollowUpNets, VideoNet, extract_video
 from vipnas.results import Trial
 from vipnas.search.constraints import CostOf
@@ -90,8 +91,9 @@ def train_clips(
 
 
 def train_video_supernet(experiment: Experiment) -> Path:
-    """Train the supernet of the follow-up frames; it starts with the weights of the supernet of
-    images, where both have the same largest arch."""
+    """Train the supernet of the follow-up frames. Where both have the same largest arch, it starts
+    with the weights of the supernet of images, and with those of the key frame's network in the
+    place that they came from: that has been trained for longer."""
     level, target = VideoLevel(experiment), video_supernet_file(experiment)
     config, space = level.config.supernet, level.space
     images_file = supernet_file(experiment)
@@ -110,6 +112,7 @@ def train_video_supernet(experiment: Experiment) -> Path:
     supernet = FollowUpNet(space.image_space.max_arch(), fusions)
     if starts_from is not None:
         supernet.posenet = load_network(starts_from, space.image_space.max_arch())
+        insert(level.key_frame, supernet.posenet)
     archs_of = partial(clip_archs_of_step, space, experiment.config.seed, config.sampling)
     backward = video_supernet_backward(
         level.step_of(config.exposure), supernet.to(experiment.device), archs_of
