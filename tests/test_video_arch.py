@@ -64,6 +64,19 @@ def test_frames_choose_by_themselves_and_the_key_frame_stays(video_space: VideoS
     assert {child.key_frame, mutant.key_frame} == {video_space.key_frame}
 
 
+def test_half_of_the_frames_have_the_key_frames_network_where_the_space_holds_it(
+    video_space: VideoSpace,
+) -> None:
+    drawn = [f for seed in range(200) for f in sample(video_space, seed).follow_ups]
+    like_key = [member for member in drawn if member.arch == video_space.key_frame]
+    assert 0.43 < len(like_key) / len(drawn) < 0.57  # 600 tosses of a coin
+    assert {member.fusion for member in like_key} == set(video_space.fusions)
+    head = video_space.key_frame.head
+    other = replace(video_space.key_frame, head=(replace(head[0], width=1000), *head[1:]))
+    strange = replace(video_space, key_frame=other)
+    assert all(f.arch in strange.image_space for f in sample(strange, 0).follow_ups)
+
+
 def test_what_is_not_of_the_space_is_named(video_space: VideoSpace) -> None:
     arch = video_space.min_arch()
     few = replace(arch, follow_ups=arch.follow_ups[:1])

@@ -3,8 +3,9 @@ torch here."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vipnas.arch import Arch
 from vipnas.genes import GeneSpace
@@ -42,6 +43,23 @@ class VideoSpace(GeneSpace[VideoArch]):
     @property
     def num_options(self) -> tuple[int, ...]:
         return (*self.image_space.num_options, len(self.fusions)) * self.num_follow_ups
+
+    def sample(self, rng: random.Random) -> VideoArch:
+        """Draw every choice uniformly, and then, where the space of the follow-up networks holds
+        the key frame's own, a fair coin for each frame whether it has that network instead.
+
+        It is the one that is trained already: the supernet keeps it, and searches begin around it.
+        """
+        drawn = super().sample(rng)
+        if self.key_frame not in self.image_space:
+            return drawn
+        return replace(
+            drawn,
+            follow_ups=tuple(
+                FollowUp(self.key_frame, member.fusion) if rng.random() < 0.5 else member
+                for member in drawn.follow_ups
+            ),
+        )
 
     def decode(self, genes: Sequence[int]) -> VideoArch:
         length = len(self.image_space.num_options) + 1
