@@ -50,7 +50,7 @@ from vipnas.video_arch import read_video_arch, write_video_arch
 from vipnas.video_cost import mean_cost
 
 LONGEST = 7
-OTHERS = ("(b) without fusion", "(c) every frame", "(d) random search")
+OTHERS = ("(b) without fusion", "(c) every frame", "(d) random search", "key frame everywhere")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -101,13 +101,13 @@ def compared(experiment: Experiment) -> dict[str, VideoNet]:
         else retrain_video(experiment, drawn_file, "retrain_random")
     )
     every = every_frame(load_network(best_of_images(experiment, mean_cost(found.arch).macs)))
-    without_fusion, every_one, random_one = OTHERS
+    without_fusion, every_one, random_one, key_everywhere = OTHERS
     return {
         "(a) found": found,
         without_fusion: load_video(alone),
         every_one: every,
         random_one: load_video(drawn),
-        "key frame everywhere": every_frame(level.key_frame),
+        key_everywhere: every_frame(level.key_frame),
         **{f"(a) with T = {length}": found.repeated(length) for length in range(1, LONGEST + 1)},
     }
 
