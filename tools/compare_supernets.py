@@ -2,12 +2,13 @@
 
     python tools/compare_supernets.py EXPERIMENT SUPERNETS --seconds 210 --output DIR
 
-SUPERNETS is a YAML file: name -> {sampling, distillation, opening, sharing}, each as in the section
-`supernet` of an experiment but for `opening`, whose epochs are shares of the run, and `sharing`:
-block_diagonal or leading. Equal is the CPU time of one thread, which is what a user has: a strategy
-that trains one subnet a step makes more steps than one that trains four or tries candidates. What a
-step costs is measured once, at steps spread over the run, and kept in DIR/supernets/epochs.json,
-so that a run that was killed goes on with the same epochs.
+SUPERNETS is a YAML file: name -> {sampling, distillation, opening, sharing, seed}, each as in the
+section `supernet` of an experiment but for the epochs of `opening`, which are shares of the run,
+`sharing`, block_diagonal or leading, and `seed`, that of training: the people stay the same. Equal
+is the CPU time of one thread, which is what a user has: a strategy that trains one subnet a step
+makes more steps than one that trains four or tries candidates. What a step costs is measured once,
+at steps spread over the run, and kept in DIR/supernets/epochs.json, so that a run that was killed
+goes on with the same epochs.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class Variant(Strict):
     distillation: Distillation = field(default_factory=Distillation)
     opening: Opening = field(default_factory=Opening)
     sharing: Sharing = "block_diagonal"
+    seed: int = 0
 
     def config(self, base: SupernetConfig, epochs: float) -> SupernetConfig:
         opening = replace(
@@ -61,7 +63,7 @@ class Variant(Strict):
 
 
 def of_variant(place: Place, variant: Variant, epochs: float) -> Experiment:
-    experiment = place.open()
+    experiment = place.open(variant.seed)
     base = needed(experiment.config.supernet, "supernet")
     config = replace(experiment.config, supernet=variant.config(base, epochs))
     return replace(experiment, config=config)

@@ -16,7 +16,6 @@ Without --supernet, those below DIR/supernets (of tools/compare_supernets.py) ar
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import os
 import random
@@ -37,11 +36,12 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import numpy as np
 import torch
 from ranking_report import Floats, Ranking, scatter, text_of
+from torch import Tensor
 
 from vipnas.arch import Arch
 from vipnas.config import read_experiment
 from vipnas.cost import count_cost
-from vipnas.data.loader import TrainingCrops
+from vipnas.data.coco import PoseData
 from vipnas.evaluation.evaluator import Evaluator, calibrate_bn
 from vipnas.evaluation.scoring import InheritedScore
 from vipnas.experiment import Experiment
@@ -129,6 +129,30 @@ class Source(NamedTuple):
         return f"inherited, {digest(self.supernet)}"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Reseeded(Experiment):
+    """Weights, the order of the people, their augmentation and the archs drawn are those of another
+    seed; the people are not."""
+
+    people: Experiment
+
+    @property
+    def train_data(self) -> PoseData:
+        return self.people.train_data
+
+    @property
+    def search_data(self) -> PoseData:
+        return self.people.search_data
+
+    @cached_property
+    def test_data(self) -> PoseData:
+        return self.people.test_data
+
+    @cached_property
+    def calibration_images(self) -> Tensor:
+        return self.people.calibration_images
+
+
 class Place(NamedTuple):
     """What an experiment is opened from, by each process for itself."""
 
@@ -137,16 +161,18 @@ class Place(NamedTuple):
     data_root: Path
     epochs: float | None = None
 
-    def open(self, training_seed: int | None = None) -> Experiment:
-        """`epochs` are those of training alone, where they are not the experiment's own."""
+    def open(self, seed: int | None = None) -> Experiment:
+        """`epochs` are those of training alone, where they are not the experiment's own. Another
+        seed than the experiment's is that of training, not that of the people."""
         config = read_experiment(self.experiment)
         if self.epochs is not None:
             schedule = replace(config.retrain.schedule, epochs=self.epochs)
             config = replace(config, retrain=replace(config.retrain, schedule=schedule))
-        parts = (config, self.output, self.data_root, torch.device("cpu"))
-        if training_seed is None:
-            return Experiment(*parts)
-        return Reseeded(*parts, training_seed=training_seed)
+        parts = (self.output, self.data_root, torch.device("cpu"))
+        opened = Experiment(config, *parts)
+        if seed is None:
+            return opened
+        return Reseeded(replace(config, seed=seed), *parts, people=opened)
 
 
 class Bench:
@@ -192,19 +218,6 @@ class Bench:
         ap = self.test_evaluator(trained).ap
         shutil.rmtree(directory)
         return ap
-
-
-@dataclass(frozen=True)
-class Reseeded(Experiment):
-    """The same people in another order, otherwise augmented."""
-
-    training_seed: int = 0
-
-    @cached_property
-    def training_crops(self) -> TrainingCrops:
-        crops = copy.copy(super().training_crops)
-        crops.seed = self.training_seed
-        return crops
 
 
 @cache

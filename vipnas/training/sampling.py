@@ -20,8 +20,16 @@ from vipnas.space import SearchSpace
 
 Kind = Literal["largest", "random", "smallest"]
 Prefer = Literal["lowest_loss", "highest_loss"]
-Strategy = Literal["sandwich", "uniform", "cost_balanced", "best_up", "worst_up"]
+Strategy = Literal["sandwich", "uniform", "uniform_macs", "cost_balanced", "best_up", "worst_up"]
 Choice = Literal["width", "depth", "kernel_size", "groups", "attention", "expand_ratio"]
+
+# Of these a step trains the random members alone.
+WITHOUT_ENDS: tuple[Strategy, ...] = ("uniform", "uniform_macs")
+# Of these every choice is drawn evenly; of the others MACs are.
+EVEN_CHOICES: tuple[Strategy, ...] = ("sandwich", "uniform")
+
+# Of these the step chooses among candidates.
+PREFERENCES: dict[Strategy, Prefer] = {"best_up": "lowest_loss", "worst_up": "highest_loss"}
 
 # How far draws lean to an end. With 32 draws and no lean (1) the costs of the shipped spaces stay
 # 0.19 to 0.49 away from an even distribution (Kolmogorov-Smirnov), with 8 up to 0.07.
@@ -45,9 +53,10 @@ class Sampling(Strict):
       al., ECCV 2020).
     - `uniform`: the random ones alone, on the labels; with `num_random` 1 the single path of Guo et
       al. (ECCV 2020).
-    - `cost_balanced`: a sandwich whose random ones are spread evenly over MACs; choices drawn
-      evenly crowd around the middle. A target is drawn evenly between the smallest and the largest
-      cost; of `num_draws` archs the nearest is taken.
+    - `uniform_macs`: so too, but spread evenly over MACs; choices drawn evenly crowd around the
+      middle. A target is drawn evenly between the smallest and the largest cost; of `num_draws`
+      archs the nearest is taken.
+    - `cost_balanced`: a sandwich whose random ones are spread over MACs like that.
     - `best_up`, `worst_up`: so too, but of the `num_candidates` nearest the step trains the one
       with the lowest or the highest loss (AttentiveNAS, Wang et al., CVPR 2021).
     """
@@ -58,8 +67,10 @@ class Sampling(Strict):
     num_candidates: PositiveInt = 3
 
     def __post_init__(self) -> None:
-        if self.strategy == "uniform" and self.num_random < 1:
-            raise ValueError("num_random: found 0, of strategy uniform allowed is 1 or more")
+        if self.strategy in WITHOUT_ENDS and self.num_random < 1:
+            raise ValueError(
+                f"num_random: found 0, of strategy {self.strategy} allowed is 1 or more"
+            )
         if self.num_candidates > self.num_draws:
             raise ValueError(
                 f"num_candidates: found {self.num_candidates}, allowed is up to num_draws,"
@@ -125,7 +136,7 @@ class SubnetSampler:
             return (largest,)
         rng = random.Random(f"{self.seed}-{step}")
         between = tuple(self._random_members(space, rng))
-        if self.sampling.strategy == "uniform":
+        if self.sampling.strategy in WITHOUT_ENDS:
             return between
         return (largest, *between, Member("smallest", (space.min_arch(),)))
 
@@ -137,16 +148,15 @@ class SubnetSampler:
         sampling = self.sampling
         lowest, highest = (self.cost_of(arch).macs for arch in (space.min_arch(), space.max_arch()))
         for _ in range(sampling.num_random):
-            if sampling.strategy in ("sandwich", "uniform"):
+            if sampling.strategy in EVEN_CHOICES:
                 yield Member("random", (space.sample(rng),))
                 continue
             target = rng.uniform(lowest, highest)
             near = nearest_to(target, space, self.cost_of, sampling.num_draws, rng)
-            if sampling.strategy == "cost_balanced":
-                yield Member("random", near[:1])
-            else:
-                prefer: Prefer = "lowest_loss" if sampling.strategy == "best_up" else "highest_loss"
+            if prefer := PREFERENCES.get(sampling.strategy):
                 yield Member("random", near[: sampling.num_candidates], prefer)
+            else:
+                yield Member("random", near[:1])
 
 
 def with_open_choices(space: SearchSpace, open_choices: Set[str]) -> SearchSpace:
