@@ -1,10 +1,13 @@
-"""What running a slice of the supernet costs beside the same arch extracted, on this machine's CPU.
+"""What running a slice of the supernet costs beside the same arch extracted, on this machine.
 
     python tools/bench_supernet.py [--report FILE] [--full-size] [--repeats N]
+    python tools/bench_supernet.py --device cuda --precision bfloat16 --full-size --batch-size 64
 
-Forward and backward of a batch, gradients adding up as in a step; the two ways take turns, so that
-whatever else the machine does meets both; medians, and of the ratio the median over the turns. Then
-a training step of four archs beside its parts, and how many archs a second are drawn and counted.
+Forward and backward of a batch as training runs them, gradients adding up as in a step; the two
+ways take turns, so that whatever else the machine does meets both; medians, and of the ratio the
+median over the turns. Then a training step of four archs beside its parts, with images per second
+and, on a GPU, the share of the time that it is busy; and how many archs a second are drawn and
+counted.
 """
 
 from __future__ import annotations
@@ -14,7 +17,8 @@ import platform
 import random
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from statistics import median
@@ -22,6 +26,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 
 from vipnas.arch import Arch
 from vipnas.cost import count_cost
@@ -29,12 +34,12 @@ from vipnas.memory import keep_freed_memory
 from vipnas.models.posenet import PoseNet, extract
 from vipnas.shipped import find_shipped
 from vipnas.space import SearchSpace, read_space
+from vipnas.training.compute import Compute, make_forward
 from vipnas.training.losses import distillation_loss, heatmap_loss
 from vipnas.training.sampling import Sampling, SubnetSampler
 
 SPACES = ("tiny", "quick", "s_vipnas_res50", "s_vipnas_mbv3")
 SMALL_HW = (128, 96)  # of the spaces that are larger, unless --full-size
-BATCH_SIZE = 8
 NUM_RANDOM = 5
 ALLOWED_RATIO = 1.05
 ALLOWED_MEDIAN_RATIO = 1.03
@@ -42,15 +47,57 @@ ALLOWED_SANDWICH_RATIO = 1.1
 WARM_UP_ARCHS = 20_000
 
 
+@dataclass(frozen=True)
+class Setting:
+    """How everything is run and timed."""
+
+    device: torch.device
+    compute: Compute
+    batch_size: int
+    repeats: int
+
+    def images(self, space: SearchSpace) -> Tensor:
+        return torch.randn(self.batch_size, 3, *space.input_hw, device=self.device)
+
+    def supernet(self, space: SearchSpace) -> PoseNet:
+        torch.manual_seed(0)
+        network = PoseNet(space.max_arch()).train()
+        for parameter in network.parameters():
+            if parameter.dim() == 4:  # the published initialisation gives denormals on the way back
+                torch.nn.init.normal_(parameter, 0, parameter[0].numel() ** -0.5)
+        return network.to(self.device)
+
+    def wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def busy(self, way: Callable[[], None]) -> float | None:
+        """Share of the time that a GPU computes while `way` runs; None on a CPU."""
+        if self.device.type != "cuda":
+            return None
+        started = time.perf_counter()
+        with profile(activities=[ProfilerActivity.CUDA]) as profiled:
+            way()
+            self.wait()
+            seconds = time.perf_counter() - started
+        return (
+            sum(event.self_device_time_total for event in profiled.key_averages()) / 1e6 / seconds
+        )
+
+
 def main() -> int:
     options = _parser().parse_args()
     torch.set_num_threads(options.threads)
     keep_freed_memory()
+    device = torch.device(options.device)
+    compute = Compute(precision=options.precision)
+    setting = Setting(device, compute, options.batch_size, options.repeats)
     lines = [
         f"# Slice against extracted network, {date.today()}",
         "",
-        f"{_cpu()}, {options.threads} thread(s), torch {torch.__version__}, float32, batch"
-        f" {BATCH_SIZE}; medians of {options.repeats} forward and backward passes, taking turns.",
+        f"{_machine(device, options.threads)}, torch {torch.__version__}, {options.precision},"
+        f" batch {options.batch_size}; medians of {options.repeats} forward and backward passes,"
+        " taking turns.",
         "",
         f"Command: `python tools/bench_supernet.py {' '.join(sys.argv[1:])}`".rstrip("` ") + "`",
         "",
@@ -63,11 +110,11 @@ def main() -> int:
         space = read_space(find_shipped("search_spaces", name))
         if space.input_hw > SMALL_HW and not options.full_size:
             space = space.with_facts(input_hw=SMALL_HW)
-        for row, ratio in _rows(space, options.repeats):
+        for row, ratio in _rows(space, setting):
             lines.append(row)
             print(row, flush=True)
             ratios.append(ratio)
-        step_row, ratio = _step_row(space, max(3, options.repeats // 3))
+        step_row, ratio = _step_row(space, setting)
         sandwich_ratios.append(ratio)
         for row in (step_row, _rates(space)):
             lines.append(row)
@@ -91,59 +138,67 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--full-size", action="store_true", help="256 x 192 instead of 128 x 96")
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--space", action="append", choices=SPACES, help="only this one")
     return parser
 
 
-def _rows(space: SearchSpace, repeats: int) -> list[tuple[str, float]]:
-    supernet = _supernet(space)
-    images = torch.randn(BATCH_SIZE, 3, *space.input_hw)
+def _rows(space: SearchSpace, setting: Setting) -> Iterator[tuple[str, float]]:
+    supernet, images = setting.supernet(space), setting.images(space)
     rng = random.Random(0)
     archs = {"largest": space.max_arch(), "smallest": space.min_arch()}
     archs |= {f"random {number + 1}": space.sample(rng) for number in range(NUM_RANDOM)}
-    rows = []
     for name, arch in archs.items():
-        subnet = extract(supernet, arch)
-        compared = interleaved(repeats, _pass(supernet, images, arch), _pass(subnet, images, None))
-        rows.append((_row(space, name, count_cost(arch).macs, compared), compared.ratio))
-    return rows
+        sliced = _pass(supernet, images, arch, setting)
+        alone = _pass(extract(supernet, arch), images, None, setting)
+        compared = interleaved(setting, setting.repeats, sliced, alone)
+        yield _row(space, name, count_cost(arch).macs, compared), compared.ratio
 
 
 def _row(space: SearchSpace, name: str, macs: int, compared: Compared) -> str:
     return (
         f"| {space.name} | {'x'.join(map(str, space.input_hw))} | {name} | {macs / 1e6:.1f} |"
-        f" {compared.first_s * 1e3:.1f} | {compared.second_s * 1e3:.1f} | {compared.ratio:.3f} |"
+        f" {compared.first_s * 1e3:.2f} | {compared.second_s * 1e3:.2f} | {compared.ratio:.3f} |"
     )
 
 
-def _step_row(space: SearchSpace, repeats: int) -> tuple[str, float]:
+def _step_row(space: SearchSpace, setting: Setting) -> tuple[str, float]:
     """A sandwich step of four archs, and the sum of the same as steps of extracted networks."""
-    supernet = _supernet(space)
-    images = torch.randn(BATCH_SIZE, 3, *space.input_hw)
-    targets = torch.rand(BATCH_SIZE, space.num_keypoints, *space.max_arch().heatmap_hw)
-    weights = torch.ones(BATCH_SIZE, space.num_keypoints)
-    archs = SubnetSampler(space, 0, 1, count_cost, Sampling(num_random=2)).archs(step=0)
-    subnets = [extract(supernet, arch) for arch in archs]
-
-    def step(networks: list[tuple[PoseNet, Arch | None]]) -> None:
-        teacher: Tensor | None = None
-        for network, _ in networks:
-            network.zero_grad(set_to_none=True)
-        for network, arch in networks:
-            heatmaps = network(images, arch)
-            if teacher is None:
-                teacher = heatmaps
-                heatmap_loss(heatmaps, targets, weights).backward()
-            else:
-                distillation_loss(heatmaps, teacher).backward()
-
-    compared = interleaved(
-        repeats,
-        lambda: step([(supernet, arch) for arch in archs]),
-        lambda: step([(subnet, None) for subnet in subnets]),
+    supernet, images = setting.supernet(space), setting.images(space)
+    targets = torch.rand(
+        len(images), space.num_keypoints, *space.max_arch().heatmap_hw, device=setting.device
     )
+    weights = torch.ones(targets.shape[:2], device=setting.device)
+    archs = SubnetSampler(space, 0, 1, count_cost, Sampling("sandwich", 2)).archs(step=0)
+
+    def step(networks: Sequence[PoseNet]) -> Callable[[], None]:
+        forwards = [make_forward(network, setting.compute) for network in networks]
+
+        def run() -> None:
+            teacher: Tensor | None = None
+            for network in networks:
+                network.zero_grad(set_to_none=True)
+            for forward, arch in zip(forwards, archs, strict=True):
+                heatmaps = forward(images, arch)
+                if teacher is None:
+                    teacher = heatmaps
+                    heatmap_loss(heatmaps, targets, weights).backward()
+                else:
+                    distillation_loss(heatmaps, teacher).backward()
+
+        return run
+
+    sliced = step([supernet] * len(archs))
+    alone = step([extract(supernet, arch) for arch in archs])
+    compared = interleaved(setting, max(3, setting.repeats // 3), sliced, alone)
     macs = sum(count_cost(arch).macs for arch in archs)
-    return _row(space, f"sandwich of {len(archs)}", macs, compared), compared.ratio
+    rate = f"sandwich of {len(archs)}, {len(images) / compared.first_s:.0f} images/s"
+    busy = setting.busy(sliced)
+    if busy is not None:
+        rate += f", GPU busy {busy:.0%}"
+    return _row(space, rate, macs, compared), compared.ratio
 
 
 def _rates(space: SearchSpace, number: int = 2000) -> str:
@@ -170,33 +225,38 @@ class Compared(NamedTuple):
     ratio: float
 
 
-def interleaved(repeats: int, first: Callable[[], None], second: Callable[[], None]) -> Compared:
+def interleaved(
+    setting: Setting, repeats: int, first: Callable[[], None], second: Callable[[], None]
+) -> Compared:
     """Time both by turns, now the one and now the other in front, after two rounds to warm up."""
     seconds: dict[Callable[[], None], list[float]] = {first: [], second: []}
     for repeat in range(repeats + 2):
         for way in (first, second) if repeat % 2 else (second, first):
+            setting.wait()
             started = time.perf_counter()
             way()
+            setting.wait()
             if repeat >= 2:
                 seconds[way].append(time.perf_counter() - started)
     ratios = [one / other for one, other in zip(seconds[first], seconds[second], strict=True)]
     return Compared(median(seconds[first]), median(seconds[second]), median(ratios))
 
 
-def _supernet(space: SearchSpace) -> PoseNet:
-    torch.manual_seed(0)
-    network = PoseNet(space.max_arch()).train()
-    for parameter in network.parameters():
-        if parameter.dim() == 4:  # the published initialisation gives denormals on the way back
-            torch.nn.init.normal_(parameter, 0, parameter[0].numel() ** -0.5)
-    return network
+def _pass(
+    network: PoseNet, images: Tensor, arch: Arch | None, setting: Setting
+) -> Callable[[], None]:
+    forward = make_forward(network, setting.compute)
 
-
-def _pass(network: PoseNet, images: Tensor, arch: Arch | None) -> Callable[[], None]:
     def run() -> None:  # gradients add up, as those of the archs of a step do
-        network(images, arch).square().mean().backward()
+        forward(images, arch).square().mean().backward()
 
     return run
+
+
+def _machine(device: torch.device, threads: int) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{_cpu()}, {threads} thread(s)"
 
 
 def _cpu() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 
 import pytest
@@ -104,6 +105,25 @@ def test_gradients_of_slices_are_those_of_pytorchs_own_slicing(
     for name, expected in gradients(supernet).items():
         assert torch.equal(found[name], expected), name
     supernet.zero_grad()
+
+
+def test_the_memory_order_of_the_weights_changes_no_bit(
+    space: SearchSpace, supernet: PoseNet
+) -> None:
+    """Of images in channels_last, as training has them: neither of a slice nor of its gradients."""
+    arch = space.sample(random.Random(5))
+    images = torch.randn(2, 3, *space.input_hw, generator=torch.Generator().manual_seed(1))
+    images = images.contiguous(memory_format=torch.channels_last)
+    ordered = copy.deepcopy(supernet).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    found = []
+    for network in (supernet, ordered):
+        network.zero_grad()
+        heatmaps = network(images, arch)
+        heatmaps.square().sum().backward()
+        found.append({"heatmaps": heatmaps.detach(), **gradients(network)})
+        assert torch.equal(extract(network, arch)(images), heatmaps)
+        network.zero_grad()
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
 
 
 def test_gradients_of_a_slice_equal_those_of_the_extracted_network(
