@@ -12,9 +12,15 @@ from training_fixture import sampler_of
 from vipnas.cost import count_cost
 from vipnas.files import parse
 from vipnas.space import SearchSpace
-from vipnas.training.sampling import Opening, Sampling, SubnetSampler, with_open_choices
+from vipnas.training.sampling import (
+    WITHOUT_ENDS,
+    Opening,
+    Sampling,
+    SubnetSampler,
+    with_open_choices,
+)
 
-STRATEGIES = ("sandwich", "uniform", "cost_balanced", "best_up", "worst_up")
+STRATEGIES = ("sandwich", "uniform", "uniform_macs", "cost_balanced", "best_up", "worst_up")
 ELASTIC = {"width", "depth", "kernel_size", "groups", "attention", "expand_ratio"}
 
 
@@ -59,6 +65,10 @@ def test_uniform_trains_random_archs_alone_each_option_as_often(tiny_space: Sear
     widths = Counter(step[0].candidates[0].stages[1].width for step in members)
     assert widths.keys() == {16, 24, 32}
     assert all(abs(count - 300) < 45 for count in widths.values())  # three standard deviations
+    spread = sampler_of(tiny_space, num_random=2, strategy="uniform_macs")
+    assert {tuple(member.kind for member in spread(step)) for step in range(20)} == {
+        ("random", "random")
+    }
 
 
 def share_of_cost(space: SearchSpace, macs: int) -> float:
@@ -69,13 +79,18 @@ def share_of_cost(space: SearchSpace, macs: int) -> float:
 def distance_from_even(space: SearchSpace, strategy: str) -> float:
     """Kolmogorov-Smirnov distance of the random members' costs from an even distribution."""
     sampler = sampler_of(space, num_random=1, strategy=strategy)
-    costs = [count_cost(sampler(step)[1].candidates[0]).macs for step in range(300)]
+    place = 0 if strategy in WITHOUT_ENDS else 1
+    costs = [count_cost(sampler(step)[place].candidates[0]).macs for step in range(300)]
     return float(kstest([share_of_cost(space, macs) for macs in costs], "uniform").statistic)
 
 
-def test_cost_balanced_members_are_spread_evenly_over_macs(tiny_space: SearchSpace) -> None:
-    assert distance_from_even(tiny_space, "sandwich") > 0.3
-    assert distance_from_even(tiny_space, "cost_balanced") < 0.1
+def test_members_are_spread_evenly_over_macs_where_the_strategy_says_so(
+    tiny_space: SearchSpace,
+) -> None:
+    for strategy in ("sandwich", "uniform"):
+        assert distance_from_even(tiny_space, strategy) > 0.3
+    for strategy in ("cost_balanced", "uniform_macs"):
+        assert distance_from_even(tiny_space, strategy) < 0.1
 
 
 def test_attentive_candidates_are_near_one_another_in_cost(tiny_space: SearchSpace) -> None:
@@ -132,15 +147,16 @@ def test_the_largest_alone_then_what_is_open(strategy: str, tiny_space: SearchSp
     for step in (10, 19):
         archs = sampler.archs(step)
         assert all(arch in only_depth for arch in archs)
-        assert strategy == "uniform" or archs[-1] == only_depth.min_arch()
+        assert strategy in WITHOUT_ENDS or archs[-1] == only_depth.min_arch()
     later = [arch for step in range(20, 30) for arch in sampler.archs(step)]
     assert any(arch not in only_depth for arch in later)
-    assert strategy == "uniform" or sampler.archs(20)[-1] == tiny_space.min_arch()
+    assert strategy in WITHOUT_ENDS or sampler.archs(20)[-1] == tiny_space.min_arch()
 
 
 def test_impossible_settings_are_refused() -> None:
     for kind, raw, words in (
-        (Sampling, {"strategy": "uniform", "num_random": 0}, "num_random: found 0"),
+        (Sampling, {"strategy": "uniform", "num_random": 0}, "found 0, of strategy uniform"),
+        (Sampling, {"strategy": "uniform_macs", "num_random": 0}, "of strategy uniform_macs"),
         (Sampling, {"num_candidates": 64}, "num_candidates: found 64"),
         (Sampling, {"strategy": "best"}, "strategy: found 'best'"),
         (Opening, {"order": [["depth"]]}, "both or neither"),
