@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from experiment_fixture import EXPERIMENT, draw_people, write_experiment
 
@@ -129,6 +130,21 @@ def test_the_supernets_to_compare_are_read_and_their_opening_fits_any_run() -> N
     assert progressive.open_at(1.9, {"depth", "kernel_size"}) == frozenset()
     assert progressive.open_at(3.1, {"depth", "width"}) == {"depth"}
     assert progressive.all_open_epoch == pytest.approx(5.0)
+
+
+def test_another_seed_is_that_of_training_and_not_of_the_people(
+    ranking: Any, tmp_path: Path
+) -> None:
+    data = draw_people(tmp_path / "data")
+    place = ranking.Place(write_experiment(tmp_path, EXPERIMENT), tmp_path / "run", data)
+    other = place.open(seed=1)
+    own = other.people
+    assert (own.config.seed, other.config.seed) == (0, 1)
+    assert (own.training_crops.seed, other.training_crops.seed) == (0, 1)
+    assert other.training_crops.persons is own.training_crops.persons is own.train_data.persons
+    assert other.search_data is own.search_data
+    assert other.test_data is own.test_data
+    assert torch.equal(other.calibration_images, own.calibration_images)
 
 
 @pytest.mark.slow
