@@ -5,9 +5,9 @@
 
 Forward and backward of a batch as training runs them, gradients adding up as in a step; the two
 ways take turns, so that whatever else the machine does meets both; medians, and of the ratio the
-median over the turns. Then a training step of four archs beside its parts, with images per second
-and, on a GPU, the share of the time that it is busy; and how many archs a second are drawn and
-counted.
+median over the turns. Seconds of one thread on a CPU are those that the process computed. Then a
+training step of four archs beside its parts, with images per second and, on a GPU, the share of the
+time that it is busy; and how many archs a second are drawn and counted.
 """
 
 from __future__ import annotations
@@ -67,19 +67,22 @@ class Setting:
                 torch.nn.init.normal_(parameter, 0, parameter[0].numel() ** -0.5)
         return network.to(self.device)
 
-    def wait(self) -> None:
+    def now(self) -> float:
+        """Seconds. Of one thread those that the process computed: others on its core add none."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+        elif torch.get_num_threads() == 1:
+            return time.process_time()
+        return time.perf_counter()
 
     def busy(self, way: Callable[[], None]) -> float | None:
         """Share of the time that a GPU computes while `way` runs; None on a CPU."""
         if self.device.type != "cuda":
             return None
-        started = time.perf_counter()
+        started = self.now()
         with profile(activities=[ProfilerActivity.CUDA]) as profiled:
             way()
-            self.wait()
-            seconds = time.perf_counter() - started
+            seconds = self.now() - started
         return (
             sum(event.self_device_time_total for event in profiled.key_averages()) / 1e6 / seconds
         )
@@ -232,12 +235,11 @@ def interleaved(
     seconds: dict[Callable[[], None], list[float]] = {first: [], second: []}
     for repeat in range(repeats + 2):
         for way in (first, second) if repeat % 2 else (second, first):
-            setting.wait()
-            started = time.perf_counter()
+            started = setting.now()
             way()
-            setting.wait()
+            taken = setting.now() - started
             if repeat >= 2:
-                seconds[way].append(time.perf_counter() - started)
+                seconds[way].append(taken)
     ratios = [one / other for one, other in zip(seconds[first], seconds[second], strict=True)]
     return Compared(median(seconds[first]), median(seconds[second]), median(ratios))
 

@@ -174,29 +174,6 @@ def test_the_gradient_of_a_parameter_is_what_pytorch_would_add_up() -> None:
     assert doubled.grad.flatten(1).tolist() == [[2, 2, 0, 0], [2, 2, 0, 0], [0] * 4, [0] * 4]
 
 
-def test_what_is_used_has_the_memory_order_of_the_weight_and_the_same_values() -> None:
-    """For all that is in training (a leaf) and not (a copy)."""
-    order = torch.channels_last
-    for full, part in [*nested_pairs(), (Grouped(12, 12, 2), Grouped(12, 12, 3))]:
-        shape = (part.out_channels, part.in_channels // part.groups, 3, 3)
-        gradient = numbered(*shape)
-        found = []
-        for memory_format in (torch.contiguous_format, order):
-            weight = numbered(full.out_channels, full.in_channels // full.groups, 5, 5)
-            weight = weight.contiguous(memory_format=memory_format).requires_grad_()
-            used = crop(weight, shape, part.groups, full.groups)
-            assert used.is_contiguous(memory_format=memory_format)
-            used.backward(gradient)
-            assert weight.grad is not None and weight.grad.stride() == weight.stride()
-            found.append((used.detach(), weight.grad))
-            copied = crop(weight.detach(), shape, part.groups, full.groups)
-            assert copied.is_contiguous(memory_format=memory_format)
-            assert torch.equal(copied, used)
-        (plain, plain_gradient), (ordered, ordered_gradient) = found
-        assert torch.equal(plain, ordered)
-        assert torch.equal(plain_gradient, ordered_gradient)
-
-
 def test_a_narrow_batch_norm_is_that_of_the_leading_channels() -> None:
     generator = torch.Generator().manual_seed(0)
     norm = ElasticBatchNorm2d(6).double()

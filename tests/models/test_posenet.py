@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import random
 
 import pytest
@@ -105,28 +104,6 @@ def test_gradients_of_slices_are_those_of_pytorchs_own_slicing(
     for name, expected in gradients(supernet).items():
         assert torch.equal(found[name], expected), name
     supernet.zero_grad()
-
-
-def test_the_memory_order_of_the_weights_changes_no_bit_and_gradients_by_rounding(
-    space: SearchSpace, supernet: PoseNet
-) -> None:
-    """Of images in channels_last, as training has them."""
-    arch = space.sample(random.Random(5))
-    images = torch.randn(2, 3, *space.input_hw, generator=torch.Generator().manual_seed(1))
-    images = images.contiguous(memory_format=torch.channels_last)
-    ordered = copy.deepcopy(supernet).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    found = []
-    for network in (supernet, ordered):
-        network.zero_grad()
-        heatmaps = network(images, arch)
-        assert torch.equal(extract(network, arch)(images), heatmaps)
-        heatmaps.square().sum().backward()
-        gradient = torch.cat([part.flatten() for part in gradients(network).values()])
-        found.append((heatmaps.detach(), gradient))
-        network.zero_grad()
-    (heatmaps, gradient), (same_heatmaps, near_gradient) = found
-    assert torch.equal(heatmaps, same_heatmaps)
-    assert (gradient - near_gradient).norm() < 1e-6 * gradient.norm()
 
 
 def test_gradients_of_a_slice_equal_those_of_the_extracted_network(

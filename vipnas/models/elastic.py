@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from functools import lru_cache
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -30,15 +28,13 @@ def crop(full: Tensor, shape: tuple[int, ...], groups: int = 1, full_groups: int
     need columns that the full one has not), it takes the leading columns.
 
     Of a parameter in training the crop is a leaf of its own, whose gradient is a window of
-    `full.grad`: see `_leaf`. What is copied has the memory order of `full`.
+    `full.grad`: see `_leaf`.
     """
     if full.shape == shape and groups == full_groups:
         return full
     place = (shape, groups, full_groups)
-    if full.is_leaf and full.requires_grad and torch.is_grad_enabled():
-        used = _leaf(full, *place)
-    else:
-        used = _dense_window(full, *place)
+    trained = full.is_leaf and full.requires_grad and torch.is_grad_enabled()
+    used = _leaf(full, *place) if trained else _window(full, *place).contiguous()
     if used.dim() > len(shape):
         used = used.flatten(0, used.dim() - len(shape))
         if used.shape[0] > shape[0]:  # the last group of the full layer is used in part
@@ -58,79 +54,37 @@ def _leaf(full: Tensor, shape: tuple[int, ...], groups: int, full_groups: int) -
     gradient = full.grad
     if gradient is None:
         gradient = full.grad = torch.zeros_like(full)
-    if len(shape) == 1:  # two of three slices are of norms and biases: the quickest way
-        used = full.detach().as_strided(shape, full.stride()).requires_grad_()
-        used.grad = gradient.as_strided(shape, gradient.stride())
-        return used
-    used = _dense_window(full.detach(), shape, groups, full_groups).requires_grad_()
-    window = _window(gradient.shape, gradient.stride(), shape, groups, full_groups)
-    used.grad = window.of(gradient)
+    used = _window(full.detach(), shape, groups, full_groups).contiguous().requires_grad_()
+    used.grad = _window(gradient, shape, groups, full_groups)
     return used
 
 
-def _dense_window(full: Tensor, shape: tuple[int, ...], groups: int, full_groups: int) -> Tensor:
-    """What `crop` uses, copied where it lies scattered."""
-    window = _window(full.shape, full.stride(), shape, groups, full_groups)
-    if window.copy_stride is None:
-        return window.of(full)
-    return full.new_empty_strided(window.size, window.copy_stride).copy_(window.of(full))
+def _window(full: Tensor, shape: tuple[int, ...], groups: int, full_groups: int) -> Tensor:
+    """What `crop` uses, as one view. Of a block diagonal the rows are two dimensions: block, row;
+    or, where several groups of the full layer are used, three: group of the full layer, block, row,
+    up to a whole number of groups.
 
-
-class _Window(NamedTuple):
-    """A part of a tensor as one view of it. Of a block diagonal the rows are two dimensions: block,
-    row; or three where several groups of the full layer are used: group, block, row, up to a whole
-    number of groups. `copy_stride` is None where the view is dense as it lies."""
-
-    size: tuple[int, ...]
-    stride: tuple[int, ...]
-    offset: int
-    copy_stride: tuple[int, ...] | None
-
-    def of(self, tensor: Tensor) -> Tensor:
-        return tensor.as_strided(self.size, self.stride, tensor.storage_offset() + self.offset)
-
-
-@lru_cache(maxsize=1 << 16)
-def _window(
-    full_shape: tuple[int, ...],
-    full_stride: tuple[int, ...],
-    shape: tuple[int, ...],
-    groups: int,
-    full_groups: int,
-) -> _Window:
-    """Kept, since a step asks for hundreds of them."""
-    kernel = zip(full_shape[2:], shape[2:], full_stride[2:], strict=True)
-    offset = sum((large - small) // 2 * stride for large, small, stride in kernel)
-    blocks = full_shape[1] // shape[1] if len(shape) > 1 else 1
-    rows_per_group, full_rows_per_group = shape[0] // groups, full_shape[0] // full_groups
-    nested = full_rows_per_group == blocks * rows_per_group and full_shape[1] % shape[1] == 0
+    Computed anew each time: a step asks for hundreds, whose places in a table are never in the
+    processor's cache when they are wanted.
+    """
+    size, stride, offset = shape, full.stride(), full.storage_offset()
+    if len(shape) > 2 and full.shape[2:] != shape[2:]:
+        kernel = zip(full.shape[2:], shape[2:], stride[2:], strict=True)
+        offset += sum((large - small) // 2 * step for large, small, step in kernel)
     # Of full groups no more than one: its first block is that of the leading columns.
-    if blocks == 1 or not nested or groups == full_groups == 1:
-        size, stride = shape, full_stride
-    else:
-        row, column = full_stride[:2]
-        # Block b of a group reads the columns of block b.
-        block = rows_per_group * row + shape[1] * column
-        size, stride = (groups, rows_per_group, *shape[1:]), (block, row, *full_stride[1:])
-        if groups > blocks:
-            used_groups = -(-shape[0] // full_rows_per_group)
-            size = (used_groups, blocks, *size[1:])
-            stride = (full_rows_per_group * row, *stride)
-    copy_stride = _dense_stride(size, full_stride[1:])
-    scattered = any(n > 1 and a != b for n, a, b in zip(size, stride, copy_stride, strict=True))
-    return _Window(size, stride, offset, copy_stride if scattered else None)
-
-
-def _dense_stride(size: tuple[int, ...], inner_stride: tuple[int, ...]) -> tuple[int, ...]:
-    """Strides without gaps: the last dimensions in the order of `inner_stride`, rows outside."""
-    num_rows = len(size) - len(inner_stride)
-    inner = sorted(range(len(inner_stride)), key=lambda place: -inner_stride[place])
-    order = (*range(num_rows), *(num_rows + place for place in inner))
-    stride, step = [0] * len(size), 1
-    for place in reversed(order):
-        stride[place] = step
-        step *= size[place]
-    return tuple(stride)
+    if groups > 1 or full_groups > 1:
+        full_rows, full_columns = full.shape[0] // full_groups, full.shape[1]
+        rows, columns = shape[0] // groups, shape[1]
+        blocks = full_columns // columns
+        if blocks > 1 and full_columns % columns == 0 and full_rows == blocks * rows:
+            row, column = stride[:2]
+            # Block b of a group reads the columns of block b.
+            size = (groups, rows, *shape[1:])
+            stride = (rows * row + columns * column, *stride)
+            if groups > blocks:
+                used_groups = -(-shape[0] // full_rows)
+                size, stride = (used_groups, blocks, *size[1:]), (full_rows * row, *stride)
+    return full.as_strided(size, stride, offset)
 
 
 def check_gradients_are_kept(output: Tensor, parameter: Tensor) -> None:

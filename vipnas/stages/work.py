@@ -11,7 +11,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
 from torch import Tensor, nn
 
 from vipnas.arch import Arch
@@ -119,9 +118,7 @@ def run_training(
             looking_on,
             failure,
         )
-    # In the memory order of a network read from a file, so that it computes the same to the bit.
-    contiguous: nn.Module = training.averaged.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    return contiguous
+    return training.averaged
 
 
 def _probes(experiment: Experiment, schedule: Schedule, archs: Mapping[str, Arch]) -> Probes | None:

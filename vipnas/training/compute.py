@@ -28,12 +28,11 @@ class Compute(Strict):
     """What a GPU wants; on a CPU the defaults change nothing.
 
     `precision`: bfloat16 runs convolutions in it, by autocast; weights, their gradients, losses and
-    the optimiser stay float32. `channels_last`: the memory order of activations and of the weights
-    of convolutions, which would else be put into it anew for every pass. `compile`: the network as
-    it was built, that is the largest member of a supernet, by `torch.compile`; it takes minutes at
-    the start. `fused_optimizer`: on a GPU, the optimiser as one kernel. `synchronise_batch_norm`:
-    with several processes, statistics are those of the joint batch, so that N processes train as
-    one would; without it each normalises by its own images.
+    the optimiser stay float32. `channels_last`: the memory order of activations. `compile`: the
+    network as it was built, that is the largest member of a supernet, by `torch.compile`; it takes
+    minutes at the start. `fused_optimizer`: on a GPU, the optimiser as one kernel.
+    `synchronise_batch_norm`: with several processes, statistics are those of the joint batch, so
+    that N processes train as one would; without it each normalises by its own images.
     """
 
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -46,14 +45,13 @@ class Compute(Strict):
 def make_forward(network: PoseNet, compute: Compute, processes: Processes = ALONE) -> Forward:
     """The door through which a training step runs the members of a network.
 
-    Puts the network's weights into the memory order of `compute`. Raises Disagreement, in all
-    processes that train together, if they are about to run different members.
+    Raises Disagreement, in all processes that train together, if they are about to run different
+    members.
     """
     device = next(network.parameters()).device.type
     whole = torch.compile(network) if compute.compile else network
     reduced = compute.precision == "bfloat16"
     order = torch.channels_last if compute.channels_last else torch.contiguous_format
-    network.to(memory_format=order)  # type: ignore[call-overload]
 
     def forward(images_B3HW: Tensor, arch: Arch | None = None) -> Tensor:
         processes.agree("the arch to train", arch or network.arch)
