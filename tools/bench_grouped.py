@@ -4,8 +4,9 @@
 
 A convolution with groups is also one with fewer groups whose weights off the block diagonal are 0:
 more multiply-adds, but in a shape that the library may compute faster; with one group it is dense.
-Every grouped layer of a space's largest, smallest and some random archs is timed in all of these
-forms, forward and backward, widening of the weight included; the forms take turns.
+Every grouped layer of a space's largest, smallest and some random archs is timed with its groups
+and with two, four or eight of them together, forward and backward, widening of the weight included;
+and in the other memory order. The forms take turns; seconds are those that the process computed.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ from vipnas.space import SearchSpace, read_space
 SPACES = ("tiny", "quick", "s_vipnas_res50", "s_vipnas_mbv3")
 SMALL_HW = (128, 96)  # of the spaces that are larger, unless --full-size
 BATCH_SIZE = 8
-NUM_RANDOM = 2
-LAYOUTS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
+NUM_RANDOM = 3
+TOGETHER = (1, 2, 4, 8)
 
 
 class Grouped(NamedTuple):
@@ -91,46 +92,45 @@ def grouped_layers(arch: Arch) -> Iterator[Grouped]:
 
 
 class Form(NamedTuple):
-    layout: str
-    groups: int
+    """So many groups computed as one, in a memory order."""
+
+    together: int
+    order: torch.memory_format = torch.channels_last
 
 
 def timed_forms(layer: Grouped, repeats: int) -> dict[Form, float]:
     """Median seconds of a forward and backward pass in every form."""
     weight = torch.randn(layer.weight_shape).requires_grad_()
-    counts = [count for count in range(1, layer.groups + 1) if layer.groups % count == 0]
-    seconds: dict[Form, list[float]] = {Form(name, n): [] for name in LAYOUTS for n in counts}
+    forms = [Form(together) for together in TOGETHER if layer.groups % together == 0]
+    seconds: dict[Form, list[float]] = {
+        form: [] for form in [*forms, Form(1, torch.contiguous_format)]
+    }
     for repeat in range(repeats + 1):
         for form, taken in seconds.items():
-            order = LAYOUTS[form.layout]
-            x = torch.randn(BATCH_SIZE, *layer.input_chw).contiguous(memory_format=order)
+            x = torch.randn(BATCH_SIZE, *layer.input_chw).contiguous(memory_format=form.order)
             x.requires_grad_()
-            started = time.perf_counter()
-            output = layer.run(x, widened(weight, layer.groups, form.groups), form.groups)
+            fewer = layer.groups // form.together
+            started = time.process_time()
+            output = layer.run(x, widened(weight, layer.groups, fewer), fewer)
             output.backward(output.detach())
             if repeat:
-                taken.append(time.perf_counter() - started)
+                taken.append(time.process_time() - started)
     return {form: median(taken) for form, taken in seconds.items()}
 
 
 def rows_of(space: SearchSpace, repeats: int) -> Iterator[str]:
     rng = random.Random(0)
-    archs = [space.max_arch(), space.min_arch(), *(space.sample(rng) for _ in range(NUM_RANDOM))]
-    layers = dict.fromkeys(layer for arch in archs for layer in grouped_layers(arch))
-    for layer in layers:
+    archs = [space.min_arch(), *(space.sample(rng) for _ in range(NUM_RANDOM)), space.max_arch()]
+    for layer in dict.fromkeys(layer for arch in archs for layer in grouped_layers(arch)):
         seconds = timed_forms(layer, repeats)
-        now = seconds[Form("channels_last", layer.groups)]
-        best = min(seconds, key=lambda form: seconds[form])
-        per_group = layer.input_chw[0] // layer.groups
-        times = [seconds[form] for form in seconds]
-        cells = " ".join(
-            f"{form.layout[:4]}/{form.groups}:{taken * 1e3:.2f}" for form, taken in seconds.items()
-        )
+        plain = seconds.pop(Form(1))
+        other = seconds.pop(Form(1, torch.contiguous_format))
+        together = {form.together: taken / plain for form, taken in seconds.items()}
+        shares = (f"{together[count]:.2f}" if count in together else "" for count in TOGETHER[1:])
+        each = layer.input_chw[0] // layer.groups
         yield (
-            f"| {space.name} | {layer} | {layer.groups} ({per_group} each) | {now * 1e3:.2f} |"
-            f" {seconds[Form('contiguous', layer.groups)] * 1e3:.2f} |"
-            f" {best.layout}, {best.groups} | {min(times) * 1e3:.2f} | {min(times) / now:.2f} |"
-            f" {cells} |"
+            f"| {space.name} | {layer} | {layer.groups} of {each} | {plain * 1e3:.2f} |"
+            f" {other / plain:.2f} | {' | '.join(shares)} |"
         )
 
 
@@ -144,8 +144,9 @@ def main() -> int:
     torch.set_num_threads(1)
     keep_freed_memory()
     lines = [
-        "| space | layer | groups | ms | contiguous ms | best form | ms | of channels_last | all |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| space | layer | groups | ms in channels_last | share: contiguous | two together | four |"
+        " eight |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     print("\n".join(lines))
     for name in options.space or SPACES:
