@@ -17,7 +17,7 @@ EXPERIMENT: dict[str, Any] = {
         "calibration_persons": 8,
     },
     "supernet": {
-        "sampling": {"num_random": 1},
+        "sampling": {"strategy": "sandwich", "num_random": 1},
         "schedule": {"epochs": 1, "batch_size": 4, "learning_rate": 1e-3},
     },
     "search": {

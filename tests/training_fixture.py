@@ -53,7 +53,8 @@ def sampler_of(
     space: SearchSpace, num_random: int = 1, seed: int = 0, **sampling: Any
 ) -> SubnetSampler:
     """The sandwich, or what else is asked for, of epochs of ten steps."""
-    return SubnetSampler(space, seed, 10, count_cost, Sampling(num_random=num_random, **sampling))
+    settings = Sampling(**{"strategy": "sandwich", "num_random": num_random, **sampling})
+    return SubnetSampler(space, seed, 10, count_cost, settings)
 
 
 def train(
