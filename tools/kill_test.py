@@ -35,7 +35,9 @@ data:
   synthetic: {num_train_images: 48, num_test_images: 12, image_hw: [120, 160]}
   search_persons: 16
   calibration_persons: 16
-supernet: {sampling: {strategy: sandwich}, schedule: {epochs: 12, batch_size: 8, learning_rate: 3.0e-3}}
+supernet:
+  sampling: {strategy: sandwich, num_random: 1}
+  schedule: {epochs: 12, batch_size: 8, learning_rate: 3.0e-3}
 search:
   num_trials: 16
   constraints: [{quantity: macs, at_most: 6000000}]

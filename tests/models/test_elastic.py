@@ -174,6 +174,15 @@ def test_the_gradient_of_a_parameter_is_what_pytorch_would_add_up() -> None:
     assert doubled.grad.flatten(1).tolist() == [[2, 2, 0, 0], [2, 2, 0, 0], [0] * 4, [0] * 4]
 
 
+def test_a_gradient_that_lies_in_another_order_is_added_to_all_the_same() -> None:
+    weight = numbered(4, 4, 3, 3).requires_grad_()
+    weight.grad = numbered(4, 4, 3, 3).contiguous(memory_format=torch.channels_last)
+    crop(weight, (2, 3, 1, 1)).sum().backward()
+    expected = numbered(4, 4, 3, 3)
+    expected[:2, :3, 1, 1] += 1
+    assert torch.equal(weight.grad, expected)
+
+
 def test_a_narrow_batch_norm_is_that_of_the_leading_channels() -> None:
     generator = torch.Generator().manual_seed(0)
     norm = ElasticBatchNorm2d(6).double()

@@ -32,9 +32,11 @@ def crop(full: Tensor, shape: tuple[int, ...], groups: int = 1, full_groups: int
     """
     if full.shape == shape and groups == full_groups:
         return full
-    place = (shape, groups, full_groups)
     trained = full.is_leaf and full.requires_grad and torch.is_grad_enabled()
-    used = _leaf(full, *place) if trained else _window(full, *place).contiguous()
+    use = _leaf if trained else _copy
+    if len(shape) == 1:  # two slices of three, those of norms and biases: the quickest way
+        return use(full, shape, full.stride(), 0)
+    used = use(full, *_window(full.shape, full.stride(), shape, groups, full_groups))
     if used.dim() > len(shape):
         used = used.flatten(0, used.dim() - len(shape))
         if used.shape[0] > shape[0]:  # the last group of the full layer is used in part
@@ -42,8 +44,13 @@ def crop(full: Tensor, shape: tuple[int, ...], groups: int = 1, full_groups: int
     return used
 
 
-def _leaf(full: Tensor, shape: tuple[int, ...], groups: int, full_groups: int) -> Tensor:
-    """What is used of a parameter, its gradient being that window of the parameter's gradient.
+def _copy(full: Tensor, size: tuple[int, ...], stride: tuple[int, ...], offset: int) -> Tensor:
+    """A window, by its size, its strides and where it begins: copied unless it is dense already."""
+    return full.as_strided(size, stride, full.storage_offset() + offset).contiguous()
+
+
+def _leaf(full: Tensor, size: tuple[int, ...], stride: tuple[int, ...], offset: int) -> Tensor:
+    """The same of a parameter, its gradient being that window of the parameter's gradient.
 
     So backward adds where it belongs, and only there. Slicing as PyTorch differentiates it makes a
     gradient of full size, zeros and all, for every slice: of a small member that costs more than
@@ -54,37 +61,45 @@ def _leaf(full: Tensor, shape: tuple[int, ...], groups: int, full_groups: int) -
     gradient = full.grad
     if gradient is None:
         gradient = full.grad = torch.zeros_like(full)
-    used = _window(full.detach(), shape, groups, full_groups).contiguous().requires_grad_()
-    used.grad = _window(gradient, shape, groups, full_groups)
+    elif gradient.stride() != full.stride():  # somebody's own: PyTorch keeps to the parameter's
+        gradient = full.grad = torch.empty_like(full).copy_(gradient)
+    used = _copy(full.detach(), size, stride, offset).requires_grad_()
+    used.grad = gradient.as_strided(size, stride, gradient.storage_offset() + offset)
     return used
 
 
-def _window(full: Tensor, shape: tuple[int, ...], groups: int, full_groups: int) -> Tensor:
-    """What `crop` uses, as one view. Of a block diagonal the rows are two dimensions: block, row;
-    or, where several groups of the full layer are used, three: group of the full layer, block, row,
-    up to a whole number of groups.
+def _window(
+    full_shape: tuple[int, ...],
+    full_stride: tuple[int, ...],
+    shape: tuple[int, ...],
+    groups: int,
+    full_groups: int,
+) -> tuple[tuple[int, ...], tuple[int, ...], int]:
+    """Size, strides and beginning of what `crop` uses, as one view. Of a block diagonal the rows
+    are two dimensions: block, row; or, where several groups of the full layer are used, three:
+    group of the full layer, block, row, up to a whole number of groups.
 
     Computed anew each time: a step asks for hundreds, whose places in a table are never in the
     processor's cache when they are wanted.
     """
-    size, stride, offset = shape, full.stride(), full.storage_offset()
-    if len(shape) > 2 and full.shape[2:] != shape[2:]:
-        kernel = zip(full.shape[2:], shape[2:], stride[2:], strict=True)
-        offset += sum((large - small) // 2 * step for large, small, step in kernel)
+    size, stride, offset = shape, full_stride, 0
+    if full_shape[-1] != shape[-1]:
+        kernel = zip(full_shape[2:], shape[2:], full_stride[2:], strict=True)
+        offset = sum((large - small) // 2 * step for large, small, step in kernel)
     # Of full groups no more than one: its first block is that of the leading columns.
     if groups > 1 or full_groups > 1:
-        full_rows, full_columns = full.shape[0] // full_groups, full.shape[1]
+        full_rows, full_columns = full_shape[0] // full_groups, full_shape[1]
         rows, columns = shape[0] // groups, shape[1]
         blocks = full_columns // columns
         if blocks > 1 and full_columns % columns == 0 and full_rows == blocks * rows:
-            row, column = stride[:2]
+            row, column = full_stride[:2]
             # Block b of a group reads the columns of block b.
             size = (groups, rows, *shape[1:])
-            stride = (rows * row + columns * column, *stride)
+            stride = (rows * row + columns * column, *full_stride)
             if groups > blocks:
                 used_groups = -(-shape[0] // full_rows)
                 size, stride = (used_groups, blocks, *size[1:]), (full_rows * row, *stride)
-    return full.as_strided(size, stride, offset)
+    return size, stride, offset
 
 
 def check_gradients_are_kept(output: Tensor, parameter: Tensor) -> None:

@@ -61,8 +61,8 @@ class Sampling(Strict):
       with the lowest or the highest loss (AttentiveNAS, Wang et al., CVPR 2021).
     """
 
-    strategy: Strategy = "sandwich"
-    num_random: NonNegativeInt = 2
+    strategy: Strategy = "uniform"
+    num_random: NonNegativeInt = 1
     num_draws: PositiveInt = 32
     num_candidates: PositiveInt = 3
 
