@@ -61,7 +61,7 @@ class Sampling(Strict):
       with the lowest or the highest loss (AttentiveNAS, Wang et al., CVPR 2021).
     """
 
-    strategy: Strategy = "uniform"
+    strategy: Strategy = "uniform_macs"
     num_random: NonNegativeInt = 1
     num_draws: PositiveInt = 32
     num_candidates: PositiveInt = 3
