@@ -75,6 +75,7 @@ class FusionModule(nn.Module):
         channels, hw = feature_BCHW.shape[1], feature_BCHW.shape[2:]
         # A 1x1 convolution and a resizing whose weights add up to one may change places: the
         # convolution runs at the smaller of both sizes.
+        before: Tensor
         if heatmaps_BKHW.shape[2] > hw[0]:
             before = self.embed(resize(heatmaps_BKHW, hw), channels)
         else:
