@@ -72,7 +72,7 @@ def test_run_again_it_trains_and_scores_nothing(
         raise AssertionError("trained or scored again")
 
     monkeypatch.setattr("vipnas.training.loop.Training.run", never)
-    monkeypatch.setattr("vipnas.stages.search.in_worker", never)
+    monkeypatch.setattr("vipnas.stages.scorer.in_worker", never)
     before = files_below(finished / "run")
     assert main(arguments("run", finished)) == 0
     after = files_below(finished / "run")

@@ -43,7 +43,7 @@ from vipnas.search.loop import search
 from vipnas.search.parallel import RaySettings, RayWorkers
 from vipnas.search.score_predictor import ScorePredictor
 from vipnas.space import SearchSpace
-from vipnas.stages.search import Scorer
+from vipnas.stages.scorer import Scorer
 
 ROUNDS = 3
 

@@ -49,10 +49,9 @@ from vipnas.search.journal import Journal
 from vipnas.shipped import find_shipped
 from vipnas.space import SearchSpace
 from vipnas.stages.retrain import retrain
+from vipnas.stages.scorer import Scorer, opened_workers
 from vipnas.stages.search import (
-    Scorer,
     cost_of_images,
-    opened_workers,
     run_methods,
     searchers_of,
     write_trial,

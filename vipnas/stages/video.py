@@ -31,13 +31,11 @@ from vipnas.search.constraints import CostOf
 from vipnas.search.journal import Journal
 from vipnas.search.parallel import RaySettings
 from vipnas.search.workers import Evaluate
+from vipnas.stages.scorer import in_worker, opened_workers, search_settings
 from vipnas.stages.search import (
     cost_of_images,
     found_by,
-    in_worker,
-    opened_workers,
     run_methods,
-    search_settings,
     searchers_of,
     write_fronts,
 )
