@@ -142,10 +142,11 @@ def draw_along_clip(path: Path, summary: dict[str, Any]) -> None:
     frames = summary["along_clip"]
     macs = [frame["macs"] / 1e6 for frame in frames]
     bars = left.bar(range(len(macs)), macs, color=["tab:orange", *["tab:blue"] * (len(macs) - 1)])
-    left.bar_label(bars, [f"{m:.1f}\n{f['fusion']}" for m, f in zip(macs, frames, strict=True)])
+    labels = [f"{m:.1f}\n{f['fusion']}" for m, f in zip(macs, frames, strict=True)]
+    left.bar_label(bars, labels, label_type="center", color="white")
     left.axhline(float(np.mean(macs)), color="gray", linestyle="--", label="mean")
     left.set(xlabel="frame of the clip", ylabel="MMACs", xticks=range(len(macs)))
-    left.margins(y=0.2)
+    left.margins(y=0.25)
     left.legend()
     errors = [row["error_percent"] for row in summary["drift"]]
     right.plot([row["distance"] for row in summary["drift"]], errors, "o-")
