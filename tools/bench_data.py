@@ -162,7 +162,7 @@ def _decode(codec: HeatmapCodec, heatmaps_BKHW: torch.Tensor, _: int) -> object:
 
 
 def codecs(report: Report, num_turns: int, num_persons: int = 128) -> None:
-    threads = os.cpu_count() or 1
+    threads = len(os.sched_getaffinity(0))  # more than that would wait for each other
     report.table(f"Decoding persons x 17 joints of 64 x 48, {threads} cores")
     torch.set_num_threads(threads)
     names = list(CODECS)

@@ -132,14 +132,15 @@ class Comparison:
     # -- what there is to make
 
     def pieces(self) -> Iterator[Piece]:
-        """In the order of what they are worth: repetitions with other seeds come last."""
+        """In the order of what they are worth: what is found on MACs comes last, and waits for
+        supernets of its own."""
         yield Piece(self.budgets, (), self._set_budgets)
         yield Piece(self.table, (), self._profile)
         yield self._supernet(self.spaces[self.base.space.name])
         yield from self._archs()
         yield from self._trainings(slice(1))
-        yield from map(self._supernet, self.spaces.values())
         yield from self._trainings(slice(1, None))
+        yield from map(self._supernet, self.spaces.values())
 
     def _supernet(self, experiment: Experiment) -> Piece:
         return Piece(supernet_file(experiment), (), partial(train_supernet, experiment))

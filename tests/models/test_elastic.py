@@ -239,3 +239,32 @@ def test_the_hidden_width_of_global_context_never_falls_with_the_width() -> None
     widths = [context_channels(channels) for channels in range(1, 2000)]
     assert widths == sorted(widths)
     assert [context_channels(width) for width in (48, 80, 256, 304, 608)] == [16, 16, 16, 19, 38]
+
+
+@pytest.mark.parametrize(
+    ("layer", "channels", "fan_in"),
+    [
+        (ElasticConv2d(64, 128, 3), (64, 128), 576),
+        (ElasticConv2d(256, 512, 5, groups=64), (256, 512), 100),
+        (ElasticDeconv2d(128, 64, 4, 1), (128, 64), 512),
+        (ElasticDeconv2d(512, 256, 4, 64), (512, 256), 32),
+    ],
+    ids=["dense", "grouped", "deconv", "grouped deconv"],
+)
+def test_weights_before_a_norm_start_by_fan_in(
+    layer: ElasticConv2d | ElasticDeconv2d, channels: tuple[int, int], fan_in: int
+) -> None:
+    """Whatever they are made of, what comes out of unit noise has a deviation of 0.3 sqrt(2)."""
+    torch.manual_seed(0)
+    layer.reset_parameters()
+    assert layer.weight.std().item() == pytest.approx(0.3 * (2 / fan_in) ** 0.5, rel=0.05)
+    in_channels, out_channels = channels
+    x = torch.randn(2, in_channels, 16, 12)
+    made = layer(x, out_channels, layer.weight.shape[-1], layer.groups)[..., 4:-4, 4:-4]
+    assert made.std().item() == pytest.approx(0.3 * 2**0.5, rel=0.1)
+
+
+def test_heatmaps_and_attention_start_at_next_to_nothing() -> None:
+    layer = ElasticConv2d(64, 64, bias=True)
+    layer.reset_parameters()
+    assert layer.weight.std().item() == pytest.approx(0.001, rel=0.1)

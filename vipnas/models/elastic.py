@@ -7,6 +7,7 @@ read off the input.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator
 
@@ -170,8 +171,12 @@ class ElasticConv2d(ElasticLayer):
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
 
     def reset_parameters(self) -> None:
-        """N(0, 0.001), as published."""
-        nn.init.normal_(self.weight, std=0.001)
+        """Before a norm, where there is no bias, by fan-in; N(0, 0.001) of heatmaps and attention,
+        which have a bias: they start at next to nothing."""
+        if self.bias is None:
+            _by_fan_in(self.weight, self.weight[0].numel())
+        else:
+            nn.init.normal_(self.weight, std=0.001)
 
     def forward(
         self, x: Tensor, out_channels: int, kernel_size: int = 1, groups: int = 1
@@ -197,8 +202,8 @@ class ElasticDeconv2d(ElasticLayer):
         self.weight = nn.Parameter(torch.empty(shape))
 
     def reset_parameters(self) -> None:
-        """N(0, 0.001), as published."""
-        nn.init.normal_(self.weight, std=0.001)
+        """By fan-in: an output pixel is made of a quarter of the kernel, at stride 2."""
+        _by_fan_in(self.weight, self.weight[:, 0].numel() / self.groups / 4)
 
     def forward(self, x: Tensor, out_channels: int, kernel_size: int, groups: int) -> Tensor:
         shape = (x.shape[1], out_channels // groups, kernel_size, kernel_size)
@@ -237,3 +242,14 @@ class ElasticLayerNorm(ElasticLayer):
     def forward(self, x: Tensor) -> Tensor:
         shape = (x.shape[1], 1, 1)
         return F.layer_norm(x, shape, crop(self.weight, shape), crop(self.bias, shape))
+
+
+def _by_fan_in(weight: Tensor, fan_in: float) -> None:
+    """A normal distribution of 0.3 times the deviation of He et al. (ICCV 2015).
+
+    A norm follows, so that the scale of a weight says only how fast it turns. The published
+    N(0, 0.001) is no larger than the first steps of Adam, whose signs, much alike, then are the
+    filters: networks drew nothing for 300 to 2,000 steps. He's own turns too slowly at the same
+    rates (`experiments/reports/accuracy_latency_2026-11-26.md`).
+    """
+    nn.init.normal_(weight, std=0.3 * math.sqrt(2 / fan_in))
