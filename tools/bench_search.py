@@ -1,13 +1,15 @@
 """The searchers beside pymoo's and optuna's NSGA-II, and on a table of real scores.
 
-    python tools/bench_search.py synthetic [--seeds N] [--picture FILE] # needs vipnas[bench]
+    python tools/bench_search.py synthetic [--seeds N] [--picture FILE] [--keep DIR]
     python tools/bench_search.py table TABLE [--seeds N] [--picture FILE]
 
 `synthetic`: 30 categorical choices of 4 options, two objectives (`search_problems.Problem`), 2,000
-evaluations for each seed, 700 by the predictor. The settings of the searchers were chosen on
-problems 1 to 3 with seeds from 100; reported is problem 0 with seeds from 0. `table`: every arch of
-a small space has its real score (`tools/score_table.py`), so that the best one and the front are
-known. Pictures show hypervolume over evaluations, and the lowest and the highest seed.
+evaluations for each seed, 1,000 by the predictor; needs vipnas[bench]. The settings of the
+searchers were chosen on problems 1 to 3 with seeds from 100; reported is problem 0 with seeds from
+0. With --keep, a command that was broken off goes on with the runs that it had not finished.
+`table`: every arch of a small space has its real score (`tools/score_table.py`), so that the best
+one and the front are known. Pictures show hypervolume over evaluations, and the lowest and the
+highest seed.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ from search_problems import (
     with_pymoo,
 )
 
+from vipnas.files import read_json, write_atomically
 from vipnas.results import Cost
 from vipnas.search.constraints import Constraint, FeasibleSpace
 from vipnas.search.pareto import Objective, hypervolume
@@ -79,10 +82,14 @@ def synthetic(options: argparse.Namespace) -> list[str]:
     runs: dict[str, list[list[Point]]] = {}
     micros: dict[str, float] = {}
     for name, way in ways.items():
-        started = time.process_time()
-        runs[name] = [way(seed) for seed in range(options.seeds)]
-        evaluations = sum(map(len, runs[name]))
-        micros[name] = 1e6 * ((time.process_time() - started) / evaluations - own_seconds)
+        path = options.keep and options.keep / f"problem{options.problem}_{name}"
+        found = [
+            kept(path and path.with_name(f"{path.name}_{seed}.json"), partial(way, seed))
+            for seed in range(options.seeds)
+        ]
+        runs[name] = [run for run, _ in found]
+        seconds = sum(taken for _, taken in found)
+        micros[name] = 1e6 * (seconds / sum(map(len, runs[name])) - own_seconds)
         print(f"{name}: done", file=sys.stderr, flush=True)
     everything = [point for found in runs.values() for run in found for point in run]
     whole = hypervolume(everything, reference)
@@ -103,6 +110,19 @@ def synthetic(options: argparse.Namespace) -> list[str]:
         "",
         *_needed(runs, share),
     ]
+
+
+def kept(path: Path | None, search: Callable[[], list[Point]]) -> tuple[list[Point], float]:
+    """The points of a run and its seconds of the processor, read if the file is there."""
+    if path and path.exists():
+        content = read_json(path)
+        return [(score, cost) for score, cost in content["points"]], content["seconds"]
+    started = time.process_time()
+    points = search()
+    seconds = time.process_time() - started
+    if path:
+        write_atomically(path, json.dumps({"seconds": seconds, "points": points}) + "\n")
+    return points, seconds
 
 
 def front_searchers(
@@ -133,11 +153,11 @@ def rows(runs: Runs, measure: Measure, counts: Sequence[int]) -> list[str]:
 def _needed(runs: Runs, share: Measure) -> list[str]:
     """After how many evaluations the predictor has what NSGA-II has."""
     lines = [
-        "Evaluations until PredictorSearcher has the mean hypervolume of NSGA2Searcher: median,"
-        f" most over the seeds ({PREDICTOR_EVALUATIONS + 1} stands for never):",
+        "Evaluations until PredictorSearcher has the mean hypervolume of NSGA2Searcher"
+        f" ({PREDICTOR_EVALUATIONS + 1:,} stands for never):",
         "",
-        "| NSGA2Searcher | PredictorSearcher |",
-        "|---|---|",
+        "| NSGA2Searcher | median | most | seeds that need less than half |",
+        "|---|---|---|---|",
     ]
     for count in GOALS:
         goal = mean(share(run[:count]) for run in runs["NSGA2Searcher"])
@@ -145,7 +165,10 @@ def _needed(runs: Runs, share: Measure) -> list[str]:
             1 + bisect_left(range(len(run)), goal, key=lambda n, run=run: share(run[: n + 1]))
             for run in runs["PredictorSearcher"]
         ]
-        lines.append(f"| {count:,} | {median(needed):,.0f}, {max(needed):,} |")
+        in_half = sum(number < count / 2 for number in needed)
+        lines.append(
+            f"| {count:,} | {median(needed):,.0f} | {max(needed):,} | {in_half} of {len(needed)} |"
+        )
     return lines
 
 
@@ -236,6 +259,7 @@ def main() -> int:
         if make_lines is table:
             command.add_argument("table", type=Path)
         else:
+            command.add_argument("--keep", type=Path, help="finished runs, as JSON")
             command.add_argument("--problem", type=int, default=0, help="seed of its tables")
     options = parser.parse_args()
     print("\n".join(options.lines(options)))

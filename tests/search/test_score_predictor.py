@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
 from vipnas.search.pareto import Floats, Integers
-from vipnas.search.score_predictor import ScorePredictor, leave_one_out_losses
+from vipnas.search.score_predictor import Scale, ScorePredictor, leave_one_out_losses
 
 NUM_OPTIONS = (2, 3, 4, 1, 3, 2, 4, 3)
 
@@ -42,6 +44,7 @@ def test_the_formulas_written_out() -> None:
     told, new = drawn(30, 2), drawn(5, 3)
     scores = score(told)
     predictor = ScorePredictor(NUM_OPTIONS, told, scores)
+    assert predictor.scale.top == math.inf
     inner = covariance(told, told, predictor.weights_C) + predictor.noise * np.eye(30)
     outer = covariance(new, told, predictor.weights_C)
     scaled = (scores - scores.mean()) / scores.std()
@@ -84,7 +87,7 @@ def test_the_loss_is_that_of_leaving_each_out() -> None:
     told = drawn(20, 4)
     targets = score(told) - score(told).mean()
     plain = covariance(told, told, np.full(len(NUM_OPTIONS), 0.2))
-    [(found, _, _)] = leave_one_out_losses(plain, 0.7, targets, noises=[0.05])
+    [found] = leave_one_out_losses(*np.linalg.eigh(plain), targets, noises=[0.05])
     noisy = plain + 0.05 * np.eye(20)
     losses = []
     for i in range(20):
@@ -93,6 +96,42 @@ def test_the_loss_is_that_of_leaving_each_out() -> None:
         variance = noisy[i, i] - noisy[others, i] @ outer
         losses.append((targets[i] - outer @ targets[others]) ** 2 / variance + np.log(variance))
     np.testing.assert_allclose(found, np.mean(losses), atol=1e-6)
+
+
+@pytest.mark.parametrize("room", [math.inf, 0.5])
+def test_a_scale_goes_there_and_back(room: float) -> None:
+    scores = score(drawn(20, 7))
+    scale = Scale.of(scores, room)
+    targets = scale.targets(scores)
+    assert targets.mean() == pytest.approx(0, abs=1e-9) and targets.std() == pytest.approx(1)
+    back, no_deviation = scale.scores(targets, np.zeros(20))
+    np.testing.assert_allclose(back, scores)
+    np.testing.assert_allclose(no_deviation, 0)
+    slopes = (scale.targets(scores + 1e-6) - scale.targets(scores - 1e-6)) / 2e-6
+    assert scale.log_slope(scores) == pytest.approx(np.log(slopes).mean(), abs=1e-6)
+    draws = np.random.default_rng(8).normal(0.3, 0.4, 400_000)
+    drawn_scores, _ = scale.scores(draws, np.zeros_like(draws))
+    mean, deviation = scale.scores(np.array(0.3), np.array(0.4))
+    assert mean == pytest.approx(drawn_scores.mean(), abs=0.01 * scores.std())
+    assert deviation == pytest.approx(drawn_scores.std(), rel=0.02)
+
+
+def test_scores_that_press_against_a_top_are_learnt_as_such() -> None:
+    """Main effects on the distance to the top: few scores are enough, and what is predicted stays
+    below it. The best archs are told first, and only the last ones are fitted to."""
+    pressed = drawn(400, 9)
+    effects = pressed @ np.array([1.0, 0.5, 0.3, 0.0, 0.4, 0.2, 0.1, 0.2])
+    scores = 0.5 - 0.3 * np.exp(-effects)
+    told, new = slice(0, 40), slice(40, 400)
+    predictor = ScorePredictor(NUM_OPTIONS, pressed[told], scores[told])
+    assert predictor.scale.top < math.inf
+    mean, _ = predictor.predict(pressed[new])
+    good = scores[new] > np.median(scores)
+    error = np.sqrt(np.mean((mean - scores[new])[good] ** 2))
+    assert error < 0.2 * scores[new][good].std()
+    order = np.argsort(-scores)
+    mean, deviation = ScorePredictor(NUM_OPTIONS, pressed[order], scores[order]).predict(pressed)
+    assert np.isfinite(mean).all() and np.isfinite(deviation).all() and (mean < 0.51).all()
 
 
 def test_equal_scores_are_no_trouble() -> None:

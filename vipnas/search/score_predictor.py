@@ -4,11 +4,17 @@ here.
 A Gaussian process whose covariance falls with the choices in which two archs differ, exp(-sum of
 their weights): one-hot encoding, and all interactions of choices, the higher the fainter. Every
 choice has a weight of its own, since some hardly matter.
+
+Scores press against a top: what adds three points to a poor arch adds a third of a point to a good
+one, which to the process is an interaction of everything with everything. So where the scores are
+likelier like that, it is fitted to minus the logarithm of their distance to a top instead.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -20,6 +26,8 @@ from vipnas.search.pareto import Floats, Integers
 # them have the covariance exp(-1 / length).
 LENGTHS = (0.2, 0.5, 1.0, 2.0, 4.0)
 NOISES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # as a share of the variance of the scores
+# Where the top may be, in standard deviations of the scores above the best of them; or nowhere.
+ROOMS = (math.inf, 4.0, 2.0, 1.0, 0.5, 0.25)
 # The fit takes time with the cube of the scores; the last are nearest to where the search is.
 NUM_FITTED = 300
 # A fixed number of steps, so that nothing branches on what a processor rounds.
@@ -29,19 +37,53 @@ NUM_STEPS, STEP = 25, 0.25
 DIGITS = 9
 
 
+@dataclass(frozen=True)
+class Scale:
+    """Scores turned into targets of mean 0 and deviation 1, and back."""
+
+    top: float
+    mean: float = 0.0
+    deviation: float = 1.0
+
+    @classmethod
+    def of(cls, scores_N: Floats, room: float) -> Scale:
+        top = float(scores_N.max()) + room * max(float(scores_N.std()), 1e-9)
+        straight_N = cls(top).targets(scores_N)
+        return cls(top, float(straight_N.mean()), float(straight_N.std()) or 1.0)
+
+    def targets(self, scores_N: Floats) -> Floats:
+        straight_N = scores_N if self.top == math.inf else -np.log(self.top - scores_N)
+        targets_N: Floats = (straight_N - self.mean) / self.deviation
+        return targets_N
+
+    def log_slope(self, scores_N: Floats) -> float:
+        """Mean logarithm of a target's growth with its score: added to log densities of targets it
+        makes them those of scores, which scales can be compared by."""
+        bend = 0.0 if self.top == math.inf else -float(np.log(self.top - scores_N).mean())
+        return bend - math.log(self.deviation)
+
+    def scores(self, mean_P: Floats, deviation_P: Floats) -> tuple[Floats, Floats]:
+        """Mean and standard deviation of scores whose targets are normal with these."""
+        straight_P, spread_P = self.mean + self.deviation * mean_P, self.deviation * deviation_P
+        if self.top == math.inf:
+            return straight_P, spread_P
+        distance_P = np.exp(spread_P**2 / 2 - straight_P)  # that of a lognormal number
+        return self.top - distance_P, distance_P * np.sqrt(np.expm1(spread_P**2))
+
+
 class ScorePredictor:
     """Fitted on told archs when built."""
 
     def __init__(self, num_options: Sequence[int], genes_NC: Integers, scores_N: Floats) -> None:
         self.first_columns_C = np.cumsum([0, *num_options[:-1]])
         self.choice_H = np.repeat(np.arange(len(num_options)), num_options)
-        self.mean = float(scores_N.mean())
-        self.deviation = float(scores_N.std()) or 1.0
         self.told_NH = self._one_hot(genes_NC)
-        targets_N = (scores_N - self.mean) / self.deviation
         num_open = max(sum(count > 1 for count in num_options), 1)
         last = slice(-NUM_FITTED, None)
-        self.weights_C, self.noise = self._fit(self.told_NH[last], targets_N[last], num_open)
+        scales = [Scale.of(scores_N, room) for room in ROOMS]
+        self.scale, start = self._start(self.told_NH[last], scores_N[last], scales, 1.0 / num_open)
+        targets_N = self.scale.targets(scores_N)
+        self.weights_C, self.noise = self._fit(self.told_NH[last], targets_N[last], start)
         covariance_NN = self._covariance(self.told_NH, self.weights_C)
         self.inverse_NN = np.linalg.inv(covariance_NN + self.noise * np.eye(len(targets_N)))
         self.pulls_N = self.inverse_NN @ targets_N
@@ -55,27 +97,31 @@ class ScorePredictor:
         explained_P = ((covariance_PN @ self.inverse_NN) * covariance_PN).sum(axis=1)
         doubt_P = np.maximum(0.0, 1.0 - explained_P) + self.noise
         deviation_P = np.sqrt(self.variance * doubt_P)
-        return (
-            self.mean + self.deviation * mean_P.round(DIGITS),
-            self.deviation * deviation_P.round(DIGITS),
-        )
+        return self.scale.scores(mean_P.round(DIGITS), deviation_P.round(DIGITS))
 
-    def _fit(self, told_NH: Floats, targets_N: Floats, num_open: int) -> tuple[Floats, float]:
-        """The weights and the noise under which the targets are most likely, near the equal weights
-        under which each target is predicted best from all others.
+    def _start(
+        self, told_NH: Floats, scores_N: Floats, scales: Sequence[Scale], weight: float
+    ) -> tuple[Scale, Floats]:
+        """The scale, and the logarithms of weights and noise, under which each score is predicted
+        best from all others while all weights are equal."""
+        equal_C = np.full(len(self.first_columns_C), weight)
+        found = []
+        for length in LENGTHS:
+            covariance_NN = self._covariance(told_NH, equal_C / length, told_NH)
+            values_N, vectors_NN = np.linalg.eigh(covariance_NN)
+            for number, scale in enumerate(scales):
+                losses = leave_one_out_losses(values_N, vectors_NN, scale.targets(scores_N))
+                bend = 2 * scale.log_slope(scores_N)
+                for loss, noise in zip(losses, NOISES, strict=True):
+                    found.append((round(loss - bend, DIGITS), number, length, noise))
+        _, number, length, noise = min(found)
+        return scales[number], np.log(np.append(equal_C / length, noise))
+
+    def _fit(self, told_NH: Floats, targets_N: Floats, start: Floats) -> tuple[Floats, float]:
+        """The weights and the noise under which the targets are most likely, near their start.
 
         "Near" is a normal prior of the logarithms, deviation 1: few scores change little.
         """
-        num_choices = len(self.first_columns_C)
-        equal_C = np.full(num_choices, 1.0 / num_open)
-        _, length, noise = min(
-            found
-            for length in LENGTHS
-            for found in leave_one_out_losses(
-                self._covariance(told_NH, equal_C / length, told_NH), length, targets_N
-            )
-        )
-        start = np.log(np.append(equal_C / length, noise))
         logs, speed, size = start, np.zeros_like(start), np.zeros_like(start)
         for step in range(1, NUM_STEPS + 1):  # Adam
             slope = self._slope(told_NH, targets_N, np.exp(logs)) - (logs - start)
@@ -122,17 +168,15 @@ def _variance(targets_N: Floats, pulls_N: Floats) -> float:
 
 
 def leave_one_out_losses(
-    covariance_NN: Floats, length: float, targets_N: Floats, noises: Sequence[float] = NOISES
-) -> list[tuple[float, float, float]]:
-    """(loss, length, noise) for every noise: minus twice the mean log density of a target given all
-    others, without its constant. In closed form, from one eigendecomposition."""
-    values_N, vectors_NN = np.linalg.eigh(covariance_NN)
+    values_N: Floats, vectors_NN: Floats, targets_N: Floats, noises: Sequence[float] = NOISES
+) -> list[float]:
+    """For every noise minus twice the mean log density of a target given all others, without its
+    constant. In closed form, from the eigenvalues and eigenvectors of the covariance."""
     projected_N = vectors_NN.T @ targets_N
     losses = []
     for noise in noises:
         inverse_values_N = 1.0 / (np.maximum(values_N, 0.0) + noise)
         weights_N = vectors_NN @ (inverse_values_N * projected_N)
         precisions_N = (vectors_NN**2) @ inverse_values_N
-        loss = float(np.mean(weights_N**2 / precisions_N - np.log(precisions_N)))
-        losses.append((round(loss, DIGITS), length, noise))
+        losses.append(float(np.mean(weights_N**2 / precisions_N - np.log(precisions_N))))
     return losses
