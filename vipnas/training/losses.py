@@ -64,8 +64,8 @@ def heatmap_loss(heatmaps_BKHW: Tensor, targets_BKHW: Tensor, weights_BK: Tensor
 
     The mean is over all joints, labelled or not, as in the published recipe.
     """
-    difference = (heatmaps_BKHW - targets_BKHW) * weights_BK[:, :, None, None]
-    return difference.square().mean()
+    errors_BK = F.mse_loss(heatmaps_BKHW, targets_BKHW, reduction="none").mean(dim=(2, 3))
+    return (errors_BK * weights_BK.square()).mean()
 
 
 def distillation_loss(heatmaps_BKHW: Tensor, teacher_BKHW: Tensor) -> Tensor:
@@ -73,7 +73,7 @@ def distillation_loss(heatmaps_BKHW: Tensor, teacher_BKHW: Tensor) -> Tensor:
 
     All joints count: the teacher has an opinion of unlabelled ones as well.
     """
-    return (heatmaps_BKHW - teacher_BKHW.detach()).square().mean()
+    return F.mse_loss(heatmaps_BKHW, teacher_BKHW.detach())
 
 
 def softmax_divergence(
