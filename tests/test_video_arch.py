@@ -128,16 +128,17 @@ def test_the_same_without_fusion(video_space: VideoSpace) -> None:
 
 
 def test_cost_by_hand(tiny_space: SearchSpace) -> None:
-    """Fusion at stage 2 of the smallest: heatmaps 17 x 16 x 12 shrink to 8 x 6, 16 channels."""
+    """Fusion at stage 2 of the smallest: heatmaps 17 x 16 x 12 shrink to 8 x 6, 16 channels; and
+    each is added, times a weight of its joint, to what the network gives."""
     arch = tiny_space.min_arch()
     alone = count_cost(arch)
     pixels, channels, joints = 8 * 6, 16, 17
-    embed, mix = joints * channels, channels * channels
+    embed, mix, carry = joints * channels, channels * channels, joints
     video = VideoArch(arch, (FollowUp(arch, Fusion(2, "cat")), FollowUp(arch, Fusion(2, "add"))))
     key_frame, cat, add = frame_costs(video)
     assert key_frame == alone
-    assert add.macs - alone.macs == embed * pixels
-    assert add.params - alone.params == embed + 2 * channels
+    assert add.macs - alone.macs == embed * pixels + carry * 16 * 12
+    assert add.params - alone.params == embed + 2 * channels + carry
     assert cat.macs - add.macs == mix * pixels and cat.params - add.params == mix
     assert mean_cost(video).macs == round((key_frame.macs + cat.macs + add.macs) / 3)
     twice = VideoArch(arch, (FollowUp(arch, None), FollowUp(arch, None)))

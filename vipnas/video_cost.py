@@ -64,5 +64,7 @@ def _fusion_cost(
     """MACs and parameters, counted as the module runs on an empty batch."""
     module = FusionModule(operation, num_keypoints, channels).eval()
     with torch.no_grad(), MacCounter() as counter:
-        module(torch.empty(0, channels, *hw), torch.empty(0, num_keypoints, *heatmap_hw))
+        heatmaps = torch.empty(0, num_keypoints, *heatmap_hw)
+        module(torch.empty(0, channels, *hw), heatmaps)
+        module.carried(heatmaps)
     return counter.macs, sum(parameter.numel() for parameter in module.parameters())

@@ -23,7 +23,7 @@ from vipnas.models.videonet import (
     warp_heatmaps,
 )
 from vipnas.space import SearchSpace
-from vipnas.video_arch import OPERATIONS, Operation, VideoArch, video_arch_from_json
+from vipnas.video_arch import OPERATIONS, Fusion, Operation, VideoArch, video_arch_from_json
 
 IDENTITY = torch.eye(2, 3)
 
@@ -139,6 +139,22 @@ def test_a_fresh_fusion_hardly_changes_the_feature(operation: Operation) -> None
     heatmaps[:, :, 4, 3] = 1.0
     changed = (module(feature, heatmaps) - feature).abs()
     assert changed.mean() < 0.1 * feature.mean() and changed[:, :, 4, 3].mean() > 0.1
+
+
+@torch.no_grad()
+def test_heatmaps_before_are_carried_along(tiny_space: SearchSpace) -> None:
+    """What a network that fuses gives is a change: each joint's heatmap before, times the joint's
+    weight, is added; a fresh network, whose last convolution gives next to nothing, copies."""
+    torch.manual_seed(0)
+    network = FollowUpNet(tiny_space.min_arch(), [Fusion(2, "add")]).eval()
+    images, before = torch.randn(2, 3, *tiny_space.input_hw), torch.rand(2, 17, 16, 12)
+    assert (network(images, before) - before).abs().max() < 0.05
+    (module,) = network.fusion_modules.values()
+    weights = torch.randn(17)
+    carried = network(images, before)
+    module.carry.weight.copy_(weights[:, None, None, None])
+    wanted = carried + (weights - 1)[None, :, None, None] * before
+    torch.testing.assert_close(network(images, before), wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_shrinking_loses_no_peak() -> None:

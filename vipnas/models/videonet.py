@@ -42,7 +42,7 @@ def tap_of(arch: Arch, stage: int) -> Tap:
 
 
 class FusionModule(nn.Module):
-    """Heatmaps of the frame before, brought into a feature of this one.
+    """Heatmaps of the frame before, brought into a feature of this one, and carried along.
 
     heatmaps -> 1x1 convolution -> resize -> batch norm -> add, multiply or concatenate with the
     feature. The norm takes heatmaps, which are nearly everywhere nearly 0, to the scale of
@@ -51,8 +51,12 @@ class FusionModule(nn.Module):
     for the concatenation only, and of it only the part that the heatmaps go through: all else of it
     would be a linear map straight before the next convolution, which is one already.
 
+    Besides, the heatmaps before are added to those that the network gives, each joint's times a
+    weight of its own: a network that fuses draws the change since the frame before. From one frame
+    to the next that is little, and what need not be drawn anew costs nothing.
+
     It starts as almost the identity on the feature, so that weights of a network of images are of
-    use from the first step.
+    use from the first step, and with the heatmaps carried along as they are.
     """
 
     def __init__(self, operation: Operation, num_keypoints: int, channels: int) -> None:
@@ -61,15 +65,24 @@ class FusionModule(nn.Module):
         self.embed = ElasticConv2d(num_keypoints, channels)
         self.embed_norm = ElasticBatchNorm2d(channels)
         self.mix = ElasticConv2d(channels, channels) if operation == "cat" else None
+        self.carry = ElasticConv2d(num_keypoints, num_keypoints, groups=num_keypoints)
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Next to nothing comes of the heatmaps: a product starts at 1, a sum at 0."""
+        """Next to nothing comes of the heatmaps in the feature: a product starts at 1, a sum at
+        0."""
         nn.init.normal_(self.embed.weight)
         nn.init.constant_(self.embed_norm.weight, 0.1)
         nn.init.constant_(self.embed_norm.bias, 1.0 if self.operation == "mul" else 0.0)
         if self.mix is not None:
             nn.init.dirac_(self.mix.weight)
+        nn.init.ones_(self.carry.weight)
+
+    def carried(self, heatmaps_BKHW: Tensor) -> Tensor:
+        """What of the heatmaps before is added to those that the network gives."""
+        num_keypoints = heatmaps_BKHW.shape[1]
+        carried: Tensor = self.carry(heatmaps_BKHW, num_keypoints, groups=num_keypoints)
+        return carried
 
     def forward(self, feature_BCHW: Tensor, heatmaps_BKHW: Tensor) -> Tensor:
         channels, hw = feature_BCHW.shape[1], feature_BCHW.shape[2:]
@@ -141,15 +154,25 @@ class FollowUpNet(nn.Module):
         """
         assert member is not None or len(self.fusions) <= 1, "a supernet must be told what to run"
         member = member or self.arch
-        x = images_B3HW
+        x, fusion = images_B3HW, self._fusion_of(member)
         for number, segment in enumerate(segments(member.arch)):
             for layer in segment.layers():
                 x = self.posenet.layers[layer.name](x, layer.arch)
             if member.fusion is not None and number == member.fusion.stage:
-                x = self.fusion_modules[module_name(member.fusion)](x, before_BKHW)
+                assert fusion is not None
+                x = fusion(x, before_BKHW)
+        if fusion is not None:
+            x = x + fusion.carried(before_BKHW)
         if member.arch != self.arch.arch:
             self.posenet.guard(x)
         return x
+
+    def _fusion_of(self, member: FollowUp) -> FusionModule | None:
+        if member.fusion is None:
+            return None
+        module = self.fusion_modules[module_name(member.fusion)]
+        assert isinstance(module, FusionModule)
+        return module
 
 
 def extract_follow_up(supernet: FollowUpNet, member: FollowUp) -> FollowUpNet:
