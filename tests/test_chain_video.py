@@ -33,6 +33,7 @@ EXPERIMENT: dict[str, Any] = {
             "num_train_videos": 4,
             "num_test_videos": 2,
             "num_frames": 6,
+            "num_train_frames": 4,
             "image_hw": [80, 100],
             "people_per_video": [1, 1],
         },
@@ -71,6 +72,15 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_experiment(directory, EXPERIMENT)
     assert main(arguments(directory, "run")) == 0
     return directory
+
+
+@pytest.mark.timeout(120)
+def test_training_videos_have_their_own_length(finished: Path) -> None:
+    data = finished / "run" / "data"
+    lengths = {
+        split: len([*(data / split / "images" / "000001").iterdir()]) for split in ("train", "test")
+    }
+    assert lengths == {"train": 4, "test": 6}
 
 
 @pytest.mark.timeout(120)

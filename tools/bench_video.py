@@ -11,6 +11,7 @@ and measures all of them on the test videos in online order:
                          for as many crops as key frame, supernet of the follow-up frames and found
                          networks together, from the same supernet of images
     (d) random search    the best of as many random clips, trained as the found ones
+    (e) carried along    no network at all after the key frame: only its heatmaps, warped
 
 and the found networks with other lengths of a clip, T from 1 to 7, their follow-up networks used in
 turn. How sure the differences to (a) are is seen by drawing the test videos with replacement.
@@ -24,14 +25,18 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
+from vipnas.arch import Arch
+from vipnas.cost import count_cost
 from vipnas.evaluation.coco_ap import ap_difference_interval
 from vipnas.experiment import Experiment
 from vipnas.files import write_atomically
 from vipnas.memory import keep_freed_memory
-from vipnas.models.videonet import VideoNet
+from vipnas.models.videonet import FollowUpNets, VideoNet
 from vipnas.search.constraints import Constraint
 from vipnas.stages.retrain import retrain
 from vipnas.stages.search import search
@@ -46,11 +51,18 @@ from vipnas.stages.video_summary import every_frame, row_of
 from vipnas.stages.work import needed
 from vipnas.training.checkpoint import load_network
 from vipnas.training.video_checkpoint import load_video
-from vipnas.video_arch import read_video_arch, write_video_arch
+from vipnas.video_arch import FollowUp, read_video_arch, write_video_arch
 from vipnas.video_cost import mean_cost
 
 LONGEST = 7
-OTHERS = ("(b) without fusion", "(c) every frame", "(d) random search", "key frame everywhere")
+CARRIED = "(e) carried along"
+OTHERS = (
+    "(b) without fusion",
+    "(c) every frame",
+    "(d) random search",
+    CARRIED,
+    "key frame everywhere",
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -65,7 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         experiment = Experiment.open(options.experiment, options.output, options.data_root, device)
         level, networks = VideoLevel(experiment), compared(experiment)
-        rows = [row_of(level, name, network) for name, network in networks.items()]
+        rows = [measured(level, name, network) for name, network in networks.items()]
         intervals = {
             f"(a) - {other}": difference(level, networks["(a) found"], networks[other])
             for other in OTHERS
@@ -101,15 +113,38 @@ def compared(experiment: Experiment) -> dict[str, VideoNet]:
         else retrain_video(experiment, drawn_file, "retrain_random")
     )
     every = every_frame(load_network(best_of_images(experiment, mean_cost(found.arch).macs)))
-    without_fusion, every_one, random_one, key_everywhere = OTHERS
+    without_fusion, every_one, random_one, carried, key_everywhere = OTHERS
     return {
         "(a) found": found,
         without_fusion: load_video(alone),
         every_one: every,
         random_one: load_video(drawn),
+        carried: VideoNet(
+            level.key_frame, CarriedAlong(level.key_frame.arch, level.space.num_follow_ups)
+        ),
         key_everywhere: every_frame(level.key_frame),
         **{f"(a) with T = {length}": found.repeated(length) for length in range(1, LONGEST + 1)},
     }
+
+
+class CarriedAlong(FollowUpNets):
+    """Follow-up frames without networks: the heatmaps of the frame before stay as they are."""
+
+    def __init__(self, arch: Arch, num_follow_ups: int) -> None:
+        super().__init__([])
+        self.archs = (FollowUp(arch, None),) * num_follow_ups  # of the right sizes; none is run
+
+    def forward(self, number: int, images_B3HW: Tensor, before_BKHW: Tensor) -> Tensor:
+        return before_BKHW
+
+
+def measured(level: VideoLevel, name: str, network: VideoNet) -> dict[str, Any]:
+    """A row of the table; frames without a network cost nothing."""
+    row = row_of(level, name, network)
+    if isinstance(network.follow_ups, CarriedAlong):
+        key_frame = count_cost(network.key_frame.arch)
+        row.update(macs=key_frame.macs // len(network.arch), params=key_frame.params)
+    return row
 
 
 def difference(level: VideoLevel, network: VideoNet, other: VideoNet) -> tuple[float, float]:

@@ -40,11 +40,16 @@ class SyntheticData(Strict):
 @dataclass(frozen=True)
 class SyntheticVideo(Strict):
     """Drawn people who move, made on first use; the settings are those of `vipnas synthesize
-    --video`. Their skeleton is posetrack_18."""
+    --video`. Their skeleton is posetrack_18.
+
+    Training videos may have `num_train_frames` in place of `num_frames`: for as much drawing, more
+    people are worth more than more frames of the same.
+    """
 
     num_train_videos: PositiveInt
     num_test_videos: PositiveInt
     num_frames: PositiveInt = 24
+    num_train_frames: PositiveInt | None = None
     image_hw: tuple[int, int] = (240, 320)
     people_per_video: tuple[int, int] = (1, 3)
     difficulty: Annotated[float, Field(ge=0, le=1)] = 1.0

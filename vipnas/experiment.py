@@ -242,11 +242,12 @@ class Experiment:
 
     def _read_synthetic_video(self, config: SyntheticVideo, split: str) -> PoseData:
         directory = self.output / "data" / split
+        own = config.num_train_frames if split == "train" else None
         synthesize_video(
             directory,
             getattr(config, f"num_{split}_videos"),
             self._synthetic_seed(split),
-            config.num_frames,
+            own or config.num_frames,
             config.image_hw,
             config.people_per_video,
             os.cpu_count() or 1,
