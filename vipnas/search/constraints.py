@@ -13,8 +13,8 @@ from typing import Generic, Literal, Protocol, TypeAlias, TypeVar
 from vipnas.files import Strict
 from vipnas.results import Cost
 
-# Spaces up to this size are listed where sampling finds nothing more: a second or so of counting.
-ENUMERABLE = 1 << 14
+# Spaces up to this size are listed where sampling finds nothing more: a few seconds of counting.
+ENUMERABLE = 1 << 15
 
 Quantity: TypeAlias = Literal["macs", "params", "latency_ms"]
 A = TypeVar("A", bound=Hashable)

@@ -27,6 +27,9 @@ INNER = NSGA2(population_size=100, tournament_size=2, offspring_size=100)
 INNER_ROUNDS = 20
 TOLD_TO_BATCH = 16
 PORTION = 1000  # predicted at once
+# So many archs within the budgets are all predicted, in a second or so. An inner search among few
+# meets the same ones again and again: with 3,000 in a band of MACs it took minutes for a fit.
+MOST_LISTED = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -123,9 +126,9 @@ class PredictorSearcher(Proposals[A]):
         return [archs[i] for i in chosen]
 
     def _candidates(self, predictor: ScorePredictor, told: Sequence[tuple[A, float]]) -> list[A]:
-        """All that are left of a small space; of a large one all that an inner search looked at."""
+        """All that are left of a few; of many all that an inner search looked at."""
         members = self.feasible.members
-        if members is not None:
+        if members is not None and len(members) <= MOST_LISTED:
             return [arch for arch in members if arch not in self.numbers]
         inner = NSGA2Searcher(self.feasible, self.rng.getrandbits(32), INNER, self.objectives)
         inner.exclude(self.numbers)
