@@ -104,14 +104,15 @@ def check_folded(kinds: Counter[str], network: PoseNet, conv: str, deconv: str) 
 
 
 def test_values_keep_their_size_through_a_network(shipped_space: SearchSpace) -> None:
-    """With the weights of an untrained network they become denormal numbers, which are slow."""
+    """With the weights of an untrained network they shrink at every layer, in deep ones until they
+    are denormal numbers, which are slow."""
     arch = shipped_space.with_facts(input_hw=(64, 64)).min_arch()
     images = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     untrained = PoseNet(arch).eval().requires_grad_(False)
     heatmaps = untrained(images).abs()
     fill_for_timing(untrained)
     assert 1e-5 < untrained(images).std() < 1e3
-    assert heatmaps.max() < 1e-3 * untrained(images).std()
+    assert heatmaps.max() < 1e-2 * untrained(images).std()  # of some ten layers
 
 
 def test_a_runtime_that_is_not_installed_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:

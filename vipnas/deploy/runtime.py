@@ -197,8 +197,8 @@ def to_onnx_quickly(module: nn.Module, example: Tensor) -> bytes:
 def fill_for_timing(module: nn.Module, seed: int = 0) -> None:
     """Weights under which values keep their size from layer to layer.
 
-    With those of an untrained network they shrink at every layer until they are denormal numbers,
-    with which a processor computes ten times slower.
+    With those of an untrained network they shrink at every layer, in a deep one until they are
+    denormal numbers, with which a processor computes ten times slower.
     """
     generator = torch.Generator().manual_seed(seed)
     for layer in module.modules():
