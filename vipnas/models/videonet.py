@@ -155,11 +155,11 @@ class FollowUpNet(nn.Module):
         assert member is not None or len(self.fusions) <= 1, "a supernet must be told what to run"
         member = member or self.arch
         x, fusion = images_B3HW, self._fusion_of(member)
+        place = None if member.fusion is None else member.fusion.stage
         for number, segment in enumerate(segments(member.arch)):
             for layer in segment.layers():
                 x = self.posenet.layers[layer.name](x, layer.arch)
-            if member.fusion is not None and number == member.fusion.stage:
-                assert fusion is not None
+            if fusion is not None and number == place:
                 x = fusion(x, before_BKHW)
         if fusion is not None:
             x = x + fusion.carried(before_BKHW)
