@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import json
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 import yaml
 from experiment_fixture import EXPERIMENT, draw_people, write_experiment
+from tool_fixture import tool
 
 from vipnas.arch import Arch, read_arch, write_arch
 from vipnas.latency.measure import Latency
@@ -21,16 +21,7 @@ from vipnas.results import Cost
 from vipnas.shipped import find_shipped
 from vipnas.space import read_space
 
-ROOT = Path(__file__).resolve().parent.parent
 PUBLISHED = {"s_vipnas_res50": 16, "s_vipnas_mbv3": 8}
-
-
-def tool(name: str) -> Any:
-    sys.path.insert(0, str(ROOT / "tools"))
-    try:
-        return import_module(name)
-    finally:
-        sys.path.pop(0)
 
 
 @pytest.fixture(scope="module")

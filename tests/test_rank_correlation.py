@@ -6,7 +6,6 @@ import json
 import random
 import subprocess
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import pytest
 import torch
 import yaml
 from experiment_fixture import EXPERIMENT, draw_people, write_experiment
+from tool_fixture import ROOT, tool
 
 from vipnas.config import SupernetConfig
 from vipnas.cost import count_cost
@@ -23,8 +23,6 @@ from vipnas.models import elastic
 from vipnas.models.elastic import ElasticConv2d
 from vipnas.space import SearchSpace
 from vipnas.training.loop import Schedule
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -35,15 +33,6 @@ def ranking() -> Any:
 @pytest.fixture(scope="module")
 def statistics() -> Any:
     return tool("ranking_report")
-
-
-def tool(name: str) -> Any:
-    """A tool as it is when it runs: its own directory comes first."""
-    sys.path.insert(0, str(ROOT / "tools"))
-    try:
-        return import_module(name)
-    finally:
-        sys.path.pop(0)
 
 
 def numbers(*values: float) -> Any:

@@ -55,12 +55,11 @@ from vipnas.video_arch import FollowUp, read_video_arch, write_video_arch
 from vipnas.video_cost import mean_cost
 
 LONGEST = 7
-CARRIED = "(e) carried along"
 OTHERS = (
     "(b) without fusion",
     "(c) every frame",
     "(d) random search",
-    CARRIED,
+    "(e) carried along",
     "key frame everywhere",
 )
 
