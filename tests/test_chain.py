@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
-import sys
 from dataclasses import asdict
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from experiment_fixture import EXPERIMENT, draw_people, files_below, write_experiment
+from tool_fixture import tool
 
 from vipnas.arch import read_arch
 from vipnas.cli import main
@@ -20,8 +18,6 @@ from vipnas.shipped import find_shipped
 from vipnas.space import read_space
 from vipnas.stages.retrain import read_metrics
 from vipnas.training.checkpoint import load_network
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -126,17 +122,8 @@ def test_metrics_of_another_codec_are_measured_anew(
     ]
 
 
-def load_tool(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.slow
 def test_killed_at_random_moments_it_ends_where_the_unbroken_run_does(tmp_path: Path) -> None:
-    kills = load_tool("kill_test").kill_test(tmp_path, kills=1, seed=1)
+    kills = tool("kill_test").kill_test(tmp_path, kills=1, seed=1)
     assert [kill.command for kill in kills] == ["train-supernet", "search", "retrain"]
     assert [kill.differences for kill in kills] == [[], [], []]

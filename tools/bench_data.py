@@ -13,13 +13,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from datetime import date
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,13 +26,15 @@ os.environ.setdefault("OPENCV_FOR_THREADS_NUM", "1")
 import cv2
 import numpy as np
 import torch
+from data_report import Report, by_turns
+from random_results import random_coco, random_posetrack, truth_as_results
 
 from vipnas.data.augmentation import Augmentation, augmented_matrix, crop_draws
 from vipnas.data.cache import open_crop_cache
-from vipnas.data.coco import PERSON_CATEGORY, Person, PoseData, read_coco
+from vipnas.data.coco import Person, read_coco
 from vipnas.data.heatmap import CODECS, HeatmapCodec, make_codec
 from vipnas.data.loader import TrainingCrops
-from vipnas.data.posetrack import Frame, TrackedPerson, read_posetrack
+from vipnas.data.posetrack import read_posetrack
 from vipnas.data.skeletons import COCO_17, Skeleton, read_skeleton
 from vipnas.evaluation.coco_ap import METRICS_IN_COCO_ORDER, coco_metrics
 from vipnas.evaluation.pck import PCK_THRESHOLD, pck, torso_sizes
@@ -47,38 +46,6 @@ COCO_FILES = {
     "coco_sample": ("coco_sample/person_keypoints_train2017.json", "coco_sample/train2017"),
     "lspet": ("lspet/train.json", "lspet/images"),
 }
-
-
-class Report:
-    """Lines to print now and to write later."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-        self.failed = 0
-
-    def say(self, line: str = "") -> None:
-        self.lines.append(line)
-        print(line, flush=True)
-
-    def row(self, what: str, found: str, wanted: str, good: bool) -> None:
-        self.failed += not good
-        self.say(f"| {what} | {found} | {wanted} | {'yes' if good else '**no**'} |")
-
-    def table(self, title: str) -> None:
-        self.say(f"\n## {title}\n\n| what | found | wanted | reached |\n|---|---|---|---|")
-
-
-def by_turns(
-    loops: Mapping[str, Callable[[int], object]], num_turns: int
-) -> dict[str, list[float]]:
-    """Seconds of each turn of each loop; every turn runs all loops."""
-    seconds: dict[str, list[float]] = {name: [] for name in loops}
-    for turn in range(num_turns):
-        for name, loop in loops.items():
-            start = time.perf_counter()
-            loop(turn)
-            seconds[name].append(time.perf_counter() - start)
-    return seconds
 
 
 class CropLoops:
@@ -194,67 +161,6 @@ def codecs(report: Report, num_turns: int, num_persons: int = 128) -> None:
         )
 
 
-def random_coco(
-    num_images: int, num_persons: int, num_results: int
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Ground truth, and results that are people found more or less well, and made-up ones."""
-    rng = np.random.default_rng(0)
-    owners = np.sort(rng.integers(0, num_images, num_persons)).tolist()
-    annotations = [random_annotation(rng, n + 1, image_id) for n, image_id in enumerate(owners)]
-    by_image: dict[int, list[dict[str, Any]]] = {}
-    for annotation in annotations:
-        by_image.setdefault(annotation["image_id"], []).append(annotation)
-    results = []
-    for image_id in range(num_images):
-        people = by_image.get(image_id, [])
-        for rank in range(num_results // num_images):
-            person = people[rank] if rank < len(people) else None
-            results.append(random_result(rng, image_id, person))
-    truth = {
-        "images": [{"id": number, "width": 640, "height": 480} for number in range(num_images)],
-        "annotations": annotations,
-        "categories": [{"id": PERSON_CATEGORY, "name": "person"}],
-    }
-    return truth, results
-
-
-def random_annotation(rng: np.random.Generator, number: int, image_id: int) -> dict[str, Any]:
-    width, height = rng.uniform(20, 200), rng.uniform(40, 400)
-    x, y = rng.uniform(0, 400, 2)
-    keypoints = np.zeros((17, 3))
-    keypoints[:, :2] = rng.uniform((x, y), (x + width, y + height), (17, 2))
-    keypoints[:, 2] = rng.choice([0, 1, 2], 17, p=[0.3, 0.1, 0.6])
-    keypoints[keypoints[:, 2] == 0] = 0
-    return {
-        "id": number,
-        "image_id": image_id,
-        "category_id": PERSON_CATEGORY,
-        "iscrowd": int(rng.uniform() < 0.02),
-        "bbox": [x, y, width, height],
-        "area": float(0.5 * width * height),
-        "keypoints": keypoints.ravel().tolist(),
-        "num_keypoints": int((keypoints[:, 2] > 0).sum()),
-    }
-
-
-def random_result(
-    rng: np.random.Generator, image_id: int, person: dict[str, Any] | None
-) -> dict[str, Any]:
-    """The person more or less well found, or one that is not there."""
-    keypoints = np.ones((17, 3))
-    if person is None:
-        keypoints[:, :2] = rng.uniform(0, 600, (17, 2))
-    else:
-        truth_K2 = np.array(person["keypoints"]).reshape(17, 3)[:, :2]
-        keypoints[:, :2] = truth_K2 + rng.normal(0, rng.choice([2.0, 8.0, 20.0]), (17, 2))
-    return {
-        "image_id": image_id,
-        "category_id": PERSON_CATEGORY,
-        "keypoints": keypoints.ravel().tolist(),
-        "score": float(rng.uniform(0.0 if person is None else 0.3, 1.0)),
-    }
-
-
 def official_figures(truth: dict[str, Any], results: Sequence[dict[str, Any]]) -> list[float]:
     """By pycocotools, silently."""
     import contextlib
@@ -310,49 +216,11 @@ def coco_evaluation(report: Report, scale: float) -> None:
 
 def posetrack_evaluation(report: Report, num_frames: int = 2_000, num_people: int = 10) -> None:
     report.table(f"PoseTrack AP of {num_frames:,} frames with {num_people} people each")
-    skeleton = read_skeleton("posetrack_18")
-    rng = np.random.default_rng(0)
-    frames, results = [], []
-    for number in range(num_frames):
-        people = []
-        for person in range(num_people):
-            keypoints = np.full((17, 3), 2.0, np.float32)
-            keypoints[:, :2] = rng.uniform(0, 800, 2) + rng.normal(0, 50, (17, 2))
-            head = (*rng.uniform(0, 800, 2), 30.0, 40.0)
-            people.append(
-                TrackedPerson(
-                    number,
-                    number,
-                    Path("x.jpg"),
-                    (0, 0, 9, 9),
-                    9.0,
-                    keypoints,
-                    track_id=person,
-                    head_box_xywh=head,
-                )
-            )
-            found = keypoints.astype(float)
-            found[:, :2] += rng.normal(0, 12, (17, 2))
-            found[:, 2] = rng.uniform(0.1, 1, 17)
-            results.append({"image_id": number, "keypoints": found.ravel().tolist(), "score": 1.0})
-        frames.append(Frame(number, number, Path("x.jpg"), (900, 900), True, tuple(people)))
+    frames, results = random_posetrack(num_frames, num_people)
     start = time.perf_counter()
-    ap = posetrack_ap(frames, results, skeleton)
+    ap = posetrack_ap(frames, results, read_skeleton("posetrack_18"))
     taken = time.perf_counter() - start
     report.row(f"mAP {ap.mean:.4f}", f"{taken:.2f} s", "< 3 s", taken < 3)
-
-
-def truth_as_results(data: PoseData) -> list[dict[str, Any]]:
-    return [
-        {
-            "image_id": entry["image_id"],
-            "category_id": PERSON_CATEGORY,
-            "keypoints": entry["keypoints"],
-            "score": 1.0,
-        }
-        for entry in data.ground_truth["annotations"]
-        if entry["num_keypoints"] and not entry["iscrowd"]
-    ]
 
 
 def known_answers(report: Report, root: Path) -> None:
@@ -393,40 +261,6 @@ def known_answers(report: Report, root: Path) -> None:
     )
 
 
-def heading() -> list[str]:
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        capture_output=True,
-        text=True,
-        cwd=Path(__file__).parent,
-    )
-    cpu = next(
-        (
-            line.split(":")[1].strip()
-            for line in _lines(Path("/proc/cpuinfo"))
-            if line.startswith("model name")
-        ),
-        platform.processor() or platform.machine(),
-    )
-    return [
-        f"# Data pipeline and evaluation, {date.today().isoformat()}",
-        "",
-        f"- command: `python {' '.join(sys.argv)}`",
-        f"- commit: {commit.stdout.strip() or 'not known'}",
-        f"- hardware: {cpu}, {os.cpu_count()} cores; "
-        f"load average at the start {os.getloadavg()[0]:.1f}",
-        f"- Python {platform.python_version()}, OpenCV {cv2.__version__}, "
-        f"torch {torch.__version__}, numpy {np.__version__}",
-        "",
-        "Ratios are medians over turns in which the compared loops run one after the other; rates",
-        "without a ratio are those of the calmest turn. Input 256 x 192, heatmaps 64 x 48.",
-    ]
-
-
-def _lines(path: Path) -> list[str]:
-    return path.read_text().splitlines() if path.is_file() else []
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -443,8 +277,6 @@ def main() -> int:
     root = Path(os.environ["VIPNAS_DATA"])
     keep_freed_memory()  # as every command does
     report = Report()
-    for line in heading():
-        report.say(line)
     crops(
         report, root, num_persons=64 if options.quick else 384, num_epochs=1 if options.quick else 3
     )

@@ -161,15 +161,16 @@ def _needed(runs: Runs, share: Measure) -> list[str]:
     ]
     for count in GOALS:
         goal = mean(share(run[:count]) for run in runs["NSGA2Searcher"])
-        needed = [
-            1 + bisect_left(range(len(run)), goal, key=lambda n, run=run: share(run[: n + 1]))
-            for run in runs["PredictorSearcher"]
-        ]
+        needed = [_number_needed(run, goal, share) for run in runs["PredictorSearcher"]]
         in_half = sum(number < count / 2 for number in needed)
         lines.append(
             f"| {count:,} | {median(needed):,.0f} | {max(needed):,} | {in_half} of {len(needed)} |"
         )
     return lines
+
+
+def _number_needed(run: Sequence[Point], goal: float, share: Measure) -> int:
+    return 1 + bisect_left(range(len(run)), goal, key=lambda number: share(run[: number + 1]))
 
 
 def table(options: argparse.Namespace) -> list[str]:
@@ -183,7 +184,7 @@ def table(options: argparse.Namespace) -> list[str]:
     budget = Constraint("macs", at_most=median(macs for _, macs in points))
     anywhere = FeasibleSpace(space, costs.__getitem__, ())
     within = FeasibleSpace(space, costs.__getitem__, [budget])
-    best = max(score for arch, score in scores.items() if arch in within)
+    best: float = max(score for arch, score in scores.items() if arch in within)
     reference = (max(score for score, _ in points) + 1e-9, max(macs for _, macs in points) + 1)
     whole = hypervolume(points, reference)
     counts = [round(len(scores) * part) for part in SHARES_OF_BUDGET]

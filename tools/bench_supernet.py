@@ -13,7 +13,6 @@ time that it is busy; and how many archs a second are drawn and counted.
 from __future__ import annotations
 
 import argparse
-import platform
 import random
 import sys
 import time
@@ -30,6 +29,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from vipnas.arch import Arch
 from vipnas.cost import count_cost
+from vipnas.deploy.runtime import device_name
 from vipnas.memory import keep_freed_memory
 from vipnas.models.posenet import PoseNet, extract
 from vipnas.shipped import find_shipped
@@ -83,9 +83,8 @@ class Setting:
         with profile(activities=[ProfilerActivity.CUDA]) as profiled:
             way()
             seconds = self.now() - started
-        return (
-            sum(event.self_device_time_total for event in profiled.key_averages()) / 1e6 / seconds
-        )
+        busy = sum(event.self_device_time_total for event in profiled.key_averages())
+        return float(busy / 1e6 / seconds)
 
 
 def main() -> int:
@@ -256,18 +255,8 @@ def _pass(
 
 
 def _machine(device: torch.device, threads: int) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{_cpu()}, {threads} thread(s)"
-
-
-def _cpu() -> str:
-    information = Path("/proc/cpuinfo")
-    if information.exists():
-        for line in information.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    name = device_name("cuda" if device.type == "cuda" else "cpu")
+    return name if device.type == "cuda" else f"{name}, {threads} thread(s)"
 
 
 if __name__ == "__main__":

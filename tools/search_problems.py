@@ -93,7 +93,7 @@ class Problem:
         self.key = str(seed).encode()
 
     def score(self, x: Genes) -> float:
-        total = sum(table[gene] for table, gene in zip(self.worth, x, strict=True))
+        total: float = sum(table[gene] for table, gene in zip(self.worth, x, strict=True))
         for table, (i, j) in zip(self.of_pairs, self.pairs, strict=True):
             total += table[x[i]][x[j]]
         for table, (i, j, k) in zip(self.of_triples, self.triples, strict=True):
@@ -117,7 +117,7 @@ def searched(
     cost_of: CostOf[Genes],
     num_trials: int,
 ) -> list[Point]:
-    points = []
+    points: list[Point] = []
     while len(points) < num_trials and (arch := searcher.ask()) is not None:
         fitness = score(arch)
         searcher.tell(arch, fitness)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import cv2
@@ -14,20 +12,11 @@ import numpy as np
 import pytest
 import yaml
 from test_posetrack import Tree
+from tool_fixture import ROOT, tool
 
 from vipnas.data.coco import read_coco
 from vipnas.data.posetrack import read_posetrack
 from vipnas.data.skeletons import read_skeleton
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def tool(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
