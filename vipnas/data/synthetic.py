@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -105,6 +106,7 @@ def make_folder(
         aside = output_dir.with_name(f".{output_dir.name}.partial")
         shutil.rmtree(aside, ignore_errors=True)  # of a process that was killed
         aside.mkdir()
+        print(f"synthesize: drawing {output_dir}", file=sys.stderr, flush=True)
         try:
             fill(aside)
             if output_dir.exists():
@@ -143,7 +145,21 @@ def _settings_in(path: Path) -> Any:
 
 
 def in_order(make: Callable[[int], T], count: int, num_workers: int) -> Iterator[T]:
-    """What `make`, which is picklable, makes of 0, 1, ...: in this process, or in several."""
+    """What `make`, which is picklable, makes of 0, 1, ...: in this process, or in several. How far
+    it is is shown where there is a terminal, since thousands take minutes."""
+    from rich.console import Console
+    from rich.progress import track
+
+    yield from track(
+        _made(make, count, num_workers),
+        "drawing",
+        total=count,
+        console=Console(stderr=True),
+        disable=not sys.stderr.isatty(),
+    )
+
+
+def _made(make: Callable[[int], T], count: int, num_workers: int) -> Iterator[T]:
     if num_workers == 1:
         yield from map(make, range(count))
         return
