@@ -55,7 +55,8 @@ class Row(NamedTuple):
     @property
     def ap_samples(self) -> NDArray[np.float64]:
         """Of the mean over the seeds."""
-        return np.mean([training.ap_samples for training in self.trainings], axis=0)
+        samples = np.array([training.ap_samples for training in self.trainings])
+        return np.asarray(samples.mean(axis=0), dtype=np.float64)
 
     @property
     def ms(self) -> float:

@@ -22,100 +22,42 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
 from accuracy_report import Measured, Row, write_report
+from accuracy_study import SamePeople, Study
 from pieces import Piece, make_all
-from scaled_networks import scaled_to, space_of
+from scaled_networks import scaled_to
 
 from vipnas.arch import Arch, read_arch, write_arch
 from vipnas.config import ExperimentConfig
 from vipnas.cost import count_cost
-from vipnas.data.coco import PoseData
 from vipnas.deploy.runtime import RuntimeName
 from vipnas.evaluation.coco_ap import ap_samples
+from vipnas.evaluation.evaluator import Evaluator
+from vipnas.evaluation.pck import Pck
 from vipnas.evaluation.protocols import score
 from vipnas.experiment import Experiment
-from vipnas.files import Strict, locked, parse, read_json, read_yaml, write_atomically
+from vipnas.files import locked, parse, read_json, read_yaml, write_atomically
 from vipnas.latency.measure import Latency, key_of_this_machine, measure_archs, pinned
 from vipnas.latency.profile import Profile, anchor_of, patiently, profile_space
 from vipnas.latency.table import LatencyConfig
 from vipnas.memory import keep_freed_memory
+from vipnas.results import Metrics
 from vipnas.search.constraints import Constraint
 from vipnas.search.journal import Journal
 from vipnas.shipped import find_shipped
-from vipnas.space import SearchSpace
 from vipnas.stages.retrain import retrain
 from vipnas.stages.scorer import Scorer, opened_workers
-from vipnas.stages.search import (
-    cost_of_images,
-    run_methods,
-    searchers_of,
-    write_trial,
-)
+from vipnas.stages.search import cost_of_images, run_methods, searchers_of, write_trial
 from vipnas.stages.supernet import supernet_file, train_supernet
 from vipnas.stages.work import needed
 from vipnas.training.checkpoint import load_network
 
 show = partial(print, flush=True)
-
-
-@dataclass(frozen=True)
-class Study(Strict):
-    """What is compared. `experiment` gives people, supernet, search and recipe; its space is
-    searched on milliseconds.
-
-    `supernet_epochs` has the spaces, that of the experiment and those searched on MACs. `scaled`
-    are the references of (d), published networks or a space, whose middle member it is, and what
-    scaled widths are multiples of. `budgets` are shares of the milliseconds of the quickest
-    published network in the first of the `runtimes`; a search uses at least `least_use` of its
-    budget. Each network is trained with the `seeds` of the longest key that its name begins with.
-    `profile` is the number of networks and of layers in the latency table.
-    """
-
-    experiment: str
-    supernet_epochs: dict[str, float]
-    published: tuple[str, ...]
-    scaled: dict[str, int]
-    budgets: tuple[float, ...]
-    seeds: dict[str, tuple[int, ...]]
-    least_use: float = 0.85
-    runtimes: tuple[RuntimeName, ...] = ("onnxruntime",)
-    threads: int = 1
-    profile: tuple[int, int] = (80, 600)
-    max_spread: float = 0.1
-
-    def seeds_of(self, name: str) -> tuple[int, ...]:
-        """Raises ValueError where the name begins with none of the keys."""
-        keys = [key for key in self.seeds if name.startswith(key)]
-        if not keys:
-            raise ValueError(f"seeds: found no key that {name} begins with; allowed is one like a")
-        return self.seeds[max(keys, key=len)]
-
-
-@dataclass(frozen=True)
-class SamePeople(Experiment):
-    """Another training on the people of `base`, who are the same with every seed: of a space, or of
-    one arch alone."""
-
-    base: Experiment | None = None
-    only: Arch | None = None
-
-    @cached_property
-    def space(self) -> SearchSpace:
-        return super().space if self.only is None else space_of(self.only)
-
-    @cached_property
-    def _train_and_search(self) -> tuple[PoseData, PoseData]:
-        base = needed(self.base, "base")
-        return base.train_data, base.search_data
-
-    @cached_property
-    def test_data(self) -> PoseData:
-        return needed(self.base, "base").test_data
 
 
 class Comparison:
@@ -242,7 +184,7 @@ class Comparison:
         scorer = Scorer(experiment, config.threads)
         cost_of, costs = cost_of_images(config, experiment.space)
         searchers = searchers_of(config, experiment.space, experiment.config.seed, cost_of)
-        searcher = {config.searcher: searchers[config.searcher]}
+        searcher = {str(config.searcher): searchers[config.searcher]}
         journal = Journal(target.with_name("trials.jsonl"), {**scorer.settings(), **costs})
         with opened_workers(scorer, config, None) as workers:
             run_methods(
@@ -293,15 +235,17 @@ class Comparison:
         }
         evaluator = self.base.evaluator("test")
         for number, (name, arch) in enumerate(archs.items()):
-            measured = []
-            for file in trained[name]:
-                network = load_network(file, arch).to(self.base.device)
-                results = evaluator.results(network)
-                scores = score(self.base.test_data, results, ("coco", "pck"))
-                samples = ap_samples(evaluator.ground_truth, results, evaluator.skeleton)
-                measured.append(Measured(scores["coco"].ap, scores["pck"].mean, samples))
-            latencies = {runtime: found[number] for runtime, found in by_runtime.items()}
+            measured = (self._measure(evaluator, file, arch) for file in trained[name])
+            latencies = {str(runtime): found[number] for runtime, found in by_runtime.items()}
             yield Row(name, count_cost(arch), latencies, tuple(measured))
+
+    def _measure(self, evaluator: Evaluator, weights: Path, arch: Arch) -> Measured:
+        results = evaluator.results(load_network(weights, arch).to(self.base.device))
+        scores = score(self.base.test_data, results, ("coco", "pck"))
+        coco, pck = scores["coco"], scores["pck"]
+        assert isinstance(coco, Metrics) and isinstance(pck, Pck)
+        samples = ap_samples(evaluator.ground_truth, results, evaluator.skeleton)
+        return Measured(coco.ap, pck.mean, samples)
 
     def _trained(self, name: str) -> Iterator[Path]:
         for seed in self.study.seeds_of(name):

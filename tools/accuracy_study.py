@@ -1,0 +1,72 @@
+"""What tools/compare_accuracy.py compares, and on whom: the file of a study, and experiments that
+share one draw of people."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from scaled_networks import space_of
+
+from vipnas.arch import Arch
+from vipnas.data.coco import PoseData
+from vipnas.deploy.runtime import RuntimeName
+from vipnas.experiment import Experiment
+from vipnas.files import Strict
+from vipnas.space import SearchSpace
+from vipnas.stages.work import needed
+
+
+@dataclass(frozen=True)
+class Study(Strict):
+    """What is compared. `experiment` gives people, supernet, search and recipe; its space is
+    searched on milliseconds.
+
+    `supernet_epochs` has the spaces, that of the experiment and those searched on MACs. `scaled`
+    are the references of (d), published networks or a space, whose middle member it is, and what
+    scaled widths are multiples of. `budgets` are shares of the milliseconds of the quickest
+    published network in the first of the `runtimes`; a search uses at least `least_use` of its
+    budget. Each network is trained with the `seeds` of the longest key that its name begins with.
+    `profile` is the number of networks and of layers in the latency table.
+    """
+
+    experiment: str
+    supernet_epochs: dict[str, float]
+    published: tuple[str, ...]
+    scaled: dict[str, int]
+    budgets: tuple[float, ...]
+    seeds: dict[str, tuple[int, ...]]
+    least_use: float = 0.85
+    runtimes: tuple[RuntimeName, ...] = ("onnxruntime",)
+    threads: int = 1
+    profile: tuple[int, int] = (80, 600)
+    max_spread: float = 0.1
+
+    def seeds_of(self, name: str) -> tuple[int, ...]:
+        """Raises ValueError where the name begins with none of the keys."""
+        keys = [key for key in self.seeds if name.startswith(key)]
+        if not keys:
+            raise ValueError(f"seeds: found no key that {name} begins with; allowed is one like a")
+        return self.seeds[max(keys, key=len)]
+
+
+@dataclass(frozen=True)
+class SamePeople(Experiment):
+    """Another training on the people of `base`, who are the same with every seed: of a space, or of
+    one arch alone."""
+
+    base: Experiment | None = None
+    only: Arch | None = None
+
+    @cached_property
+    def space(self) -> SearchSpace:
+        return super().space if self.only is None else space_of(self.only)
+
+    @cached_property
+    def _train_and_search(self) -> tuple[PoseData, PoseData]:
+        base = needed(self.base, "base")
+        return base.train_data, base.search_data
+
+    @cached_property
+    def test_data(self) -> PoseData:
+        return needed(self.base, "base").test_data
