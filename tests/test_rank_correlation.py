@@ -21,6 +21,7 @@ from vipnas.cost import count_cost
 from vipnas.files import parse, read_yaml
 from vipnas.models import elastic
 from vipnas.models.elastic import ElasticConv2d
+from vipnas.results import Cost
 from vipnas.space import SearchSpace
 from vipnas.training.loop import Schedule
 
@@ -28,6 +29,11 @@ from vipnas.training.loop import Schedule
 @pytest.fixture(scope="module")
 def ranking() -> Any:
     return tool("rank_correlation")
+
+
+@pytest.fixture(scope="module")
+def bench() -> Any:
+    return tool("ranking_bench")
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +76,21 @@ def test_intervals_hold_the_value_and_shrink_with_more_archs(
     assert widths[1] < widths[0] / 2
 
 
+def test_a_set_trained_twice_is_ranked_by_its_mean_too(statistics: Any) -> None:
+    costs = [Cost(macs, 10 * macs) for macs in (1, 2, 3, 4, 5)]
+    alone = numbers(0.1, 0.2, 0.5, 0.3, 0.2)
+    again = {0: 0.2, 2: 0.1, 3: 0.5, 4: 0.6}  # of those spread over MACs one, of the band all
+    found = statistics.Ranking(costs, 2, alone, again, {"net": numbers(0, 1, 0.3, 0.4, 0.5)})
+    assert found.mean_of_seeds(range(2)) is None
+    assert found.mean_of_seeds(range(2, 5))[2:] == pytest.approx([0.3, 0.4, 0.4])
+    document = found.document()
+    assert document["Spread over MACs"]["predictors_of_mean"] is None
+    rows = document["Within the band"]["predictors_of_mean"]
+    # Two pairs are right, one is tied in the mean of AP.
+    assert rows[-1]["tau"].value == pytest.approx(2 / 6**0.5)
+    assert "## Within the band, mean of two seeds" in statistics.text_of(document, found)
+
+
 def test_archs_are_spread_over_the_costs(ranking: Any, tiny_space: SearchSpace) -> None:
     archs = ranking.spread_archs(tiny_space, 12, random.Random(0))
     assert archs == ranking.spread_archs(tiny_space, 12, random.Random(0))
@@ -93,16 +114,16 @@ def test_archs_of_the_band_cost_the_same(
         ranking.band_archs(tiny_space, 99, 1e-6, random.Random(0))
 
 
-def test_leading_columns_replace_the_block_diagonal_inside_only(ranking: Any) -> None:
+def test_leading_columns_replace_the_block_diagonal_inside_only(bench: Any) -> None:
     layer, small = ElasticConv2d(8, 8, groups=1), ElasticConv2d(8, 8, groups=2)
     layer.reset_parameters()
     small.inherit(layer)
     diagonal = small.weight.detach().clone()
-    with ranking.sharing("leading"):
+    with bench.sharing("leading"):
         small.inherit(layer)
     assert small.weight.equal(layer.weight[:, :4])
     assert not small.weight.equal(diagonal)
-    with ranking.sharing("block_diagonal"):
+    with bench.sharing("block_diagonal"):
         small.inherit(layer)
     assert small.weight.equal(diagonal)
     assert elastic.crop.__module__ == "vipnas.models.elastic"
@@ -121,11 +142,9 @@ def test_the_supernets_to_compare_are_read_and_their_opening_fits_any_run() -> N
     assert progressive.all_open_epoch == pytest.approx(5.0)
 
 
-def test_another_seed_is_that_of_training_and_not_of_the_people(
-    ranking: Any, tmp_path: Path
-) -> None:
+def test_another_seed_is_that_of_training_and_not_of_the_people(bench: Any, tmp_path: Path) -> None:
     data = draw_people(tmp_path / "data")
-    place = ranking.Place(write_experiment(tmp_path, EXPERIMENT), tmp_path / "run", data)
+    place = bench.Place(write_experiment(tmp_path, EXPERIMENT), tmp_path / "run", data)
     other = place.open(seed=1)
     own = other.people
     assert (own.config.seed, other.config.seed) == (0, 1)

@@ -24,7 +24,7 @@ from statistics import mean
 from typing import Any
 
 import torch
-from rank_correlation import Place, Sharing, draw_people, in_processes, sharing
+from ranking_bench import Place, Sharing, draw_people, in_processes, sharing
 
 from vipnas.config import SupernetConfig
 from vipnas.data.loader import training_batches

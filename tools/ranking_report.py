@@ -176,15 +176,29 @@ class Ranking:
             "deviation_between_archs": float(self.alone[list(members)].std()),
         }
 
+    def mean_of_seeds(self, members: Sequence[int]) -> Floats | None:
+        """AP of training alone in the mean of both seeds, by number, where all were trained twice:
+        half the variance of one training is left in it."""
+        if any(number not in self.again for number in members):
+            return None
+        means = self.alone.copy()
+        for number in members:
+            means[number] = (self.alone[number] + self.again[number]) / 2
+        return means
+
     def document(self) -> dict[str, Any]:
         """All of it, as it goes into JSON."""
-        return {
-            title: {
+        document = {}
+        for title, members in self.sets.items():
+            means = self.mean_of_seeds(members)
+            document[title] = {
                 "predictors": rows_of(self.predictors, self.alone, members),
                 "two_seeds": self.noise(members),
+                "predictors_of_mean": None
+                if means is None
+                else rows_of(self.predictors, means, members),
             }
-            for title, members in self.sets.items()
-        }
+        return document
 
 
 def text_of(document: dict[str, Any], ranking: Ranking) -> str:
@@ -204,4 +218,6 @@ def text_of(document: dict[str, Any], ranking: Ranking) -> str:
                 f" between archs: {noise['deviation_between_archs']:.3f}.",
                 "",
             ]
+        if rows := found["predictors_of_mean"]:
+            lines += table(f"{title}, mean of two seeds alone", rows, len(members))
     return "\n".join(lines)

@@ -1,0 +1,210 @@
+"""Archs trained alone and scored with inherited weights, in several processes: for
+tools/rank_correlation.py and tools/compare_supernets.py."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from multiprocessing import get_context, parent_process
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+from vipnas.arch import Arch
+from vipnas.config import read_experiment
+from vipnas.cost import count_cost
+from vipnas.data.coco import PoseData
+from vipnas.evaluation.evaluator import Evaluator, calibrate_bn
+from vipnas.evaluation.scoring import InheritedScore
+from vipnas.experiment import Experiment
+from vipnas.files import digest, to_plain
+from vipnas.memory import keep_freed_memory
+from vipnas.models import elastic
+from vipnas.models.posenet import PoseNet
+from vipnas.results import Trial
+from vipnas.stages.work import train
+from vipnas.training.checkpoint import load_checkpoint, load_network
+from vipnas.training.compute import make_forward
+from vipnas.training.retrain import retrain_backward
+
+Sharing = Literal["block_diagonal", "leading"]
+Done = TypeVar("Done")
+
+
+@contextmanager
+def sharing(rule: Sharing) -> Iterator[None]:
+    """Inside, grouped layers use the leading columns of a larger one, not its block diagonal."""
+    block_diagonal = elastic.crop
+
+    def leading(full: Any, shape: Any, *groups: int) -> Any:
+        return block_diagonal(full, shape)
+
+    elastic.crop = block_diagonal if rule == "block_diagonal" else leading  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        elastic.crop = block_diagonal
+
+
+class Source(NamedTuple):
+    """Where a measurement comes from: training alone with a seed, or a supernet's weights."""
+
+    seed: int
+    supernet: Path | None = None
+
+    def method(self) -> str:
+        """Its name in the journal; that of a supernet changes with its weights."""
+        if self.supernet is None:
+            return f"alone, seed {self.seed}"
+        return f"inherited, {digest(self.supernet)}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reseeded(Experiment):
+    """Weights, the order of the people, their augmentation and the archs drawn are those of another
+    seed; the people are not."""
+
+    people: Experiment
+
+    @property
+    def train_data(self) -> PoseData:
+        return self.people.train_data
+
+    @property
+    def search_data(self) -> PoseData:
+        return self.people.search_data
+
+    @cached_property
+    def test_data(self) -> PoseData:
+        return self.people.test_data
+
+    @cached_property
+    def calibration_images(self) -> Tensor:
+        return self.people.calibration_images
+
+
+class Place(NamedTuple):
+    """What an experiment is opened from, by each process for itself."""
+
+    experiment: Path
+    output: Path
+    data_root: Path
+    epochs: float | None = None
+
+    def open(self, seed: int | None = None) -> Experiment:
+        """`epochs` are those of training alone, where they are not the experiment's own. Another
+        seed than the experiment's is that of training, not that of the people."""
+        config = read_experiment(self.experiment)
+        if self.epochs is not None:
+            schedule = replace(config.retrain.schedule, epochs=self.epochs)
+            config = replace(config, retrain=replace(config.retrain, schedule=schedule))
+        parts = (self.output, self.data_root, torch.device("cpu"))
+        opened = Experiment(config, *parts)
+        if seed is None:
+            return opened
+        return Reseeded(replace(config, seed=seed), *parts, people=opened)
+
+
+class Bench:
+    """Measures archs; what it needs is made when first needed."""
+
+    def __init__(self, place: Place) -> None:
+        self.opened = place.open()
+        self.reseeded = cache(place.open)
+
+    @cached_property
+    def test_evaluator(self) -> Evaluator:
+        return self.opened.evaluator("test")
+
+    @cached_property
+    def search_evaluator(self) -> Evaluator:
+        return self.opened.evaluator("search")
+
+    def measure(self, number: int, arch: Arch, source: Source) -> Trial:
+        started = time.monotonic()
+        if source.supernet is None:
+            ap = self._alone(number, arch, source.seed)
+        else:
+            supernet, rule = _load(source.supernet, self.opened.space.max_arch())
+            images = self.opened.calibration_images
+            with sharing(rule):
+                ap = InheritedScore(supernet, self.search_evaluator, images)(arch)
+        seconds = round(time.monotonic() - started, 1)
+        return Trial(number, source.method(), arch, ap, count_cost(arch), seconds)
+
+    def _alone(self, number: int, arch: Arch, seed: int) -> float:
+        """AP on the test people after training from scratch; the seed is that of the weights and of
+        the order of the people, never that of which people there are."""
+        experiment = self.reseeded(seed)
+        torch.manual_seed(seed)
+        network = PoseNet(arch)
+        forward = make_forward(network, experiment.config.compute)
+        schedule = experiment.config.retrain.schedule
+        directory = experiment.output / "alone" / f"{number}_seed{seed}"
+        backward = retrain_backward(forward, experiment.codec)
+        settings = {"arch": to_plain(arch), "seed": seed, "schedule": to_plain(schedule)}
+        trained = train(experiment, directory, network, schedule, backward, settings)
+        calibrate_bn(trained, experiment.calibration_images, self.test_evaluator.batch_size)
+        ap = self.test_evaluator(trained).ap
+        shutil.rmtree(directory)
+        return ap
+
+
+@cache
+def _load(path: Path, arch: Arch) -> tuple[PoseNet, Sharing]:
+    settings = json.loads(load_checkpoint(path)["found"]["settings"])
+    return load_network(path, arch), settings.get("sharing", "block_diagonal")
+
+
+def in_processes(
+    num_workers: int, calls: Sequence[tuple[Callable[..., Done], tuple[Any, ...]]]
+) -> Iterator[Done]:
+    """Results as they come, each from a process of one thread."""
+    if not calls:
+        return
+    context = get_context("spawn")
+    with ProcessPoolExecutor(num_workers, context, initializer=_start_worker) as pool:
+        futures = [pool.submit(function, *arguments) for function, arguments in calls]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        finally:
+            for future in futures:
+                future.cancel()
+
+
+def _start_worker() -> None:
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A killed run must leave nobody behind who would write beside the next one."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+bench_of = cache(Bench)  # one for each process
+
+
+def measure(place: Place, number: int, arch: Arch, source: Source) -> Trial:
+    return bench_of(place).measure(number, arch, source)
+
+
+def draw_people(experiment: Experiment) -> None:
+    """Before several processes would."""
+    for data in (experiment.train_data, experiment.test_data):
+        assert data.persons
