@@ -91,6 +91,16 @@ def test_a_set_trained_twice_is_ranked_by_its_mean_too(statistics: Any) -> None:
     assert "## Within the band, mean of two seeds" in statistics.text_of(document, found)
 
 
+def test_what_can_be_reached_is_what_the_noise_of_one_training_leaves(statistics: Any) -> None:
+    rng = np.random.default_rng(0)
+    known = rng.normal(0, 0.3, 3000)
+    trained = known + rng.normal(0, 0.2, 3000)
+    reachable = statistics.reachable_tau(0.2**2, trained.var())
+    assert reachable == pytest.approx(statistics.kendall(known, trained), abs=0.02)
+    assert statistics.reachable_tau(0.0, 0.04) == pytest.approx(1)
+    assert statistics.reachable_tau(0.04, 0.0) == statistics.reachable_tau(0.05, 0.04) == 0
+
+
 def test_archs_are_spread_over_the_costs(ranking: Any, tiny_space: SearchSpace) -> None:
     archs = ranking.spread_archs(tiny_space, 12, random.Random(0))
     assert archs == ranking.spread_archs(tiny_space, 12, random.Random(0))

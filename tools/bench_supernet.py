@@ -38,7 +38,7 @@ from vipnas.training.compute import Compute, make_forward
 from vipnas.training.losses import distillation_loss, heatmap_loss
 from vipnas.training.sampling import Sampling, SubnetSampler
 
-SPACES = ("tiny", "quick", "s_vipnas_res50", "s_vipnas_mbv3")
+SPACES = ("tiny", "quick", "s_vipnas_res50", "s_vipnas_mbv3", "lat_vipnas")
 SMALL_HW = (128, 96)  # of the spaces that are larger, unless --full-size
 NUM_RANDOM = 5
 ALLOWED_RATIO = 1.05
