@@ -145,8 +145,22 @@ def test_a_study_from_supernets_to_report(tmp_path: Path, monkeypatch: pytest.Mo
     data_root = draw_people(tmp_path / "people")
     output = tmp_path / "out"
     arguments = [str(tmp_path / "study.yaml"), "--output", str(output), "--device", "cpu"]
-    monkeypatch.setattr(sys, "argv", ["compare", *arguments, "--data-root", str(data_root)])
-    assert compare.main() == 0
+
+    def run(*more: str) -> int:
+        command = ["compare", *arguments, "--data-root", str(data_root), *more]
+        monkeypatch.setattr(sys, "argv", command)
+        return int(compare.main())
+
+    assert run("--make", "timed") == 0  # as on a machine whose milliseconds count
+    assert (output / "latency" / "table.json").exists()
+    assert not list(output.glob("**/*.pt"))
+    assert run("--make", "trained") == 0  # as on another one
+    assert not (output / "accuracy.json").exists()
+    weights = {path: path.read_bytes() for path in output.glob("networks/*/*/network.pt")}
+    assert len(weights) == 5
+    for path in weights:
+        path.unlink()  # they stay where they were trained: a report needs results alone
+    assert run("--report") == 0
     rows = json.loads((output / "accuracy.json").read_text())
     names = ["a-tiny-1.2", "d-tiny-1.2", "c-known", "b-small-1.2"]
     assert [row["name"] for row in rows] == names
@@ -154,7 +168,8 @@ def test_a_study_from_supernets_to_report(tmp_path: Path, monkeypatch: pytest.Mo
     found = read_arch(output / "networks" / "a-tiny-1.2" / "arch.json")
     assert found in tiny
     assert rows[3]["macs"] <= rows[0]["macs"]
-    weights = {path: path.read_bytes() for path in output.glob("networks/*/*/network.pt")}
-    assert len(weights) == 5
     seeds = [weights[output / "networks" / names[0] / f"seed{n}" / "network.pt"] for n in (0, 1)]
     assert seeds[0] != seeds[1]
+
+    write_experiment(tmp_path, {**EXPERIMENT, "sigma_px": 1.0})
+    assert run("--report") == 1  # its results are of another recipe

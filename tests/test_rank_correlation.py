@@ -76,7 +76,10 @@ def test_intervals_hold_the_value_and_shrink_with_more_archs(
     assert widths[1] < widths[0] / 2
 
 
-def test_a_set_trained_twice_is_ranked_by_its_mean_too(statistics: Any) -> None:
+def test_a_set_trained_twice_is_ranked_by_its_mean_too(
+    statistics: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statistics, "NUM_RESAMPLES", 20)
     costs = [Cost(macs, 10 * macs) for macs in (1, 2, 3, 4, 5)]
     alone = numbers(0.1, 0.2, 0.5, 0.3, 0.2)
     again = {0: 0.2, 2: 0.1, 3: 0.5, 4: 0.6}  # of those spread over MACs one, of the band all

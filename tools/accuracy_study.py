@@ -1,20 +1,11 @@
-"""What tools/compare_accuracy.py compares, and on whom: the file of a study, and experiments that
-share one draw of people."""
+"""What tools/compare_accuracy.py compares: the file of a study."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
-from scaled_networks import space_of
-
-from vipnas.arch import Arch
-from vipnas.data.coco import PoseData
 from vipnas.deploy.runtime import RuntimeName
-from vipnas.experiment import Experiment
 from vipnas.files import Strict
-from vipnas.space import SearchSpace
-from vipnas.stages.work import needed
 
 
 @dataclass(frozen=True)
@@ -48,25 +39,3 @@ class Study(Strict):
         if not keys:
             raise ValueError(f"seeds: found no key that {name} begins with; allowed is one like a")
         return self.seeds[max(keys, key=len)]
-
-
-@dataclass(frozen=True)
-class SamePeople(Experiment):
-    """Another training on the people of `base`, who are the same with every seed: of a space, or of
-    one arch alone."""
-
-    base: Experiment | None = None
-    only: Arch | None = None
-
-    @cached_property
-    def space(self) -> SearchSpace:
-        return super().space if self.only is None else space_of(self.only)
-
-    @cached_property
-    def _train_and_search(self) -> tuple[PoseData, PoseData]:
-        base = needed(self.base, "base")
-        return base.train_data, base.search_data
-
-    @cached_property
-    def test_data(self) -> PoseData:
-        return needed(self.base, "base").test_data

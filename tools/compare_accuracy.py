@@ -14,6 +14,10 @@ Supernets are trained and searched here, networks are trained from scratch by th
 of the study's experiment, measured on its test people, and timed taking turns in each runtime.
 DIR/accuracy.md, .json and .png say what came of it. Everything goes on where it was killed, and the
 command may run several times at once: each process takes what no other is at.
+
+Where networks are trained on another machine than they are timed on, the command runs there first
+with `--make timed`, for budgets, latency table and scaled networks; then, DIR carried over, with
+`--make trained` on the machine with the GPU; and with `--report` on the first one again.
 """
 
 from __future__ import annotations
@@ -23,13 +27,15 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from accuracy_report import Measured, Row, write_report
-from accuracy_study import SamePeople, Study
+from accuracy_study import Study
 from pieces import Piece, make_all
+from same_people import SamePeople
 from scaled_networks import scaled_to
 
 from vipnas.arch import Arch, read_arch, write_arch
@@ -41,7 +47,7 @@ from vipnas.evaluation.evaluator import Evaluator
 from vipnas.evaluation.pck import Pck
 from vipnas.evaluation.protocols import score
 from vipnas.experiment import Experiment
-from vipnas.files import locked, parse, read_json, read_yaml, write_atomically
+from vipnas.files import locked, parse, read_json, read_yaml, to_plain, write_atomically
 from vipnas.latency.measure import Latency, key_of_this_machine, measure_archs, pinned
 from vipnas.latency.profile import Profile, anchor_of, patiently, profile_space
 from vipnas.latency.table import LatencyConfig
@@ -56,6 +62,10 @@ from vipnas.stages.search import cost_of_images, run_methods, searchers_of, writ
 from vipnas.stages.supernet import supernet_file, train_supernet
 from vipnas.stages.work import needed
 from vipnas.training.checkpoint import load_network
+from vipnas.training.keeping import check_settings
+
+# Of what is made: all, what is timed here (no network is trained for it), what is trained.
+Which = Literal["all", "timed", "trained"]
 
 show = partial(print, flush=True)
 
@@ -73,16 +83,19 @@ class Comparison:
 
     # -- what there is to make
 
-    def pieces(self) -> Iterator[Piece]:
+    def pieces(self, which: Which = "all") -> Iterator[Piece]:
         """In the order of what they are worth: what is found on MACs comes last, and waits for
         supernets of its own."""
-        yield Piece(self.budgets, (), self._set_budgets)
-        yield Piece(self.table, (), self._profile)
-        yield self._supernet(self.spaces[self.base.space.name])
-        yield from self._archs()
-        yield from self._trainings(slice(1))
-        yield from self._trainings(slice(1, None))
-        yield from map(self._supernet, self.spaces.values())
+        if which != "trained":
+            yield Piece(self.budgets, (), self._set_budgets)
+            yield Piece(self.table, (), self._profile)
+            yield from self._known_archs()
+        if which != "timed":
+            yield self._supernet(self.spaces[self.base.space.name])
+            yield from self._found_archs()
+            yield from self._trainings(slice(1))
+            yield from self._trainings(slice(1, None))
+            yield from map(self._supernet, self.spaces.values())
 
     def _supernet(self, experiment: Experiment) -> Piece:
         return Piece(supernet_file(experiment), (), partial(train_supernet, experiment))
@@ -91,10 +104,11 @@ class Comparison:
         for name in self.names():
             arch_file = self.arch_file(name)
             for seed in self.study.seeds_of(name)[which]:
-                target = self._folder(arch_file, seed) / "metrics.json"
-                yield Piece(target, (arch_file,), partial(self._train, arch_file, seed))
+                target = self._results_file(name, seed)
+                yield Piece(target, (arch_file,), partial(self._train, name, seed))
 
-    def _archs(self) -> Iterator[Piece]:
+    def _known_archs(self) -> Iterator[Piece]:
+        """Published and scaled: no supernet is asked."""
         for name, arch in self.published.items():
             target = self.arch_file(f"c-{name}")
             yield Piece(target, (), partial(write_arch, target, arch))
@@ -103,6 +117,9 @@ class Comparison:
                 target = self.arch_file(f"d-{Path(reference).stem}-{share:g}")
                 make = partial(self._scale, target, reference, multiple, number)
                 yield Piece(target, (self.budgets,), make)
+
+    def _found_archs(self) -> Iterator[Piece]:
+        for number, share in enumerate(self.study.budgets):
             found = self.arch_file(f"a-{self.base.space.name}-{share:g}")
             for space, experiment in self.spaces.items():
                 supernet = supernet_file(experiment)
@@ -116,7 +133,8 @@ class Comparison:
 
     def names(self) -> list[str]:
         """What is asked first of the study comes first: found, scaled, published, by MACs."""
-        names = {piece.target.parent.name for piece in self._archs()}
+        pieces = (*self._known_archs(), *self._found_archs())
+        names = {piece.target.parent.name for piece in pieces}
         return sorted(names, key=lambda name: ("adcb".index(name[0]), name))
 
     def arch_file(self, name: str) -> Path:
@@ -178,7 +196,9 @@ class Comparison:
         config = needed(experiment.config.search, "search")
         latency = None
         if constraint.quantity == "latency_ms":
-            latency = LatencyConfig(str(self.table), self.key.runtime, self.key.threads)
+            # Of whatever machine: what it predicts steers the search, what is told is measured.
+            runtime, threads = self.key.runtime, self.key.threads
+            latency = LatencyConfig(str(self.table), runtime, threads, any_device=True)
         config = replace(config, constraints=(constraint,), latency=latency)
         experiment = replace(experiment, config=replace(experiment.config, search=config))
         scorer = Scorer(experiment, config.threads)
@@ -196,13 +216,26 @@ class Comparison:
                 lambda _, best: write_trial(target, best, experiment),
             )
 
-    def _train(self, arch_file: Path, seed: int) -> Path:
-        """Raises ValueError where it was trained by another recipe."""
+    def _train(self, name: str, seed: int) -> None:
+        """What the network finds on the test people is kept, so that a report needs no weights."""
+        arch_file, target = self.arch_file(name), self._results_file(name, seed)
         experiment = self._alone(read_arch(arch_file), seed)
-        return retrain(experiment, arch_file, None, self._folder(arch_file, seed))
+        weights = retrain(experiment, arch_file, None, target.parent)
+        network = load_network(weights, read_arch(arch_file)).to(self.base.device)
+        found = {"settings": self._settings(experiment), "results": self.evaluator.results(network)}
+        write_atomically(target, json.dumps(found) + "\n")
 
-    def _folder(self, arch_file: Path, seed: int) -> Path:
-        return arch_file.parent / f"seed{seed}"
+    def _results_file(self, name: str, seed: int) -> Path:
+        return self.arch_file(name).parent / f"seed{seed}" / "results.json"
+
+    def _settings(self, experiment: Experiment) -> dict[str, Any]:
+        """What results depend on: those of another recipe are refused."""
+        recipe = {"retrain": to_plain(experiment.config.retrain)}
+        return {**experiment.training_settings(), **experiment.scoring_settings(), **recipe}
+
+    @cached_property
+    def evaluator(self) -> Evaluator:
+        return self.base.evaluator("test")
 
     def _experiment_of(self, space: str) -> Experiment:
         supernet = needed(self.base.config.supernet, "supernet")
@@ -220,7 +253,7 @@ class Comparison:
     def _sharing(self, config: ExperimentConfig, output: Path) -> SamePeople:
         base = self.base
         return SamePeople(
-            config, output, base.data_root, base.device, base.skip_bad_images, base=base
+            config, output, base.data_root, base.device, base.skip_bad_images, people=base
         )
 
     # -- what came of it
@@ -233,25 +266,27 @@ class Comparison:
             runtime: self.timed(list(archs.values()), runtime, rounds=15)
             for runtime in self.study.runtimes
         }
-        evaluator = self.base.evaluator("test")
         for number, (name, arch) in enumerate(archs.items()):
-            measured = (self._measure(evaluator, file, arch) for file in trained[name])
+            measured = (self._measure(file) for file in trained[name])
             latencies = {str(runtime): found[number] for runtime, found in by_runtime.items()}
             yield Row(name, count_cost(arch), latencies, tuple(measured))
 
-    def _measure(self, evaluator: Evaluator, weights: Path, arch: Arch) -> Measured:
-        results = evaluator.results(load_network(weights, arch).to(self.base.device))
+    def _measure(self, results_file: Path) -> Measured:
+        results = read_json(results_file)["results"]
         scores = score(self.base.test_data, results, ("coco", "pck"))
         coco, pck = scores["coco"], scores["pck"]
         assert isinstance(coco, Metrics) and isinstance(pck, Pck)
-        samples = ap_samples(evaluator.ground_truth, results, evaluator.skeleton)
+        samples = ap_samples(self.base.test_data.ground_truth, results, self.base.skeleton)
         return Measured(coco.ap, pck.mean, samples)
 
     def _trained(self, name: str) -> Iterator[Path]:
+        """Raises ValueError for results of another recipe."""
         for seed in self.study.seeds_of(name):
-            arch_file = self.arch_file(name)
-            if (self._folder(arch_file, seed) / "metrics.json").exists():
-                yield self._train(arch_file, seed)
+            file = self._results_file(name, seed)
+            if file.exists():
+                experiment = self._alone(read_arch(self.arch_file(name)), seed)
+                check_settings(read_json(file)["settings"], self._settings(experiment), file)
+                yield file
 
 
 # ---- the command line
@@ -262,7 +297,11 @@ def main() -> int:
     parser.add_argument("study", type=Path, help="YAML of the comparison")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--data-root", type=Path, default=Path())
-    parser.add_argument("--report", action="store_true", help="on what there is; make nothing")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--report", action="store_true", help="on what there is; make nothing")
+    what.add_argument(
+        "--make", choices=("all", "timed", "trained"), default="all", help="and report on all alone"
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
     keep_freed_memory()
@@ -274,9 +313,11 @@ def main() -> int:
         with locked(prepared(options.output)):  # people may have to be drawn
             _ = base.train_data, base.test_data
         comparison = Comparison(study, base)
-        if not options.report and (missing := make_all(list(comparison.pieces()))):
-            show(f"left to other processes, or waiting for them: {', '.join(map(str, missing))}")
-            return 0
+        if not options.report:
+            if missing := make_all(list(comparison.pieces(options.make))):
+                show(f"left to other processes, or waiting for them: {listed(missing)}")
+            if missing or options.make != "all":
+                return 0
         command = f"python {' '.join(sys.argv)}"
         budgets = read_json(comparison.budgets)
         write_report(options.output, command, list(comparison.rows()), budgets["budgets"])
@@ -284,6 +325,10 @@ def main() -> int:
         print(f"compare_accuracy: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     return 0
+
+
+def listed(paths: Sequence[Path]) -> str:
+    return ", ".join(map(str, paths))
 
 
 def prepared(directory: Path) -> Path:

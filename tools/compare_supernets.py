@@ -5,10 +5,10 @@
 SUPERNETS is a YAML file: name -> {sampling, distillation, opening, sharing, seed}, each as in the
 section `supernet` of an experiment but for the epochs of `opening`, which are shares of the run,
 `sharing`, block_diagonal or leading, and `seed`, that of training: the people stay the same. Equal
-is the CPU time of one thread, which is what a user has: a strategy that trains one subnet a step
-makes more steps than one that trains four or tries candidates. What a step costs is measured once,
-at steps spread over the run, and kept in DIR/supernets/epochs.json, so that a run that was killed
-goes on with the same epochs.
+is the CPU time of one thread, which is what a user has, or the time of a GPU that does nothing
+else: a strategy that trains one subnet a step makes more steps than one that trains four or tries
+candidates. What a step costs is measured once, at steps spread over the run, and kept in
+DIR/supernets/epochs.json, so that a run that was killed goes on with the same epochs.
 """
 
 from __future__ import annotations
@@ -70,26 +70,36 @@ def of_variant(place: Place, variant: Variant, epochs: float) -> Experiment:
 
 
 def timed_steps(place: Place, variant: Variant) -> Iterator[float]:
-    """CPU seconds of steps spread evenly over a run; its checkpoints and the average of the weights
-    are left out. The first is done twice, and counted once."""
+    """Seconds of steps spread evenly over a run: of one CPU thread, or, where other processes make
+    the batches, of a GPU. Checkpoints and the average of the weights are left out. The first is
+    done twice, and counted once."""
     experiment = of_variant(place, variant, epochs=1.0)
     schedule = needed(experiment.config.supernet, "supernet").schedule
     crops = experiment.training_crops
     num_steps = schedule.num_steps(len(crops))
     torch.manual_seed(0)
-    supernet = PoseNet(experiment.space.max_arch()).train()
+    supernet = PoseNet(experiment.space.max_arch()).train().to(experiment.device)
     backward = backward_of(experiment, supernet, len(crops))
     optimizer = torch.optim.AdamW(supernet.parameters(), lr=schedule.learning_rate)
     for number in (None, *range(NUM_TIMED)):
         step = int(((number or 0) + 0.5) * num_steps / NUM_TIMED)
-        started = time.process_time()
+        started = _now(experiment.device)
         with sharing(variant.sharing):
             for batch in training_batches(crops, schedule.batch_size, step, 1):
-                backward(step, batch)
+                if experiment.device.type == "cuda":
+                    started = _now(experiment.device)
+                backward(step, tuple(part.to(experiment.device) for part in batch))
         optimizer.step()
         optimizer.zero_grad()
         if number is not None:
-            yield time.process_time() - started
+            yield _now(experiment.device) - started
+
+
+def _now(device: torch.device) -> float:
+    if device.type != "cuda":
+        return time.process_time()
+    torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 def epochs_of(place: Place, variants: dict[str, Variant], seconds: float) -> dict[str, float]:
@@ -131,16 +141,18 @@ def main() -> int:
     parser.add_argument("experiment", help="experiment YAML, a file or a shipped name")
     parser.add_argument("supernets", type=Path, help="YAML of the supernets")
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--seconds", type=float, default=210.0, help="of training, for each")
+    parser.add_argument(
+        "--seconds", type=float, default=210.0, help="of training, for each of them"
+    )
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread")
     parser.add_argument("--data-root", type=Path, default=Path())
+    parser.add_argument("--device", default="cpu", help="that all the processes use")
     options = parser.parse_args()
     torch.set_num_threads(1)
     keep_freed_memory()
     try:
-        place = Place(
-            find_shipped("experiments", options.experiment), options.output, options.data_root
-        )
+        experiment = find_shipped("experiments", options.experiment)
+        place = Place(experiment, options.output, options.data_root, device=options.device)
         variants = parse(dict[str, Variant], read_yaml(options.supernets), str(options.supernets))
         draw_people(place.open())
         epochs = epochs_of(place, variants, options.seconds)

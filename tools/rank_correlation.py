@@ -148,7 +148,7 @@ def main() -> int:
 
 def run(options: argparse.Namespace) -> None:
     experiment = find_shipped("experiments", options.experiment)
-    place = Place(experiment, options.output, options.data_root, options.epochs)
+    place = Place(experiment, options.output, options.data_root, options.epochs, options.device)
     opened = place.open()
     space = opened.space
     archs = spread_archs(space, options.num_archs, random.Random(options.seed))
@@ -228,6 +228,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, help="of the archs drawn")
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread")
     parser.add_argument("--data-root", type=Path, default=Path())
+    parser.add_argument("--device", default="cpu", help="that all the processes use")
     return parser
 
 

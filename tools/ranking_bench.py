@@ -11,19 +11,18 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache, cached_property
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
-from torch import Tensor
+from same_people import SamePeople
 
 from vipnas.arch import Arch
 from vipnas.config import read_experiment
 from vipnas.cost import count_cost
-from vipnas.data.coco import PoseData
 from vipnas.evaluation.evaluator import Evaluator, calibrate_bn
 from vipnas.evaluation.scoring import InheritedScore
 from vipnas.experiment import Experiment
@@ -69,30 +68,6 @@ class Source(NamedTuple):
         return f"inherited, {digest(self.supernet)}"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Reseeded(Experiment):
-    """Weights, the order of the people, their augmentation and the archs drawn are those of another
-    seed; the people are not."""
-
-    people: Experiment
-
-    @property
-    def train_data(self) -> PoseData:
-        return self.people.train_data
-
-    @property
-    def search_data(self) -> PoseData:
-        return self.people.search_data
-
-    @cached_property
-    def test_data(self) -> PoseData:
-        return self.people.test_data
-
-    @cached_property
-    def calibration_images(self) -> Tensor:
-        return self.people.calibration_images
-
-
 class Place(NamedTuple):
     """What an experiment is opened from, by each process for itself."""
 
@@ -100,6 +75,7 @@ class Place(NamedTuple):
     output: Path
     data_root: Path
     epochs: float | None = None
+    device: str = "cpu"
 
     def open(self, seed: int | None = None) -> Experiment:
         """`epochs` are those of training alone, where they are not the experiment's own. Another
@@ -108,11 +84,11 @@ class Place(NamedTuple):
         if self.epochs is not None:
             schedule = replace(config.retrain.schedule, epochs=self.epochs)
             config = replace(config, retrain=replace(config.retrain, schedule=schedule))
-        parts = (self.output, self.data_root, torch.device("cpu"))
+        parts = (self.output, self.data_root, torch.device(self.device))
         opened = Experiment(config, *parts)
         if seed is None:
             return opened
-        return Reseeded(replace(config, seed=seed), *parts, people=opened)
+        return SamePeople(replace(config, seed=seed), *parts, people=opened)
 
 
 class Bench:
@@ -121,6 +97,7 @@ class Bench:
     def __init__(self, place: Place) -> None:
         self.opened = place.open()
         self.reseeded = cache(place.open)
+        self.score_of = cache(self._score)
 
     @cached_property
     def test_evaluator(self) -> Evaluator:
@@ -130,15 +107,18 @@ class Bench:
     def search_evaluator(self) -> Evaluator:
         return self.opened.evaluator("search")
 
+    def _score(self, supernet: Path) -> InheritedScore:
+        weights = load_network(supernet, self.opened.space.max_arch())
+        score = InheritedScore(weights, self.search_evaluator, self.opened.calibration_images)
+        return score.to(self.opened.device)
+
     def measure(self, number: int, arch: Arch, source: Source) -> Trial:
         started = time.monotonic()
         if source.supernet is None:
             ap = self._alone(number, arch, source.seed)
         else:
-            supernet, rule = _load(source.supernet, self.opened.space.max_arch())
-            images = self.opened.calibration_images
-            with sharing(rule):
-                ap = InheritedScore(supernet, self.search_evaluator, images)(arch)
+            with sharing(_sharing_of(source.supernet)):
+                ap = self.score_of(source.supernet)(arch)
         seconds = round(time.monotonic() - started, 1)
         return Trial(number, source.method(), arch, ap, count_cost(arch), seconds)
 
@@ -147,7 +127,7 @@ class Bench:
         the order of the people, never that of which people there are."""
         experiment = self.reseeded(seed)
         torch.manual_seed(seed)
-        network = PoseNet(arch)
+        network = PoseNet(arch).to(experiment.device)
         forward = make_forward(network, experiment.config.compute)
         schedule = experiment.config.retrain.schedule
         directory = experiment.output / "alone" / f"{number}_seed{seed}"
@@ -160,10 +140,10 @@ class Bench:
         return ap
 
 
-@cache
-def _load(path: Path, arch: Arch) -> tuple[PoseNet, Sharing]:
-    settings = json.loads(load_checkpoint(path)["found"]["settings"])
-    return load_network(path, arch), settings.get("sharing", "block_diagonal")
+def _sharing_of(supernet: Path) -> Sharing:
+    settings = json.loads(load_checkpoint(supernet)["found"]["settings"])
+    found: Sharing = settings.get("sharing", "block_diagonal")
+    return found
 
 
 def in_processes(

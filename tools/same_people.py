@@ -1,0 +1,44 @@
+"""Experiments that share one draw of people: for tools that compare trainings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from scaled_networks import space_of
+from torch import Tensor
+
+from vipnas.arch import Arch
+from vipnas.data.coco import PoseData
+from vipnas.experiment import Experiment
+from vipnas.space import SearchSpace
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamePeople(Experiment):
+    """Another training on the people of the experiment `people`, whose input size is the same: of a
+    space, or of one arch alone. With another seed weights, the order of the people, their
+    augmentation and the archs drawn are others; the people are not."""
+
+    people: Experiment
+    only: Arch | None = None
+
+    @cached_property
+    def space(self) -> SearchSpace:
+        return super().space if self.only is None else space_of(self.only)
+
+    @property
+    def train_data(self) -> PoseData:
+        return self.people.train_data
+
+    @property
+    def search_data(self) -> PoseData:
+        return self.people.search_data
+
+    @cached_property
+    def test_data(self) -> PoseData:
+        return self.people.test_data
+
+    @cached_property
+    def calibration_images(self) -> Tensor:
+        return self.people.calibration_images
