@@ -6,107 +6,67 @@
 Forward and backward of a batch as training runs them, gradients adding up as in a step; the two
 ways take turns, so that whatever else the machine does meets both; medians, and of the ratio the
 median over the turns. Seconds of one thread on a CPU are those that the process computed. Then a
-training step of four archs beside its parts, with images per second and, on a GPU, the share of the
-time that it is busy; and how many archs a second are drawn and counted.
+step of four archs beside its parts. On a CPU also how many archs a second are drawn and counted; on
+a GPU whole training steps of the sandwich and of the largest alone, with the most memory that they
+take, and how much of the time the GPU is busy: seconds in which at least one kernel runs.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import random
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
 import torch
+from bench_turns import Compared, Setting, add_options, interleaved, setting_of
 from torch import Tensor
-from torch.profiler import ProfilerActivity, profile
 
 from vipnas.arch import Arch
 from vipnas.cost import count_cost
-from vipnas.deploy.runtime import device_name
-from vipnas.memory import keep_freed_memory
+from vipnas.data.heatmap import HeatmapCodec
 from vipnas.models.posenet import PoseNet, extract
 from vipnas.shipped import find_shipped
 from vipnas.space import SearchSpace, read_space
-from vipnas.training.compute import Compute, make_forward
+from vipnas.training.compute import make_forward
+from vipnas.training.loop import Backward, Batch, Schedule, Training
 from vipnas.training.losses import distillation_loss, heatmap_loss
-from vipnas.training.sampling import Sampling, SubnetSampler
+from vipnas.training.retrain import retrain_backward
+from vipnas.training.sampling import Member, Sampling, SubnetSampler
+from vipnas.training.supernet import supernet_backward
 
 SPACES = ("tiny", "quick", "s_vipnas_res50", "s_vipnas_mbv3", "lat_vipnas")
 SMALL_HW = (128, 96)  # of the spaces that are larger, unless --full-size
+BATCH_SIZE = 16  # the smallest that the shipped experiments train images with
 NUM_RANDOM = 5
 ALLOWED_RATIO = 1.05
 ALLOWED_MEDIAN_RATIO = 1.03
 ALLOWED_SANDWICH_RATIO = 1.1
 WARM_UP_ARCHS = 20_000
-
-
-@dataclass(frozen=True)
-class Setting:
-    """How everything is run and timed."""
-
-    device: torch.device
-    compute: Compute
-    batch_size: int
-    repeats: int
-
-    def images(self, space: SearchSpace) -> Tensor:
-        return torch.randn(self.batch_size, 3, *space.input_hw, device=self.device)
-
-    def supernet(self, space: SearchSpace) -> PoseNet:
-        torch.manual_seed(0)
-        network = PoseNet(space.max_arch()).train()
-        for parameter in network.parameters():
-            if parameter.dim() == 4:  # the published initialisation gives denormals on the way back
-                torch.nn.init.normal_(parameter, 0, parameter[0].numel() ** -0.5)
-        return network.to(self.device)
-
-    def now(self) -> float:
-        """Seconds. Of one thread those that the process computed: others on its core add none."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        elif torch.get_num_threads() == 1:
-            return time.process_time()
-        return time.perf_counter()
-
-    def busy(self, way: Callable[[], None]) -> float | None:
-        """Share of the time that a GPU computes while `way` runs; None on a CPU."""
-        if self.device.type != "cuda":
-            return None
-        started = self.now()
-        with profile(activities=[ProfilerActivity.CUDA]) as profiled:
-            way()
-            seconds = self.now() - started
-        busy = sum(event.self_device_time_total for event in profiled.key_averages())
-        return float(busy / 1e6 / seconds)
+STEPS_A_TURN = 4  # of whole training steps, each with archs of its own
 
 
 def main() -> int:
     options = _parser().parse_args()
-    torch.set_num_threads(options.threads)
-    keep_freed_memory()
-    device = torch.device(options.device)
-    compute = Compute(precision=options.precision)
-    setting = Setting(device, compute, options.batch_size, options.repeats)
+    setting = setting_of(options)
     lines = [
         f"# Slice against extracted network, {date.today()}",
         "",
-        f"{_machine(device, options.threads)}, torch {torch.__version__}, {options.precision},"
-        f" batch {options.batch_size}; medians of {options.repeats} forward and backward passes,"
-        " taking turns.",
+        f"{setting}; medians of {options.repeats} forward and backward passes, taking turns.",
         "",
         f"Command: `python tools/bench_supernet.py {' '.join(sys.argv[1:])}`".rstrip("` ") + "`",
         "",
-        "| space | input | arch | MMACs | slice ms | extracted ms | ratio |",
-        "|---|---|---|---|---|---|---|",
+        "| space | input | arch | MMACs | slice ms | extracted ms | ratio |"
+        + " GPU busy: slice, extracted |" * setting.on_gpu,
+        "|---|---|---|---|---|---|---|" + "---|" * setting.on_gpu,
     ]
-    print("\n".join(lines))
+    print("\n".join(lines), flush=True)
     ratios, sandwich_ratios = [], []
     for name in options.space or SPACES:
         space = read_space(find_shipped("search_spaces", name))
@@ -118,7 +78,8 @@ def main() -> int:
             ratios.append(ratio)
         step_row, ratio = _step_row(space, setting)
         sandwich_ratios.append(ratio)
-        for row in (step_row, _rates(space)):
+        others = _training_rows(space, setting) if setting.on_gpu else [_rates(space)]
+        for row in itertools.chain([step_row], others):
             lines.append(row)
             print(row, flush=True)
     figures = (
@@ -139,10 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--report", type=Path, help="write the tables there, as markdown")
     parser.add_argument("--full-size", action="store_true", help="256 x 192 instead of 128 x 96")
     parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    add_options(parser, BATCH_SIZE)
     parser.add_argument("--space", action="append", choices=SPACES, help="only this one")
     return parser
 
@@ -156,13 +114,27 @@ def _rows(space: SearchSpace, setting: Setting) -> Iterator[tuple[str, float]]:
         sliced = _pass(supernet, images, arch, setting)
         alone = _pass(extract(supernet, arch), images, None, setting)
         compared = interleaved(setting, setting.repeats, sliced, alone)
-        yield _row(space, name, count_cost(arch).macs, compared), compared.ratio
+        row = _row(space, name, count_cost(arch).macs, compared)
+        yield row + _busy(setting, compared, sliced, alone), compared.ratio
 
 
 def _row(space: SearchSpace, name: str, macs: int, compared: Compared) -> str:
     return (
         f"| {space.name} | {'x'.join(map(str, space.input_hw))} | {name} | {macs / 1e6:.1f} |"
         f" {compared.first_s * 1e3:.2f} | {compared.second_s * 1e3:.2f} | {compared.ratio:.3f} |"
+    )
+
+
+def _busy(
+    setting: Setting, compared: Compared, first: Callable[[], None], second: Callable[[], None]
+) -> str:
+    """The cell of a GPU: shares of the times measured without the profiler, which slows the host
+    down."""
+    if not setting.on_gpu:
+        return ""
+    return (
+        f" {setting.gpu_seconds(first) / compared.first_s:.0%},"
+        f" {setting.gpu_seconds(second) / compared.second_s:.0%} |"
     )
 
 
@@ -197,10 +169,73 @@ def _step_row(space: SearchSpace, setting: Setting) -> tuple[str, float]:
     compared = interleaved(setting, max(3, setting.repeats // 3), sliced, alone)
     macs = sum(count_cost(arch).macs for arch in archs)
     rate = f"sandwich of {len(archs)}, {len(images) / compared.first_s:.0f} images/s"
-    busy = setting.busy(sliced)
-    if busy is not None:
-        rate += f", GPU busy {busy:.0%}"
-    return _row(space, rate, macs, compared), compared.ratio
+    row = _row(space, rate, macs, compared)
+    return row + _busy(setting, compared, sliced, alone), compared.ratio
+
+
+def _training_rows(space: SearchSpace, setting: Setting) -> Iterator[str]:
+    """Whole training steps on a GPU, the images there already: normalising, targets, losses,
+    clipping, optimiser, averages."""
+    codec = HeatmapCodec(space.input_hw, space.max_arch().heatmap_hw)
+    sampler = SubnetSampler(space, 0, 1, count_cost, Sampling("sandwich", 2))
+
+    def members_of(step: int) -> Sequence[Member]:
+        return sampler(step % STEPS_A_TURN)
+
+    for name in ("sandwich of 4", "largest alone"):
+        supernet = setting.supernet(space)
+        forward = make_forward(supernet, setting.compute)
+        if name == "largest alone":
+            backward = retrain_backward(forward, codec)
+        else:
+            backward = supernet_backward(forward, members_of, codec)
+        found = _trained(supernet, backward, space, setting)
+        yield (
+            f"| {space.name} | {'x'.join(map(str, space.input_hw))} | training, {name}:"
+            f" {setting.batch_size / found.step_s:.0f} images/s, {found.gpu_gib:.1f} GiB | |"
+            f" {found.step_s * 1e3:.2f} | | | {found.gpu_s / found.step_s:.0%} |"
+        )
+
+
+class Trained(NamedTuple):
+    """Of one step: seconds, seconds of the GPU, and the most memory that tensors took on it."""
+
+    step_s: float
+    gpu_s: float
+    gpu_gib: float
+
+
+def _trained(network: PoseNet, backward: Backward, space: SearchSpace, setting: Setting) -> Trained:
+    generator = torch.Generator().manual_seed(0)
+    height, width = space.input_hw
+    images = torch.randint(
+        0, 256, (setting.batch_size, 3, height, width), dtype=torch.uint8, generator=generator
+    )
+    keypoints = torch.rand(setting.batch_size, space.num_keypoints, 3, generator=generator)
+    keypoints *= torch.tensor([width, height, 1.0])  # all of them visible
+    batch: Batch = (
+        images.to(setting.device, memory_format=torch.channels_last),
+        keypoints.to(setting.device),
+    )
+    turns = max(3, setting.repeats // 3)
+    schedule = Schedule(1, setting.batch_size, learning_rate=1e-3, clip_norm=1.0)
+    num_steps = STEPS_A_TURN * (turns + 3)  # one to warm up, one more, one for the profiler
+    training = Training(network, schedule, num_steps, setting.compute)
+
+    def run() -> None:
+        training.run(lambda first, left: itertools.repeat(batch, STEPS_A_TURN), backward)
+
+    run()
+    torch.cuda.reset_peak_memory_stats(setting.device)
+    run()
+    seconds = []
+    for _ in range(turns):
+        started = setting.now()
+        run()
+        seconds.append((setting.now() - started) / STEPS_A_TURN)
+    gpu_s = setting.gpu_seconds(run) / STEPS_A_TURN
+    peak = torch.cuda.max_memory_allocated(setting.device)
+    return Trained(median(seconds), gpu_s, peak / 2**30)
 
 
 def _rates(space: SearchSpace, number: int = 2000) -> str:
@@ -218,31 +253,6 @@ def _rates(space: SearchSpace, number: int = 2000) -> str:
     return f"| {space.name} | | drawn {drawn:,.0f} archs/s, counted {counted:,.0f}/s | | | | |"
 
 
-class Compared(NamedTuple):
-    """Medians of the seconds that two ways took, and of their ratio turn by turn: a machine whose
-    speed drifts does not move that."""
-
-    first_s: float
-    second_s: float
-    ratio: float
-
-
-def interleaved(
-    setting: Setting, repeats: int, first: Callable[[], None], second: Callable[[], None]
-) -> Compared:
-    """Time both by turns, now the one and now the other in front, after two rounds to warm up."""
-    seconds: dict[Callable[[], None], list[float]] = {first: [], second: []}
-    for repeat in range(repeats + 2):
-        for way in (first, second) if repeat % 2 else (second, first):
-            started = setting.now()
-            way()
-            taken = setting.now() - started
-            if repeat >= 2:
-                seconds[way].append(taken)
-    ratios = [one / other for one, other in zip(seconds[first], seconds[second], strict=True)]
-    return Compared(median(seconds[first]), median(seconds[second]), median(ratios))
-
-
 def _pass(
     network: PoseNet, images: Tensor, arch: Arch | None, setting: Setting
 ) -> Callable[[], None]:
@@ -252,11 +262,6 @@ def _pass(
         forward(images, arch).square().mean().backward()
 
     return run
-
-
-def _machine(device: torch.device, threads: int) -> str:
-    name = device_name("cuda" if device.type == "cuda" else "cpu")
-    return name if device.type == "cuda" else f"{name}, {threads} thread(s)"
 
 
 if __name__ == "__main__":

@@ -1,0 +1,131 @@
+"""What the benchmarks of training share: how it is run, and how two ways of it are compared."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from statistics import median
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+
+from vipnas.deploy.runtime import device_name
+from vipnas.memory import keep_freed_memory
+from vipnas.models.posenet import PoseNet
+from vipnas.space import SearchSpace
+from vipnas.training.compute import Compute
+
+# On a GPU the library looks for its ways when it meets a shape for the first time.
+WARM_UP_ROUNDS = {"cpu": 2, "cuda": 4}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How everything is run and timed."""
+
+    device: torch.device
+    compute: Compute
+    batch_size: int
+    repeats: int
+
+    def __str__(self) -> str:
+        if self.on_gpu:
+            machine = device_name("cuda")
+        else:
+            machine = f"{device_name('cpu')}, {torch.get_num_threads()} thread(s)"
+        order = "channels_last" if self.compute.channels_last else "contiguous"
+        return (
+            f"{machine}, torch {torch.__version__}, {self.compute.precision}, {order},"
+            f" batch {self.batch_size}"
+        )
+
+    def images(self, space: SearchSpace) -> Tensor:
+        return torch.randn(self.batch_size, 3, *space.input_hw, device=self.device)
+
+    def supernet(self, space: SearchSpace) -> PoseNet:
+        torch.manual_seed(0)
+        network = PoseNet(space.max_arch()).train()
+        for parameter in network.parameters():
+            if parameter.dim() == 4:  # the published initialisation gives denormals on the way back
+                torch.nn.init.normal_(parameter, 0, parameter[0].numel() ** -0.5)
+        return network.to(self.device)
+
+    def now(self) -> float:
+        """Seconds. Of one thread those that the process computed: others on its core add none."""
+        if self.on_gpu:
+            torch.cuda.synchronize(self.device)
+        elif torch.get_num_threads() == 1:
+            return time.process_time()
+        return time.perf_counter()
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.device.type == "cuda"
+
+    def gpu_seconds(self, way: Callable[[], None]) -> float:
+        """Seconds of `way` in which the GPU computes or copies; what runs at once counts once."""
+        with profile(activities=[ProfilerActivity.CUDA]) as profiled:
+            way()
+            self.now()
+        return covered(
+            (event.time_range.start / 1e6, event.time_range.end / 1e6)
+            for event in profiled.events()
+            if event.device_type.name == "CUDA" and not event.is_user_annotation
+        )
+
+
+def add_options(parser: argparse.ArgumentParser, batch_size: int) -> None:
+    """What `setting_of` reads."""
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--batch-size", type=int, default=batch_size)
+    parser.add_argument("--device", choices=WARM_UP_ROUNDS, default="cpu")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--contiguous", action="store_true", help="not in channels_last")
+    parser.add_argument("--cudnn-benchmark", action="store_true", help="try all, take the fastest")
+
+
+def setting_of(options: argparse.Namespace) -> Setting:
+    torch.set_num_threads(options.threads)
+    torch.backends.cudnn.benchmark = options.cudnn_benchmark
+    keep_freed_memory()
+    compute = Compute(precision=options.precision, channels_last=not options.contiguous)
+    return Setting(torch.device(options.device), compute, options.batch_size, options.repeats)
+
+
+def covered(spans: Iterable[tuple[float, float]]) -> float:
+    """Length of the union of intervals."""
+    total, reached = 0.0, float("-inf")
+    for start, end in sorted(spans):
+        total += max(0.0, end - max(start, reached))
+        reached = max(reached, end)
+    return total
+
+
+class Compared(NamedTuple):
+    """Medians of the seconds that two ways took, and of their ratio turn by turn: a machine whose
+    speed drifts does not move that."""
+
+    first_s: float
+    second_s: float
+    ratio: float
+
+
+def interleaved(
+    setting: Setting, repeats: int, first: Callable[[], None], second: Callable[[], None]
+) -> Compared:
+    """Time both by turns, now the one and now the other in front, after rounds to warm up."""
+    seconds: dict[Callable[[], None], list[float]] = {first: [], second: []}
+    warm_up = WARM_UP_ROUNDS[setting.device.type]
+    for repeat in range(repeats + warm_up):
+        for way in (first, second) if repeat % 2 else (second, first):
+            started = setting.now()
+            way()
+            taken = setting.now() - started
+            if repeat >= warm_up:
+                seconds[way].append(taken)
+    ratios = [one / other for one, other in zip(seconds[first], seconds[second], strict=True)]
+    return Compared(median(seconds[first]), median(seconds[second]), median(ratios))
