@@ -1,12 +1,16 @@
-"""Grouped convolutions on this machine's CPU: with how many groups, and in which memory order?
+"""Grouped convolutions on this machine: with how many groups, and in which memory order?
 
     python tools/bench_grouped.py [--space NAME ...] [--full-size] [--repeats N] [--report FILE]
+    python tools/bench_grouped.py --device cuda --precision bfloat16 --full-size --batch-size 64
 
 A convolution with groups is also one with fewer groups whose weights off the block diagonal are 0:
 more multiply-adds, but in a shape that the library may compute faster; with one group it is dense.
 Every grouped layer of a space's largest, smallest and some random archs is timed with its groups
-and with two, four or eight of them together, forward and backward, widening of the weight included;
-and in the other memory order. The forms take turns; seconds are those that the process computed.
+and with two, four, eight or (on a GPU) all of them as one, forward and backward, widening of the
+weight included; and in the other memory order: as one network would run in it (`contiguous`), and
+alone in it, so that input and output are turned round (`turned`). The forms take turns; medians.
+On a CPU seconds are those that the process computed, on a GPU those between two events in its
+queue. A summary by the channels of a group follows, each layer as often as the archs have it.
 """
 
 from __future__ import annotations
@@ -15,17 +19,19 @@ import argparse
 import random
 import sys
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
 import torch
+from bench_turns import Setting, add_options, setting_of
 from torch import Tensor
 from torch.nn import functional as F
 
 from vipnas.arch import Arch
-from vipnas.memory import keep_freed_memory
 from vipnas.models.elastic import ElasticConv2d, ElasticDeconv2d
 from vipnas.models.posenet import PoseNet
 from vipnas.shipped import find_shipped
@@ -35,7 +41,13 @@ SPACES = ("tiny", "quick", "s_vipnas_res50", "s_vipnas_mbv3")
 SMALL_HW = (128, 96)  # of the spaces that are larger, unless --full-size
 BATCH_SIZE = 8
 NUM_RANDOM = 3
-TOGETHER = (1, 2, 4, 8)
+FORMS = ("own", "contiguous", "turned", "two", "four", "eight", "dense")
+TOGETHER = {"two": 2, "four": 4, "eight": 8}
+CLASSES = (1, 2, 4, 8, 16, 32, 64)  # of channels a group: up to so many
+WARM_UP_ROUNDS = {"cpu": 1, "cuda": 3}
+# Cleared before each pass on a GPU, 0.8 ms of work: the host queues the pass in the meantime, so
+# that only the GPU is timed, and nothing of the pass before is left in its caches.
+CLEARED_BYTES, CLEARED_TIMES = 1 << 30, 3
 
 
 class Grouped(NamedTuple):
@@ -46,6 +58,10 @@ class Grouped(NamedTuple):
     groups: int
     stride: int
     transposed: bool
+
+    @property
+    def channels_a_group(self) -> int:
+        return self.input_chw[0] // self.groups
 
     def __str__(self) -> str:
         channels, height, width = self.input_chw
@@ -66,13 +82,14 @@ def widened(weight: Tensor, groups: int, fewer: int) -> Tensor:
     together = groups // fewer
     rows, columns, *kernel = weight.shape
     blocks = weight.view(fewer, together, rows // groups, 1, columns, *kernel)
-    diagonal = torch.eye(together).view(1, together, 1, together, 1, 1, 1)
+    diagonal = torch.eye(together, dtype=weight.dtype, device=weight.device)
+    diagonal = diagonal.view(1, together, 1, together, 1, 1, 1)
     return (blocks * diagonal).view(rows, together * columns, *kernel)
 
 
 def grouped_layers(arch: Arch) -> Iterator[Grouped]:
     """Those of a network that have groups, by running it once."""
-    network, found = PoseNet(arch), []
+    network, found = PoseNet(arch).eval(), []
 
     def hook(layer: torch.nn.Module, inputs: tuple[Tensor, ...], _: Tensor) -> None:
         assert isinstance(layer, (ElasticConv2d, ElasticDeconv2d))
@@ -87,51 +104,182 @@ def grouped_layers(arch: Arch) -> Iterator[Grouped]:
         if isinstance(layer, (ElasticConv2d, ElasticDeconv2d)):
             layer.register_forward_hook(hook)
     with torch.no_grad():
-        network(torch.zeros(2, 3, *arch.input_hw))
+        network(torch.zeros(1, 3, *arch.input_hw))
     yield from found
 
 
 class Form(NamedTuple):
-    """So many groups computed as one, in a memory order."""
+    """So many groups computed as one; the memory order of input and output, and that of computing
+    in between."""
 
-    together: int
-    order: torch.memory_format = torch.channels_last
+    together: int = 1
+    given: torch.memory_format = torch.channels_last
+    computed: torch.memory_format = torch.channels_last
+
+    def one_pass(self, layer: Grouped, weight: Tensor, x: Tensor) -> None:
+        """Forward and backward, in the number format of `x`, as autocast does."""
+        weight.grad = x.grad = None
+        fewer = layer.groups // self.together
+        wide = widened(weight.to(x.dtype), layer.groups, fewer)
+        output = layer.run(x.contiguous(memory_format=self.computed), wide, fewer)
+        output = output.contiguous(memory_format=self.given)
+        output.backward(output.detach())
 
 
-def timed_forms(layer: Grouped, repeats: int) -> dict[Form, float]:
-    """Median seconds of a forward and backward pass in every form."""
-    weight = torch.randn(layer.weight_shape).requires_grad_()
-    forms = [Form(together) for together in TOGETHER if layer.groups % together == 0]
-    seconds: dict[Form, list[float]] = {
-        form: [] for form in [*forms, Form(1, torch.contiguous_format)]
+def forms_of(layer: Grouped, with_dense: bool) -> dict[str, Form]:
+    forms = {
+        "own": Form(),
+        "contiguous": Form(1, torch.contiguous_format, torch.contiguous_format),
+        "turned": Form(1, torch.channels_last, torch.contiguous_format),
     }
-    for repeat in range(repeats + 1):
-        for form, taken in seconds.items():
-            x = torch.randn(BATCH_SIZE, *layer.input_chw).contiguous(memory_format=form.order)
-            x.requires_grad_()
-            fewer = layer.groups // form.together
-            started = time.process_time()
-            output = layer.run(x, widened(weight, layer.groups, fewer), fewer)
-            output.backward(output.detach())
-            if repeat:
-                taken.append(time.process_time() - started)
-    return {form: median(taken) for form, taken in seconds.items()}
+    forms |= {name: Form(count) for name, count in TOGETHER.items() if layer.groups % count == 0}
+    return forms | ({"dense": Form(layer.groups)} if with_dense else {})
 
 
-def rows_of(space: SearchSpace, repeats: int) -> Iterator[str]:
+def timed_forms(layer: Grouped, setting: Setting) -> dict[str, float]:
+    """Median seconds of a pass in every form; none of a form that the library does not compute."""
+    dtype = torch.bfloat16 if setting.compute.precision == "bfloat16" else torch.float32
+    shape = (setting.batch_size, *layer.input_chw)
+    weight = torch.randn(layer.weight_shape, device=setting.device).requires_grad_()
+    images = torch.randn(shape, dtype=dtype, device=setting.device)
+    inputs = {
+        order: images.contiguous(memory_format=order).detach().requires_grad_()
+        for order in (torch.channels_last, torch.contiguous_format)
+    }
+    seconds_of = _gpu_seconds if setting.on_gpu else _cpu_seconds
+    taken: dict[str, list[Callable[[], float]]] = {}
+    forms = forms_of(layer, with_dense=setting.on_gpu)
+    warm_up = WARM_UP_ROUNDS[setting.device.type]
+    for repeat in range(setting.repeats + warm_up):
+        for name, form in list(forms.items()):
+            try:
+                seconds = seconds_of(form, layer, weight, inputs[form.given])
+            except RuntimeError as error:
+                print(f"{layer}, {name}: {str(error)[:100]}", file=sys.stderr)
+                del forms[name]
+                continue
+            if repeat >= warm_up:
+                taken.setdefault(name, []).append(seconds)
+    return {name: median(read() for read in taken[name]) for name in forms}
+
+
+def _cpu_seconds(form: Form, layer: Grouped, weight: Tensor, x: Tensor) -> Callable[[], float]:
+    started = time.process_time()
+    form.one_pass(layer, weight, x)
+    seconds = time.process_time() - started
+    return lambda: seconds
+
+
+@cache
+def _cleared(device: torch.device) -> Tensor:
+    return torch.empty(CLEARED_BYTES, dtype=torch.uint8, device=device)
+
+
+def _gpu_seconds(form: Form, layer: Grouped, weight: Tensor, x: Tensor) -> Callable[[], float]:
+    """To be read when all is queued: reading waits."""
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    for _ in range(CLEARED_TIMES):
+        _cleared(x.device).zero_()
+    begin.record()
+    form.one_pass(layer, weight, x)
+    end.record()
+
+    def read() -> float:
+        end.synchronize()
+        return float(begin.elapsed_time(end)) / 1e3
+
+    return read
+
+
+class Measured(NamedTuple):
+    """A layer, how often the archs have it, and the seconds of its forms."""
+
+    layer: Grouped
+    times: int
+    seconds: dict[str, float]
+
+    def share(self, form: str) -> float | None:
+        seconds = self.seconds.get(form)
+        return None if seconds is None else seconds / self.seconds["own"]
+
+
+def measured(space: SearchSpace, setting: Setting, limit_s: float) -> Iterator[Measured]:
+    """In a random order, so that those left out when the time is up are like the others."""
     rng = random.Random(0)
     archs = [space.min_arch(), *(space.sample(rng) for _ in range(NUM_RANDOM)), space.max_arch()]
-    for layer in dict.fromkeys(layer for arch in archs for layer in grouped_layers(arch)):
-        seconds = timed_forms(layer, repeats)
-        plain = seconds.pop(Form(1))
-        other = seconds.pop(Form(1, torch.contiguous_format))
-        together = {form.together: taken / plain for form, taken in seconds.items()}
-        shares = (f"{together[count]:.2f}" if count in together else "" for count in TOGETHER[1:])
-        each = layer.input_chw[0] // layer.groups
-        yield (
-            f"| {space.name} | {layer} | {layer.groups} of {each} | {plain * 1e3:.2f} |"
-            f" {other / plain:.2f} | {' | '.join(shares)} |"
-        )
+    layers = list(Counter(layer for arch in archs for layer in grouped_layers(arch)).items())
+    rng.shuffle(layers)
+    started = time.perf_counter()
+    for number, (layer, times) in enumerate(layers):
+        if time.perf_counter() - started > limit_s:
+            print(f"{space.name}: {len(layers) - number} of {len(layers)} layers left out")
+            return
+        yield Measured(layer, times, timed_forms(layer, setting))
+
+
+def row(space: SearchSpace, found: Measured) -> str:
+    layer = found.layer
+    shares = (found.share(form) for form in FORMS[1:])
+    cells = ("" if share is None else f"{share:.2f}" for share in shares)
+    return (
+        f"| {space.name} | {layer} | {found.times} | {layer.groups} of {layer.channels_a_group} |"
+        f" {found.seconds['own'] * 1e3:.2f} | {' | '.join(cells)} |"
+    )
+
+
+def summary(found: Sequence[Measured]) -> Iterator[str]:
+    """By kind and channels a group. A layer that lacks a form is counted in its own instead."""
+    yield (
+        f"| channels a group | layers | own ms | {' | '.join(FORMS[1:])} | best of each |"
+        " fastest: layers (their median share) |"
+    )
+    yield "|---" * (len(FORMS) + 4) + "|"
+    kinds: dict[str, list[Measured]] = {}
+    for one in sorted(found, key=lambda one: (one.layer.transposed, one.layer.channels_a_group)):
+        kind = f"{'deconv' if one.layer.transposed else 'conv'}, {_class_of(one.layer)}"
+        kinds.setdefault(kind, []).append(one)
+    kinds["all"] = [one for kind in kinds.values() for one in kind]
+    for kind, ones in kinds.items():
+        own = sum(one.times * one.seconds["own"] for one in ones)
+        cells = " | ".join(_share_of_all(ones, form) for form in FORMS[1:])
+        best = sum(one.times * one.seconds[_fastest(one)] for one in ones) / own
+        number = sum(one.times for one in ones)
+        fastest = _fastest_ones(ones)
+        yield f"| {kind} | {number} | {own * 1e3:.1f} | {cells} | {best:.2f} | {fastest} |"
+
+
+def _class_of(layer: Grouped) -> str:
+    """Of the channels of a group: 5 to 8, say."""
+    each = layer.channels_a_group
+    for below, limit in zip((0, *CLASSES), CLASSES, strict=False):
+        if each <= limit:
+            return str(limit) if limit - below == 1 else f"{below + 1} to {limit}"
+    return f"above {CLASSES[-1]}"
+
+
+def _share_of_all(ones: Sequence[Measured], form: str) -> str:
+    if not any(form in one.seconds for one in ones):
+        return ""
+    seconds = sum(one.times * one.seconds.get(form, one.seconds["own"]) for one in ones)
+    return f"{seconds / sum(one.times * one.seconds['own'] for one in ones):.2f}"
+
+
+def _fastest(one: Measured) -> str:
+    """Of the forms that a layer may choose for itself; the memory order is all layers' choice."""
+    forms = [form for form in FORMS if form in one.seconds and form != "contiguous"]
+    return min(forms, key=one.seconds.__getitem__)
+
+
+def _fastest_ones(ones: Sequence[Measured]) -> str:
+    shares: dict[str, list[float]] = {}
+    for one in ones:
+        fastest = _fastest(one)
+        shares.setdefault(fastest, []).append(one.seconds[fastest] / one.seconds["own"])
+    return ", ".join(
+        f"{form} {len(shares[form])} ({median(shares[form]):.2f})"
+        for form in FORMS
+        if form in shares
+    )
 
 
 def main() -> int:
@@ -139,25 +287,34 @@ def main() -> int:
     parser.add_argument("--space", action="append", choices=SPACES, help="only this one")
     parser.add_argument("--full-size", action="store_true", help="256 x 192 instead of 128 x 96")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--report", type=Path, help="write the table there too, as markdown")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="at most, of a space")
+    parser.add_argument("--report", type=Path, help="write the tables there too, as markdown")
+    add_options(parser, BATCH_SIZE)
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    keep_freed_memory()
+    setting = setting_of(options)
     lines = [
-        "| space | layer | groups | ms in channels_last | share: contiguous | two together | four |"
-        " eight |",
-        "|---|---|---|---|---|---|---|---|",
+        f"{setting}; forward and backward, medians of {options.repeats}; shares of `own`.",
+        "",
+        f"Command: `{' '.join(['python tools/bench_grouped.py', *sys.argv[1:]])}`",
+        "",
+        f"| space | layer | times | groups | own ms | {' | '.join(FORMS[1:])} |",
+        "|---" * (len(FORMS) + 4) + "|",
     ]
-    print("\n".join(lines))
+    print("\n".join(lines), flush=True)
+    summaries: list[str] = []
     for name in options.space or SPACES:
         space = read_space(find_shipped("search_spaces", name))
         if space.input_hw > SMALL_HW and not options.full_size:
             space = space.with_facts(input_hw=SMALL_HW)
-        for row in rows_of(space, options.repeats):
-            lines.append(row)
-            print(row, flush=True)
+        found = []
+        for one in measured(space, setting, options.seconds):
+            found.append(one)
+            lines.append(row(space, one))
+            print(lines[-1], flush=True)
+        summaries += ["", f"{name}:", "", *summary(found)]
+    print("\n".join(summaries))
     if options.report:
-        options.report.write_text("\n".join(lines) + "\n")
+        options.report.write_text("\n".join([*lines, *summaries]) + "\n")
     return 0
 
 

@@ -1,0 +1,42 @@
+"""What the benchmarks compute from what they measure, by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tool_fixture import tool
+
+turns, grouped = tool("bench_turns"), tool("bench_grouped")
+
+
+def test_what_runs_at_once_counts_once() -> None:
+    assert turns.covered([]) == 0
+    assert turns.covered([(5, 6), (0, 2), (1, 3)]) == 4
+    assert turns.covered([(0, 9), (1, 2), (8, 10)]) == 10
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("together", [1, 2, 4])
+def test_a_wider_group_with_zeros_computes_the_same(transposed: bool, together: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    shape = (16, 3, 4, 4) if transposed else (24, 4, 3, 3)
+    layer = grouped.Grouped((16, 6, 5), shape, 4, 1, transposed)
+    x, weight = (torch.randn(size, generator=generator) for size in ((2, 16, 6, 5), shape))
+    plain = layer.run(x, weight, 4)
+    wide = grouped.widened(weight, 4, 4 // together)
+    assert wide.shape[1] == shape[1] * together
+    torch.testing.assert_close(layer.run(x, wide, 4 // together), plain)
+
+
+def test_the_summary_by_hand() -> None:
+    """Two depthwise layers, one of them twice in the archs; the second has no `two`."""
+    layers = [grouped.Grouped((count, 8, 8), (count, 1, 3, 3), count, 1, False) for count in (4, 3)]
+    found = [
+        grouped.Measured(layers[0], 2, {"own": 1.0, "turned": 2.0, "two": 0.5, "contiguous": 0.25}),
+        grouped.Measured(layers[1], 1, {"own": 2.0, "turned": 1.0, "contiguous": 2.0}),
+    ]
+    *_, kind, everything = grouped.summary(found)
+    # own 2 x 1 + 2; contiguous 0.5 + 2; turned 4 + 1; two 1 + 2; best 1 + 1
+    cells = "3 | 4000.0 | 0.62 | 1.25 | 0.75 |  |  |  | 0.50 | turned 1 (0.50), two 1 (0.50) |"
+    assert kind == f"| conv, 1 | {cells}"
+    assert everything == f"| all | {cells}"
