@@ -21,6 +21,7 @@ for variable in (
     os.environ[variable] = "1"
 
 SLOW_TIMEOUT_SECONDS = 1800
+GPU_TIMEOUT_SECONDS = 120  # the first test loads the libraries of the GPU
 
 
 @pytest.fixture(scope="session")
@@ -90,6 +91,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(SLOW_TIMEOUT_SECONDS))
+        elif item.get_closest_marker("gpu") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(GPU_TIMEOUT_SECONDS))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

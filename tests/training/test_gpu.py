@@ -1,0 +1,184 @@
+"""The same promises on a GPU as on a CPU, where they hold bit for bit and are tested at length.
+
+Convolutions are in full float32 (no TF32) and take their deterministic ways, so that tolerances are
+those of sums in another order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from networks_fixture import randomise_batch_norm
+from torch import Tensor
+from training_fixture import batch_of, codec_of, sampler_of, supernet_of
+
+from vipnas.data.crops import normalise
+from vipnas.models.elastic import crop
+from vipnas.models.posenet import PoseNet, extract
+from vipnas.space import SearchSpace
+from vipnas.training.checkpoint import load_network, save_network
+from vipnas.training.compute import Compute, Forward, make_forward
+from vipnas.training.keeping import CheckpointFile
+from vipnas.training.loop import Batch, Schedule, Training
+from vipnas.training.sampling import Member
+from vipnas.training.supernet import supernet_backward
+
+pytestmark = pytest.mark.gpu
+
+DEVICE = "cuda"
+SCHEDULE = Schedule(epochs=1, batch_size=2, learning_rate=1e-3, warmup_steps=3, clip_norm=1.0)
+# bfloat16 keeps 8 bits: the same sums in another order differ by that, over some 20 layers.
+NUM_STEPS = 8
+TOLERANCES = {"float32": 1e-4, "bfloat16": 0.05}
+
+
+@pytest.fixture(autouse=True)
+def exact() -> Iterator[None]:
+    with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+        yield
+
+
+def supernet_there(space: SearchSpace) -> PoseNet:
+    network = PoseNet(space.max_arch())
+    randomise_batch_norm(network, seed=0)
+    return network.to(DEVICE)
+
+
+def images_there(space: SearchSpace) -> Tensor:
+    return normalise(batch_of(space, 0)[0].to(DEVICE))
+
+
+def assert_near(found: Tensor, expected: Tensor, tolerance: float, name: str) -> None:
+    """By the norm of the difference: single numbers near 0 say nothing."""
+    assert bool(torch.isfinite(found).all()) and float(expected.norm()) > 0, name
+    difference = float((found - expected).norm() / expected.norm())
+    assert difference < tolerance, f"{name}: {difference}"
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_slice_computes_what_the_extracted_network_does(
+    space: SearchSpace, precision: str
+) -> None:
+    """Heatmaps and gradients; and float32 what a CPU computes."""
+    supernet, images, arch = supernet_there(space).eval(), images_there(space), space.min_arch()
+    network, tolerance = extract(supernet, arch), TOLERANCES[precision]
+    compute = Compute(precision=precision)  # type: ignore[arg-type]
+
+    def heatmaps_of(forward: Forward, *member: object) -> Tensor:
+        heatmaps = forward(images, *member)  # type: ignore[arg-type]
+        heatmaps.square().mean().backward()
+        assert heatmaps.dtype == torch.float32
+        return heatmaps.detach()
+
+    found = heatmaps_of(make_forward(supernet, compute), arch)
+    assert_near(found, heatmaps_of(make_forward(network, compute), None), tolerance, "heatmaps")
+    for name, layer in network.named_modules():
+        full = supernet.get_submodule(name)
+        for tensor_name, parameter in layer.named_parameters(recurse=False):
+            gradient = getattr(full, tensor_name).grad
+            groups = (getattr(layer, "groups", 1), getattr(full, "groups", 1))
+            assert parameter.grad is not None
+            window = crop(gradient, parameter.shape, *groups)
+            if float(parameter.grad.norm()) > 1e-6:  # those of a bias before a softmax are noise
+                assert_near(window, parameter.grad, tolerance, f"{name}.{tensor_name}")
+            if precision == "float32":  # and none beside the window
+                torch.testing.assert_close(gradient.norm(), window.norm(), msg=name)
+    if precision == "float32":
+        on_cpu = extract(supernet, arch).cpu()(images.cpu())
+        assert_near(found.cpu(), on_cpu.detach(), 1e-3, "heatmaps of a CPU")
+
+
+def test_a_step_in_bfloat16_trains_the_window_and_nothing_else(tiny_space: SearchSpace) -> None:
+    supernet, smallest = supernet_of(tiny_space).to(DEVICE), tiny_space.min_arch()
+    before = {name: tensor.clone() for name, tensor in supernet.state_dict().items()}
+    compute = Compute(precision="bfloat16")
+    members = (Member("smallest", (smallest,)),)
+    backward = supernet_backward(
+        make_forward(supernet, compute), lambda step: members, codec_of(tiny_space)
+    )
+    training = Training(supernet, SCHEDULE, 2, compute)
+    batches = [batch_of(tiny_space, step) for step in range(2)]
+    training.run(lambda first, count: iter(batches), backward)
+    assert bool(torch.isfinite(training.mean_loss)) and float(training.mean_loss) > 0
+    used = {name: torch.zeros_like(tensor) for name, tensor in before.items()}
+    for name, layer in extract(supernet, smallest).named_modules():
+        full = supernet.get_submodule(name)
+        groups = (getattr(layer, "groups", 1), getattr(full, "groups", 1))
+        for tensor_name, parameter in layer.named_parameters(recurse=False):
+            shape = used[f"{name}.{tensor_name}"].shape
+            numbers = torch.arange(shape.numel(), device=DEVICE).view(shape)
+            places = crop(numbers, parameter.shape, *groups)
+            used[f"{name}.{tensor_name}"].view(-1)[places.flatten()] = 1
+    for name, tensor in supernet.named_parameters():
+        changed = tensor != before[name]
+        assert not bool((changed & (used[name] == 0)).any()), name
+    stem = "layers.stem.conv.weight"
+    assert torch.equal(supernet.get_parameter(stem) != before[stem], used[stem] == 1)
+
+
+def trained(
+    space: SearchSpace, directory: Path, stop_after: int = NUM_STEPS, device: str = DEVICE
+) -> Training:
+    """As a run does it, from the checkpoint in the directory if there is one."""
+    supernet = supernet_of(space).to(device)
+    backward = supernet_backward(
+        make_forward(supernet, Compute()), sampler_of(space), codec_of(space)
+    )
+    training = Training(supernet, SCHEDULE, NUM_STEPS)
+    checkpoint = CheckpointFile(directory / "checkpoint.pt", {"seed": 0}, 1e9)
+    checkpoint.resume(training)
+
+    def batches(first: int, count: int) -> Iterator[Batch]:
+        for step in range(first, min(first + count, stop_after)):
+            yield batch_of(space, step)
+
+    training.run(batches, backward)
+    checkpoint.save(training)
+    return training
+
+
+def moved(training: Training, start: PoseNet) -> Tensor:
+    """How far all weights together have come."""
+    pairs = zip(training.network.parameters(), start.parameters(), strict=True)
+    return torch.cat([(now.cpu() - then).flatten() for now, then in pairs]).detach()
+
+
+def test_a_resumed_training_ends_where_the_unbroken_one_does(
+    tiny_space: SearchSpace, tmp_path: Path
+) -> None:
+    """Not bit for bit: max pooling adds on the way back in whatever order its threads come. Losing
+    the optimiser's state moves the weights by a third of their way."""
+    (tmp_path / "unbroken").mkdir()
+    (tmp_path / "broken").mkdir()
+    start = supernet_of(tiny_space)
+    unbroken = trained(tiny_space, tmp_path / "unbroken")
+    trained(tiny_space, tmp_path / "broken", stop_after=NUM_STEPS // 2)
+    resumed = trained(tiny_space, tmp_path / "broken")
+    assert resumed.step == unbroken.step == NUM_STEPS
+    assert_near(moved(resumed, start), moved(unbroken, start), 0.02, "weights")
+
+
+def test_a_cpu_goes_on_where_a_gpu_stopped(tiny_space: SearchSpace, tmp_path: Path) -> None:
+    """With another optimiser, by kernels (`fused`) there and by numbers here."""
+    (tmp_path / "unbroken").mkdir()
+    (tmp_path / "broken").mkdir()
+    start = supernet_of(tiny_space)
+    unbroken = trained(tiny_space, tmp_path / "unbroken")
+    trained(tiny_space, tmp_path / "broken", stop_after=NUM_STEPS // 2)
+    resumed = trained(tiny_space, tmp_path / "broken", device="cpu")
+    assert resumed.step == unbroken.step == NUM_STEPS
+    assert_near(moved(resumed, start), moved(unbroken, start), 0.1, "weights")
+
+
+def test_what_was_saved_on_a_gpu_is_read_on_a_cpu(tiny_space: SearchSpace, tmp_path: Path) -> None:
+    supernet = supernet_there(tiny_space).eval()
+    images = images_there(tiny_space)
+    path = tmp_path / "network.pt"
+    save_network(path, supernet)
+    loaded = load_network(path)
+    assert {tensor.device.type for tensor in loaded.state_dict().values()} == {"cpu"}
+    with torch.no_grad():
+        assert_near(supernet(images).cpu(), loaded(images.cpu()), 1e-3, "heatmaps")
