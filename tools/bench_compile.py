@@ -121,6 +121,7 @@ def _row(
 ) -> str:
     """Eager and compiled. Compiling is what the first pass takes longer than a later one."""
     eager, compiled = ways
+    torch.compiler.reset()  # one network's versions are not those of the next
     start = f"| {space.name}, {'x'.join(map(str, space.input_hw))} | {name} |"
     eager()
     started = time.perf_counter()
