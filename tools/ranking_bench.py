@@ -133,7 +133,9 @@ class Bench:
         directory = experiment.output / "alone" / f"{number}_seed{seed}"
         backward = retrain_backward(forward, experiment.codec)
         settings = {"arch": to_plain(arch), "seed": seed, "schedule": to_plain(schedule)}
-        trained = train(experiment, directory, network, schedule, backward, settings)
+        trained = train(
+            experiment, directory, network, schedule, backward, settings, same_every_step=True
+        )
         calibrate_bn(trained, experiment.calibration_images, self.test_evaluator.batch_size)
         ap = self.test_evaluator(trained).ap
         shutil.rmtree(directory)

@@ -23,6 +23,7 @@ from vipnas.training.checkpoint import load_network, save_network
 from vipnas.training.compute import Compute, Forward, make_forward
 from vipnas.training.keeping import CheckpointFile
 from vipnas.training.loop import Batch, Schedule, Training
+from vipnas.training.retrain import retrain_backward
 from vipnas.training.sampling import Member
 from vipnas.training.supernet import supernet_backward
 
@@ -116,6 +117,29 @@ def test_a_step_in_bfloat16_trains_the_window_and_nothing_else(tiny_space: Searc
         assert not bool((changed & (used[name] == 0)).any()), name
     stem = "layers.stem.conv.weight"
     assert torch.equal(supernet.get_parameter(stem) != before[stem], used[stem] == 1)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_recorded_step_trains_as_one_that_is_not(tiny_space: SearchSpace, precision: str) -> None:
+    """Weights, running statistics and loss, with another batch in every step."""
+
+    def trained_alone(cuda_graph: bool) -> Training:
+        network = supernet_of(tiny_space).to(DEVICE)
+        compute = Compute(precision=precision, cuda_graph=cuda_graph)  # type: ignore[arg-type]
+        backward = retrain_backward(make_forward(network, compute), codec_of(tiny_space))
+        training = Training(network, SCHEDULE, NUM_STEPS, compute)
+        assert training.captures == cuda_graph
+        batches = (batch_of(tiny_space, step) for step in range(NUM_STEPS))
+        training.run(lambda first, count: batches, backward, same_every_step=True)
+        return training
+
+    recorded, plain, start = trained_alone(True), trained_alone(False), supernet_of(tiny_space)
+    assert_near(moved(recorded, start), moved(plain, start), TOLERANCES[precision], "weights")
+    for (name, found), expected in zip(
+        recorded.network.named_buffers(), plain.network.buffers(), strict=True
+    ):
+        assert_near(found.float(), expected.float(), TOLERANCES[precision], name)
+    assert_near(recorded.mean_loss, plain.mean_loss, 0.01, "loss")
 
 
 def trained(

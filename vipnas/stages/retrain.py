@@ -70,6 +70,7 @@ def retrain(
                 backward,
                 settings,
                 watchers=watchers,
+                same_every_step=True,
             )
             if experiment.processes.is_first:
                 _keep(experiment, target, trained, settings)

@@ -39,12 +39,14 @@ def train(
     probed: Mapping[str, Arch] | None = None,
     stage: str = "retrain",
     watchers: Sequence[Watcher] = (),
+    same_every_step: bool = False,
 ) -> PoseNet:
     """Train from the checkpoint in `directory`, or from the start; returns the averaged network.
 
     `probed` are the members whose AP is followed, by name; by default the network itself. `stage`
-    says how `vipnas.stages.replay` makes the backward pass. `watchers` look on after the usual
-    ones. Of several processes all get the same network, and only the first writes and has watchers.
+    says how `vipnas.stages.replay` makes the backward pass, `same_every_step` whether that depends
+    on the batch alone. `watchers` look on after the usual ones. Of several processes all get the
+    same network, and only the first writes and has watchers.
     """
     crops = experiment.training_crops
     about = {"stage": stage, "experiment": json.dumps(to_plain(experiment.config))}
@@ -68,6 +70,7 @@ def train(
         about,
         watchers,
         failure,
+        same_every_step,
     )
     assert isinstance(trained, PoseNet)
     return trained
@@ -85,6 +88,7 @@ def run_training(
     about: dict[str, Any] | None = None,
     watchers: Sequence[Watcher] = (),
     failure: FailureFile | None = None,
+    same_every_step: bool = False,
 ) -> nn.Module:
     """Train on people or on clips, from the checkpoint in `directory` or from the start; the
     averaged network, the same in all processes.
@@ -117,6 +121,7 @@ def run_training(
             backward,
             looking_on,
             failure,
+            same_every_step,
         )
     return training.averaged
 

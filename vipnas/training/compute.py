@@ -30,7 +30,9 @@ class Compute(Strict):
     `precision`: bfloat16 runs convolutions in it, by autocast; weights, their gradients, losses and
     the optimiser stay float32. `channels_last`: the memory order of activations. `compile`: the
     network as it was built, that is the largest member of a supernet, by `torch.compile`; it takes
-    minutes at the start. `fused_optimizer`: on a GPU, the optimiser as one kernel.
+    minutes at the start. `cuda_graph`: on one GPU, the forward and backward pass of a network that
+    is trained by itself, where it is not compiled, as one CUDA graph. `fused_optimizer`: on a GPU,
+    the optimiser as one kernel.
     `synchronise_batch_norm`: with several processes, statistics are those of the joint batch, so
     that N processes train as one would; without it each normalises by its own images.
     """
@@ -38,6 +40,7 @@ class Compute(Strict):
     precision: Literal["float32", "bfloat16"] = "float32"
     channels_last: bool = True
     compile: bool = False
+    cuda_graph: bool = True
     fused_optimizer: bool = True
     synchronise_batch_norm: bool = True
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from vipnas.files import Strict
 from vipnas.models.posenet import PoseNet
+from vipnas.training.capture import CapturedBackward
 from vipnas.training.checkpoint import load_strictly
 from vipnas.training.compute import Compute
 from vipnas.training.distributed import ALONE, Disagreement, Processes, synchronise_batch_norm
@@ -117,7 +118,16 @@ class Training:
         self.averaged = copy.deepcopy(network).requires_grad_(False)
         if processes.number > 1 and compute.synchronise_batch_norm:
             synchronise_batch_norm(network)
-        self.fused = True if compute.fused_optimizer and self.device.type == "cuda" else None
+        # Kept, since looking for them in every step takes longer than what is done with them.
+        self._parameters: list[Tensor] = list(network.parameters())
+        self._averaged: list[Tensor] = list(self.averaged.parameters())
+        self._buffers = _by_type(network.buffers())
+        self._averaged_buffers = _by_type(self.averaged.buffers())
+        on_gpu = self.device.type == "cuda"
+        self.captures = (
+            on_gpu and compute.cuda_graph and not compute.compile and processes.number == 1
+        )
+        self.fused = True if compute.fused_optimizer and on_gpu else None
         self.optimizer = torch.optim.AdamW(
             parameter_groups(network, schedule.weight_decay),
             lr=schedule.learning_rate,
@@ -134,21 +144,25 @@ class Training:
         backward: Backward,
         watchers: Sequence[Watcher] = (),
         failure: FailureFile | None = None,
+        same_every_step: bool = False,
     ) -> None:
         """Train from the step where the state stands to the last one.
 
         `batches(first_step, num_steps)` gives the batches from there on: the rows of this process.
         `backward(step, batch)` runs the network and adds up its gradients; the losses it returns,
-        without gradients of their own, are logged. Raises FloatingPointError when a loss or a
+        without gradients of their own, are logged; `same_every_step` says that what it does depends
+        on the batch alone, so that a GPU may replay it. Raises FloatingPointError when a loss or a
         gradient is not finite, before the weights see it; `failure` then holds the step.
         """
         self.network.train()
         if self.random_to_restore is not None:  # last of all: whatever is made before may draw
             restore_random_state(self.random_to_restore)
+        replays = same_every_step and self.captures
+        taken = CapturedBackward(self.network, backward) if replays else backward
         try:
             self.processes.agree("the start", f"step {self.step}, weights {self._digest()}")
             for batch in batches(self.step, self.num_steps - self.step):
-                outcome = self._update(backward, self._on_device(batch))
+                outcome = self._update(taken, self._on_device(batch))
                 self.step += 1
                 for watcher in watchers:
                     watcher.after_step(self, outcome)
@@ -167,8 +181,8 @@ class Training:
         gradients, loss = self._reduce(losses)
         norm = nn.utils.get_total_norm(gradients, foreach=True)
         if self.schedule.clip_norm is not None:
-            parameters = self.network.parameters()
-            nn.utils.clip_grads_with_norm_(parameters, self.schedule.clip_norm, norm, foreach=True)
+            limit = self.schedule.clip_norm
+            nn.utils.clip_grads_with_norm_(self._parameters, limit, norm, foreach=True)
         self.finite.look(Taken(self.step, batch), norm + loss)
         self.optimizer.step()
         self._average(loss)
@@ -179,9 +193,8 @@ class Training:
         the running statistics of batch norm, which are of each process's own rows where batch norm
         is not synchronised."""
         self.processes.agree("what is reduced", f"gradients of step {self.step}")
-        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
-        buffers = [b for b in self.network.buffers() if b.is_floating_point()]
-        self.processes.average([*gradients, *buffers, *losses.values()])
+        gradients = [p.grad for p in self._parameters if p.grad is not None]
+        self.processes.average([*gradients, *self._buffers[0], *losses.values()])
         return gradients, torch.stack([loss.detach() for loss in losses.values()]).mean()
 
     @torch.no_grad()
@@ -189,9 +202,10 @@ class Training:
         """Exponential moving averages of the weights and of the loss; quick while there is little
         to average."""
         decay = min(self.schedule.average_decay, (1 + self.step) / (10 + self.step))
-        averaged: list[Tensor] = list(self.averaged.parameters())
-        torch._foreach_lerp_(averaged, list(self.network.parameters()), 1 - decay)
-        torch._foreach_copy_(list(self.averaged.buffers()), list(self.network.buffers()))
+        torch._foreach_lerp_(self._averaged, self._parameters, 1 - decay)
+        for averaged, buffers in zip(self._averaged_buffers, self._buffers, strict=True):
+            if buffers:
+                torch._foreach_copy_(averaged, buffers)
         self.mean_loss.lerp_(
             loss.to(self.mean_loss.dtype), 1 / min(self.step + 1, STEPS_OF_MEAN_LOSS)
         )
@@ -253,6 +267,13 @@ class Training:
         for tensor in self.network.state_dict().values():
             digest.update(tensor.cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
+
+
+def _by_type(tensors: Iterable[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    """Those of floating point, and the others: copied as one only with their own kind."""
+    kept = list(tensors)
+    floating = [tensor for tensor in kept if tensor.is_floating_point()]
+    return floating, [tensor for tensor in kept if not tensor.is_floating_point()]
 
 
 def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
