@@ -63,7 +63,8 @@ class FiniteCheck:
         # What a gradient scaler would set: the optimiser does nothing while it is 1.
         self._optimizer.found_inf = self._bad.float()  # type: ignore[attr-defined]
         read = self._bad.to("cpu", non_blocking=True)
-        event = torch.cuda.Event() if total.is_cuda else None
+        # Blocking: who waits leaves its core to those who make the batches.
+        event = torch.cuda.Event(blocking=True) if total.is_cuda else None
         if event is not None:
             event.record()
         unread, self._unread = self._unread, (taken, read, event)
