@@ -51,8 +51,9 @@ def main() -> int:
         "",
         f"Command: `{' '.join(['python tools/bench_compile.py', *sys.argv[1:]])}`",
         "",
-        "| space | what | eager ms | compiled ms | compiled / eager | compiling, s |",
-        "|---|---|---|---|---|---|",
+        "| space | what | eager ms | compiled ms | compiled / eager | compiling, s |"
+        + " on the GPU: eager ms | compiled ms |" * setting.on_gpu,
+        "|---|---|---|---|---|---|" + "---|---|" * setting.on_gpu,
     ]
     print("\n".join(lines), flush=True)
     for name in options.space or SPACES:
@@ -132,10 +133,10 @@ def _row(
         return f"{start} | | does not compile: {_reason(error)} | |"
     first_s = time.perf_counter() - started
     compared = interleaved(setting, setting.repeats, compiled, eager)
-    return (
-        f"{start} {compared.second_s / calls * 1e3:.2f} | {compared.first_s / calls * 1e3:.2f} |"
-        f" {compared.ratio:.3f} | {first_s - compared.first_s:.0f} |"
-    )
+    times = [compared.second_s, compared.first_s, *(compared.gpu_s or ())[::-1]]
+    eager_ms, compiled_ms, *gpu_ms = (f"{seconds / calls * 1e3:.2f}" for seconds in times)
+    row = f"{start} {eager_ms} | {compiled_ms} | {compared.ratio:.3f}"
+    return " | ".join([row, f"{first_s - compared.first_s:.0f}", *gpu_ms, ""]).rstrip()
 
 
 def _reason(error: Exception) -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import torch
@@ -19,8 +22,8 @@ from vipnas.models.posenet import PoseNet
 from vipnas.space import SearchSpace
 from vipnas.training.compute import Compute
 
-# On a GPU the library looks for its ways when it meets a shape for the first time.
-WARM_UP_ROUNDS = {"cpu": 2, "cuda": 4}
+WARM_UP_ROUNDS = 2
+GPU_WORK = ("kernel", "gpu_memcpy", "gpu_memset")  # as the profiler names it
 
 
 @dataclass(frozen=True)
@@ -71,10 +74,14 @@ class Setting:
         with profile(activities=[ProfilerActivity.CUDA]) as profiled:
             way()
             self.now()
+        with TemporaryDirectory() as folder:  # by far quicker than the profiler's own lists
+            path = Path(folder) / "trace.json"
+            profiled.export_chrome_trace(str(path))
+            events = json.loads(path.read_text())["traceEvents"]
         return covered(
-            (event.time_range.start / 1e6, event.time_range.end / 1e6)
-            for event in profiled.events()
-            if event.device_type.name == "CUDA" and not event.is_user_annotation
+            (event["ts"] / 1e6, (event["ts"] + event["dur"]) / 1e6)
+            for event in events
+            if event.get("cat") in GPU_WORK
         )
 
 
@@ -82,7 +89,7 @@ def add_options(parser: argparse.ArgumentParser, batch_size: int) -> None:
     """What `setting_of` reads."""
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--batch-size", type=int, default=batch_size)
-    parser.add_argument("--device", choices=WARM_UP_ROUNDS, default="cpu")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--contiguous", action="store_true", help="not in channels_last")
     parser.add_argument("--cudnn-benchmark", action="store_true", help="try all, take the fastest")
@@ -112,6 +119,12 @@ class Compared(NamedTuple):
     first_s: float
     second_s: float
     ratio: float
+    gpu_s: tuple[float, float] | None = None  # those in which it computes
+
+    @property
+    def gpu_ratio(self) -> float:
+        assert self.gpu_s is not None
+        return self.gpu_s[0] / self.gpu_s[1]
 
 
 def interleaved(
@@ -119,13 +132,15 @@ def interleaved(
 ) -> Compared:
     """Time both by turns, now the one and now the other in front, after rounds to warm up."""
     seconds: dict[Callable[[], None], list[float]] = {first: [], second: []}
-    warm_up = WARM_UP_ROUNDS[setting.device.type]
-    for repeat in range(repeats + warm_up):
+    for repeat in range(repeats + WARM_UP_ROUNDS):
         for way in (first, second) if repeat % 2 else (second, first):
             started = setting.now()
             way()
             taken = setting.now() - started
-            if repeat >= warm_up:
+            if repeat >= WARM_UP_ROUNDS:
                 seconds[way].append(taken)
     ratios = [one / other for one, other in zip(seconds[first], seconds[second], strict=True)]
-    return Compared(median(seconds[first]), median(seconds[second]), median(ratios))
+    gpu_s = None
+    if setting.on_gpu:
+        gpu_s = (setting.gpu_seconds(first), setting.gpu_seconds(second))
+    return Compared(median(seconds[first]), median(seconds[second]), median(ratios), gpu_s)
