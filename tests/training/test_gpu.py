@@ -7,6 +7,7 @@ those of sums in another order.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,15 @@ from networks_fixture import randomise_batch_norm
 from torch import Tensor
 from training_fixture import batch_of, codec_of, sampler_of, supernet_of
 
+from vipnas.arch import read_arch
 from vipnas.data.crops import normalise
+from vipnas.models import grouped
 from vipnas.models.elastic import crop
+from vipnas.models.grouped import Spread
 from vipnas.models.posenet import PoseNet, extract
+from vipnas.shipped import find_shipped
 from vipnas.space import SearchSpace
+from vipnas.training.capture import CapturedBackward
 from vipnas.training.checkpoint import load_network, save_network
 from vipnas.training.compute import Compute, Forward, make_forward
 from vipnas.training.keeping import CheckpointFile
@@ -30,6 +36,7 @@ from vipnas.training.supernet import supernet_backward
 pytestmark = pytest.mark.gpu
 
 DEVICE = "cuda"
+RESIDUAL = "published/s_vipnas_res50"
 SCHEDULE = Schedule(epochs=1, batch_size=2, learning_rate=1e-3, warmup_steps=3, clip_norm=1.0)
 # bfloat16 keeps 8 bits: the same sums in another order differ by that, over some 20 layers.
 NUM_STEPS = 8
@@ -140,6 +147,42 @@ def test_a_recorded_step_trains_as_one_that_is_not(tiny_space: SearchSpace, prec
     ):
         assert_near(found.float(), expected.float(), TOLERANCES[precision], name)
     assert_near(recorded.mean_loss, plain.mean_loss, 0.01, "loss")
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_recorded_step_computes_groups_as_dense_where_that_is_quicker(
+    precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the gradients of its groups. In bfloat16, for which it is meant, a network of this depth
+    makes other gradients of other roundings (by a half): there only the loss is compared."""
+    arch = replace(read_arch(find_shipped("search_spaces", RESIDUAL)), input_hw=(64, 64))
+    network = PoseNet(arch)
+    randomise_batch_norm(network, seed=0)
+    compute = Compute(precision=precision)  # type: ignore[arg-type]
+    forward = make_forward(network.to(DEVICE).train(), compute)
+    images = torch.randn(8, 3, *arch.input_hw, device=DEVICE)
+    targets = torch.rand(8, arch.num_keypoints, *arch.heatmap_hw, device=DEVICE)
+
+    def backward(step: int, batch: Batch) -> dict[str, Tensor]:
+        loss = (forward(batch[0], None) - batch[1]).square().mean()
+        loss.backward()
+        return {"loss": loss.detach()}
+
+    spread, apply = [], Spread.apply
+    monkeypatch.setattr(Spread, "apply", lambda *given: spread.append(1) or apply(*given))
+    if precision == "float32":
+        monkeypatch.setattr(grouped, "_is_measured", lambda x: True)
+    found = []
+    for dense in (False, True):
+        losses = CapturedBackward(network, backward, dense)(0, (images, targets))
+        assert bool(spread) == dense
+        gradients = {name: p.grad.clone() for name, p in network.named_parameters()}
+        found.append({"loss": losses["loss"], **(gradients if precision == "float32" else {})})
+    plain, dense_ones = found
+    tolerance = {"float32": 5e-3, "bfloat16": 0.05}[precision]
+    for name, expected in plain.items():
+        if not name.endswith("mask.bias"):
+            assert_near(dense_ones[name], expected, tolerance, name)
 
 
 def trained(

@@ -6,9 +6,12 @@ kernel by kernel. A graph is asked for at once (`experiments/reports/supernet_st
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import torch
 from torch import Tensor, nn
 
+from vipnas.models.grouped import dense_where_quicker
 from vipnas.training.failure import Backward, Batch
 
 # Before a graph is recorded the libraries must have chosen their ways, which may wait for the GPU.
@@ -20,18 +23,20 @@ class CapturedBackward:
 
     What it does must not depend on the step's number, only on the batch, of fixed shape. Gradients
     are those of the batch alone, as after `zero_grad(set_to_none=True)`; buffers change as if it
-    had not been recorded.
+    had not been recorded. `dense`: grouped convolutions may be computed as dense ones.
     """
 
-    def __init__(self, network: nn.Module, backward: Backward) -> None:
+    def __init__(self, network: nn.Module, backward: Backward, dense: bool = True) -> None:
         self._network = network
         self._backward = backward
+        self._forms = dense_where_quicker if dense else nullcontext
         self._parameters = list(network.parameters())
         self._graph: torch.cuda.CUDAGraph | None = None
 
     def __call__(self, step: int, batch: Batch) -> dict[str, Tensor]:
         if self._graph is None:
-            self._graph = self._record(step, batch)
+            with self._forms():
+                self._graph = self._record(step, batch)
         for kept, given in zip(self._batch, batch, strict=True):
             kept.copy_(given)
         self._graph.replay()
