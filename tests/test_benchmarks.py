@@ -6,7 +6,7 @@ import pytest
 import torch
 from tool_fixture import tool
 
-turns, grouped = tool("bench_turns"), tool("bench_grouped")
+turns, grouped, forms = tool("bench_turns"), tool("bench_grouped"), tool("grouped_forms")
 
 
 def test_what_runs_at_once_counts_once() -> None:
@@ -20,17 +20,17 @@ def test_what_runs_at_once_counts_once() -> None:
 def test_a_wider_group_with_zeros_computes_the_same(transposed: bool, together: int) -> None:
     generator = torch.Generator().manual_seed(0)
     shape = (16, 3, 4, 4) if transposed else (24, 4, 3, 3)
-    layer = grouped.Grouped((16, 6, 5), shape, 4, 1, transposed)
+    layer = forms.Grouped((16, 6, 5), shape, 4, 1, transposed)
     x, weight = (torch.randn(size, generator=generator) for size in ((2, 16, 6, 5), shape))
     plain = layer.run(x, weight, 4)
-    wide = grouped.widened(weight, 4, 4 // together)
+    wide = forms.widened(weight, 4, 4 // together)
     assert wide.shape[1] == shape[1] * together
     torch.testing.assert_close(layer.run(x, wide, 4 // together), plain)
 
 
 def test_the_summary_by_hand() -> None:
     """Two depthwise layers, one of them twice in the archs; the second has no `two`."""
-    layers = [grouped.Grouped((count, 8, 8), (count, 1, 3, 3), count, 1, False) for count in (4, 3)]
+    layers = [forms.Grouped((count, 8, 8), (count, 1, 3, 3), count, 1, False) for count in (4, 3)]
     found = [
         grouped.Measured(layers[0], 2, {"own": 1.0, "turned": 2.0, "two": 0.5, "contiguous": 0.25}),
         grouped.Measured(layers[1], 1, {"own": 2.0, "turned": 1.0, "contiguous": 2.0}),

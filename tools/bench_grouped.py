@@ -28,12 +28,9 @@ from typing import NamedTuple
 
 import torch
 from bench_turns import Setting, add_options, setting_of
+from grouped_forms import Form, Grouped, forms_of, grouped_layers
 from torch import Tensor
-from torch.nn import functional as F
 
-from vipnas.arch import Arch
-from vipnas.models.elastic import ElasticConv2d, ElasticDeconv2d
-from vipnas.models.posenet import PoseNet
 from vipnas.shipped import find_shipped
 from vipnas.space import SearchSpace, read_space
 
@@ -42,98 +39,11 @@ SMALL_HW = (128, 96)  # of the spaces that are larger, unless --full-size
 BATCH_SIZE = 8
 NUM_RANDOM = 3
 FORMS = ("own", "contiguous", "turned", "two", "four", "eight", "dense")
-TOGETHER = {"two": 2, "four": 4, "eight": 8}
 CLASSES = (1, 2, 4, 8, 16, 32, 64)  # of channels a group: up to so many
 WARM_UP_ROUNDS = {"cpu": 1, "cuda": 3}
 # Cleared before each pass on a GPU, 0.8 ms of work: the host queues the pass in the meantime, so
 # that only the GPU is timed, and nothing of the pass before is left in its caches.
 CLEARED_BYTES, CLEARED_TIMES = 1 << 30, 3
-
-
-class Grouped(NamedTuple):
-    """A grouped layer: input (C, H, W), weight as the layer holds it."""
-
-    input_chw: tuple[int, int, int]
-    weight_shape: tuple[int, ...]
-    groups: int
-    stride: int
-    transposed: bool
-
-    @property
-    def channels_a_group(self) -> int:
-        return self.input_chw[0] // self.groups
-
-    def __str__(self) -> str:
-        channels, height, width = self.input_chw
-        kernel, kind = self.weight_shape[-1], "deconv" if self.transposed else "conv"
-        return f"{kind} {kernel}x{kernel}, {channels} x {height} x {width}, stride {self.stride}"
-
-    def run(self, x: Tensor, weight: Tensor, groups: int) -> Tensor:
-        kernel = weight.shape[-1]
-        if self.transposed:
-            return F.conv_transpose2d(x, weight, None, 2, kernel // 2 - 1, 0, groups)
-        return F.conv2d(x, weight, None, self.stride, kernel // 2, 1, groups)
-
-
-def widened(weight: Tensor, groups: int, fewer: int) -> Tensor:
-    """The weight of the same layer with `fewer` groups: zeros off the block diagonal."""
-    if groups == fewer:
-        return weight
-    together = groups // fewer
-    rows, columns, *kernel = weight.shape
-    blocks = weight.view(fewer, together, rows // groups, 1, columns, *kernel)
-    diagonal = torch.eye(together, dtype=weight.dtype, device=weight.device)
-    diagonal = diagonal.view(1, together, 1, together, 1, 1, 1)
-    return (blocks * diagonal).view(rows, together * columns, *kernel)
-
-
-def grouped_layers(arch: Arch) -> Iterator[Grouped]:
-    """Those of a network that have groups, by running it once."""
-    network, found = PoseNet(arch).eval(), []
-
-    def hook(layer: torch.nn.Module, inputs: tuple[Tensor, ...], _: Tensor) -> None:
-        assert isinstance(layer, (ElasticConv2d, ElasticDeconv2d))
-        if layer.groups > 1:
-            channels, height, width = inputs[0].shape[1:]
-            transposed = isinstance(layer, ElasticDeconv2d)
-            stride = 2 if isinstance(layer, ElasticDeconv2d) else layer.stride
-            shape = (channels, height, width)
-            found.append(Grouped(shape, layer.weight.shape, layer.groups, stride, transposed))
-
-    for layer in network.modules():
-        if isinstance(layer, (ElasticConv2d, ElasticDeconv2d)):
-            layer.register_forward_hook(hook)
-    with torch.no_grad():
-        network(torch.zeros(1, 3, *arch.input_hw))
-    yield from found
-
-
-class Form(NamedTuple):
-    """So many groups computed as one; the memory order of input and output, and that of computing
-    in between."""
-
-    together: int = 1
-    given: torch.memory_format = torch.channels_last
-    computed: torch.memory_format = torch.channels_last
-
-    def one_pass(self, layer: Grouped, weight: Tensor, x: Tensor) -> None:
-        """Forward and backward, in the number format of `x`, as autocast does."""
-        weight.grad = x.grad = None
-        fewer = layer.groups // self.together
-        wide = widened(weight.to(x.dtype), layer.groups, fewer)
-        output = layer.run(x.contiguous(memory_format=self.computed), wide, fewer)
-        output = output.contiguous(memory_format=self.given)
-        output.backward(output.detach())
-
-
-def forms_of(layer: Grouped, with_dense: bool) -> dict[str, Form]:
-    forms = {
-        "own": Form(),
-        "contiguous": Form(1, torch.contiguous_format, torch.contiguous_format),
-        "turned": Form(1, torch.channels_last, torch.contiguous_format),
-    }
-    forms |= {name: Form(count) for name, count in TOGETHER.items() if layer.groups % count == 0}
-    return forms | ({"dense": Form(layer.groups)} if with_dense else {})
 
 
 def timed_forms(layer: Grouped, setting: Setting) -> dict[str, float]:
@@ -203,18 +113,13 @@ class Measured(NamedTuple):
         return None if seconds is None else seconds / self.seconds["own"]
 
 
-def measured(space: SearchSpace, setting: Setting, limit_s: float) -> Iterator[Measured]:
-    """In a random order, so that those left out when the time is up are like the others."""
+def layers_of(space: SearchSpace) -> list[tuple[Grouped, int]]:
+    """And how often the archs have each; in a random order, so that the first are like the rest."""
     rng = random.Random(0)
     archs = [space.min_arch(), *(space.sample(rng) for _ in range(NUM_RANDOM)), space.max_arch()]
     layers = list(Counter(layer for arch in archs for layer in grouped_layers(arch)).items())
     rng.shuffle(layers)
-    started = time.perf_counter()
-    for number, (layer, times) in enumerate(layers):
-        if time.perf_counter() - started > limit_s:
-            print(f"{space.name}: {len(layers) - number} of {len(layers)} layers left out")
-            return
-        yield Measured(layer, times, timed_forms(layer, setting))
+    return layers
 
 
 def row(space: SearchSpace, found: Measured) -> str:
@@ -306,12 +211,16 @@ def main() -> int:
         space = read_space(find_shipped("search_spaces", name))
         if space.input_hw > SMALL_HW and not options.full_size:
             space = space.with_facts(input_hw=SMALL_HW)
-        found = []
-        for one in measured(space, setting, options.seconds):
-            found.append(one)
-            lines.append(row(space, one))
+        layers, found = layers_of(space), []
+        started = time.perf_counter()
+        for layer, times in layers:
+            found.append(Measured(layer, times, timed_forms(layer, setting)))
+            lines.append(row(space, found[-1]))
             print(lines[-1], flush=True)
-        summaries += ["", f"{name}:", "", *summary(found)]
+            if time.perf_counter() - started > options.seconds:
+                break
+        which = f"{name}, {len(found)} of {len(layers)} different layers:"
+        summaries += ["", which, "", *summary(found)]
     print("\n".join(summaries))
     if options.report:
         options.report.write_text("\n".join([*lines, *summaries]) + "\n")
