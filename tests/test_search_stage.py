@@ -53,7 +53,11 @@ def trials_of(directory: Path) -> list[Trial]:
 def test_a_front_of_several_objectives_beside_random_search(
     trained: Path, searcher: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    search = {"searcher": searcher, "objectives": ["ap", "params"], "nsga2": {"population_size": 4}}
+    search = {
+        "searcher": searcher,
+        "objectives": ["score", "params"],
+        "nsga2": {"population_size": 4},
+    }
     write_experiment(trained, {**EXPERIMENT, "search": {**SEARCHED, **search}})
     stage = trained / "run" / "search"
     for file in stage.glob("*"):
@@ -69,7 +73,7 @@ def test_a_front_of_several_objectives_beside_random_search(
     assert params == sorted(params) and scores == sorted(scores)
     assert (stage / "pareto.png").read_bytes().startswith(b"\x89PNG")
     assert not list(stage.glob("*.partial"))
-    volumes = f"search: hypervolume of the fronts of ap/params: {searcher} "
+    volumes = f"search: hypervolume of the fronts of score/params: {searcher} "
     assert volumes in capsys.readouterr().out
 
 
@@ -85,7 +89,7 @@ def test_volumes_of_fronts_by_hand(tiny_space: SearchSpace) -> None:
         "other": [found(0.2, 100), found(0.4, 200), found(0.4, 150)],
         "none": [found(None, 100)],
     }
-    assert front_volumes(searched, ("ap", "macs")) == pytest.approx(
+    assert front_volumes(searched, ("score", "macs")) == pytest.approx(
         {"one": 0.5, "other": 0.25, "none": 0.0}
     )
 
@@ -162,7 +166,7 @@ def test_workers_options_need_workers(trained: Path, capsys: pytest.CaptureFixtu
     ("section", "message"),
     [
         ({"objectives": ["macs"]}, "objectives: found"),
-        ({"objectives": ["ap", "latency_ms"]}, "latency_ms: no table to take it from"),
+        ({"objectives": ["score", "latency_ms"]}, "latency_ms: no table to take it from"),
         (
             {"constraints": [{"quantity": "latency_ms", "at_most": 5}]},
             "latency_ms: no table to take it from",
@@ -183,7 +187,7 @@ def test_the_picture_has_a_panel_for_each_cost_and_leaves_failures_out(
     good = Trial(0, "nsga2", arch, 0.5, count_cost(arch), 1.0)
     failed = Trial(1, "nsga2", arch, None, count_cost(arch), 1.0, failure="MemoryError: no room")
     widths, ends = [], {"largest": good, "smallest": failed}
-    for objectives in (("ap",), ("ap", "macs"), ("ap", "macs", "params")):
+    for objectives in (("score",), ("score", "macs"), ("score", "macs", "params")):
         draw_front(path, {"nsga2": [good, failed], "random": [failed]}, ends, objectives)
         widths.append(int.from_bytes(path.read_bytes()[16:20], "big"))
     assert widths[0] == widths[1] and widths[2] == 2 * widths[1]

@@ -29,7 +29,6 @@ import torch
 from vipnas.arch import Arch
 from vipnas.cost import count_cost
 from vipnas.data.crops import normalise
-from vipnas.evaluation.coco_ap import coco_metrics
 from vipnas.evaluation.evaluator import calibrate_bn
 from vipnas.evaluation.scoring import InheritedScore
 from vipnas.experiment import Experiment
@@ -96,13 +95,13 @@ def parts(score: InheritedScore, archs: list[Arch]) -> list[str]:
 @torch.no_grad()
 def parts_of(score: InheritedScore, arch: Arch) -> dict[str, float]:
     evaluator, calibration = score.evaluator, score.calibration_images_N3HW
-    truth, skeleton, batch_size = evaluator.ground_truth, evaluator.skeleton, evaluator.batch_size
+    batch_size = evaluator.batch_size
     passes = 2 if evaluator.flip_test else 1
     batches = [normalise(batch) for batch in evaluator.crops.images_B3HW.split(batch_size)] * passes
     plain = extract(score.supernet, arch).eval()
     calibrate_bn(plain, calibration, batch_size)
     folded = score.network(arch)
-    results = evaluator.results(folded)
+    xy_px, _ = evaluator.predict(folded)
     whole: dict[str, Callable[[], Any]] = {
         "extract": lambda: extract(score.supernet, arch),
         "calibrate": lambda: calibrate_bn(plain, calibration, batch_size),
@@ -110,7 +109,7 @@ def parts_of(score: InheritedScore, arch: Arch) -> dict[str, float]:
         "predict, not folded": lambda: evaluator.predict(plain),
         "predict, folded": lambda: evaluator.predict(folded),
         "its forward passes": lambda: [folded(batch) for batch in batches],
-        "AP": lambda: coco_metrics(truth, results, skeleton),
+        "similarity": lambda: evaluator.similarity(xy_px),
         "the whole score": lambda: score(arch),
     }
     # Round by round, so that a busy moment of the machine does not hit one part only.

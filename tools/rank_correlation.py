@@ -26,7 +26,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from ranking_bench import Place, Source, draw_people, in_processes, measure
+from ranking_bench import Measure, Place, Source, draw_people, in_processes, measured
 from ranking_report import Floats, Ranking, scatter, text_of
 
 from vipnas.arch import Arch
@@ -79,7 +79,11 @@ def band_archs(space: SearchSpace, count: int, width: float, rng: random.Random)
 
 
 def ranking_of(
-    archs: Sequence[Arch], num_spread: int, supernets: dict[str, Path], journal: Journal
+    archs: Sequence[Arch],
+    num_spread: int,
+    supernets: dict[str, Path],
+    measure: Measure,
+    journal: Journal,
 ) -> Ranking:
     """The measurements, by who made them."""
     scores: dict[str, dict[int, float]] = {}
@@ -95,7 +99,7 @@ def ranking_of(
         num_spread,
         by_number(Source(SEEDS[0])),
         scores.get(Source(SEEDS[1]).method(), {}),
-        {name: by_number(Source(SEEDS[0], file)) for name, file in supernets.items()},
+        {name: by_number(Source(0, file, measure)) for name, file in supernets.items()},
     )
 
 
@@ -162,22 +166,24 @@ def run(options: argparse.Namespace) -> None:
     wanted = [(number, Source(SEEDS[0])) for number in range(len(archs))]
     wanted += [(number, Source(SEEDS[1])) for number in repeated]
     wanted += [
-        (number, Source(0, file)) for file in supernets.values() for number in range(len(archs))
+        (number, Source(0, file, options.measure))
+        for file in supernets.values()
+        for number in range(len(archs))
     ]
 
     draw_people(opened)
     journal = Journal(options.output / "measurements.jsonl", settings_of(opened, archs))
     done = {(trial.number, trial.method) for trial in journal.trials}
     left = [(number, source) for number, source in wanted if (number, source.method()) not in done]
-    calls = [(measure, (place, number, archs[number], source)) for number, source in left]
+    calls = [(measured, (place, number, archs[number], source)) for number, source in left]
     for trial in in_processes(options.workers, calls):
         journal.append(trial)
         print(
             f"{len(journal.trials)}/{len(done) + len(left)}: {trial.method}, arch"
-            f" {trial.number}: AP {trial.score:.4f}, {trial.cost}, {trial.seconds} s",
+            f" {trial.number}: {trial.score:.4f}, {trial.cost}, {trial.seconds} s",
             flush=True,
         )
-    ranking = ranking_of(archs, options.num_archs, supernets, journal)
+    ranking = ranking_of(archs, options.num_archs, supernets, options.measure, journal)
     command = f"python {' '.join(sys.argv)}"
     heading = f"# Ranking by supernets: {experiment.name}\n\nCommand: `{command}`\n\n"
     write_report(options.output, heading, ranking, archs, supernets)
@@ -225,6 +231,9 @@ def _parser() -> argparse.ArgumentParser:
         "--epochs", type=float, help="of training alone (default: as in EXPERIMENT)"
     )
     parser.add_argument("--supernet", action="append", default=[], metavar="NAME=FILE")
+    parser.add_argument(
+        "--measure", choices=("oks", "ap"), default="oks", help="of scores (oks: as a search)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the archs drawn")
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread")
     parser.add_argument("--data-root", type=Path, default=Path())

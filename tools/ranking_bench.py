@@ -36,6 +36,7 @@ from vipnas.training.checkpoint import load_checkpoint, load_network
 from vipnas.training.compute import make_forward
 from vipnas.training.retrain import retrain_backward
 
+Measure = Literal["oks", "ap"]
 Sharing = Literal["block_diagonal", "leading"]
 Done = TypeVar("Done")
 
@@ -56,16 +57,19 @@ def sharing(rule: Sharing) -> Iterator[None]:
 
 
 class Source(NamedTuple):
-    """Where a measurement comes from: training alone with a seed, or a supernet's weights."""
+    """Where a measurement comes from: training alone with a seed, or a supernet's weights, with
+    which archs are scored as a search does it, or by AP."""
 
     seed: int
     supernet: Path | None = None
+    measure: Measure = "oks"
 
     def method(self) -> str:
         """Its name in the journal; that of a supernet changes with its weights."""
         if self.supernet is None:
             return f"alone, seed {self.seed}"
-        return f"inherited, {digest(self.supernet)}"
+        by_oks = " OKS" if self.measure == "oks" else ""
+        return f"inherited{by_oks}, {digest(self.supernet)}"
 
 
 class Place(NamedTuple):
@@ -115,12 +119,13 @@ class Bench:
     def measure(self, number: int, arch: Arch, source: Source) -> Trial:
         started = time.monotonic()
         if source.supernet is None:
-            ap = self._alone(number, arch, source.seed)
+            found = self._alone(number, arch, source.seed)
         else:
+            score = self.score_of(source.supernet)
             with sharing(_sharing_of(source.supernet)):
-                ap = self.score_of(source.supernet)(arch)
+                found = score(arch) if source.measure == "oks" else score.metrics(arch).ap
         seconds = round(time.monotonic() - started, 1)
-        return Trial(number, source.method(), arch, ap, count_cost(arch), seconds)
+        return Trial(number, source.method(), arch, found, count_cost(arch), seconds)
 
     def _alone(self, number: int, arch: Arch, seed: int) -> float:
         """AP on the test people after training from scratch; the seed is that of the weights and of
@@ -182,7 +187,7 @@ def _end_with_parent() -> None:
 bench_of = cache(Bench)  # one for each process
 
 
-def measure(place: Place, number: int, arch: Arch, source: Source) -> Trial:
+def measured(place: Place, number: int, arch: Arch, source: Source) -> Trial:
     return bench_of(place).measure(number, arch, source)
 
 

@@ -132,7 +132,7 @@ def scatter(path: Path, predictors: dict[str, Floats], truth: Floats, num_spread
         axis.tick_params(labelsize=7)
     axes[0][0].legend(fontsize=7)
     figure.supylabel("AP, trained alone")
-    figure.supxlabel("MACs, parameters, AP with inherited weights")
+    figure.supxlabel("MACs, parameters, score with inherited weights")
     aside = path.with_name(f".{path.name}.partial")
     figure.savefig(aside, dpi=110, format="png")
     pyplot.close(figure)

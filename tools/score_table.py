@@ -75,7 +75,12 @@ def make_table(
         for number, genes in enumerate(left, num_done + 1):
             arch = space.decode(genes)
             cost = count_cost(arch)
-            row = {"genes": genes, "ap": score(arch), "macs": cost.macs, "params": cost.params}
+            row = {
+                "genes": genes,
+                "ap": score.metrics(arch).ap,
+                "macs": cost.macs,
+                "params": cost.params,
+            }
             file.write(json.dumps(row, separators=(",", ":")) + "\n")
             file.flush()
             os.fsync(file.fileno())

@@ -129,22 +129,22 @@ class SupernetConfig(Strict):
 class SearchConfig(Strict):
     """`num_trials` are scored by `searcher`, and as many by random search for comparison.
 
-    `evolution` looks for the highest AP within the constraints, `nsga2` and `predictor` for the
+    `evolution` looks for the highest score within the constraints, `nsga2` and `predictor` for the
     front of all `objectives`. Milliseconds come from a table (`latency`). `pending` archs are asked
     for before the first is told, enough to keep as many workers busy; the trials depend on it, but
     not on the number of workers. A worker computes with `threads` threads; one that needs more than
     `seconds_limit` for an arch is replaced (with --workers only).
 
-    With an `early_stop_margin`, an arch whose AP on the first half of the people lies further than
-    that below an arch that costs no more is not scored on the rest: its trial is `partial`, with
-    that AP, and less exact. The winner and the front are not touched as long as no arch gains more
-    than the margin from the first half to the whole. Not for clips.
+    With an `early_stop_margin`, an arch whose score on the first half of the people lies further
+    than that below an arch that costs no more is not scored on the rest: its trial is `partial`,
+    with that score, and less exact. The winner and the front are not touched as long as no arch
+    gains more than the margin from the first half to the whole. Not for clips.
     """
 
     num_trials: PositiveInt
     constraints: tuple[Constraint, ...] = ()
     searcher: Literal["evolution", "nsga2", "predictor"] = "evolution"
-    objectives: tuple[Objective, ...] = ("ap", "macs")
+    objectives: tuple[Objective, ...] = ("score", "macs")
     evolution: Evolution = field(default_factory=Evolution)
     nsga2: NSGA2 = field(default_factory=NSGA2)
     predictor: Predictor = field(default_factory=Predictor)

@@ -45,7 +45,8 @@ class Metrics(Strict):
 
 @dataclass(frozen=True)
 class Trial(Strict):
-    """One scored architecture of a search; `score` is the AP with inherited weights, in 0..1.
+    """One scored architecture of a search; `score` is its quality with
+    inherited weights, in 0..1: of images the mean object keypoint similarity, of clips the AP.
 
     `number` counts the trials of one `method` (evolution, random) from 0. `seconds` is what the
     scoring took. A failed evaluation has no score and says why in `failure`; it counts as worse

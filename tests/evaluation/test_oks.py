@@ -9,7 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vipnas.data.skeletons import COCO_17
-from vipnas.evaluation.oks import decay_similar, keep_best, pose_similarity, suppress
+from vipnas.evaluation.oks import (
+    decay_similar,
+    keep_best,
+    mean_similarity,
+    pose_similarity,
+    suppress,
+)
 
 SIGMAS = np.array(COCO_17.sigmas)
 
@@ -44,6 +50,22 @@ def test_only_counted_joints_make_the_similarity() -> None:
     found = pose_similarity(first, areas, second, areas, COCO_17.sigmas, counted)
     assert found[0, 0] == pytest.approx(1)
     assert found[:, 1].tolist() == [0, 0]  # nothing counted
+
+
+def test_mean_similarity_is_of_each_person_to_his_own_labels() -> None:
+    rng = np.random.default_rng(2)
+    (found, areas), (truth, _) = poses(rng, 3), poses(rng, 3)
+    labels = np.concatenate((truth, np.full((3, 17, 1), 2.0)), axis=2)
+    pairs = pose_similarity(found, areas, truth, areas, COCO_17.sigmas)
+    every_joint = mean_similarity(found, labels, areas, COCO_17.sigmas)
+    assert every_joint == pytest.approx(np.diag(pairs).mean())
+    labels[0, 5:, 2] = 0  # not labelled
+    labels[0, :5, :2] = found[0, :5]
+    labels[1, :, 2] = 0
+    without = mean_similarity(found, labels, areas, COCO_17.sigmas)
+    assert without == pytest.approx((1 + pairs[2, 2]) / 2)
+    labels[..., 2] = 0
+    assert mean_similarity(found, labels, areas, COCO_17.sigmas) == 0
 
 
 SIMILARITY = np.array([[1.0, 0.95, 0.2], [0.95, 1.0, 0.3], [0.2, 0.3, 1.0]])

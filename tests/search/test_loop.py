@@ -322,7 +322,7 @@ def test_archs_below_cheaper_ones_are_cut_short_and_the_winner_stays(
             Journal(path, {}),
             lambda _: None,
             pending,
-            stop_early=("ap", "macs"),
+            stop_early=("score", "macs"),
         )
 
     trials = searched("random", pending=3)

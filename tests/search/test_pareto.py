@@ -76,19 +76,19 @@ def test_a_front_of_three_objectives_by_hand(tiny_space: SearchSpace) -> None:
         replace(trial(number, tiny_space.min_arch(), score), cost=cost)
         for number, (cost, score) in enumerate(zip(costs, scores, strict=True))
     ]
-    assert numbers(pareto_front(trials, ("ap", "macs", "params"))) == [0, 1, 4]
-    assert numbers(pareto_front(trials, ("latency_ms", "ap"))) == [1]
-    assert numbers(pareto_front(trials, ("ap",))) == [0]
+    assert numbers(pareto_front(trials, ("score", "macs", "params"))) == [0, 1, 4]
+    assert numbers(pareto_front(trials, ("latency_ms", "score"))) == [1]
+    assert numbers(pareto_front(trials, ("score",))) == [0]
 
 
 def test_what_is_made_small() -> None:
-    objectives = ("latency_ms", "ap", "params")
+    objectives = ("latency_ms", "score", "params")
     assert to_minimise(0.25, Cost(7, 8, 1.5), objectives) == (1.5, -0.25, 8)
 
 
-@pytest.mark.parametrize("objectives", [(), ("macs",), ("ap", "macs", "ap")])
-def test_objectives_without_ap_or_twice_are_refused(objectives: tuple[str, ...]) -> None:
-    with pytest.raises(ValueError, match="objectives: found .* allowed are ap and any of macs"):
+@pytest.mark.parametrize("objectives", [(), ("macs",), ("score", "macs", "score")])
+def test_objectives_without_the_score_or_twice_are_refused(objectives: tuple[str, ...]) -> None:
+    with pytest.raises(ValueError, match="objectives: found .* allowed are score and any of macs"):
         check_objectives(objectives)  # type: ignore[arg-type]
 
 

@@ -44,22 +44,22 @@ def only_crossover(feasible: FeasibleSpace[Arch], seed: int) -> Searcher[Arch]:
 
 def nsga2(feasible: FeasibleSpace[Arch], seed: int) -> Searcher[Arch]:
     settings = NSGA2(population_size=8, offspring_size=3)
-    return NSGA2Searcher(feasible, seed, settings, ("ap", "macs"))
+    return NSGA2Searcher(feasible, seed, settings, ("score", "macs"))
 
 
 def nsga2_of_three(feasible: FeasibleSpace[Arch], seed: int) -> Searcher[Arch]:
     settings = NSGA2(population_size=8, offspring_size=1)
-    return NSGA2Searcher(feasible, seed, settings, ("params", "ap", "macs"))
+    return NSGA2Searcher(feasible, seed, settings, ("params", "score", "macs"))
 
 
 def predictor(feasible: FeasibleSpace[Arch], seed: int) -> Searcher[Arch]:
     settings = Predictor(num_initial=8, batch_size=8)
-    return PredictorSearcher(feasible, seed, settings, ("ap", "macs"))
+    return PredictorSearcher(feasible, seed, settings, ("score", "macs"))
 
 
 def predictor_of_ap(feasible: FeasibleSpace[Arch], seed: int) -> Searcher[Arch]:
     settings = Predictor(num_initial=8, batch_size=6, exploration=0.5)
-    return PredictorSearcher(feasible, seed, settings, ("ap",))
+    return PredictorSearcher(feasible, seed, settings, ("score",))
 
 
 SEARCHERS = [
@@ -317,11 +317,11 @@ def test_evolution_beats_random_search_on_a_separable_objective(
 
 def test_nsga2_keeps_the_front_of_what_it_was_told(feasible: FeasibleSpace[Arch]) -> None:
     settings = NSGA2(population_size=4, offspring_size=4)
-    searcher = NSGA2Searcher(feasible, 0, settings, ("ap", "macs"))
+    searcher = NSGA2Searcher(feasible, 0, settings, ("score", "macs"))
     archs = run(searcher, Separable(feasible.space), 24)
     objective = Separable(feasible.space)
     points = {
-        arch: to_minimise(objective(arch), count_cost(arch), ("ap", "macs")) for arch in archs
+        arch: to_minimise(objective(arch), count_cost(arch), ("score", "macs")) for arch in archs
     }
 
     def beaten(arch: Arch) -> bool:
@@ -346,7 +346,7 @@ def test_nsga2_has_a_better_front_than_random_search_and_the_predictor_the_best(
 
     def volume(make: Make, seed: int) -> float:
         archs = run(make(everywhere, seed), objective, 60)
-        points = [to_minimise(objective(a), count_cost(a), ("ap", "macs")) for a in archs]
+        points = [to_minimise(objective(a), count_cost(a), ("score", "macs")) for a in archs]
         return hypervolume(points, worst)
 
     drawn, bred, predicted = (

@@ -15,7 +15,7 @@ from vipnas.data.crops import Crops, normalise
 from vipnas.data.heatmap import HeatmapCodec, flip_back
 from vipnas.data.skeletons import Skeleton
 from vipnas.evaluation.coco_ap import coco_metrics, keypoint_results
-from vipnas.evaluation.oks import suppress
+from vipnas.evaluation.oks import mean_similarity, suppress
 from vipnas.results import Metrics
 
 # B batch, K keypoints, H W height and width of the network's input, N all crops
@@ -91,6 +91,14 @@ class Evaluator:
             return results
         areas_N = np.array([person.area for person in self.crops.persons])
         return suppress(results, areas_N, self.skeleton, self.suppression)
+
+    def similarity(self, xy_px: NDArray[np.float64]) -> float:
+        """Mean object keypoint similarity (0..1) of predictions for all crops, each to the labels
+        of its own person: for crops around annotated people, not around boxes of a detector."""
+        persons = self.crops.persons
+        truth_NK3 = np.array([person.keypoints_K3 for person in persons])
+        areas_N = np.array([person.area for person in persons])
+        return mean_similarity(xy_px, truth_NK3, areas_N, self.skeleton.sigmas)
 
     @torch.no_grad()
     def predict(self, network: nn.Module) -> tuple[NDArray[np.float64], NDArray[np.float32]]:

@@ -44,6 +44,25 @@ def pose_similarity(
     return np.asarray(sums_NM / np.maximum(counted_MK.sum(axis=1), 1)[None])
 
 
+def mean_similarity(
+    xy_NK2: NDArray[np.floating],
+    truth_NK3: NDArray[np.floating],
+    areas_N: NDArray[np.floating],
+    sigmas_K: Sequence[float],
+) -> float:
+    """Mean over N people of the object keypoint similarity (0..1) of each one's pose to his own
+    labels, x, y and visibility. Joints without a label do not count, nor do people without any."""
+    squares_NK = np.square(xy_NK2 - truth_NK3[..., :2]).sum(axis=2, dtype=np.float64)
+    variances_K = np.square(2 * np.asarray(sigmas_K, np.float64))
+    likeness_NK = np.exp(-squares_NK / variances_K / (areas_N[:, None] + np.spacing(1)) / 2)
+    labelled_NK = truth_NK3[..., 2] > 0
+    counts_N = labelled_NK.sum(axis=1)
+    if not counts_N.any():
+        return 0.0
+    sums_N = (likeness_NK * labelled_NK).sum(axis=1)
+    return float((sums_N[counts_N > 0] / counts_N[counts_N > 0]).mean())
+
+
 def best_pairs(similarity_NM: FloatArray, least: float = 0.0) -> list[tuple[int, int]]:
     """Rows and columns that belong together: the most alike pair goes first, each row and column is
     in one pair at most, and pairs less alike than `least` are none."""

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from vipnas.arch import Arch
 from vipnas.data.crops import Crops
-from vipnas.evaluation.coco_ap import coco_metrics
 from vipnas.evaluation.evaluator import Evaluator, calibrate_bn
 from vipnas.models.fold import fold_batch_norm
 from vipnas.models.posenet import PoseNet, extract
@@ -26,6 +25,11 @@ from vipnas.results import Metrics
 @dataclass(frozen=True)
 class InheritedScore:
     """The quality of an arch with the supernet's weights: extract, calibrate, fold, evaluate.
+
+    It is the mean object keypoint similarity of people to their own labels, which counts every
+    joint by how far it is off. AP counts people who are better than a threshold: with weights
+    shared by millions of archs and trained for minutes there are few or none of these, and it
+    ranks worse (`experiments/reports/ranking_2026-11-26.md`).
 
     A function of the weights, the crops and the arch alone. A copy for another process, made by
     pickling, shares the memory of the crops where the transport can (Ray's object store can).
@@ -58,7 +62,7 @@ class InheritedScore:
         return self.evaluator(self.network(arch))
 
     def __call__(self, arch: Arch) -> float:
-        """AP in 0..1.
+        """In 0..1.
 
         Raises FloatingPointError for heatmaps that are not finite, MemoryError where the arch does
         not fit into the memory.
@@ -66,8 +70,8 @@ class InheritedScore:
         return self.above(arch, -math.inf)[0]
 
     def above(self, arch: Arch, floor: float) -> tuple[float, bool]:
-        """The AP and False; or, if on the first half of the people it is more than the margin
-        below the floor, the AP there and True. Raises what a call raises."""
+        """The score and False; or, if on the first half of the people it is more than the margin
+        below the floor, the score there and True. Raises what a call raises."""
         try:
             return self._above(arch, floor)
         except RuntimeError as error:
@@ -82,23 +86,18 @@ class InheritedScore:
     def _above(self, arch: Arch, floor: float) -> tuple[float, bool]:
         network, halves = self.network(arch), self._halves
         if math.isinf(floor) or halves is None:
-            return self.evaluator(network).ap, False
-        first, rest, truth = halves
-        found = first.predict(network)
-        images = {image["id"] for image in truth["images"]}
-        results = [r for r in first.results_of(*found) if r["image_id"] in images]
-        rough = coco_metrics(truth, results, first.skeleton).ap
+            return self.evaluator.similarity(self.evaluator.predict(network)[0]), False
+        first, rest = halves
+        found = first.predict(network)[0]
+        rough = first.similarity(found)
         if rough + self.early_stop_margin < floor:
             return rough, True
-        more = rest.predict(network)
-        xy_px, scores = np.concatenate((found[0], more[0])), np.concatenate((found[1], more[1]))
-        results = self.evaluator.results_of(xy_px, scores)
-        return coco_metrics(self.evaluator.ground_truth, results, first.skeleton).ap, False
+        more = rest.predict(network)[0]
+        return self.evaluator.similarity(np.concatenate((found, more))), False
 
     @cached_property
-    def _halves(self) -> tuple[Evaluator, Evaluator, dict[str, Any]] | None:
-        """Evaluators of the first half of the batches and of the others, and the ground truth of
-        the images that lie in the first half with all their people; None for a single batch.
+    def _halves(self) -> tuple[Evaluator, Evaluator] | None:
+        """Evaluators of the first half of the batches and of the others; None for a single batch.
 
         The batches stay the same ones, and so, to the bit, the predictions.
         """
@@ -121,16 +120,7 @@ class InheritedScore:
             )
             for rows in (slice(middle), slice(middle, None))
         )
-        images = {person.image_id for person in first.crops.persons}
-        images -= {person.image_id for person in rest.crops.persons}
-        truth = {
-            **evaluator.ground_truth,
-            "images": [i for i in evaluator.ground_truth["images"] if i["id"] in images],
-            "annotations": [
-                a for a in evaluator.ground_truth["annotations"] if a["image_id"] in images
-            ],
-        }
-        return first, rest, truth
+        return first, rest
 
     def __reduce__(self) -> tuple[Any, ...]:
         crops = self.evaluator.crops

@@ -76,7 +76,7 @@ def search(
 
 def floor_of(cost: Cost, told: Sequence[Trial], objectives: Sequence[Objective]) -> float:
     """The best score among those that cost no more by any objective; -inf where there is none."""
-    costs = [name for name in objectives if name != "ap"]
+    costs = [name for name in objectives if name != "score"]
     return max(
         (
             trial.fitness

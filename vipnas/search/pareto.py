@@ -1,6 +1,7 @@
 """Several objectives at once: who beats whom, fronts, hypervolume. No torch here.
 
-A point is a row of numbers that are all to be made small: AP stands there with its sign turned.
+A point is a row of numbers that are all to be made small: the score stands there with its sign
+turned.
 """
 
 from __future__ import annotations
@@ -15,27 +16,27 @@ from vipnas.results import Cost, Trial
 
 # N points, M objectives
 
-Objective = Literal["ap", "macs", "params", "latency_ms"]
+Objective = Literal["score", "macs", "params", "latency_ms"]
 Floats: TypeAlias = NDArray[np.float64]
 Integers: TypeAlias = NDArray[np.int64]
 
 
 def check_objectives(objectives: Sequence[Objective]) -> None:
-    """Raises ValueError unless AP is among them and none stands there twice."""
-    if "ap" not in objectives or len(set(objectives)) < len(objectives):
+    """Raises ValueError unless the score is among them and none stands there twice."""
+    if "score" not in objectives or len(set(objectives)) < len(objectives):
         raise ValueError(
-            f"objectives: found {list(objectives)}, allowed are ap and any of macs, params,"
+            f"objectives: found {list(objectives)}, allowed are score and any of macs, params,"
             " latency_ms, each once"
         )
 
 
 def to_minimise(fitness: float, cost: Cost, objectives: Sequence[Objective]) -> tuple[float, ...]:
     """The point of an arch."""
-    return tuple(-fitness if name == "ap" else getattr(cost, name) for name in objectives)
+    return tuple(-fitness if name == "score" else getattr(cost, name) for name in objectives)
 
 
 def pareto_front(
-    trials: Iterable[Trial], objectives: Sequence[Objective] = ("ap", "macs")
+    trials: Iterable[Trial], objectives: Sequence[Objective] = ("score", "macs")
 ) -> list[Trial]:
     """Trials that no other beats: as good by every objective and better by one. The cheapest comes
     first; of equals the first trial stands; failures are left out."""
@@ -46,8 +47,10 @@ def pareto_front(
     points_NM = np.array(list(first), dtype=np.float64).reshape(len(first), len(objectives))
     ranks_N = domination_ranks(points_NM, enough=1)
     front = [trial for trial, rank in zip(first.values(), ranks_N, strict=True) if rank == 0]
-    costs = [objective for objective in objectives if objective != "ap"]
-    return sorted(front, key=lambda trial: to_minimise(trial.fitness, trial.cost, [*costs, "ap"]))
+    costs = [objective for objective in objectives if objective != "score"]
+    return sorted(
+        front, key=lambda trial: to_minimise(trial.fitness, trial.cost, [*costs, "score"])
+    )
 
 
 def domination_ranks(points_NM: Floats, enough: int | None = None) -> Integers:

@@ -158,7 +158,7 @@ class PredictorSearcher(Proposals[A]):
 
     def _costs(self, archs: Sequence[A]) -> Floats:
         """Of the objectives, a row for each arch."""
-        names = [name for name in self.objectives if name != "ap"]
+        names = [name for name in self.objectives if name != "score"]
         costs = [self.feasible.cost_of(arch) for arch in archs]
         rows = [[getattr(cost, name) for name in names] for cost in costs]
         return np.array(rows, dtype=np.float64).reshape(len(archs), len(names))

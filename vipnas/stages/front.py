@@ -20,23 +20,23 @@ def draw_front(
     ends: Mapping[str, Trial],
     objectives: Sequence[Objective],
 ) -> None:
-    """Write a PNG: AP over each cost among the objectives, a panel each; failures are left out.
+    """Write a PNG: the score over each cost among the objectives, a panel each, without failures.
 
-    A search's line is its front of AP and that cost. `ends` are single trials by their names.
+    A search's line is its front of score and that cost. `ends` are single trials by their names.
     """
     # Without pyplot, which looks for a display and keeps figures alive.
     from matplotlib.figure import Figure
 
-    costs = [name for name in objectives if name != "ap"] or ["macs"]
+    costs = [name for name in objectives if name != "score"] or ["macs"]
     figure = Figure(figsize=(7 * len(costs), 5), layout="constrained")
     for panel, cost in zip(figure.subplots(1, len(costs), squeeze=False)[0], costs, strict=True):
         label, unit = AXES[cost]
-        panel.set(xlabel=label, ylabel="AP with inherited weights")
+        panel.set(xlabel=label, ylabel="score with inherited weights")
         panel.grid(alpha=0.3)
         for (method, trials), colour in zip(searches.items(), COLOURS, strict=True):
             scored = [trial for trial in trials if trial.score is not None]
             panel.plot(*_points(scored, cost, unit), "o", color=colour, markersize=4, alpha=0.5)
-            front = pareto_front(scored, ("ap", cost))
+            front = pareto_front(scored, ("score", cost))
             line = f"{method}, {len(scored)} scored"
             panel.step(*_points(front, cost, unit), where="post", color=colour, label=line)
         for name, trial in ends.items():

@@ -139,15 +139,15 @@ def _row(directory: Path, number: int, trial: Trial) -> dict[str, Any]:
     metrics = folder / "metrics.json"
     figures = to_plain(read_metrics(metrics)) if metrics.exists() else None
     cost = to_plain(trial.cost)
-    return {"folder": folder.name, **cost, "inherited_ap": trial.score, "retrained": figures}
+    return {"folder": folder.name, **cost, "score": trial.score, "retrained": figures}
 
 
 def _print(rows: list[dict[str, Any]]) -> None:
-    print(f"\n{'':10} {'MMACs':>9} {'params':>10} {'inherited':>10} {'AP on the test set':>20}")
+    print(f"\n{'':10} {'MMACs':>9} {'params':>10} {'score':>10} {'AP on the test set':>20}")
     for row in rows:
         figures = row["retrained"]
         ap = "stopped early" if figures is None else f"{figures['ap']:.3f}"
         print(
             f"{row['folder']:10} {row['macs'] / 1e6:9.2f} {row['params']:10,}"
-            f" {row['inherited_ap']:10.3f} {ap:>20}"
+            f" {row['score']:10.3f} {ap:>20}"
         )
