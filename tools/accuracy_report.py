@@ -152,10 +152,17 @@ def _draw(path: Path, rows: Sequence[Row], budgets: Sequence[float]) -> None:
             panel.errorbar(
                 ms, ap, bars, fmt=marker, color=colour, label=f"({letter}) {text}", markersize=8
             )
-            for row, x, y in zip(group, ms, ap, strict=True):
-                panel.annotate(
-                    row.name[2:], (x, y), xytext=(6, 4), textcoords="offset points", fontsize=7
-                )
+        # Names of what was found on the left, the others above and below in turn.
+        for place, row in enumerate(sorted(rows, key=lambda row: row.latencies[runtime].median_ms)):
+            found = row.group == "a"
+            panel.annotate(
+                row.name[2:],
+                (row.latencies[runtime].median_ms, row.ap * 100),
+                xytext=(-6 if found else 6, 5 if found or place % 2 else -11),
+                textcoords="offset points",
+                horizontalalignment="right" if found else "left",
+                fontsize=7,
+            )
         if runtime == runtimes[0]:
             for budget in budgets:
                 panel.axvline(budget, color="tab:red", linestyle=":", linewidth=1)
