@@ -1,12 +1,13 @@
 """What a network gains and loses in fewer bits: size, milliseconds and AP by format and precision.
 
     python tools/bench_precision.py EXPERIMENT --weights FILE [--arch NAME ...] [--report FILE]
+    python tools/bench_precision.py --arch NAME ... [--runtime NAME ...] [--precision NAME ...]
 
 The trained network is exported in every form, int8 calibrated on training crops of the experiment;
 each file is scored on the experiment's test set and timed, batch 1, in turn with the others. After
-that, networks of --arch (arch files; of a space its middle member), with random weights, are only
-timed, in every precision of ONNX Runtime and OpenVINO: a small network shows little of what
-integers save.
+that, networks of --arch, with random weights, are only timed, in every runtime and precision asked
+for: a small network shows little of what integers save. Without an experiment that is all.
+PyTorch compiles for about a minute a network and precision.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
+from members import HELP, find_member
 from torch import nn
 
-from vipnas.arch import Arch, read_arch
+from vipnas.arch import Arch
 from vipnas.cost import count_cost
 from vipnas.deploy.export import SUFFIXES, Form, export_network
 from vipnas.deploy.exported import ExportedNetwork
@@ -45,10 +47,8 @@ from vipnas.latency.measure import (
     one_run,
     pinned,
 )
-from vipnas.latency.profile import anchor_of, patiently
+from vipnas.latency.profile import patiently
 from vipnas.models.posenet import PoseNet
-from vipnas.shipped import find_shipped
-from vipnas.space import read_space
 from vipnas.training.checkpoint import load_weights
 
 FORMS = (
@@ -66,19 +66,27 @@ RUNTIMES: tuple[RuntimeName, ...] = ("onnxruntime", "openvino")
 
 def main() -> int:
     options = _parser().parse_args()
-    experiment = Experiment.open(
-        options.experiment, options.output, options.data_root, torch.device("cpu")
-    )
+    if (options.experiment is None) != (options.weights is None):
+        raise ValueError("give an experiment and --weights, or neither")
     lines = [
         f"# Precisions, {date.today()}",
         "",
         f"Command: `{' '.join(['python tools/bench_precision.py', *sys.argv[1:]])}`",
         "",
-        *_forms(experiment, load_weights(options.weights), options.max_spread),
-        "",
+    ]
+    if options.experiment is not None:
+        experiment = Experiment.open(
+            options.experiment, options.output, options.data_root, torch.device("cpu")
+        )
+        lines += [*_forms(experiment, load_weights(options.weights), options.max_spread), ""]
+    ways = [
+        (runtime, precision)
+        for runtime in options.runtime or RUNTIMES
+        for precision in options.precision or PRECISIONS[runtime]
+        if precision in PRECISIONS[runtime]
     ]
     for name in options.arch:
-        lines += [*_timed_only(name, options.max_spread), ""]
+        lines += [*_timed_only(name, ways, options.max_spread), ""]
     print("\n".join(lines))
     if options.report is not None:
         options.report.write_text("\n".join(lines))
@@ -87,9 +95,11 @@ def main() -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("experiment", help="whose test set and training crops are taken")
-    parser.add_argument("--weights", type=Path, required=True, help="of a trained network")
-    parser.add_argument("--arch", action="append", default=[], help="also timed, by name or file")
+    parser.add_argument("experiment", nargs="?", help="whose test set and crops are taken")
+    parser.add_argument("--weights", type=Path, help="of a trained network")
+    parser.add_argument("--arch", action="append", default=[], help=f"also timed: {HELP}")
+    parser.add_argument("--runtime", action="append", choices=PRECISIONS, help="for --arch")
+    parser.add_argument("--precision", action="append", choices=PRECISIONS["openvino"])
     parser.add_argument("--output", type=Path, help="run folder of the experiment, for its data")
     parser.add_argument("--data-root", type=Path, default=Path())
     parser.add_argument("--max-spread", type=float, default=MAX_SPREAD)
@@ -149,30 +159,26 @@ def _run_of(network: nn.Module, images: np.ndarray) -> Callable[[], None]:
     return run
 
 
-def _timed_only(name: str, max_spread: float) -> Iterator[str]:
-    """An arch in every precision of the runtimes: a table."""
-    path = find_shipped("search_spaces", name)
-    arch = read_arch(path) if path.suffix == ".json" else anchor_of(read_space(path))
+def _timed_only(
+    name: str, ways: Sequence[tuple[RuntimeName, Precision]], max_spread: float
+) -> Iterator[str]:
+    """An arch in every one of these runtimes and precisions: a table."""
+    arch = find_member(name)
     keys = [
         key_of_this_machine(runtime, arch.input_hw, precision=precision)
-        for runtime in RUNTIMES
-        for precision in PRECISIONS[runtime]
+        for runtime, precision in ways
     ]
     with pinned(keys[0]):
         runs = [one_run(PoseNet(arch), (3, *arch.input_hw), key) for key in keys]
         latencies = _measured(runs, max_spread)
     yield f"{name} ({count_cost(arch)}), {arch.input_hw[0]} x {arch.input_hw[1]}, random weights:"
     yield ""
-    yield "| runtime | precision | ms | spread | against its fp32 | kB of the ONNX file |"
+    yield "| runtime | precision | ms | spread | against the first | kB of the ONNX file |"
     yield "|---|---|---|---|---|---|"
     sizes = _onnx_sizes(arch)
-    plain = {
-        key.runtime: latency
-        for key, latency in zip(keys, latencies, strict=True)
-        if key.precision == "fp32"
-    }
+    first: dict[RuntimeName, float] = {}
     for key, latency in zip(keys, latencies, strict=True):
-        ratio = latency.median_ms / plain[key.runtime].median_ms
+        ratio = latency.median_ms / first.setdefault(key.runtime, latency.median_ms)
         yield (
             f"| {key.runtime} | {key.precision} | {latency.median_ms:.2f} | {latency.spread:.1%} |"
             f" {ratio:.2f} | {sizes[key.precision] / 1e3:.0f} |"

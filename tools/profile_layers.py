@@ -1,7 +1,7 @@
-"""Where a network's time goes in ONNX Runtime: by kind of operation and by part of the network.
+"""Where a network's time goes: by kind of operation and by part of the network.
 
-    python tools/profile_layers.py published/s_vipnas_res50 [--threads N] [--runs N]
-    python tools/profile_layers.py lat_vipnas --member 3     # of a space: largest, smallest, a seed
+    python tools/profile_layers.py published/s_vipnas_res50 [--runtime openvino] [--runs N]
+    python tools/profile_layers.py lat_vipnas:3     # of a space: largest, smallest, a seed
 
 Batch 1, float32, random weights. The time of an operation is the best of all runs, so that what
 else the machine does drops out; so is the rate of a product of square matrices, by the fastest
@@ -12,28 +12,28 @@ one is always disturbed. Needs the extra `vipnas[export]`.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
-import random
 import re
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from members import HELP, find_member
 
-from vipnas.arch import Arch, DeconvArch, read_arch
+from vipnas.arch import Arch, DeconvArch
 from vipnas.cost import count_cost
 from vipnas.deploy.onnx_model import check_extra
-from vipnas.deploy.runtime import fill_for_timing, to_onnx_quickly
+from vipnas.deploy.runtime import fill_for_timing, open_openvino, to_onnx_quickly
 from vipnas.latency.product import products
+from vipnas.models.fold import fold_batch_norm
 from vipnas.models.posenet import PoseNet
-from vipnas.shipped import find_shipped
-from vipnas.space import read_space
 
 
 class Operation(NamedTuple):
@@ -45,13 +45,16 @@ class Operation(NamedTuple):
     seconds: float
 
 
+# How to run it on images, and what was found in all runs.
+Profiled = tuple[Callable[[np.ndarray], None], Callable[[], Iterator[Operation]]]
+
+
 def main() -> int:
     options = _parser().parse_args()
     torch.set_num_threads(options.threads)
-    arch = _arch(options.name, options.member)
-    operations, rate = profile(arch, options.threads, options.runs, options.side)
-    member = f", {options.member}" if options.member else ""
-    print(f"{options.name}{member}: {count_cost(arch)}, {options.threads} thread(s)")
+    arch = find_member(options.name)
+    operations, rate = profile(arch, options)
+    print(f"{options.name}: {count_cost(arch)}; {options.runtime}, {options.threads} thread(s)")
     for column in ("kind", "part"):
         print(f"\n| {column} | ms | share | MMACs | GFLOP/s | of the product's |")
         print("|---|---|---|---|---|---|")
@@ -63,51 +66,111 @@ def main() -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("name", help="an arch or a space, a file or a shipped name")
-    parser.add_argument("--member", help="of a space: largest, smallest, or a seed to draw it")
+    parser.add_argument("name", help=HELP)
+    parser.add_argument("--runtime", choices=PROFILED, default="onnxruntime")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--runs", type=int, default=60)
     parser.add_argument("--side", type=int, default=1024, help="of the product's matrices")
     return parser
 
 
-def _arch(name: str, member: str | None) -> Arch:
-    path = find_shipped("search_spaces", name)
-    if member is None:
-        return read_arch(path)
-    space = read_space(path)
-    if member in ("largest", "smallest"):
-        return space.max_arch() if member == "largest" else space.min_arch()
-    return space.sample(random.Random(int(member)))
-
-
-def profile(arch: Arch, threads: int, runs: int, side: int) -> tuple[list[Operation], float]:
+def profile(arch: Arch, options: argparse.Namespace) -> tuple[list[Operation], float]:
     """Every operation at its best, and the floating-point operations a second of the product."""
+    network = PoseNet(arch)
+    fill_for_timing(network)
+    # Runtimes do so themselves, and lose the names of the convolutions.
+    fold_batch_norm(network)
+    images = torch.randn(1, 3, *arch.input_hw)
+    model = to_onnx_quickly(network, images)
+    runs_of_product = products(options.side, options.threads).values()
+    product_s = []
+    with TemporaryDirectory() as folder:
+        run, found = PROFILED[options.runtime](model, arch, options.threads, Path(folder))
+        for _ in range(options.runs):
+            run(images.numpy())
+            for run_product in runs_of_product:
+                started = time.perf_counter()
+                run_product()
+                product_s.append(time.perf_counter() - started)
+        operations = list(found())
+    return operations, 2 * options.side**3 / min(product_s)
+
+
+def _in_onnxruntime(model: bytes, arch: Arch, threads: int, folder: Path) -> Profiled:
     check_extra("export", "onnxruntime")
     import onnxruntime
 
-    network = PoseNet(arch)
-    fill_for_timing(network)
-    images = torch.randn(1, 3, *arch.input_hw)
-    model = to_onnx_quickly(network, images)
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = threads
     settings.inter_op_num_threads = 1
     settings.log_severity_level = 3  # errors
     settings.enable_profiling = True
-    runs_of_product = products(side, threads).values()
-    product_s = []
-    with TemporaryDirectory() as folder:
-        settings.profile_file_prefix = f"{folder}/profile"
-        session = onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
-        for _ in range(runs):
-            session.run(None, {"images": images.numpy()})
-            for run in runs_of_product:
-                started = time.perf_counter()
-                run()
-                product_s.append(time.perf_counter() - started)
-        events = json.loads(Path(session.end_profiling()).read_text())
-    return list(_operations(events, arch)), 2 * side**3 / min(product_s)
+    settings.profile_file_prefix = f"{folder}/profile"
+    session = onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
+
+    def run(images: np.ndarray) -> None:
+        session.run(None, {"images": images})
+
+    def found() -> Iterator[Operation]:
+        return _operations(json.loads(Path(session.end_profiling()).read_text()), arch)
+
+    return run, found
+
+
+def _in_openvino(model: bytes, arch: Arch, threads: int, folder: Path) -> Profiled:
+    read, _ = open_openvino(model, threads)
+    import openvino
+
+    settings = {
+        "INFERENCE_NUM_THREADS": threads,
+        "INFERENCE_PRECISION_HINT": "f32",
+        "PERF_COUNT": True,
+    }
+    compiled = openvino.Core().compile_model(read, "CPU", settings)
+    nodes = {node.get_friendly_name(): node for node in compiled.get_runtime_model().get_ops()}
+    request = compiled.create_infer_request()
+    best_s: dict[str, float] = defaultdict(lambda: float("inf"))
+
+    def run(images: np.ndarray) -> None:
+        request.infer([images])
+        for info in request.profiling_info:
+            if str(info.status).endswith(".EXECUTED"):
+                seconds = info.real_time.total_seconds()
+                best_s[info.node_name] = min(best_s[info.node_name], seconds)
+
+    def found() -> Iterator[Operation]:
+        deconvs = itertools.count(1)
+        for name, seconds in best_s.items():  # in the order they run
+            kind, macs = _openvino_kind(nodes[name])
+            is_deconv = kind.startswith("deconvolution")
+            # Their batch norm is not folded before, so that their name is lost.
+            part = f"deconv{next(deconvs)}" if is_deconv else _part(name)
+            yield Operation(kind, part, macs, seconds)
+
+    return run, found
+
+
+def _openvino_kind(node: Any) -> tuple[str, int]:
+    """Like `_kind`. Weights of groups have the groups as a dimension of their own."""
+    kind = node.get_rt_info()["layerType"].value
+    if kind == "Reorder":
+        return "layout changes", 0
+    if kind not in ("Convolution", "Deconvolution"):
+        return "element-wise, pooling, other", 0
+    images, weight = (list(port.get_shape()) for port in node.inputs()[:2])
+    out = list(node.output(0).get_shape())
+    pixels = images[2:] if kind == "Deconvolution" else out[2:]
+    macs = int(np.prod(weight) * np.prod(pixels))
+    groups = weight[0] if len(weight) == 5 else 1
+    if kind == "Deconvolution":
+        return _deconv_kind(groups), macs
+    return _conv_kind(groups, images[1], weight[-1], out[2:]), macs
+
+
+PROFILED: dict[str, Callable[[bytes, Arch, int, Path], Profiled]] = {
+    "onnxruntime": _in_onnxruntime,
+    "openvino": _in_openvino,
+}
 
 
 def _operations(events: list[dict[str, Any]], arch: Arch) -> Iterator[Operation]:
@@ -119,8 +182,7 @@ def _operations(events: list[dict[str, Any]], arch: Arch) -> Iterator[Operation]
             best_us[name] = min(best_us[name], event["dur"])
             nodes[name] = event["args"]
     for name, node in nodes.items():
-        found = re.match("/?(stem|stage\\d+|deconv\\d+|heatmaps)", name)
-        part = found[1] if found else "of no part"
+        part = _part(name)
         if node["op_name"] == "ConvTranspose":
             kind, macs = _deconv(node, arch.head[int(part.removeprefix("deconv")) - 1])
         else:
@@ -128,11 +190,20 @@ def _operations(events: list[dict[str, Any]], arch: Arch) -> Iterator[Operation]
         yield Operation(kind, part, macs, best_us[name] * 1e-6)
 
 
+def _part(name: str) -> str:
+    found = re.match("/?(stem|stage\\d+|deconv\\d+|heatmaps)", name)
+    return found[1] if found else "of no part"
+
+
 def _deconv(node: dict[str, Any], deconv: DeconvArch) -> tuple[str, int]:
     """Like `_kind`; its weight is packed beforehand and so not among its inputs."""
     (channels, height, width), groups = _shapes(node)[0][1:], deconv.groups
     macs = deconv.width * channels // groups * deconv.kernel_size**2 * height * width
-    return f"deconvolution, {'dense' if groups == 1 else 'grouped'}", macs
+    return _deconv_kind(groups), macs
+
+
+def _deconv_kind(groups: int) -> str:
+    return f"deconvolution, {'dense' if groups == 1 else 'grouped'}"
 
 
 def _shapes(node: dict[str, Any]) -> list[list[int]]:
@@ -147,14 +218,17 @@ def _kind(node: dict[str, Any]) -> tuple[str, int]:
         return "element-wise, pooling, other", 0
     images, weight = _shapes(node)[:2]
     out = next(iter(node["output_type_shape"][0].values()))
-    columns, kernel = weight[1], weight[2]
     macs = int(np.prod(weight) * np.prod(out[2:]))
-    if out[2:] == [1, 1]:
-        return "convolution of attention", macs
-    if kernel == 1:
-        return "convolution 1x1", macs
-    grouping = "dense" if images[1] <= columns else "grouped"
-    return f"convolution {kernel}x{kernel}, {'depthwise' if columns == 1 else grouping}", macs
+    return _conv_kind(max(1, images[1] // weight[1]), images[1], weight[2], out[2:]), macs
+
+
+def _conv_kind(groups: int, in_channels: int, kernel_size: int, out_hw: list[int]) -> str:
+    if out_hw == [1, 1]:
+        return "convolution of attention"
+    if kernel_size == 1:
+        return "convolution 1x1"
+    grouping = "dense" if groups == 1 else "depthwise" if groups == in_channels else "grouped"
+    return f"convolution {kernel_size}x{kernel_size}, {grouping}"
 
 
 def _rows(operations: list[Operation], column: str, rate: float) -> Iterator[str]:
