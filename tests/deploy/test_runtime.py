@@ -68,6 +68,19 @@ def test_a_session_gives_what_eager_gives(
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("name", ONNX_RUNTIMES)
+def test_maps_are_handed_over_in_order_and_for_good(
+    name: RuntimeName, model: bytes, images: Tensor
+) -> None:
+    pytest.importorskip(name)
+    run = open_session(model, name)
+    found = run(images.numpy())
+    kept = found.copy()
+    assert found.flags.c_contiguous
+    assert not np.array_equal(run(-images.numpy()), kept)
+    np.testing.assert_array_equal(found, kept)
+
+
 def test_a_torch_session_gives_what_eager_gives(network: PoseNet, images: Tensor) -> None:
     """It takes the network over: its layout, its precision."""
     expected = network(images).numpy()

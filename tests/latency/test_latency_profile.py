@@ -36,6 +36,7 @@ from vipnas.latency.table import (
     read_table,
     write_table,
 )
+from vipnas.models.blocks import HeatmapConv
 from vipnas.models.posenet import plan
 from vipnas.space import SearchSpace
 
@@ -339,3 +340,7 @@ def test_every_layer_of_a_plan_can_stand_alone(space: SearchSpace) -> None:
         with torch.no_grad():
             out = block(torch.zeros(1, layer.in_channels, *layer.in_hw))
         assert out.isfinite().all()
+        if layer.kind is HeatmapConv:  # which hands over all it makes in a network too
+            assert out.shape == (1, space.num_keypoints, *layer.in_hw)
+        else:
+            assert out.shape[2:] == (1, 1)

@@ -93,11 +93,10 @@ def _open_onnx(path: Path, threads: int) -> tuple[Run, dict[str, str]]:
 
 
 def _open_openvino(path: Path, threads: int, precision: Precision) -> tuple[Run, dict[str, str]]:
-    model, compiled = open_openvino(path, threads, precision)
+    model, run_openvino = open_openvino(path, threads, precision)
 
     def run(inputs: Mapping[str, np.ndarray]) -> np.ndarray:
-        found: np.ndarray = compiled(dict(inputs))[0]
-        return found
+        return run_openvino(dict(inputs)).copy()
 
     names = [name for name in (ARCH_NOTE, INPUT_NOTE, OUTPUT_NOTE) if model.has_rt_info(name)]
     return run, {name: str(model.get_rt_info(name).astype(str)) for name in names}

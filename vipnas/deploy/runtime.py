@@ -98,22 +98,20 @@ def open_onnxruntime(model: bytes, threads: int, device: Device = "cpu") -> Any:
 def _openvino_session(model: bytes, threads: int, precision: Precision, device: str) -> Session:
     if device != "cpu":
         raise ValueError(f"device {device}: openvino is run on the cpu")
-    _, compiled = open_openvino(model, threads, precision)
-    request = compiled.create_infer_request()
-
-    def run(images: np.ndarray) -> np.ndarray:
-        found: np.ndarray = request.infer([images], share_inputs=True, share_outputs=True)[0]
-        return found
-
-    return run
+    _, run = open_openvino(model, threads, precision)
+    return lambda images: run([images])
 
 
 def open_openvino(
     model: bytes | Path, threads: int, precision: Precision = "fp32"
-) -> tuple[Any, Any]:
-    """The `openvino.Model` of an ONNX model or a file, and it compiled for so many threads of the
-    CPU, which computes in that precision: left alone, OpenVINO takes bf16 where the processor has
-    it."""
+) -> tuple[Any, Callable[[Any], np.ndarray]]:
+    """The `openvino.Model` of an ONNX model or a file, and how to run it on so many threads of the
+    CPU: inputs, as a list or by name, to the one output, which may change at the next run.
+
+    It computes in that precision: left alone, OpenVINO takes bf16 where the processor has it. Maps
+    leave it as they are inside, channels last, and are turned round here: OpenVINO's own way took
+    0.1 ms, a tenth of a small network's time.
+    """
     check_extra(EXTRA_OF["openvino"], "openvino")
     import openvino
 
@@ -128,7 +126,19 @@ def open_openvino(
     }
     core = openvino.Core()
     read = core.read_model(model)
-    return read, core.compile_model(read, "CPU", settings)
+    has_maps = read.output().get_partial_shape().rank == 4
+    if has_maps:
+        steps = openvino.preprocess.PrePostProcessor(read)
+        steps.output().model().set_layout(openvino.Layout("NCHW"))
+        steps.output().tensor().set_layout(openvino.Layout("NHWC"))
+        read = steps.build()
+    request = core.compile_model(read, "CPU", settings).create_infer_request()
+
+    def run(inputs: Any) -> np.ndarray:
+        found: np.ndarray = request.infer(inputs, share_inputs=True, share_outputs=True)[0]
+        return np.ascontiguousarray(found.transpose(0, 3, 1, 2)) if has_maps else found
+
+    return read, run
 
 
 def torch_session(

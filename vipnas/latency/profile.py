@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 import vipnas
 from vipnas.arch import Arch
@@ -35,6 +36,7 @@ from vipnas.latency.table import (
     read_table,
     write_table,
 )
+from vipnas.models.blocks import HeatmapConv
 from vipnas.models.posenet import Layer, PoseNet, plan
 from vipnas.space import SearchSpace
 
@@ -174,7 +176,12 @@ def anchor_of(space: SearchSpace) -> Arch:
 
 
 class Block(nn.Module):
-    """One layer as a network."""
+    """One layer as a network.
+
+    Of what comes out only the means over the image leave it: inside a network a layer hands over
+    nothing, and OpenVINO's way out of its layout may take ten times as long as the layer. The last
+    layer of a network gives all of it, as it does there.
+    """
 
     def __init__(self, layer: Layer) -> None:
         super().__init__()
@@ -183,7 +190,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.layer(x, self.arch)
-        return out
+        return out if isinstance(self.layer, HeatmapConv) else F.adaptive_avg_pool2d(out, 1)
 
 
 class _Bench:
