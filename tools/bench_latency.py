@@ -14,41 +14,30 @@ import argparse
 import random
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
+from latency_peak import CLIMB_STEPS, ROUNDS, Peak, progress
 
-from vipnas.arch import Arch, read_arch
 from vipnas.cost import count_cost
 from vipnas.deploy.runtime import RuntimeName
 from vipnas.files import digest
 from vipnas.latency.measure import (
     MAX_SPREAD,
     Key,
-    Latency,
-    interleaved,
     key_of_this_machine,
-    one_run,
-    pinned,
 )
 from vipnas.latency.predict import Predictor
-from vipnas.latency.product import products
-from vipnas.latency.profile import Profile, patiently, profile_space
+from vipnas.latency.profile import Profile, profile_space
 from vipnas.latency.table import Table
-from vipnas.models.posenet import PoseNet
 from vipnas.shipped import find_shipped, shipped_files
 from vipnas.space import SearchSpace, read_space
 
 SPACES = ("s_vipnas_res50", "s_vipnas_mbv3", "lat_vipnas")
 RUNTIMES: tuple[RuntimeName, ...] = ("onnxruntime", "openvino")
-PRODUCT_SIDE = 1024
-PRODUCT_FLOPS = 2 * PRODUCT_SIDE**3
-NUM_REACHED = 6
-CLIMBS, CLIMB_STEPS, QUICK_CLIMB_STEPS = 3, 1000, 50
-ROUNDS = 10
+QUICK_CLIMB_STEPS = 50
 MEASURED_AGAIN = 3  # one of so many
 # Another than those of the archs after which the predictor was bettered (seeds 1 and 2).
 HELD_OUT_SEED = 3
@@ -77,12 +66,12 @@ def main() -> int:
             key = key_of_this_machine(runtime, space.input_hw, options.threads)
             started = time.monotonic()
             bench = _Bench(space, key, options.tables, amount, num_held_out)
-            bench.climb_steps = QUICK_CLIMB_STEPS if quick else CLIMB_STEPS
-            bench.rounds = options.rounds
             report.add(f"## {name}, {key}", "")
             error, tau, lines = bench.prediction()
             report.add(*lines, "")
-            report.add(*bench.reached(), "")
+            climb_steps = QUICK_CLIMB_STEPS if quick else CLIMB_STEPS
+            peak = Peak(space, bench.predictor, options.max_spread, options.rounds, climb_steps)
+            report.add(*peak.reached(), "")
             report.add(f"{(time.monotonic() - started) / 60:.1f} minutes.", "")
             failures += error > ALLOWED_ERROR or tau < ALLOWED_TAU
     return int(failures > 0 and not quick)
@@ -116,23 +105,17 @@ class _Report:
             self.path.write_text("\n".join(self.lines) + "\n")
 
 
-class _Member(NamedTuple):
-    name: str
-    arch: Arch
-
-
 class _Bench:
     """One space in one runtime: its table, and archs that are not in it."""
 
     def __init__(
         self, space: SearchSpace, key: Key, tables: Path, amount: Profile, num_held_out: int
     ) -> None:
-        self.space, self.key, self.max_spread = space, key, amount.max_spread
-        self.climb_steps, self.rounds = CLIMB_STEPS, ROUNDS
+        self.space, self.key = space, key
         height, width = key.input_hw
         prefix = f"bench_{space.name}_{key.runtime}_{key.threads}t_{height}x{width}"
         path = tables / f"{prefix}.json"
-        self.table = profile_space(space, key, path, amount, _progress)
+        self.table = profile_space(space, key, path, amount, progress)
         self.predictor = Predictor(self.table, digest(path))
         # Drawn as random search draws; no arch is in the table but by an unlikely chance. The same
         # seed draws the same archs first.
@@ -142,7 +125,7 @@ class _Bench:
                 key,
                 tables / f"{prefix}_heldout{turn}.json",
                 Profile(number, 0, seed=HELD_OUT_SEED, evenly=0.0, max_spread=amount.max_spread),
-                _progress,
+                progress,
             )
             for turn, number in ((1, num_held_out), (2, num_held_out // MEASURED_AGAIN))
         ]
@@ -186,87 +169,6 @@ class _Bench:
         ]
         return _error(predicted, measured), _tau(predicted, measured), lines
 
-    def reached(self) -> list[str]:
-        """Members taking turns with the matrix product: rates, and the largest at its time."""
-        with pinned(self.key):
-            by_library = products(PRODUCT_SIDE, self.key.threads)
-            yardsticks = list(by_library.values())
-            product_ms = min(found.median_ms for found in self._measured(yardsticks))
-            members = [*self._notable(), *self._largest_within(product_ms)]
-            shape = (3, *self.key.input_hw)
-            runs = [one_run(PoseNet(member.arch), shape, self.key) for member in members]
-            measured = self._measured([*yardsticks, *runs])
-        latencies = measured[len(yardsticks) :]
-        rates = {
-            name: PRODUCT_FLOPS / found.median_ms / 1e6
-            for name, found in zip(by_library, measured, strict=False)
-        }
-        peak = max(rates.values())
-        listed = ", ".join(f"{name} {rate:.0f}" for name, rate in rates.items())
-        lines = [
-            f"One {PRODUCT_SIDE}³ product: {PRODUCT_FLOPS / peak / 1e6:.2f} ms by the fastest"
-            f" (GFLOP/s: {listed}), taking turns with:",
-            "",
-            "| member | MMACs | M parameters | predicted ms | measured ms | spread | of the peak |",
-            "|---|---|---|---|---|---|---|",
-        ]
-        for member, latency in zip(members, latencies, strict=True):
-            cost = count_cost(member.arch)
-            rate = 2 * cost.macs * self.key.batch / latency.median_ms / 1e6
-            lines.append(
-                f"| {member.name} | {cost.macs / 1e6:.0f} | {cost.params / 1e6:.2f} |"
-                f" {self.predictor(member.arch):.1f} | {latency.median_ms:.1f} |"
-                f" {latency.spread:.1%} | {rate / peak:.0%} |"
-            )
-        return lines
-
-    def _measured(self, runs: Sequence[Callable[[], None]]) -> list[Latency]:
-        return patiently(lambda: interleaved(runs, self.max_spread, self.rounds), _progress)
-
-    def _notable(self) -> Iterator[_Member]:
-        yield _Member("smallest", self.space.min_arch())
-        yield _Member("largest", self.space.max_arch())
-        for name, path in shipped_files("search_spaces").items():
-            if path.suffix == ".json" and (arch := read_arch(path)) in self.space:
-                yield _Member(name, arch)
-
-        def rate(arch: Arch) -> float:
-            return count_cost(arch).macs / self.predictor(arch)
-
-        rng = random.Random(0)
-        drawn = [self.space.sample(rng) for _ in range(NUM_REACHED)]
-        for arch in sorted(drawn, key=rate):
-            yield _Member("random", arch)
-        yield _Member("best rate", self._climb(rate, rng))
-
-    def _largest_within(self, budget_ms: float) -> Iterator[_Member]:
-        rng = random.Random(1)
-        for quantity in ("macs", "params"):
-
-            def size_within(arch: Arch, quantity: str = quantity) -> float:
-                over = self.predictor(arch) - budget_ms
-                size: int = getattr(count_cost(arch), quantity)
-                return -over if over > 0 else float(size)
-
-            arch = self._climb(size_within, rng)
-            met = self.predictor(arch) <= budget_ms
-            name = f"most {quantity} in {budget_ms:.1f} ms" if met else "fastest; none is in budget"
-            yield _Member(name, arch)
-
-    def _climb(self, goal: Callable[[Arch], float], rng: random.Random) -> Arch:
-        """The best of several climbs, each from a small member, by random changes that do not
-        harm."""
-        found = []
-        for _ in range(CLIMBS):
-            arch = self.space.min_arch()
-            height = goal(arch)
-            for _ in range(self.climb_steps):
-                changed = self.space.mutate(arch, 0.05, rng)
-                if (reached := goal(changed)) >= height:
-                    arch, height = changed, reached
-            found.append(arch)
-        return max(found, key=goal)
-
     def _steady(self, other: Table) -> np.ndarray:
         """Times of another table at the speed that the machine had for the first one."""
         scale = self.table.anchor_ms / other.anchor_ms
@@ -300,10 +202,6 @@ def _tau(left: Sequence[float] | np.ndarray, right: Sequence[float] | np.ndarray
     signs = [np.sign(np.subtract.outer(values, values)) for values in (left, right)]
     pairs = len(left) * (len(left) - 1)
     return float((signs[0] * signs[1]).sum() / pairs)
-
-
-def _progress(text: str) -> None:
-    print(f"  {text}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
