@@ -99,6 +99,13 @@ def test_depthwise_kernels_and_deconvolutions_are_kinds_of_their_own() -> None:
     assert found["deconv 4 per group.macs"] == 16 * 4 * 16 * 16
 
 
+@pytest.mark.parametrize(("channels", "kind"), [(8, "depthwise"), (16, "1 per group")])
+def test_a_deconvolution_of_two_channels_to_one_is_not_depthwise(channels: int, kind: str) -> None:
+    deconv = Layer("", Deconv, DeconvArch(width=8, kernel_size=4, groups=8), channels, (8, 8))
+    kinds = [one.kind for one in describe(deconv).operations if one.family == "deconv"]
+    assert kinds == [f"deconv {kind}"]
+
+
 def test_batch_norm_is_no_operation_because_it_folds() -> None:
     found = amounts(Layer("", Stem, StemArch(8, 3, "relu", False), 3, (8, 8)))
     # The convolution is `spatial`; the only other operation is the activation, in and out.

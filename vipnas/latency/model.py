@@ -22,7 +22,7 @@ from vipnas.models.posenet import Layer, plan
 LAYER_SPREAD = 0.3
 # Candidates for that of an operation: what it shares with those like it, and what is its own, since
 # libraries have kernels for some shapes and not for others.
-OPERATION_SPREADS = ((0.3, 0.0), (0.2, 0.2), (0.2, 0.3), (0.1, 0.3))
+OPERATION_SPREADS = ((0.3, 0.0), (0.2, 0.2), (0.2, 0.3), (0.1, 0.3), (0.2, 0.5))
 # A block does not run as it does among others: how much more a network says than a block.
 NETWORK_TRUST = 3.0
 # A layer costs something, so that a relative difference means something: in ms.

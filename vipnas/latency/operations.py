@@ -129,9 +129,7 @@ def _operation(func: Any, out: Tensor, args: tuple[Any, ...], macs: int) -> Oper
     if func is F.conv2d:
         return _convolution(args[1], macs, elements)
     if func is F.conv_transpose2d:
-        _, per_group, kernel_size, _ = args[1].shape
-        kind = f"deconv {_grouping(per_group)}"
-        return Operation("deconv", kind, macs, elements, per_group, kernel_size)
+        return _deconvolution(args[1], out, macs, elements)
     kind = "product" if macs else "other"
     return Operation(kind, kind, macs, elements)
 
@@ -151,6 +149,14 @@ def _convolution(weight: Tensor, macs: int, elements: int) -> Operation:
         return Operation("spatial", f"depthwise {size}", macs, elements, 1, kernel_size)
     kind = f"spatial {_grouping(per_group)}"
     return Operation("spatial", kind, macs, elements, per_group, kernel_size)
+
+
+def _deconvolution(weight: Tensor, out: Tensor, macs: int, elements: int) -> Operation:
+    """Its depthwise form has a kernel of its own, which two channels in for one out have not."""
+    in_channels, per_group, kernel_size, _ = weight.shape
+    depthwise = per_group == 1 and in_channels == out.shape[1]
+    kind = "deconv depthwise" if depthwise else f"deconv {_grouping(per_group)}"
+    return Operation("deconv", kind, macs, elements, per_group, kernel_size)
 
 
 def _grouping(channels: int) -> str:
