@@ -75,7 +75,9 @@ def test_kl_by_hand() -> None:
 
 
 def test_students_go_over_from_the_labels_to_the_teacher() -> None:
-    at_once, mixed = Distillation(), Distillation(weight=0.5, label_weight=0.2, warmup_steps=4)
+    at_once = Distillation("mse")
+    mixed = Distillation("mse", weight=0.5, label_weight=0.2, warmup_steps=4)
+    assert Distillation().shares(0) == Distillation().shares(9) == (0, 1)
     assert [at_once.shares(step) for step in (0, 9)] == [(1, 0), (1, 0)]
     shares = [mixed.shares(step) for step in (0, 1, 4, 9)]
     assert shares == [(0, 1), (0.125, pytest.approx(0.8)), (0.5, 0.2), (0.5, 0.2)]
@@ -88,7 +90,7 @@ def test_students_go_over_from_the_labels_to_the_teacher() -> None:
         found = mixed.student_loss(step, heatmaps, teacher, targets, weights)
         torch.testing.assert_close(found, expected)
     with pytest.raises(ValueError, match="one must be above 0"):
-        Distillation(weight=0)
+        Distillation("mse", weight=0)
 
 
 def test_unlabelled_joints_add_nothing_to_the_gradient() -> None:
@@ -98,11 +100,14 @@ def test_unlabelled_joints_add_nothing_to_the_gradient() -> None:
     assert heatmaps.grad.tolist() == [[[[0.5, 0.5]], [[0.0, 0.0]]]]
 
 
-def test_the_step_is_the_sum_of_separate_backward_passes(tiny_space: SearchSpace) -> None:
+@pytest.mark.parametrize("loss_name", ["labels", "mse"])
+def test_the_step_is_the_sum_of_separate_backward_passes(
+    tiny_space: SearchSpace, loss_name: Literal["labels", "mse"]
+) -> None:
     codec, batch = codec_of(tiny_space), batch_of(tiny_space, 3)
     supernet = supernet_of(tiny_space).train()
     sampler = sampler_of(tiny_space, num_random=2, seed=4)
-    shown = supernet_backward(supernet, sampler, codec)(3, batch)
+    shown = supernet_backward(supernet, sampler, codec, Distillation(loss_name))(3, batch)
     found = gradients(supernet)
 
     images = normalise(batch[0])
@@ -112,7 +117,7 @@ def test_the_step_is_the_sum_of_separate_backward_passes(tiny_space: SearchSpace
     for arch in (largest, *others):
         fresh = supernet_of(tiny_space).train()
         teacher = fresh(images, largest).detach()
-        if arch == largest:
+        if arch == largest or loss_name == "labels":
             loss = heatmap_loss(fresh(images, arch), targets, weights)
         else:
             loss = distillation_loss(fresh(images, arch), teacher)
@@ -127,14 +132,15 @@ def test_the_step_is_the_sum_of_separate_backward_passes(tiny_space: SearchSpace
     assert abs(float(shown["random"]) - (losses[1] + losses[2]) / 2) < 1e-6
 
 
-def test_students_learn_nothing_from_the_labels(tiny_space: SearchSpace) -> None:
+def test_students_of_a_teacher_learn_nothing_from_the_labels(tiny_space: SearchSpace) -> None:
     """With other labels, only the gradient of the largest changes: by exactly its own."""
     codec, (images, keypoints) = codec_of(tiny_space), batch_of(tiny_space, 0)
     elsewhere = keypoints.flip(0)
     step, alone = [], []
     for labels in (keypoints, elsewhere):
         supernet = supernet_of(tiny_space).train()
-        supernet_backward(supernet, sampler_of(tiny_space), codec)(0, (images, labels))
+        lesson = Distillation("mse")
+        supernet_backward(supernet, sampler_of(tiny_space), codec, lesson)(0, (images, labels))
         step.append(gradients(supernet))
         supernet = supernet_of(tiny_space).train()
         retrain_backward(supernet, codec)(0, (images, labels))
@@ -183,7 +189,7 @@ def test_in_a_step_without_the_largest_all_learn_from_the_labels(
     codec, batch = codec_of(tiny_space), batch_of(tiny_space, 0)
     sampler = sampler_of(tiny_space, num_random=1, strategy=strategy)
     supernet = supernet_of(tiny_space).train()
-    shown = supernet_backward(supernet, sampler, codec)(0, batch)
+    shown = supernet_backward(supernet, sampler, codec, Distillation("mse"))(0, batch)
     random_one = sampler(0)[0 if strategy == "uniform" else 1].candidates[0]
     targets, weights = codec.encode(batch[1])
     heatmaps = supernet_of(tiny_space).train()(normalise(batch[0]), random_one)
