@@ -49,7 +49,7 @@ def main() -> int:
     quick = options.quick
     amount = Profile(
         num_archs=15 if quick else Profile.num_archs,
-        num_blocks=60 if quick else Profile.num_blocks,
+        num_blocks=60 if quick else options.blocks,
         max_spread=options.max_spread,
     )
     num_held_out = 10 if quick else 60
@@ -84,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--tables", type=Path, default=Path("latency"), help="folder of the tables")
     parser.add_argument("--max-spread", type=float, default=MAX_SPREAD)
+    parser.add_argument("--blocks", type=int, default=Profile.num_blocks, help="single layers")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="of members beside the product")
     parser.add_argument("--report", type=Path, help="write all there, as markdown")
     parser.add_argument("--quick", action="store_true", help="few archs at 128 x 96: a proof only")
