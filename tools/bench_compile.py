@@ -18,18 +18,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from bench_turns import Setting, add_options, interleaved, setting_of
+from bench_turns import Setting, add_options, interleaved, setting_of, space_of
 from torch import Tensor
 
 from vipnas.models.posenet import PoseNet, extract
-from vipnas.shipped import find_shipped
-from vipnas.space import SearchSpace, read_space
+from vipnas.space import SearchSpace
 from vipnas.training.compute import Forward, make_forward
 from vipnas.training.losses import distillation_loss, heatmap_loss
 
 SPACES = ("quick", "s_vipnas_res50", "s_vipnas_mbv3", "lat_vipnas")
 PARTS = ("losses", "smallest", "largest")
-SMALL_HW = (128, 96)  # of the spaces that are larger, unless --full-size
 BATCH_SIZE = 16
 CALLS = 20  # of a loss in a turn
 
@@ -40,7 +38,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--space", action="append", choices=SPACES, help="only this one")
     parser.add_argument("--part", action="append", choices=PARTS, help="only this one")
-    parser.add_argument("--full-size", action="store_true", help="256 x 192 instead of 128 x 96")
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--report", type=Path, help="write the table there too, as markdown")
     add_options(parser, BATCH_SIZE)
@@ -57,9 +54,7 @@ def main() -> int:
     ]
     print("\n".join(lines), flush=True)
     for name in options.space or SPACES:
-        space = read_space(find_shipped("search_spaces", name))
-        if space.input_hw > SMALL_HW and not options.full_size:
-            space = space.with_facts(input_hw=SMALL_HW)
+        space = space_of(name, options.full_size)
         for part in options.part or PARTS:
             rows = _loss_rows if part == "losses" else _member_rows
             for row in rows(space, setting, part):

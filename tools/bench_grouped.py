@@ -27,15 +27,13 @@ from statistics import median
 from typing import NamedTuple
 
 import torch
-from bench_turns import Setting, add_options, setting_of
+from bench_turns import Setting, add_options, setting_of, space_of
 from grouped_forms import Form, Grouped, forms_of, grouped_layers
 from torch import Tensor
 
-from vipnas.shipped import find_shipped
-from vipnas.space import SearchSpace, read_space
+from vipnas.space import SearchSpace
 
 SPACES = ("tiny", "quick", "s_vipnas_res50", "s_vipnas_mbv3")
-SMALL_HW = (128, 96)  # of the spaces that are larger, unless --full-size
 BATCH_SIZE = 8
 NUM_RANDOM = 3
 FORMS = ("own", "contiguous", "turned", "two", "four", "eight", "dense")
@@ -190,7 +188,6 @@ def _fastest_ones(ones: Sequence[Measured]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--space", action="append", choices=SPACES, help="only this one")
-    parser.add_argument("--full-size", action="store_true", help="256 x 192 instead of 128 x 96")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="at most, of a space")
     parser.add_argument("--report", type=Path, help="write the tables there too, as markdown")
@@ -208,9 +205,7 @@ def main() -> int:
     print("\n".join(lines), flush=True)
     summaries: list[str] = []
     for name in options.space or SPACES:
-        space = read_space(find_shipped("search_spaces", name))
-        if space.input_hw > SMALL_HW and not options.full_size:
-            space = space.with_facts(input_hw=SMALL_HW)
+        space = space_of(name, options.full_size)
         layers, found = layers_of(space), []
         started = time.perf_counter()
         for layer, times in layers:

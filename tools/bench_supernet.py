@@ -26,15 +26,14 @@ from statistics import median
 from typing import NamedTuple
 
 import torch
-from bench_turns import Compared, Setting, add_options, interleaved, setting_of
+from bench_turns import Compared, Setting, add_options, interleaved, setting_of, space_of
 from torch import Tensor
 
 from vipnas.arch import Arch
 from vipnas.cost import count_cost
 from vipnas.data.heatmap import HeatmapCodec
 from vipnas.models.posenet import PoseNet, extract
-from vipnas.shipped import find_shipped
-from vipnas.space import SearchSpace, read_space
+from vipnas.space import SearchSpace
 from vipnas.training.compute import make_forward
 from vipnas.training.loop import Backward, Batch, Schedule, Training
 from vipnas.training.losses import distillation_loss, heatmap_loss
@@ -43,7 +42,6 @@ from vipnas.training.sampling import Member, Sampling, SubnetSampler
 from vipnas.training.supernet import supernet_backward
 
 SPACES = ("tiny", "quick", "s_vipnas_res50", "s_vipnas_mbv3", "lat_vipnas")
-SMALL_HW = (128, 96)  # of the spaces that are larger, unless --full-size
 BATCH_SIZE = 16  # the smallest that the shipped experiments train images with
 NUM_RANDOM = 5
 NUM_RANDOM_ON_GPU = 2
@@ -69,7 +67,7 @@ def main() -> int:
         "|---|---|---|---|---|---|---|" + "---|---|---|" * setting.on_gpu,
     ]
     print("\n".join(lines), flush=True)
-    spaces = [_space(name, options.full_size) for name in options.space or SPACES]
+    spaces = [space_of(name, options.full_size) for name in options.space or SPACES]
     found: list[Result] = []
     started = time.perf_counter()
     for result in _results(spaces, setting):
@@ -86,11 +84,6 @@ def main() -> int:
     if options.report:
         options.report.write_text("\n".join(lines) + "\n")
     return int(any(value > allowed for _, value, allowed in figures))
-
-
-def _space(name: str, full_size: bool) -> SearchSpace:
-    space = read_space(find_shipped("search_spaces", name))
-    return space if full_size or space.input_hw <= SMALL_HW else space.with_facts(input_hw=SMALL_HW)
 
 
 class Result(NamedTuple):
@@ -135,7 +128,6 @@ def _figures(found: Sequence[Result]) -> list[tuple[str, float, float]]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--report", type=Path, help="write the tables there, as markdown")
-    parser.add_argument("--full-size", action="store_true", help="256 x 192 instead of 128 x 96")
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after so many")
     add_options(parser, BATCH_SIZE)

@@ -19,11 +19,14 @@ from torch.profiler import ProfilerActivity, profile
 from vipnas.deploy.runtime import device_name
 from vipnas.memory import keep_freed_memory
 from vipnas.models.posenet import PoseNet
-from vipnas.space import SearchSpace
+from vipnas.shipped import find_shipped
+from vipnas.space import SearchSpace, read_space
 from vipnas.training.compute import Compute
 
 WARM_UP_ROUNDS = 2
 GPU_WORK = ("kernel", "gpu_memcpy", "gpu_memset")  # as the profiler names it
+
+SMALL_HW = (128, 96)  # of the spaces that are larger, unless --full-size
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,8 @@ class Setting:
 
 
 def add_options(parser: argparse.ArgumentParser, batch_size: int) -> None:
-    """What `setting_of` reads."""
+    """What `setting_of` and `space_of` read."""
+    parser.add_argument("--full-size", action="store_true", help="256 x 192 instead of 128 x 96")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--batch-size", type=int, default=batch_size)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
@@ -101,6 +105,12 @@ def setting_of(options: argparse.Namespace) -> Setting:
     keep_freed_memory()
     compute = Compute(precision=options.precision, channels_last=not options.contiguous)
     return Setting(torch.device(options.device), compute, options.batch_size, options.repeats)
+
+
+def space_of(name: str, full_size: bool) -> SearchSpace:
+    """A shipped space, unless at full size no larger than `SMALL_HW`."""
+    space = read_space(find_shipped("search_spaces", name))
+    return space if full_size or space.input_hw <= SMALL_HW else space.with_facts(input_hw=SMALL_HW)
 
 
 def covered(spans: Iterable[tuple[float, float]]) -> float:

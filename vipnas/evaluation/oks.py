@@ -35,9 +35,8 @@ def pose_similarity(
     `counted_MK` in the second set; 0 where none does.
     """
     squares_NMK = np.square(xy_NK2[:, None] - xy_MK2[None]).sum(axis=3, dtype=np.float64)
-    variances_K = np.square(2 * np.asarray(sigmas_K, np.float64))
-    areas_NM = (areas_N[:, None] + areas_M[None]).astype(np.float64) / 2 + np.spacing(1)
-    likeness_NMK = np.exp(-squares_NMK / variances_K / areas_NM[..., None] / 2)
+    areas_NM = (areas_N[:, None] + areas_M[None]).astype(np.float64) / 2
+    likeness_NMK = _likeness(squares_NMK, areas_NM, sigmas_K)
     if counted_MK is None:
         return np.asarray(likeness_NMK.mean(axis=2))
     sums_NM = (likeness_NMK * counted_MK[None]).sum(axis=2)
@@ -53,14 +52,21 @@ def mean_similarity(
     """Mean over N people of the object keypoint similarity (0..1) of each one's pose to his own
     labels, x, y and visibility. Joints without a label do not count, nor do people without any."""
     squares_NK = np.square(xy_NK2 - truth_NK3[..., :2]).sum(axis=2, dtype=np.float64)
-    variances_K = np.square(2 * np.asarray(sigmas_K, np.float64))
-    likeness_NK = np.exp(-squares_NK / variances_K / (areas_N[:, None] + np.spacing(1)) / 2)
     labelled_NK = truth_NK3[..., 2] > 0
     counts_N = labelled_NK.sum(axis=1)
     if not counts_N.any():
         return 0.0
-    sums_N = (likeness_NK * labelled_NK).sum(axis=1)
+    sums_N = (_likeness(squares_NK, areas_N, sigmas_K) * labelled_NK).sum(axis=1)
     return float((sums_N[counts_N > 0] / counts_N[counts_N > 0]).mean())
+
+
+def _likeness(
+    squares_K: FloatArray, areas: NDArray[np.floating], sigmas_K: Sequence[float]
+) -> FloatArray:
+    """Of joints (..., K), by the squares of their distances and the areas (...) of their people, in
+    pixels."""
+    variances_K = np.square(2 * np.asarray(sigmas_K, np.float64))
+    return np.asarray(np.exp(-squares_K / variances_K / (areas[..., None] + np.spacing(1)) / 2))
 
 
 def best_pairs(similarity_NM: FloatArray, least: float = 0.0) -> list[tuple[int, int]]:
