@@ -10,8 +10,9 @@ from torch.nn import functional as F
 
 from vipnas.arch import Arch
 from vipnas.models import grouped
-from vipnas.models.grouped import Spread, dense_where_quicker, is_quicker_dense
-from vipnas.models.posenet import PoseNet
+from vipnas.models.elastic import ElasticConv2d, ElasticDeconv2d
+from vipnas.models.grouped import DenseWhereQuicker, Spread, is_quicker_dense
+from vipnas.models.posenet import PoseNet, extract
 from vipnas.space import SearchSpace
 
 
@@ -58,7 +59,7 @@ def test_what_is_dense_by_hand() -> None:
 def test_a_network_chooses_only_where_it_is_told_to(
     space: SearchSpace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And computes the same, whole and as a slice."""
+    """And computes the same, whole and as a slice; of all layers that have groups."""
     network, arch = PoseNet(space.max_arch()).double().eval(), space.min_arch()
     randomise_batch_norm(network, seed=0)
     images = torch.randn(1, 3, *space.input_hw, dtype=torch.float64)
@@ -76,14 +77,22 @@ def test_a_network_chooses_only_where_it_is_told_to(
 
     monkeypatch.setattr(Spread, "apply", noted)
     plain = [outcome(one) for one in (None, arch)]
-    with dense_where_quicker():
+    with DenseWhereQuicker():
         on_a_cpu = outcome(arch)
         assert not spread  # nothing was measured there
         monkeypatch.setattr(grouped, "_is_measured", lambda x: True)
         found = [outcome(one) for one in (None, arch)]
-    number = len(spread)
+    dense = [
+        layer
+        for one in (network, extract(network, arch))
+        for layer in one.modules()
+        if isinstance(layer, (ElasticConv2d, ElasticDeconv2d))
+        and layer.groups > 1
+        and is_quicker_dense(layer.weight, layer.groups, isinstance(layer, ElasticDeconv2d))
+    ]
+    assert len(spread) == len(dense) > 0
     outcome(arch)
-    assert len(spread) == number > 0  # no longer
+    assert len(spread) == len(dense)  # no longer
     assert all(torch.equal(one, other) for one, other in zip(on_a_cpu, plain[1], strict=True))
     for one, other in zip(sum(found, []), sum(plain, []), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-9)

@@ -15,8 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vipnas.models.grouped import computed_form
-
 # Said once where the gradient of a slice is a window of the full one: it is meant to be.
 warnings.filterwarnings("ignore", "grad and param do not obey the gradient layout contract")
 
@@ -186,8 +184,7 @@ class ElasticConv2d(ElasticLayer):
         shape = (out_channels, x.shape[1] // groups, kernel_size, kernel_size)
         weight = crop(self.weight, shape, groups, self.groups)
         bias = None if self.bias is None else crop(self.bias, (out_channels,))
-        weight, groups = computed_form(x, weight, groups)
-        return F.conv2d(x, weight, bias, self.stride, kernel_size // 2, 1, groups)
+        return F.conv2d(x, weight, bias, self.stride, kernel_size // 2, groups=groups)
 
 
 class ElasticDeconv2d(ElasticLayer):
@@ -211,8 +208,7 @@ class ElasticDeconv2d(ElasticLayer):
     def forward(self, x: Tensor, out_channels: int, kernel_size: int, groups: int) -> Tensor:
         shape = (x.shape[1], out_channels // groups, kernel_size, kernel_size)
         weight = crop(self.weight, shape, groups, self.groups)
-        weight, groups = computed_form(x, weight, groups, transposed=True)
-        return F.conv_transpose2d(x, weight, None, 2, kernel_size // 2 - 1, 0, groups)
+        return F.conv_transpose2d(x, weight, None, 2, kernel_size // 2 - 1, groups=groups)
 
 
 class ElasticBatchNorm2d(ElasticLayer, nn.BatchNorm2d):

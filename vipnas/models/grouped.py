@@ -6,12 +6,13 @@ library's kernels for a few wide groups take several times as long as those for 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 # Of one H200 in bfloat16 and channels_last (`experiments/reports/supernet_step_2026-11-26.md`):
 # narrower groups have kernels of their own, more of them are too much arithmetic when dense, and
@@ -19,22 +20,30 @@ from torch import Tensor
 CHANNELS_A_GROUP = (4, 48)
 MOST_GROUPS = 32
 
-_chosen = False
 
-
-@contextmanager
-def dense_where_quicker() -> Iterator[None]:
-    """In here layers choose by `is_quicker_dense`; elsewhere they keep their groups.
+class DenseWhereQuicker(TorchFunctionMode):
+    """A context: in it convolutions whose `groups` are given by name are computed as dense ones
+    where `is_quicker_dense` says so. As with autocast, layers know nothing of it.
 
     For steps that are recorded: spreading the weights is work for the host, which is what others
     wait for.
     """
-    global _chosen
-    before, _chosen = _chosen, True
-    try:
-        yield
-    finally:
-        _chosen = before
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        groups = kwargs.get("groups", 1)
+        if groups > 1 and func in (F.conv2d, F.conv_transpose2d):
+            x, weight, *others = args
+            if _is_measured(x) and is_quicker_dense(weight, groups, func is F.conv_transpose2d):
+                dense = Spread.apply(weight.to(x.dtype), groups)  # type: ignore[no-untyped-call]
+                return func(x, dense, *others, **{**kwargs, "groups": 1})
+        return func(*args, **kwargs)
 
 
 def is_quicker_dense(weight: Tensor, groups: int, transposed: bool) -> bool:
@@ -43,18 +52,6 @@ def is_quicker_dense(weight: Tensor, groups: int, transposed: bool) -> bool:
     channels = rows // groups if transposed else columns
     low, high = CHANNELS_A_GROUP
     return transposed or (groups <= MOST_GROUPS and low <= channels <= high)
-
-
-def computed_form(
-    x: Tensor, weight: Tensor, groups: int, transposed: bool = False
-) -> tuple[Tensor, int]:
-    """The weight and the groups with which a layer computes what it would with its own."""
-    if groups == 1 or not _chosen or not _is_measured(x):
-        return weight, groups
-    if not is_quicker_dense(weight, groups, transposed):
-        return weight, groups
-    spread: Tensor = Spread.apply(weight.to(x.dtype), groups)  # type: ignore[no-untyped-call]
-    return spread, 1
 
 
 def _is_measured(x: Tensor) -> bool:
