@@ -34,8 +34,14 @@ def load_file(path: Path) -> Any:
         with torch.serialization.safe_globals(NUMPY_ARRAYS):
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever torch trips over in a file that is no checkpoint
-        reason = (str(error) or type(error).__name__).splitlines()[0][:120]
-        raise ValueError(f"{path}: not a readable checkpoint: {reason}") from None
+        raise ValueError(f"{path}: not a readable checkpoint: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    """One line of what was found; around it PyTorch gives advice to allow it."""
+    _, _, refused = str(error).partition("WeightsUnpickler error: ")
+    found = refused or f"{type(error).__name__}: {error}"
+    return found.partition(". Please")[0].strip().splitlines()[0][:120]
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
