@@ -185,7 +185,40 @@ def test_an_arch_of_another_space(fail: Run, tmp_path: Path) -> None:
 
 def test_a_missing_arch(fail: Run, tmp_path: Path) -> None:
     path = tmp_path / "none.json"
-    assert f"{path}: no such file" in fail("retrain", "--arch", str(path))
+    assert f"{path}: neither a file nor a name in" in fail("retrain", "--arch", str(path))
+
+
+def test_what_is_missing_is_said_before_data_are_drawn(fail: Run, tmp_path: Path) -> None:
+    synthetic = {"num_train_images": 1, "num_test_images": 1}
+    drawn = {"data": {"synthetic": synthetic, "search_persons": 1}}
+    message = fail("retrain", **drawn)
+    assert "best.json: no arch found yet; run `vipnas search` first or give --arch" in message
+    smallest, weights = tmp_path / "smallest.json", tmp_path / "none.pt"
+    write_arch(smallest, TINY.min_arch())
+    assert "tinny: neither a file nor a name" in fail("train-supernet", space="tinny", **drawn)
+    begun = ("retrain", "--arch", str(smallest))
+    assert f"{weights}: no such checkpoint" in fail(*begun, "--init-from", str(weights), **drawn)
+    from_supernet = changed("retrain", init_from="supernet")
+    message = fail(*begun, **drawn, **from_supernet)
+    assert "supernet.pt: no supernet; run `vipnas train-supernet` first" in message
+
+
+@pytest.mark.parametrize("command", ["cost", "profile"])
+def test_a_space_is_no_arch_and_an_arch_no_space(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = {"cost": ["--arch", "tiny"], "profile": ["published/s_vipnas_mbv3"]}[command]
+    assert main([command, *arguments]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    known = line.partition("known: ")[2]
+    assert ("tiny" in known) == (command == "profile") != ("published/s_vipnas_mbv3" in known)
+
+
+def test_the_action_of_video_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    experiment = str(write_experiment(tmp_path, copy.deepcopy(EXPERIMENT)))
+    assert main(["video", "search", experiment, "--device", "cpu"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("vipnas video search: the experiment has no section video")
 
 
 def test_weights_of_another_arch(fail: Run, tmp_path: Path) -> None:

@@ -44,6 +44,12 @@ def test_finds_a_shipped_arch_in_its_directory(checkout: Path, name: str) -> Non
     )
 
 
+def test_of_one_suffix_only(checkout: Path) -> None:
+    assert find_shipped("search_spaces", "tiny", ".yaml") == checkout / "search_spaces/tiny.yaml"
+    with pytest.raises(ValueError, match="known: published/small_net$"):
+        find_shipped("search_spaces", "tiny", ".json")
+
+
 def test_an_existing_file_wins_over_the_shipped_one(checkout: Path) -> None:
     Path("tiny.yaml").write_text("mine")
     assert find_shipped("search_spaces", "tiny.yaml").read_text() == "mine"

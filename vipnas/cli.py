@@ -18,13 +18,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code. Errors of the user's are one line on stderr."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    command = " ".join(filter(None, (options.command, getattr(options, "action", None))))
     try:
         options.run(options)
     except (ValueError, OSError, FloatingPointError) as error:
-        print(f"vipnas {options.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"vipnas {command}: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"vipnas {options.command}: interrupted; the same command goes on", file=sys.stderr)
+        print(f"vipnas {command}: interrupted; the same command goes on", file=sys.stderr)
         return 130
     return 0
 

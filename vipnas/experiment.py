@@ -80,7 +80,7 @@ class Experiment:
 
     @cached_property
     def space(self) -> SearchSpace:
-        space = read_space(find_shipped("search_spaces", self.config.space))
+        space = read_space(find_shipped("search_spaces", self.config.space, ".yaml"))
         return space.with_facts(self.config.input_hw, self.skeleton.num_joints)
 
     @cached_property

@@ -8,6 +8,7 @@ from typing import Literal
 from vipnas.files import did_you_mean
 
 Kind = Literal["search_spaces", "experiments"]
+Suffix = Literal["", ".yaml", ".json"]
 
 PACKAGE = Path(__file__).resolve().parent
 SHIPPED_FILES = {
@@ -16,16 +17,19 @@ SHIPPED_FILES = {
 }
 
 
-def find_shipped(kind: Kind, name_or_path: str) -> Path:
+def find_shipped(kind: Kind, name_or_path: str, suffix: Suffix = "") -> Path:
     """The file itself where there is one at `name_or_path`, otherwise the shipped one of that name.
 
     A name is written as in the checkout, with or without the directory `kind` and the suffix:
-    `tiny`, `tiny.yaml`, `search_spaces/tiny.yaml`, `published/s_vipnas_res50`.
+    `tiny`, `tiny.yaml`, `search_spaces/tiny.yaml`, `published/s_vipnas_res50`. With a `suffix` only
+    names of such files count: `.yaml` for spaces, `.json` for archs.
     Raises ValueError with the nearest name and all of them.
     """
     if Path(name_or_path).is_file():
         return Path(name_or_path)
-    shipped = shipped_files(kind)
+    shipped = {
+        known: path for known, path in shipped_files(kind).items() if path.suffix.endswith(suffix)
+    }
     name = name_or_path.removeprefix(f"{kind}/")
     for known, path in shipped.items():
         if name in (known, known + path.suffix):

@@ -248,6 +248,8 @@ def test_the_command_makes_the_same_set(
     assert files_below(tmp_path / "set") == files_below(small_set)
     assert main(["synthesize", *place, "--num-videos", "3"]) == 1
     assert "--video and --num-videos go together" in capsys.readouterr().err
+    assert main(["synthesize", *place, "--num-images", "1", "--speed", "2"]) == 1
+    assert "--num-frames and --speed: allowed with --video only" in capsys.readouterr().err
 
 
 def test_an_experiment_draws_its_videos_and_holds_out_whole_ones(tmp_path: Path) -> None:

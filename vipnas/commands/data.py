@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from vipnas.commands.opening import Commands, experiment_command, open_experiment
+from vipnas.commands.opening import Commands, count, experiment_command, open_experiment
 
 
 def add_data_commands(commands: Commands) -> None:
     inspect = experiment_command(commands, "inspect-data", "what is in a data set, and a picture")
     inspect.add_argument("--split", choices=("train", "search", "test"), default="train")
     inspect.add_argument("--sheet", type=Path, default=Path("data.png"), help="PNG to write")
-    inspect.add_argument("--num-persons", type=int, default=24)
+    inspect.add_argument("--num-persons", type=count, default=24)
     inspect.add_argument("--augmented", action="store_true", help="as training sees them")
     inspect.set_defaults(run=_inspect)
 
@@ -22,8 +22,10 @@ def add_data_commands(commands: Commands) -> None:
     number = synthesize.add_mutually_exclusive_group(required=True)
     number.add_argument("--num-images", type=int)
     number.add_argument("--num-videos", type=int, help="with --video")
-    synthesize.add_argument("--num-frames", type=int, default=24, help="of each video, 25 a second")
-    synthesize.add_argument("--speed", type=float, default=1.0, help="of people in videos")
+    synthesize.add_argument(
+        "--num-frames", type=int, help="of each video, 25 a second (default: 24)"
+    )
+    synthesize.add_argument("--speed", type=float, help="of people in videos (default: 1)")
     synthesize.add_argument("--seed", type=int, default=0)
     synthesize.add_argument("--image-hw", type=int, nargs=2, default=(240, 320), metavar="PX")
     synthesize.add_argument(
@@ -59,20 +61,23 @@ def _synthesize(options: argparse.Namespace) -> None:
     workers, difficulty = options.num_workers, options.difficulty
     if options.video != (options.num_videos is not None):
         raise ValueError("--video and --num-videos go together; allowed: both, or --num-images")
+    of_videos = {"num_frames": options.num_frames, "speed": options.speed}
+    of_videos = {name: value for name, value in of_videos.items() if value is not None}
+    if of_videos and not options.video:
+        raise ValueError("--num-frames and --speed: allowed with --video only")
     if options.video:
-        count, what = options.num_videos, "videos"
+        number, what = options.num_videos, "videos"
         synthesize_video(
             options.output,
-            count,
+            number,
             options.seed,
-            options.num_frames,
-            image_hw,
-            people,
-            workers,
-            difficulty,
-            options.speed,
+            image_hw=image_hw,
+            people_per_video=people,
+            num_workers=workers,
+            difficulty=difficulty,
+            **of_videos,
         )
     else:
-        count, what = options.num_images, "images"
-        synthesize(options.output, count, options.seed, image_hw, people, workers, difficulty)
-    print(f"synthesize: {count} {what} in {options.output}")
+        number, what = options.num_images, "images"
+        synthesize(options.output, number, options.seed, image_hw, people, workers, difficulty)
+    print(f"synthesize: {number} {what} in {options.output}")

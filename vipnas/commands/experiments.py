@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vipnas.commands.opening import (
     Commands,
@@ -14,6 +15,9 @@ from vipnas.commands.opening import (
     ray_settings,
     worker_arguments,
 )
+
+if TYPE_CHECKING:
+    from vipnas.experiment import Experiment
 
 
 def add_experiment_commands(commands: Commands) -> None:
@@ -27,7 +31,9 @@ def add_experiment_commands(commands: Commands) -> None:
     search.set_defaults(run=_search)
     retrain = experiment_command(commands, "retrain", "train one architecture by itself")
     retrained = retrain.add_mutually_exclusive_group()
-    retrained.add_argument("--arch", type=Path, help="arch JSON (default: best.json of the search)")
+    retrained.add_argument(
+        "--arch", help="arch JSON, a file or a shipped name (default: best.json of the search)"
+    )
     retrained.add_argument("--front", type=Path, help="pareto.json of a search: train all of it")
     worker_arguments(retrain)
     retrain.add_argument(
@@ -40,9 +46,11 @@ def add_experiment_commands(commands: Commands) -> None:
 def _add_evaluate(commands: Commands) -> None:
     evaluate = experiment_command(commands, "evaluate", "figures of trained weights, or results")
     measured = evaluate.add_mutually_exclusive_group(required=True)
-    measured.add_argument("--weights", type=Path, help="checkpoint of a network or supernet")
+    measured.add_argument("--weights", type=Path, help="checkpoint, or an exported file")
     measured.add_argument("--from-results", type=Path, help="COCO results JSON to score instead")
-    evaluate.add_argument("--arch", type=Path, help="arch JSON, to score a member of a supernet")
+    evaluate.add_argument(
+        "--arch", help="arch JSON, a file or a shipped name, to score a member of a supernet"
+    )
     evaluate.add_argument("--split", choices=("test", "search"), default="test")
     evaluate.add_argument("--pictures", type=Path, help="PNG to write: 16 people, predicted poses")
     evaluate.add_argument("--results", type=Path, help="COCO results JSON to write: all found")
@@ -75,9 +83,9 @@ def _search(options: argparse.Namespace) -> None:
 
 
 def _retrain(options: argparse.Namespace) -> None:
-    from vipnas.stages.retrain import retrain
+    from vipnas.stages.retrain import initial_weights, read_member, retrain
     from vipnas.stages.retrain_front import retrain_front
-    from vipnas.stages.search import best_file
+    from vipnas.stages.search import existing_best
 
     ray = ray_settings(options)
     if options.front is not None:
@@ -85,8 +93,22 @@ def _retrain(options: argparse.Namespace) -> None:
         return
     if ray is not None:
         raise ValueError("--workers: one arch is one training; allowed: with --front only")
-    with open_with_others(options) as experiment:
-        retrain(experiment, options.arch or best_file(experiment), options.init_from)
+
+    given = _arch_file(options)
+
+    def check(experiment: Experiment) -> None:
+        read_member(experiment, given or existing_best(experiment))
+        initial_weights(experiment, options.init_from)
+
+    with open_with_others(options, check) as experiment:
+        retrain(experiment, given or existing_best(experiment), options.init_from)
+
+
+def _arch_file(options: argparse.Namespace) -> Path | None:
+    """The file of --arch, where it is given."""
+    from vipnas.shipped import find_shipped
+
+    return None if options.arch is None else find_shipped("search_spaces", options.arch, ".json")
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -102,7 +124,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         scores = evaluate(
             experiment,
             options.weights,
-            options.arch,
+            _arch_file(options),
             options.split,
             options.metrics,
             options.pictures,

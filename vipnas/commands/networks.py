@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vipnas.commands.opening import Commands, network_of, weights_arguments
+from vipnas.commands.opening import Commands, count, network_of, weights_arguments
 
 if TYPE_CHECKING:
     from vipnas.latency.measure import Key
@@ -24,8 +24,8 @@ def add_network_commands(commands: Commands) -> None:
 
     profile = commands.add_parser("profile", help="a latency table of a space, on this machine")
     profile.add_argument("space", help="search space YAML, a file or a shipped name")
-    profile.add_argument("--num-archs", type=_count, default=80, help="networks to measure")
-    profile.add_argument("--num-blocks", type=_count, default=500, help="layers to measure")
+    profile.add_argument("--num-archs", type=count, default=80, help="networks to measure")
+    profile.add_argument("--num-blocks", type=count, default=500, help="layers to measure")
     profile.add_argument("--input-hw", type=int, nargs=2, metavar="PX", help="replaces the space's")
     profile.add_argument("--output", type=Path, help="file (default: latency/..., after its key)")
     _runtime_arguments(profile)
@@ -67,20 +67,14 @@ def add_network_commands(commands: Commands) -> None:
 def _runtime_arguments(command: argparse.ArgumentParser) -> None:
     names = ("onnxruntime", "openvino", "torch", "torch-compiled")
     command.add_argument("--runtime", choices=names, default="onnxruntime")
-    command.add_argument("--threads", type=_count, default=1)
-    command.add_argument("--batch", type=_count, default=1, help="images at a time")
+    command.add_argument("--threads", type=count, default=1)
+    command.add_argument("--batch", type=count, default=1, help="images at a time")
     precisions = ("fp32", "bf16", "fp16", "int8")
     command.add_argument("--precision", choices=precisions, default="fp32")
     command.add_argument("--accelerator", choices=("cpu", "cuda"), default="cpu")
     command.add_argument(
         "--max-spread", type=float, default=0.1, help="of the samples; beyond, none is reported"
     )
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"found {text}, allowed are whole numbers from 1")
-    return int(text)
 
 
 def _cost(options: argparse.Namespace) -> None:
@@ -90,7 +84,7 @@ def _cost(options: argparse.Namespace) -> None:
     from vipnas.cost import count_cost
     from vipnas.shipped import find_shipped
 
-    arch = read_arch(find_shipped("search_spaces", options.arch))
+    arch = read_arch(find_shipped("search_spaces", options.arch, ".json"))
     cost = count_cost(arch)
     if not options.latency:
         print(json.dumps(asdict(cost)) if options.json else cost)
@@ -114,7 +108,7 @@ def _profile(options: argparse.Namespace) -> None:
     from vipnas.shipped import find_shipped
     from vipnas.space import read_space
 
-    space = read_space(find_shipped("search_spaces", options.space))
+    space = read_space(find_shipped("search_spaces", options.space, ".yaml"))
     if options.input_hw:
         space = space.with_facts(input_hw=tuple(options.input_hw))
     key = _key(options, space.input_hw)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +33,13 @@ def experiment_command(commands: Commands, name: str, text: str) -> argparse.Arg
     command.add_argument("--device", help="torch device (default: cuda where there is one)")
     command.add_argument("--skip-bad-images", action="store_true", help="log them and go on")
     return command
+
+
+def count(text: str) -> int:
+    """The type of arguments that say how many."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"found {text}, allowed are whole numbers from 1")
+    return int(text)
 
 
 def worker_arguments(command: argparse.ArgumentParser) -> None:
@@ -71,15 +78,21 @@ def open_experiment(options: argparse.Namespace, allowed_processes: int = 1) -> 
 
 
 @contextmanager
-def open_with_others(options: argparse.Namespace) -> Iterator[Experiment]:
+def open_with_others(
+    options: argparse.Namespace, check: Callable[[Experiment], object] | None = None
+) -> Iterator[Experiment]:
     """The experiment in each of the processes that torchrun started. The first alone prints, and
-    reads the data before the others do: they may have to be drawn."""
+    reads the data before the others do: they may have to be drawn, which takes minutes, so that
+    what can be found wrong without them is for `check`, which comes first."""
     from vipnas.training.distributed import joined
 
     with joined(_device(options)) as processes, ExitStack() as stack:
         if not processes.is_first:
             stack.enter_context(redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
         experiment = replace(open_experiment(options, processes.number), processes=processes)
+        experiment.codec  # noqa: B018 (space and skeleton)
+        if check is not None:
+            check(experiment)
         with processes.first_then_others():
             experiment.training_crops  # noqa: B018
         yield experiment
@@ -109,7 +122,8 @@ def network_of(options: argparse.Namespace) -> PoseNet:
 
     if options.arch is None:
         return load_weights(options.weights)
-    return inherit(options.weights, read_arch(find_shipped("search_spaces", options.arch))).eval()
+    arch = read_arch(find_shipped("search_spaces", options.arch, ".json"))
+    return inherit(options.weights, arch).eval()
 
 
 def _device(options: argparse.Namespace) -> torch.device:

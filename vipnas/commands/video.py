@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vipnas.commands.opening import (
     Commands,
@@ -14,6 +15,9 @@ from vipnas.commands.opening import (
     ray_settings,
     worker_arguments,
 )
+
+if TYPE_CHECKING:
+    from vipnas.experiment import Experiment
 
 
 def add_video_commands(commands: Commands) -> None:
@@ -54,8 +58,9 @@ def add_video_commands(commands: Commands) -> None:
 
 def _train_supernet(options: argparse.Namespace) -> None:
     from vipnas.stages.video import train_video_supernet
+    from vipnas.stages.video_level import VideoLevel
 
-    with open_with_others(options) as experiment:
+    with open_with_others(options, lambda experiment: VideoLevel(experiment).space) as experiment:
         train_video_supernet(experiment)
 
 
@@ -67,10 +72,15 @@ def _search(options: argparse.Namespace) -> None:
 
 def _retrain(options: argparse.Namespace) -> None:
     from vipnas.stages.video import retrain_video
-    from vipnas.stages.video_level import video_best_file
+    from vipnas.stages.video_level import VideoLevel, existing_video_best
+    from vipnas.video_arch import read_video_arch
 
-    with open_with_others(options) as experiment:
-        retrain_video(experiment, options.arch or video_best_file(experiment))
+    def check(experiment: Experiment) -> None:
+        file = options.arch or existing_video_best(experiment)
+        VideoLevel(experiment).space.check_member(read_video_arch(file), str(file))
+
+    with open_with_others(options, check) as experiment:
+        retrain_video(experiment, options.arch or existing_video_best(experiment))
 
 
 def _evaluate(options: argparse.Namespace) -> None:

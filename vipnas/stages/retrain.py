@@ -14,7 +14,7 @@ from vipnas.experiment import Experiment
 from vipnas.files import digest, read_json, to_plain, write_atomically
 from vipnas.models.posenet import PoseNet
 from vipnas.results import Metrics
-from vipnas.stages.supernet import supernet_file
+from vipnas.stages.supernet import existing_supernet
 from vipnas.stages.work import is_done, timed, train
 from vipnas.training.checkpoint import inherit, load_network, save_network
 from vipnas.training.compute import make_forward
@@ -41,11 +41,8 @@ def retrain(
     `init_from` is a file of weights: of a supernet that holds the arch, or of this very arch. None
     leaves it to the experiment's `init_from`.
     """
-    arch = read_arch(arch_file)
-    experiment.space.check_member(arch, str(arch_file))
-    config = experiment.config.retrain
-    if init_from is None and config.init_from == "supernet":
-        init_from = supernet_file(experiment)
+    config, arch = experiment.config.retrain, read_member(experiment, arch_file)
+    init_from = initial_weights(experiment, init_from)
     target = network_file(experiment)
     if directory is not None:
         target = directory / target.name
@@ -77,6 +74,22 @@ def retrain(
     if experiment.processes.is_first:
         _measure(experiment, target, arch)
     return target
+
+
+def read_member(experiment: Experiment, arch_file: Path) -> Arch:
+    """The arch of a file; raises ValueError unless it is of the experiment's space."""
+    arch = read_arch(arch_file)
+    experiment.space.check_member(arch, str(arch_file))
+    return arch
+
+
+def initial_weights(experiment: Experiment, init_from: Path | None) -> Path | None:
+    """The file that training starts from, None for none; raises ValueError where it is missing."""
+    if init_from is None and experiment.config.retrain.init_from == "supernet":
+        return existing_supernet(experiment)
+    if init_from is not None and not init_from.is_file():
+        raise ValueError(f"{init_from}: no such checkpoint")
+    return init_from
 
 
 def backward_of(experiment: Experiment, network: PoseNet) -> Backward:

@@ -21,7 +21,7 @@ from vipnas.search.constraints import A
 from vipnas.search.loop import Workers
 from vipnas.search.parallel import RaySettings, RayWorkers
 from vipnas.search.workers import Evaluate, InProcess, MakeEvaluate
-from vipnas.stages.supernet import supernet_file
+from vipnas.stages.supernet import existing_supernet
 from vipnas.stages.work import needed
 from vipnas.training.checkpoint import load_network
 
@@ -45,9 +45,7 @@ class Scorer:
     def __init__(self, experiment: Experiment, threads: int) -> None:
         self.experiment = experiment
         self.threads = threads
-        self.file = supernet_file(experiment)
-        if not self.file.exists():
-            raise ValueError(f"{self.file}: no supernet; run `vipnas train-supernet` first")
+        self.file = existing_supernet(experiment)
         self.supernet = load_network(self.file, experiment.space.max_arch())
 
     def settings(self) -> dict[str, Any]:

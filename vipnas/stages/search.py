@@ -47,6 +47,14 @@ def best_file(experiment: Experiment, method: str | None = None) -> Path:
     return experiment.output / "search" / name
 
 
+def existing_best(experiment: Experiment) -> Path:
+    """Raises ValueError where nothing was searched yet."""
+    file = best_file(experiment)
+    if not file.exists():
+        raise ValueError(f"{file}: no arch found yet; run `vipnas search` first or give --arch")
+    return file
+
+
 def search(experiment: Experiment, ray: RaySettings | None = None) -> Path:
     """Search the trained supernet, and by random search with as many scores; without `ray` in this
     process.

@@ -24,6 +24,14 @@ def supernet_file(experiment: Experiment) -> Path:
     return experiment.output / "supernet" / "supernet.pt"
 
 
+def existing_supernet(experiment: Experiment) -> Path:
+    """Raises ValueError where the supernet is not trained yet."""
+    file = supernet_file(experiment)
+    if not file.exists():
+        raise ValueError(f"{file}: no supernet; run `vipnas train-supernet` first")
+    return file
+
+
 def train_supernet(
     experiment: Experiment, target: Path | None = None, more_settings: dict[str, Any] | None = None
 ) -> Path:

@@ -36,6 +36,16 @@ def video_best_file(experiment: Experiment, method: str | None = None) -> Path:
     return video_folder(experiment) / "search" / name
 
 
+def existing_video_best(experiment: Experiment) -> Path:
+    """Raises ValueError where nothing was searched yet."""
+    file = video_best_file(experiment)
+    if not file.exists():
+        raise ValueError(
+            f"{file}: no arch found yet; run `vipnas video search` first or give --arch"
+        )
+    return file
+
+
 def video_weights_file(experiment: Experiment, name: str = "retrain") -> Path:
     return video_folder(experiment) / name / "video.pt"
 
@@ -78,7 +88,7 @@ class VideoLevel:
         own = self.experiment.space
         if self.config.space is None:
             return own
-        space = read_space(find_shipped("search_spaces", self.config.space))
+        space = read_space(find_shipped("search_spaces", self.config.space, ".yaml"))
         return space.with_facts(own.input_hw, own.num_keypoints)
 
     def videos(self, split: Split | None) -> PoseTrackData:

@@ -23,7 +23,8 @@ def supernet_backward(
     distillation: Distillation | None = None,
     reduce: Callable[[Tensor], Tensor] = lambda losses: losses,
 ) -> Backward:
-    """The step: the largest learns from labels, the others from the largest; gradients add up.
+    """The step: the largest learns from labels, the others as `distillation` says. Gradients add
+    up.
 
     In a step without the largest all learn from labels. `reduce` gives the mean of a tensor over
     all processes: where a member is chosen by its loss, all then choose the same.
