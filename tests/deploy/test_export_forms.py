@@ -216,6 +216,7 @@ def test_an_exported_file_stands_in_for_the_network(
         (Form("torch", "int8"), ".pt2", True, "int8: found format torch, allowed are onnx and"),
         (Form("onnx", "int8"), ".onnx", False, "int8: needs crops to calibrate with"),
         (Form("openvino"), ".onnx", False, "format openvino is written to .xml"),
+        (Form(), ".xml", False, "found '.xml', format onnx is written to .onnx"),
         (
             Form("onnx"),
             ".onnx",
@@ -223,12 +224,12 @@ def test_an_exported_file_stands_in_for_the_network(
             r"crops: found \[16, 16\], the network's input is \[32, 32\]",
         ),
     ],
-    ids=["torch int8", "no crops", "suffix", "size of the crops"],
+    ids=["torch int8", "no crops", "suffix", "suffix of another format", "size of the crops"],
 )
 def test_what_cannot_be_is_one_line(
     form: Form, suffix: str, with_crops: bool, message: str, network: PoseNet, tmp_path: Path
 ) -> None:
-    size = 16 if form == Form("onnx") else 32
+    size = 16 if "crops: found" in message else 32
     crops = torch.zeros(2, 3, size, size, dtype=torch.uint8) if with_crops else None
     with pytest.raises(ValueError, match=message) as raised:
         export_network(network, tmp_path / f"network{suffix}", form, crops)

@@ -140,7 +140,7 @@ def relative_difference(found: Tensor, wanted: Tensor) -> float:
 
 def _check_form(path: Path, form: Form, arch: Arch, crops_N3HW: Tensor | None) -> None:
     suffix = SUFFIXES[form.format]
-    if form.format != "onnx" and path.suffix != suffix:
+    if path.suffix != suffix:
         raise ValueError(
             f"{path}: found {path.suffix!r}, format {form.format} is written to {suffix}"
         )
