@@ -40,6 +40,23 @@ def test_a_bright_spot_is_found_where_it_is(tmp_path: Path, tiny_space: SearchSp
     assert (tmp_path / "out" / "spot.png").exists()
 
 
+@pytest.mark.parametrize(("names", "folder"), [(["a/x.jpg", "b/x.png"], "out"), (["a/x.png"], "a")])
+def test_no_picture_takes_the_place_of_another_or_of_an_image(
+    names: list[str], folder: str, tmp_path: Path, tiny_space: SearchSpace
+) -> None:
+    images = [tmp_path / name for name in names]
+    for path in images:
+        path.parent.mkdir()
+        cv2.imwrite(str(path), np.zeros((20, 20, 3), np.uint8))
+    before = {path: path.read_bytes() for path in images}
+    network = PoseNet(tiny_space.min_arch())
+    codec = HeatmapCodec(network.arch.input_hw, network.arch.heatmap_hw)
+    with pytest.raises(ValueError, match=f"would be .*{folder}/x.png, which .*a/x.* has taken"):
+        predict_images(network, codec, COCO_17, images, tmp_path / folder)
+    assert before == {path: path.read_bytes() for path in images}
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_file_that_is_no_image_is_named(tmp_path: Path, tiny_space: SearchSpace) -> None:
     (tmp_path / "no.jpg").write_text("text")
     network = PoseNet(tiny_space.min_arch())

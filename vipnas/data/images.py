@@ -1,4 +1,4 @@
-"""Image files: read, and found to be missing or cut short before a run depends on them."""
+"""Image files: read, written, and found to be missing or cut short before a run depends on them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from vipnas.files import write_atomically
 
 # JPEGs can be decoded at a half or a quarter of their size in a fraction of the time.
 REDUCTIONS = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4}
@@ -32,6 +34,13 @@ def read_image(path: Path, image_hw: tuple[int, int] | None = None) -> NDArray[n
     """
     image, _ = read_reduced(path, 1, image_hw)
     return image
+
+
+def write_png(path: Path, picture_HW3: NDArray[np.uint8]) -> None:
+    """An RGB picture, whole or not at all."""
+    done, png = cv2.imencode(".png", cv2.cvtColor(picture_HW3, cv2.COLOR_RGB2BGR))
+    assert done
+    write_atomically(path, png.tobytes())
 
 
 def read_reduced(

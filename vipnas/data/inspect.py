@@ -16,9 +16,9 @@ from vipnas.data.augmentation import Augmentation
 from vipnas.data.coco import Person, PoseData
 from vipnas.data.crops import Crops, fixed_crops
 from vipnas.data.heatmap import HeatmapCodec
+from vipnas.data.images import write_png
 from vipnas.data.posetrack import PoseTrackData, TrackedPerson
 from vipnas.data.skeletons import Skeleton
-from vipnas.files import write_atomically
 
 UINT8 = NDArray[np.uint8]
 
@@ -49,9 +49,7 @@ def inspect_data(
     crops = fixed_crops(
         persons, data.skeleton, codec.input_hw, augmentation, seed, span_hw=codec.span_hw
     )
-    sheet = contact_sheet(crops, data.skeleton, codec)
-    encoded = cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))[1]
-    write_atomically(output, encoded.tobytes())
+    write_png(output, contact_sheet(crops, data.skeleton, codec))
     return "\n".join([*describe(data), f"contact sheet of {len(persons)} persons: {output}"])
 
 

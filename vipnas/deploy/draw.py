@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 
 from vipnas.data.coco import Person
 from vipnas.data.geometry import crop_region, input_from_image, transform
-from vipnas.data.images import read_image
+from vipnas.data.images import read_image, write_png
 from vipnas.data.inspect import draw_pose
 from vipnas.data.skeletons import Skeleton
-from vipnas.files import write_atomically
 
 TILE_HW = (256, 192)
 COLUMNS = 8
@@ -47,9 +46,7 @@ def prediction_sheet(
     tiles += [blank] * (-len(tiles) % min(COLUMNS, len(tiles)))
     columns = min(COLUMNS, len(tiles))
     rows = [np.hstack(tiles[i : i + columns]) for i in range(0, len(tiles), columns)]
-    done, png = cv2.imencode(".png", cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR))
-    assert done
-    write_atomically(path, png.tobytes())
+    write_png(path, np.vstack(rows))
 
 
 def _pair(person: Person, joints_K3: NDArray[np.float64], skeleton: Skeleton) -> NDArray[np.uint8]:

@@ -9,13 +9,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vipnas.data.images import read_image
+from vipnas.data.images import read_image, write_png
 from vipnas.data.inspect import draw_pose
 from vipnas.data.posetrack import Frame, Video
 from vipnas.data.skeletons import Skeleton
 from vipnas.deploy.draw import predicted_joints
 from vipnas.evaluation.online import Found
-from vipnas.files import write_atomically
 
 COLUMNS = 4
 TILE_WIDTH = 480
@@ -47,9 +46,7 @@ def video_sheet(
     ]
     tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % COLUMNS)
     rows = [np.hstack(tiles[i : i + COLUMNS]) for i in range(0, len(tiles), COLUMNS)]
-    done, png = cv2.imencode(".png", cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR))
-    assert done
-    write_atomically(path, png.tobytes())
+    write_png(path, np.vstack(rows))
 
 
 def _tile(

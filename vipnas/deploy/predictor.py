@@ -6,13 +6,12 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from vipnas.data.coco import Person
 from vipnas.data.crops import fixed_crops
 from vipnas.data.heatmap import HeatmapCodec
-from vipnas.data.images import read_image
+from vipnas.data.images import read_image, write_png
 from vipnas.data.inspect import draw_pose
 from vipnas.data.skeletons import Skeleton
 from vipnas.deploy.draw import predicted_joints
@@ -34,8 +33,10 @@ def predict_images(
     The JSON is a list of {image, keypoints: [[x, y, score], ...]} in pixels of the image, in the
     order of the skeleton's joints. Joints that score below `min_score` are not drawn.
 
-    Raises ValueError naming the first file that is not an image.
+    Raises ValueError naming the first file that is not an image, or whose picture would take the
+    place of another or of an image.
     """
+    pictures = _pictures(images, output)
     persons = [_whole_image(number, path, skeleton) for number, path in enumerate(images)]
     crops = fixed_crops(persons, skeleton, network.arch.input_hw, span_hw=codec.span_hw)
     xy_NK2, scores_NK = Evaluator(crops, {}, skeleton, codec).predict(network)
@@ -43,14 +44,25 @@ def predict_images(
     for person, xy_K2, scores_K in zip(persons, xy_NK2, scores_NK, strict=True):
         joints_K3 = predicted_joints(xy_K2, scores_K, min_score)
         picture = draw_pose(read_image(person.image_path), joints_K3, skeleton)
-        done, png = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-        assert done
-        write_atomically(output / f"{person.image_path.stem}.png", png.tobytes())
+        write_png(pictures[person.image_path], picture)
         keypoints = np.concatenate((xy_K2, scores_K[:, None]), axis=1).round(3).tolist()
         found.append({"image": str(person.image_path), "keypoints": keypoints})
     path = output / "keypoints.json"
     write_atomically(path, json.dumps(found, indent=1) + "\n")
     return path
+
+
+def _pictures(images: Sequence[Path], output: Path) -> dict[Path, Path]:
+    """Where each image is drawn; no two of them in one place, and none over an image."""
+    pictures: dict[Path, Path] = {}
+    taken = {path.resolve(): path for path in images}
+    for path in dict.fromkeys(images):
+        picture = output / f"{path.stem}.png"
+        if other := taken.get(picture.resolve()):
+            raise ValueError(f"{path}: its picture would be {picture}, which {other} has taken")
+        taken[picture.resolve()] = path
+        pictures[path] = picture
+    return pictures
 
 
 def _whole_image(number: int, path: Path, skeleton: Skeleton) -> Person:

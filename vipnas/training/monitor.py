@@ -9,12 +9,11 @@ import sys
 import time
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from vipnas.data.images import write_png
 from vipnas.files import write_atomically
 from vipnas.models.posenet import PoseNet
 from vipnas.training.keeping import BestNetwork
@@ -103,7 +102,7 @@ class Monitor:
         seen = probes(training.averaged)
         self._offer(training, float(np.mean(list(seen.aps.values()))))
         self.writer.add_image("heatmaps", seen.picture, training.step, dataformats="HWC")
-        write_atomically(self.directory / "heatmaps.png", _png(seen.picture))
+        write_png(self.directory / "heatmaps.png", seen.picture)
         aps = ", ".join(f"{name} {ap:.3f}" for name, ap in seen.aps.items())
         self._say(f"step {training.step}/{self.num_steps}, AP on held-out people: {aps}")
         self.clock = _Clock(training.step)  # the time for looking is not that of training
@@ -166,9 +165,3 @@ def memory_mib(device: torch.device) -> dict[str, float]:
     if device.type == "cuda":
         found["gpu_memory_mib"] = torch.cuda.max_memory_allocated(device) / 2**20
     return found
-
-
-def _png(picture: NDArray[np.uint8]) -> bytes:
-    done, png = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-    assert done
-    return png.tobytes()
