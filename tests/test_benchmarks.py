@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from tool_fixture import tool
 
 turns, grouped, forms = tool("bench_turns"), tool("bench_grouped"), tool("grouped_forms")
+reports = tool("reports")
 
 
 def test_what_runs_at_once_counts_once() -> None:
@@ -40,3 +44,15 @@ def test_the_summary_by_hand() -> None:
     cells = "3 | 4000.0 | 0.62 | 1.25 | 0.75 |  |  |  | 0.50 | turned 1 (0.50), two 1 (0.50) |"
     assert kind == f"| conv, 1 | {cells}"
     assert everything == f"| all | {cells}"
+
+
+def test_a_report_says_its_command_and_needs_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["/here/tools/bench.py", "--report", "a b.md"])
+    line = reports.command_line()
+    assert line == "Command: `python tools/bench.py --report 'a b.md'`"
+    reports.write_report(tmp_path / "new" / "report.md", [line, ""])
+    assert (tmp_path / "new" / "report.md").read_text() == f"{line}\n\n"
+    reports.write_report(None, [line])
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]

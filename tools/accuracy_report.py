@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from vipnas.files import to_plain, write_atomically
 from vipnas.latency.measure import Latency
 from vipnas.results import Cost
+from vipnas.stages.front import write_figure
 
 GROUPS = {
     "a": ("latency search", "tab:red", "o"),
@@ -172,6 +172,4 @@ def _draw(path: Path, rows: Sequence[Row], budgets: Sequence[float]) -> None:
             formatted("{x:g}")
         panel.grid(alpha=0.3, which="both")
         panel.legend()
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=110)
-    write_atomically(path, content.getvalue())
+    write_figure(path, figure, dots_per_inch=110)

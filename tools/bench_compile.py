@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 from bench_turns import Setting, add_options, interleaved, setting_of, space_of
+from reports import command_line, write_report
 from torch import Tensor
 
 from vipnas.models.posenet import PoseNet, extract
@@ -46,7 +47,7 @@ def main() -> int:
     lines = [
         f"{setting}; medians of {options.repeats} forward and backward passes, taking turns.",
         "",
-        f"Command: `{' '.join(['python tools/bench_compile.py', *sys.argv[1:]])}`",
+        command_line(),
         "",
         "| space | what | eager ms | compiled ms | compiled / eager | compiling, s |"
         + " on the GPU: eager ms | compiled ms |" * setting.on_gpu,
@@ -60,8 +61,7 @@ def main() -> int:
             for row in rows(space, setting, part):
                 lines.append(row)
                 print(row, flush=True)
-    if options.report:
-        options.report.write_text("\n".join(lines) + "\n")
+    write_report(options.report, lines)
     return 0
 
 

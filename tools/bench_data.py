@@ -28,6 +28,7 @@ import numpy as np
 import torch
 from data_report import Report, by_turns
 from random_results import random_coco, random_posetrack, truth_as_results
+from reports import write_report
 
 from vipnas.data.augmentation import Augmentation, augmented_matrix, crop_draws
 from vipnas.data.cache import open_crop_cache
@@ -284,9 +285,7 @@ def main() -> int:
     coco_evaluation(report, scale=0.02 if options.quick else 1.0)
     posetrack_evaluation(report, num_frames=200 if options.quick else 2_000)
     known_answers(report, root)
-    if options.report:
-        options.report.parent.mkdir(parents=True, exist_ok=True)
-        options.report.write_text("\n".join(report.lines) + "\n")
+    write_report(options.report, report.lines)
     return 1 if report.failed else 0
 
 

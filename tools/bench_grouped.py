@@ -29,6 +29,7 @@ from typing import NamedTuple
 import torch
 from bench_turns import Setting, add_options, setting_of, space_of
 from grouped_forms import Form, Grouped, forms_of, grouped_layers
+from reports import command_line, write_report
 from torch import Tensor
 
 from vipnas.space import SearchSpace
@@ -197,7 +198,7 @@ def main() -> int:
     lines = [
         f"{setting}; forward and backward, medians of {options.repeats}; shares of `own`.",
         "",
-        f"Command: `{' '.join(['python tools/bench_grouped.py', *sys.argv[1:]])}`",
+        command_line(),
         "",
         f"| space | layer | times | groups | own ms | {' | '.join(FORMS[1:])} |",
         "|---" * (len(FORMS) + 4) + "|",
@@ -217,8 +218,7 @@ def main() -> int:
         which = f"{name}, {len(found)} of {len(layers)} different layers:"
         summaries += ["", which, "", *summary(found)]
     print("\n".join(summaries))
-    if options.report:
-        options.report.write_text("\n".join([*lines, *summaries]) + "\n")
+    write_report(options.report, [*lines, *summaries])
     return 0
 
 

@@ -23,6 +23,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 from members import HELP, find_member
+from reports import command_line, write_report
 from torch import nn
 
 from vipnas.arch import Arch
@@ -71,7 +72,7 @@ def main() -> int:
     lines = [
         f"# Precisions, {date.today()}",
         "",
-        f"Command: `{' '.join(['python tools/bench_precision.py', *sys.argv[1:]])}`",
+        command_line(),
         "",
     ]
     if options.experiment is not None:
@@ -88,8 +89,7 @@ def main() -> int:
     for name in options.arch:
         lines += [*_timed_only(name, ways, options.max_spread), ""]
     print("\n".join(lines))
-    if options.report is not None:
-        options.report.write_text("\n".join(lines))
+    write_report(options.report, lines)
     return 0
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from statistics import median
 
 import torch
+from reports import command_line, write_report
 
 from vipnas.arch import Arch, read_arch
 from vipnas.data.heatmap import HeatmapCodec
@@ -49,7 +50,7 @@ def main() -> int:
         f"{device_name('cuda')}, torch {torch.__version__}, bfloat16, channels_last; forward and"
         f" backward pass, medians of {options.repeats} turns of {STEPS_A_TURN} steps.",
         "",
-        f"Command: `{' '.join(['python tools/bench_recorded.py', *sys.argv[1:]])}`",
+        command_line(),
         "",
         "| network | batch | eager ms | recorded ms | recorded, dense forms ms | dense / not |",
         "|---|---|---|---|---|---|",
@@ -59,8 +60,7 @@ def main() -> int:
         for batch_size in options.batch_size:
             lines.append(_row(name, batch_size, options.repeats))
             print(lines[-1], flush=True)
-    if options.report:
-        options.report.write_text("\n".join(lines) + "\n")
+    write_report(options.report, lines)
     return 0
 
 

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from reports import write_report
 
 from vipnas.arch import Arch
 from vipnas.cost import count_cost
@@ -78,8 +79,7 @@ def main() -> int:
     ]
     table, same = workers(scorer, archs, options.workers)
     print("\n".join([*lines, *table]))
-    if options.report:
-        options.report.write_text("\n".join([*lines, *table]) + "\n")
+    write_report(options.report, [*lines, *table])
     return int(not same)
 
 

@@ -46,6 +46,7 @@ from vipnas.search.pareto import Objective, hypervolume
 from vipnas.search.searchers import Evolution, EvolutionSearcher, RandomSearcher, Searcher
 from vipnas.search.searchers_nsga2 import NSGA2, NSGA2Searcher
 from vipnas.search.searchers_predictor import Predictor, PredictorSearcher
+from vipnas.stages.front import write_figure
 
 NUM_EVALUATIONS, PREDICTOR_EVALUATIONS = 2000, 1000
 COUNTS = (100, 200, 500, 1000, 2000)
@@ -246,7 +247,7 @@ def draw(path: Path, runs: Runs, share: Measure, whole: str) -> None:
     panel.set(xscale="log", xlabel="scores", ylabel=f"hypervolume in % of {whole}")
     panel.grid(alpha=0.3, which="both")
     panel.legend(loc="lower right")
-    figure.savefig(path, dpi=120)
+    write_figure(path, figure)
 
 
 def main() -> int:

@@ -27,6 +27,7 @@ from typing import NamedTuple
 
 import torch
 from bench_turns import Compared, Setting, add_options, interleaved, setting_of, space_of
+from reports import command_line, write_report
 from torch import Tensor
 
 from vipnas.arch import Arch
@@ -60,7 +61,7 @@ def main() -> int:
         "",
         f"{setting}; medians of {options.repeats} forward and backward passes, taking turns.",
         "",
-        f"Command: `python tools/bench_supernet.py {' '.join(sys.argv[1:])}`".rstrip("` ") + "`",
+        command_line(),
         "",
         "| space | input | arch | MMACs | slice ms | extracted ms | ratio |"
         + " on the GPU: slice ms | extracted ms | ratio |" * setting.on_gpu,
@@ -81,8 +82,7 @@ def main() -> int:
     verdict = [f"{name}: {value:.3f}; allowed: {allowed}" for name, value, allowed in figures]
     lines += ["", *verdict]
     print("\n".join(["", *verdict]))
-    if options.report:
-        options.report.write_text("\n".join(lines) + "\n")
+    write_report(options.report, lines)
     return int(any(value > allowed for _, value, allowed in figures))
 
 

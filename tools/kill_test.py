@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from reports import command_line, write_report
 
 ROOT = Path(__file__).resolve().parent.parent
 MEASURED = {"seconds", "images_per_second", "memory_mib", "gpu_memory_mib"}
@@ -74,16 +75,15 @@ def main() -> int:
         ),
     ]
     print("\n".join(table))
-    if options.report:
-        heading = [
-            f"# Killed and run again, {date.today()}",
-            "",
-            f"Command: `python tools/kill_test.py --kills {options.kills} --seed {options.seed}`.",
-            "SIGKILL to the whole process group. Compared with the unbroken run, bit for bit:",
-            "weights, averaged weights, trials (but for their seconds), winner, test figures.",
-            "",
-        ]
-        options.report.write_text("\n".join(heading + table) + "\n")
+    heading = [
+        f"# Killed and run again, {date.today()}",
+        "",
+        f"{command_line()}.",
+        "SIGKILL to the whole process group. Compared with the unbroken run, bit for bit:",
+        "weights, averaged weights, trials (but for their seconds), winner, test figures.",
+        "",
+    ]
+    write_report(options.report, heading + table)
     return int(any(kill.differences for kill in kills))
 
 

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from reports import write_report
 from torch import nn
 
 from vipnas.deploy.runtime import RuntimeName
@@ -80,8 +81,7 @@ def main() -> int:
         measured = [found.median_ms for found in latencies[len(yardsticks) :]]
         lines += [*_tables(candidates, measured, peak), ""]
     print("\n".join(lines))
-    if options.report is not None:
-        options.report.write_text("\n".join(lines))
+    write_report(options.report, lines)
     return 0
 
 

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.stats import kendalltau, spearmanr
 
 from vipnas.results import Cost
-
-matplotlib.use("Agg")
-from matplotlib import pyplot  # noqa: E402
+from vipnas.stages.front import write_figure
 
 Floats = NDArray[np.float64]
 Coefficient = Callable[[Floats, Floats], float]
@@ -120,9 +117,8 @@ def table(title: str, rows: list[dict[str, Any]], count: int) -> list[str]:
 def scatter(path: Path, predictors: dict[str, Floats], truth: Floats, num_spread: int) -> None:
     columns = 4
     rows = -(-len(predictors) // columns)
-    figure, axes = pyplot.subplots(
-        rows, columns, figsize=(3.2 * columns, 3.0 * rows), squeeze=False, layout="constrained"
-    )
+    figure = Figure(figsize=(3.2 * columns, 3.0 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat[len(predictors) :]:
         axis.set_visible(False)
     for axis, (name, values) in zip(axes.flat, predictors.items(), strict=False):
@@ -133,10 +129,7 @@ def scatter(path: Path, predictors: dict[str, Floats], truth: Floats, num_spread
     axes[0][0].legend(fontsize=7)
     figure.supylabel("AP, trained alone")
     figure.supxlabel("MACs, parameters, score with inherited weights")
-    aside = path.with_name(f".{path.name}.partial")
-    figure.savefig(aside, dpi=110, format="png")
-    pyplot.close(figure)
-    os.replace(aside, path)
+    write_figure(path, figure, dots_per_inch=110)
 
 
 @dataclass(frozen=True)

@@ -73,10 +73,6 @@ class Skeleton:
             order[left], order[right] = right, left
         return tuple(order)
 
-    @property
-    def lower_body(self) -> tuple[int, ...]:
-        return tuple(joint for joint in range(self.num_joints) if joint not in self.upper_body)
-
 
 @dataclass(frozen=True)
 class _SkeletonFile(Strict):

@@ -5,10 +5,14 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vipnas.files import write_atomically
 from vipnas.results import Trial
 from vipnas.search.pareto import Objective, pareto_front
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 AXES = {"macs": ("MMACs", 1e6), "params": ("thousand parameters", 1e3), "latency_ms": ("ms", 1.0)}
 COLOURS = ("tab:blue", "tab:gray")
@@ -47,8 +51,13 @@ def draw_front(
             panel.annotate(name, (x[0], y[0]), xytext=(6, 6), textcoords="offset points")
         panel.margins(0.12)
         panel.legend(loc="lower right")
+    write_figure(path, figure)
+
+
+def write_figure(path: Path, figure: Figure, dots_per_inch: int = 120) -> None:
+    """A PNG, whole or not at all."""
     content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=120)
+    figure.savefig(content, format="png", dpi=dots_per_inch)
     write_atomically(path, content.getvalue())
 
 

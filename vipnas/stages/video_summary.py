@@ -3,7 +3,6 @@ the clip, error against the distance from the key frame."""
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from vipnas.experiment import Experiment
 from vipnas.files import to_plain, write_atomically
 from vipnas.models.posenet import PoseNet
 from vipnas.models.videonet import FollowUpNets, VideoNet
+from vipnas.stages.front import write_figure
 from vipnas.stages.search import search_methods
 from vipnas.stages.video import clip_score, video_scores
 from vipnas.stages.video_level import (
@@ -153,9 +153,7 @@ def draw_along_clip(path: Path, summary: dict[str, Any]) -> None:
     right.set(xlabel="frames since the key frame", ylabel="joint error, % of the person's size")
     right.set_ylim(0, 1.1 * max(errors))
     right.grid(alpha=0.3)
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=120)
-    write_atomically(path, content.getvalue())
+    write_figure(path, figure)
 
 
 def print_video_summary(summary: dict[str, Any]) -> None:
