@@ -121,9 +121,14 @@ def test_json_and_missing_files(tmp_path: Path) -> None:
         read_text(path)
     with pytest.raises(ValueError, match="no such file"):
         read_text(tmp_path)  # a folder is no file
-    path.write_text('{"a": ')
-    with pytest.raises(ValueError, match=r"best.json: not valid JSON: Expecting value"):
+    with pytest.raises(ValueError, match=r"best.json: no such file"):
         read_json(path)
+    for content in (b'{"a": ', b'"\xff"', b""):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"best.json: not valid JSON: "):
+            read_json(path)
+    path.write_text("[1]", encoding="utf-8-sig")  # as some editors begin their files
+    assert read_json(path) == [1]
 
 
 def test_a_file_is_written_and_written_over(tmp_path: Path) -> None:

@@ -106,9 +106,11 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 
 
 def read_json(path: Path) -> Any:
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
     try:
-        return json.loads(read_text(path))
-    except json.JSONDecodeError as error:
+        return json.loads(path.read_bytes())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not valid JSON: {error}") from error
 
 

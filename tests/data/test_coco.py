@@ -168,7 +168,7 @@ def test_nobody_to_train_on_is_an_error(tiny_coco: Any) -> None:
 )
 def test_a_file_that_is_no_coco_file(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "people.json"
-    with pytest.raises(ValueError, match="no such annotation file"):
+    with pytest.raises(ValueError, match="no such file"):
         read_coco(path, tmp_path, COCO_17)
     path.write_text(content)
     with pytest.raises(ValueError, match=message):

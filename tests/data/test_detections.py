@@ -102,7 +102,7 @@ def test_a_file_that_is_no_detections_file(
     tmp_path: Path, data: PoseData, content: str, message: str
 ) -> None:
     path = tmp_path / "detections.json"
-    with pytest.raises(ValueError, match="no such detections file"):
+    with pytest.raises(ValueError, match="no such file"):
         read_detections(path, data)
     path.write_text(content)
     with pytest.raises(ValueError, match=message):

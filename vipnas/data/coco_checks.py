@@ -5,7 +5,6 @@ Every error is a ValueError of one line: the file, the id, what was found, what 
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vipnas.data.skeletons import Skeleton
+from vipnas.files import read_json
 
 IMAGE_KEYS = {"id": int, "file_name": str, "width": int, "height": int}
 ANNOTATION_KEYS = {"id": int, "image_id": int, "category_id": int, "bbox": list}
@@ -22,12 +22,7 @@ _KIND_NAMES = {int: "a whole number", str: "a text", list: "a list"}
 
 def read_document(path: Path) -> dict[str, Any]:
     """The JSON object of an annotation file, with its two lists there and not empty."""
-    if not path.is_file():
-        raise ValueError(f"{path}: no such annotation file")
-    try:
-        raw = json.loads(path.read_bytes())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not valid JSON: {error}") from error
+    raw = read_json(path)
     if not isinstance(raw, dict):
         raise ValueError(f"{path}: found a {type(raw).__name__}; allowed: an object in COCO form")
     for key in ("images", "annotations"):

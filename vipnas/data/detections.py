@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections import Counter
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vipnas.data.coco import PERSON_CATEGORY, Person, PoseData
+from vipnas.files import read_json
 
 log = logging.getLogger(__name__)
 
@@ -68,12 +68,7 @@ def read_detections(path: Path, data: PoseData, score_threshold: float = 0.0) ->
 
 
 def _read_list(path: Path) -> list[Any]:
-    if not path.is_file():
-        raise ValueError(f"{path}: no such detections file")
-    try:
-        raw = json.loads(path.read_bytes())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not valid JSON: {error}") from error
+    raw = read_json(path)
     if not isinstance(raw, list) or not raw:
         raise ValueError(
             f"{path}: found {'an empty list' if raw == [] else type(raw).__name__}; "

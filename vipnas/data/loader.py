@@ -178,8 +178,8 @@ def training_batches(
     """The batches of steps `first_step` to `first_step + num_steps - 1`, in order.
 
     Each is a function of the crops' seed and its step, whatever the number of workers. `share` are
-    the rows wanted, where other processes make the others. Raises
-    ValueError of one line for an image that cannot be used, from workers too.
+    the rows wanted, where other processes make the others. Raises ValueError of one line for an
+    image that cannot be used, from workers too.
     """
     steps = range(first_step, first_step + num_steps)
     loader: DataLoader[Any] = DataLoader(

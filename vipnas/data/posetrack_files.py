@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 
 from vipnas.data.geometry import box_of_joints
 from vipnas.data.images import image_size
+from vipnas.files import read_json
 
 # A person without a box gets that of the joints, made larger as by the official converter.
 BOX_OF_JOINTS = 1.3
@@ -57,10 +57,7 @@ def _merged(annotations: Path) -> dict[str, Any]:
 def _read(path: Path) -> Any:
     if not path.is_file():
         raise ValueError(f"{path}: no such annotation file or folder")
-    try:
-        raw = json.loads(path.read_bytes())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not valid JSON: {error}") from error
+    raw = read_json(path)
     for key in ("images", "annotations", "categories"):
         if not isinstance(raw, dict) or not isinstance(raw.get(key), list):
             raise ValueError(f"{path}: {key}: missing; allowed: a file in PoseTrack18 form")

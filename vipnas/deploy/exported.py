@@ -40,9 +40,8 @@ class ExportedNetwork(nn.Module):
     """An exported file that takes normalised images to heatmaps, in the place of a network.
 
     It runs on the CPU, wherever the images come from, and cannot be trained. OpenVINO computes in
-    `precision`, the others as the file says. Raises ValueError in
-    one line for a file that takes or gives something else, or is none of vipnas, and where the
-    runtime is not installed.
+    `precision`, the others as the file says. Raises ValueError in one line for a file that takes or
+    gives something else, or is none of vipnas, and where the runtime is not installed.
     """
 
     def __init__(self, path: Path, threads: int, precision: Precision = "fp32") -> None:

@@ -58,8 +58,8 @@ class Evaluator:
 
     `ground_truth` is the COCO dict that the crops' persons are of. Where they were found by a
     detector, `box_scores_N` are its scores, and people found twice are left to `suppression`
-    (OKS-NMS, "hard" or "soft"). With `flip_test`, heatmaps are
-    the mean over the image and its mirror image.
+    (OKS-NMS, "hard" or "soft"). With `flip_test`, heatmaps are the mean over the image and its
+    mirror image.
     """
 
     crops: Crops

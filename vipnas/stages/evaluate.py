@@ -30,10 +30,10 @@ def evaluate(
     """The figures of a file of weights on the `test` or the `search` persons, by protocol.
 
     With an arch file, weights of a larger network give its slice, calibrated first. An exported
-    file runs in the runtime it is for, on the CPU. `metrics` are
-    names of `vipnas.evaluation.protocols`, by default all that the data allow. `pictures` is a PNG
-    to write, of predictions on persons spread over the set; `results_file` a JSON in COCO results
-    form, of all that was found.
+    file runs in the runtime it is for, on the CPU. `metrics` are names of
+    `vipnas.evaluation.protocols`, by default all that the data allow. `pictures` is a PNG to write,
+    of predictions on persons spread over the set; `results_file` a JSON in COCO results form, of
+    all that was found.
     """
     network = _network(experiment, weights, arch_file)
     data = experiment.data_of(split)
