@@ -114,7 +114,7 @@ def test_comparisons_are_paired_and_of_the_mean_over_seeds(tmp_path: Path) -> No
         return report.Row(name, Cost(1_000_000, 2_000_000), latencies, tuple(trainings))
 
     rows = [row("a-space-0.25", 1.0, 0.30, 0.34), row("c-net", 4.0, 0.31, 0.31)]
-    report.write_report(tmp_path, "python x", rows, [1.0])
+    report.write_report(tmp_path, rows, [1.0])
     text = (tmp_path / "accuracy.md").read_text()
     assert "| a-space-0.25 | c-net | 0.25 | 0.25 | +1.0 [+1.0, +1.0] |" in text
     first = "| a-space-0.25 | 1.0 | 2.00 | 1.00 (spread 1%) | 2.00 (spread 2%) | 32.0 "

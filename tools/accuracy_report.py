@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from reports import command_line
 
 from vipnas.files import to_plain, write_atomically
 from vipnas.latency.measure import Latency
@@ -64,7 +65,7 @@ class Row(NamedTuple):
         return next(iter(self.latencies.values())).median_ms
 
 
-def write_report(output: Path, command: str, rows: Sequence[Row], budgets: Sequence[float]) -> None:
+def write_report(output: Path, rows: Sequence[Row], budgets: Sequence[float]) -> None:
     """accuracy.json, accuracy.png and accuracy.md."""
     document = [
         {
@@ -79,7 +80,7 @@ def write_report(output: Path, command: str, rows: Sequence[Row], budgets: Seque
     ]
     write_atomically(output / "accuracy.json", json.dumps(document, indent=1) + "\n")
     _draw(output / "accuracy.png", rows, budgets)
-    lines = [f"Command: `{command}`", "", *_table(rows), "", *_comparisons(rows)]
+    lines = [command_line(), "", *_table(rows), "", *_comparisons(rows)]
     text = "\n".join(lines) + "\n"
     write_atomically(output / "accuracy.md", text)
     print(text)

@@ -115,9 +115,8 @@ def main() -> int:
                 show(f"left to other processes, or waiting for them: {listed(missing)}")
             if missing or options.make != "all":
                 return 0
-        command = f"python {' '.join(sys.argv)}"
         budgets = read_json(comparison.budgets)
-        write_report(options.output, command, list(rows_of(comparison)), budgets["budgets"])
+        write_report(options.output, list(rows_of(comparison)), budgets["budgets"])
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"compare_accuracy: {' '.join(str(error).split())}", file=sys.stderr)
         return 1

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 # Of the tool beside this one: a small experiment, and how a command is started.
 from kill_test import EXPERIMENT, start
+from reports import command_line
 
 WORKERS = ("--workers", "2")
 VICTIMS = {"process": (), "driver": WORKERS, "worker": WORKERS}
@@ -48,8 +49,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as directory:
         kills = kill_search(Path(directory), options.kills, options.seed)
     print(f"# Searches killed and run again, {date.today()}\n")
-    command = f"python tools/kill_search.py --kills {options.kills} --seed {options.seed}"
-    print(f"Command: `{command}`.\n")
+    print(f"{command_line()}.\n")
     print("| killed | at trials | run again |\n|---|---|---|")
     for kill in kills:
         ended = ", ".join(kill.differences) or "all the same"

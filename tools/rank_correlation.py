@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 from ranking_bench import Measure, Place, Source, draw_people, in_processes, measured
 from ranking_report import Floats, Ranking, scatter, text_of
+from reports import command_line
 
 from vipnas.arch import Arch
 from vipnas.cost import count_cost
@@ -184,8 +185,7 @@ def run(options: argparse.Namespace) -> None:
             flush=True,
         )
     ranking = ranking_of(archs, options.num_archs, supernets, options.measure, journal)
-    command = f"python {' '.join(sys.argv)}"
-    heading = f"# Ranking by supernets: {experiment.name}\n\nCommand: `{command}`\n\n"
+    heading = f"# Ranking by supernets: {experiment.name}\n\n{command_line()}\n\n"
     write_report(options.output, heading, ranking, archs, supernets)
 
 

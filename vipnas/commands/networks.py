@@ -59,7 +59,10 @@ def add_network_commands(commands: Commands) -> None:
     predict = commands.add_parser("predict", help="poses in image files, one person to an image")
     weights_arguments(predict)
     predict.add_argument("--images", type=Path, nargs="+", required=True, help="image files")
-    predict.add_argument("--codec", default="quarter", help="quarter, dark or udp")
+    predict.add_argument(
+        "--codec", default="quarter", help="of the experiment: quarter (default), dark or udp"
+    )
+    predict.add_argument("--sigma-px", type=float, default=2.0, help="of the codec (default: 2)")
     predict.add_argument("--skeleton", default="coco_17", help="shipped name or YAML file")
     predict.set_defaults(run=_predict)
 
@@ -173,5 +176,5 @@ def _predict(options: argparse.Namespace) -> None:
             f"--skeleton {skeleton.name}: has {skeleton.num_joints} joints,"
             f" the network has {arch.num_keypoints}"
         )
-    codec = make_codec(options.codec, arch.input_hw, arch.heatmap_hw)
+    codec = make_codec(options.codec, arch.input_hw, arch.heatmap_hw, options.sigma_px)
     print(f"predict: {predict_images(network, codec, skeleton, options.images, options.output)}")

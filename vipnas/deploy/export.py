@@ -147,7 +147,7 @@ def _check_form(path: Path, form: Form, arch: Arch, crops_N3HW: Tensor | None) -
     if form.format == "torch" and form.precision == "int8":
         raise ValueError("int8: found format torch, allowed are onnx and openvino")
     if form.precision == "int8" and crops_N3HW is None:
-        raise ValueError("int8: needs crops to calibrate with: give an experiment")
+        raise ValueError("int8: needs crops to calibrate with: --calibrate-with EXPERIMENT")
     if crops_N3HW is not None and tuple(crops_N3HW.shape[2:]) != arch.input_hw:
         raise ValueError(
             f"crops: found {list(crops_N3HW.shape[2:])}, the network's input is"

@@ -55,7 +55,7 @@ class Predictor(Strict):
 
 class PredictorSearcher(Proposals[A]):
     """A thousand-arch answer out of a few hundred scores. The costs of what it considers are exact;
-    only AP is predicted. The generation of a proposal is the number of fits before it."""
+    only the score is predicted. The generation of a proposal is the number of fits before it."""
 
     def __init__(
         self,
