@@ -10,7 +10,7 @@ import torch
 from tool_fixture import tool
 
 turns, grouped, forms = tool("bench_turns"), tool("bench_grouped"), tool("grouped_forms")
-reports = tool("reports")
+command = tool("command")
 
 
 def test_what_runs_at_once_counts_once() -> None:
@@ -50,9 +50,25 @@ def test_a_report_says_its_command_and_needs_no_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["/here/tools/bench.py", "--report", "a b.md"])
-    line = reports.command_line()
+    line = command.command_line()
     assert line == "Command: `python tools/bench.py --report 'a b.md'`"
-    reports.write_report(tmp_path / "new" / "report.md", [line, ""])
+    command.write_report(tmp_path / "new" / "report.md", [line, ""])
     assert (tmp_path / "new" / "report.md").read_text() == f"{line}\n\n"
-    reports.write_report(None, [line])
+    command.write_report(None, [line])
     assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+
+def test_a_tool_ends_with_its_code_or_with_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["/here/tools/bench.py"])
+
+    def wrong() -> int:
+        raise ValueError("x.yaml: found 1,\n allowed is 2")
+
+    with pytest.raises(SystemExit) as ended:
+        command.exit_with(wrong)
+    assert ended.value.code == "bench: x.yaml: found 1, allowed is 2"
+    with pytest.raises(SystemExit) as ended:
+        command.exit_with(lambda: 3)
+    assert ended.value.code == 3

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from command import command_line
 from numpy.typing import NDArray
-from reports import command_line
 
 from vipnas.files import to_plain, write_atomically
 from vipnas.latency.measure import Latency

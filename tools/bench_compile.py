@@ -11,7 +11,6 @@ called often in a turn, being short. What does not compile here is said with its
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -19,7 +18,7 @@ from pathlib import Path
 
 import torch
 from bench_turns import Setting, add_options, interleaved, setting_of, space_of
-from reports import command_line, write_report
+from command import command_line, exit_with, write_report
 from torch import Tensor
 
 from vipnas.models.posenet import PoseNet, extract
@@ -139,4 +138,4 @@ def _reason(error: Exception) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_with(main)

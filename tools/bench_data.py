@@ -26,9 +26,9 @@ os.environ.setdefault("OPENCV_FOR_THREADS_NUM", "1")
 import cv2
 import numpy as np
 import torch
+from command import exit_with, write_report
 from data_report import Report, by_turns
 from random_results import random_coco, random_posetrack, truth_as_results
-from reports import write_report
 
 from vipnas.data.augmentation import Augmentation, augmented_matrix, crop_draws
 from vipnas.data.cache import open_crop_cache
@@ -290,4 +290,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_with(main)

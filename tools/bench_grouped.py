@@ -28,8 +28,8 @@ from typing import NamedTuple
 
 import torch
 from bench_turns import Setting, add_options, setting_of, space_of
+from command import command_line, exit_with, write_report
 from grouped_forms import Form, Grouped, forms_of, grouped_layers
-from reports import command_line, write_report
 from torch import Tensor
 
 from vipnas.space import SearchSpace
@@ -223,4 +223,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_with(main)

@@ -22,8 +22,8 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
+from command import command_line, exit_with, write_report
 from members import HELP, find_member
-from reports import command_line, write_report
 from torch import nn
 
 from vipnas.arch import Arch
@@ -207,7 +207,4 @@ def _progress(text: str) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except ValueError as error:
-        sys.exit(f"bench_precision: {error}")
+    exit_with(main)

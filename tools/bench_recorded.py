@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from reports import command_line, write_report
+from command import command_line, exit_with, write_report
 
 from vipnas.arch import Arch, read_arch
 from vipnas.data.heatmap import HeatmapCodec
@@ -118,4 +118,4 @@ def _batch(arch: Arch, batch_size: int) -> Batch:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_with(main)

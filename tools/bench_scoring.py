@@ -14,7 +14,6 @@ import argparse
 import os
 import random
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -25,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from reports import write_report
+from command import exit_with, write_report
 
 from vipnas.arch import Arch
 from vipnas.cost import count_cost
@@ -170,4 +169,4 @@ def _milliseconds(run: Callable[[], Any]) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_with(main)

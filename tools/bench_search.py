@@ -27,6 +27,7 @@ from pathlib import Path
 from statistics import mean, median
 
 import numpy as np
+from command import exit_with
 from search_problems import (
     NUM_CHOICES,
     NUM_OPTIONS,
@@ -269,4 +270,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_with(main)

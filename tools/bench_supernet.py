@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import random
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date
@@ -27,7 +26,7 @@ from typing import NamedTuple
 
 import torch
 from bench_turns import Compared, Setting, add_options, interleaved, setting_of, space_of
-from reports import command_line, write_report
+from command import command_line, exit_with, write_report
 from torch import Tensor
 
 from vipnas.arch import Arch
@@ -288,4 +287,4 @@ def _pass(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_with(main)

@@ -23,9 +23,10 @@ from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from command import command_line
+
 # Of the tool beside this one: a small experiment, and how a command is started.
 from kill_test import EXPERIMENT, start
-from reports import command_line
 
 WORKERS = ("--workers", "2")
 VICTIMS = {"process": (), "driver": WORKERS, "worker": WORKERS}

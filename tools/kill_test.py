@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from reports import command_line, write_report
+from command import command_line, write_report
 
 ROOT = Path(__file__).resolve().parent.parent
 MEASURED = {"seconds", "images_per_second", "memory_mib", "gpu_memory_mib"}

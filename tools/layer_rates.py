@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from reports import write_report
+from command import exit_with, write_report
 from torch import nn
 
 from vipnas.deploy.runtime import RuntimeName
@@ -177,7 +177,4 @@ def _tables(candidates: list[Candidate], measured: list[float], peak: float) -> 
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except ValueError as error:
-        sys.exit(f"layer_rates: {error}")
+    exit_with(main)

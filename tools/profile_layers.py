@@ -15,7 +15,6 @@ import argparse
 import itertools
 import json
 import re
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -25,6 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from command import exit_with
 from members import HELP, find_member
 
 from vipnas.arch import Arch, DeconvArch
@@ -247,4 +247,4 @@ def _rows(operations: list[Operation], column: str, rate: float) -> Iterator[str
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_with(main)

@@ -26,9 +26,9 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+from command import command_line
 from ranking_bench import Measure, Place, Source, draw_people, in_processes, measured
 from ranking_report import Floats, Ranking, scatter, text_of
-from reports import command_line
 
 from vipnas.arch import Arch
 from vipnas.cost import count_cost

@@ -18,12 +18,12 @@ import itertools
 import json
 import math
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
+from command import exit_with
 
 from vipnas.cost import count_cost
 from vipnas.evaluation.scoring import InheritedScore
@@ -115,4 +115,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_with(main)
