@@ -102,6 +102,7 @@ def test_the_summary_says_what_the_networks_cost_and_find(finished: Path) -> Non
     video = finished / "run" / "video"
     summary = json.loads((video / "summary.json").read_text())
     metrics = json.loads((video / "retrain" / "metrics.json").read_text())
+    assert metrics.pop("settings")["boxes"] == "annotated"
     best = read_video_arch(video / "search" / "best.json")
     rows = {row["networks"]: row for row in summary["test"]}
     assert {key: rows["found, retrained"][key] for key in metrics} == metrics
@@ -120,6 +121,20 @@ def test_run_again_it_does_nothing(finished: Path) -> None:
     changed = {name for name in after if after[name] != before.get(name)}
     timed = {"summary.json", *(name for name in after if name.endswith("seconds.json"))}
     assert changed <= timed and before.keys() == after.keys()
+
+
+def test_figures_of_other_settings_are_measured_anew(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished / "run", tmp_path / "run")
+    write_experiment(tmp_path, {**EXPERIMENT, "video": {**EXPERIMENT["video"], "boxes": "pose"}})
+    retrained = tmp_path / "run" / "video" / "retrain"
+    weights, metrics = (retrained / "video.pt").read_bytes(), retrained / "metrics.json"
+    measured = json.loads(metrics.read_text())
+    metrics.write_text(json.dumps({**measured, "coco": "of other boxes"}))
+    assert main(arguments(tmp_path, "video retrain")) == 0
+    assert (retrained / "video.pt").read_bytes() == weights
+    again = json.loads(metrics.read_text())
+    assert again["settings"] == {**measured["settings"], "boxes": "pose"}
+    assert again["coco"].keys() == measured["coco"].keys()
 
 
 @pytest.mark.parametrize("weights", ["own", "shared"])
@@ -146,8 +161,9 @@ def test_evaluate_draws_and_prints_what_retraining_measured(
     more = ("--json", "--pictures", str(picture))
     assert main(arguments(finished, "video evaluate", *more)) == 0
     found = json.loads(capsys.readouterr().out)
-    metrics = finished / "run" / "video" / "retrain" / "metrics.json"
-    assert found == json.loads(metrics.read_text())
+    metrics = json.loads((finished / "run" / "video" / "retrain" / "metrics.json").read_text())
+    del metrics["settings"]
+    assert found == metrics
     assert picture.read_bytes()[:4] == b"\x89PNG"
 
 

@@ -23,7 +23,7 @@ from vipnas.evaluation.clips import (
 from vipnas.evaluation.online import Boxes, Found
 from vipnas.evaluation.protocols import Score, protocols_for, score
 from vipnas.experiment import Experiment, Split
-from vipnas.files import digest, to_plain, write_atomically
+from vipnas.files import digest, read_json, to_plain, write_atomically
 from vipnas.models.posenet import insert
 from vipnas.models.videonet import FollowUpNet, FollowUpNets, VideoNet, extract_video
 from vipnas.results import Trial
@@ -205,7 +205,8 @@ def _write_best(path: Path, best: Trial) -> None:
 def retrain_video(experiment: Experiment, arch_file: Path, name: str = "retrain") -> Path:
     """Take a clip's networks out of the supernet and train them on, along the clip.
 
-    `video/retrain/video.pt` holds them with the key frame's, `metrics.json` their test figures.
+    `video/retrain/video.pt` holds them with the key frame's, `metrics.json` their test figures,
+    with the settings that they were measured with: with others they are measured anew.
     """
     level = VideoLevel(experiment)
     arch, config = read_video_arch(arch_file), level.config.retrain
@@ -221,12 +222,20 @@ def retrain_video(experiment: Experiment, arch_file: Path, name: str = "retrain"
     }
     if not is_done(target, settings):
         _retrain(level, arch, target, settings)
-    metrics_file = target.with_name("metrics.json")
-    if experiment.processes.is_first and not metrics_file.exists():
-        scores, _ = evaluate_video(experiment, target, "test")
-        plain = {name: to_plain(value) for name, value in scores.items()}
-        write_atomically(metrics_file, json.dumps(plain, indent=2) + "\n")
+    if experiment.processes.is_first:
+        _measure(level, target)
     return target
+
+
+def _measure(level: VideoLevel, target: Path) -> None:
+    """On the test videos, unless it was measured with the same settings before."""
+    metrics_file = target.with_name("metrics.json")
+    scoring = {**level.experiment.scoring_settings(), "boxes": level.config.boxes}
+    if not metrics_file.exists() or read_json(metrics_file).get("settings") != scoring:
+        scores, _ = evaluate_video(level.experiment, target, "test")
+        plain = {name: to_plain(value) for name, value in scores.items()}
+        figures = {**plain, "settings": scoring}
+        write_atomically(metrics_file, json.dumps(figures, indent=2) + "\n")
 
 
 def _retrain(level: VideoLevel, arch: VideoArch, target: Path, settings: dict[str, Any]) -> None:
