@@ -17,6 +17,7 @@ def randomise_batch_norm(network: nn.Module, seed: int) -> None:
             nn.init.uniform_(layer.weight, 0.5, 1.5, generator=generator)
             nn.init.normal_(layer.bias, 0, 0.1, generator=generator)
     for parameter in network.parameters():
-        if parameter.dim() == 4:  # the published initialisation is too small to tell outputs apart
+        # Those of heatmaps and attention start too small to tell outputs apart.
+        if parameter.dim() == 4:
             fan_in = parameter[0].numel()
             nn.init.normal_(parameter, 0, fan_in**-0.5, generator=generator)

@@ -56,7 +56,8 @@ class Setting:
         torch.manual_seed(0)
         network = PoseNet(space.max_arch()).train()
         for parameter in network.parameters():
-            if parameter.dim() == 4:  # the published initialisation gives denormals on the way back
+            # Heatmaps and attention start so small that there are denormals on the way back.
+            if parameter.dim() == 4:
                 torch.nn.init.normal_(parameter, 0, parameter[0].numel() ** -0.5)
         return network.to(self.device)
 
