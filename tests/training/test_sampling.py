@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from statistics import median
+from typing import Any
 
 import pytest
 from scipy.stats import kstest
@@ -13,6 +15,7 @@ from vipnas.cost import count_cost
 from vipnas.files import parse
 from vipnas.space import SearchSpace
 from vipnas.training.sampling import (
+    EVEN_CHOICES,
     WITHOUT_ENDS,
     Opening,
     Sampling,
@@ -93,6 +96,51 @@ def test_members_are_spread_evenly_over_macs_where_the_strategy_says_so(
         assert distance_from_even(tiny_space, strategy) < 0.1
 
 
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_random_members_keep_to_a_range_of_macs(strategy: str, tiny_space: SearchSpace) -> None:
+    middle = median(count_cost(tiny_space.sample(random.Random(seed))).macs for seed in range(200))
+    low, high = int(0.9 * middle), int(1.1 * middle)
+
+    def shares(**sampling: Any) -> float:
+        sampler = sampler_of(tiny_space, strategy=strategy, **sampling)
+        members = [member for step in range(60) for member in sampler(step)]
+        archs = [
+            arch for member in members if member.kind == "random" for arch in member.candidates
+        ]
+        return sum(low <= count_cost(arch).macs <= high for arch in archs) / len(archs)
+
+    within = shares(macs_between=(low, high), num_draws=64)
+    assert shares() < 0.2 and within > 0.5
+    assert within == 1 or strategy not in EVEN_CHOICES
+
+
+def test_archs_drawn_evenly_within_a_range_are_those_that_lie_there(
+    tiny_space: SearchSpace,
+) -> None:
+    between = (0, count_cost(tiny_space.max_arch()).macs)
+    everywhere = [sampler_of(tiny_space, strategy="uniform").archs(step) for step in range(20)]
+    within = sampler_of(tiny_space, strategy="uniform", macs_between=between)
+    assert [within.archs(step) for step in range(20)] == everywhere
+    smallest = count_cost(tiny_space.min_arch()).macs
+    near = sampler_of(
+        tiny_space,
+        strategy="uniform",
+        macs_between=(smallest, smallest),
+        num_draws=2,
+        num_candidates=1,
+    )
+    rng = random.Random("0-3")
+    two = [tiny_space.sample(rng), tiny_space.sample(rng)]
+    assert near.archs(3) == [min(two, key=lambda arch: count_cost(arch).macs)]
+
+
+def test_a_range_that_the_space_does_not_have_is_refused(tiny_space: SearchSpace) -> None:
+    highest = count_cost(tiny_space.max_arch()).macs
+    for between in ((0, 1), (highest + 1, 2 * highest)):
+        with pytest.raises(ValueError, match=f"allowed is what tiny has: .* to {highest:,}"):
+            sampler_of(tiny_space, macs_between=between)
+
+
 def test_attentive_candidates_are_near_one_another_in_cost(tiny_space: SearchSpace) -> None:
     for strategy, prefer in (("best_up", "lowest_loss"), ("worst_up", "highest_loss")):
         sampler = sampler_of(tiny_space, strategy=strategy, num_candidates=4, num_draws=64)
@@ -158,6 +206,7 @@ def test_impossible_settings_are_refused() -> None:
         (Sampling, {"strategy": "uniform", "num_random": 0}, "found 0, of strategy uniform"),
         (Sampling, {"strategy": "uniform_macs", "num_random": 0}, "of strategy uniform_macs"),
         (Sampling, {"num_candidates": 64}, "num_candidates: found 64"),
+        (Sampling, {"macs_between": [3, 2]}, r"macs_between: found \[3, 2\]"),
         (Sampling, {"strategy": "best"}, "strategy: found 'best'"),
         (Opening, {"order": [["depth"]]}, "both or neither"),
         (Opening, {"epochs_each": 1.0}, "both or neither"),

@@ -59,12 +59,17 @@ class Sampling(Strict):
     - `cost_balanced`: a sandwich whose random ones are spread over MACs like that.
     - `best_up`, `worst_up`: so too, but of the `num_candidates` nearest the step trains the one
       with the lowest or the highest loss (AttentiveNAS, Wang et al., CVPR 2021).
+
+    With `macs_between`, (at least, at most), the random ones have MACs within that range (and where
+    none of `num_draws` has, the nearest): where a budget is known, shared weights need not serve
+    what no search will look at.
     """
 
     strategy: Strategy = "uniform_macs"
     num_random: NonNegativeInt = 1
     num_draws: PositiveInt = 32
     num_candidates: PositiveInt = 3
+    macs_between: tuple[NonNegativeInt, PositiveInt] | None = None
 
     def __post_init__(self) -> None:
         if self.strategy in WITHOUT_ENDS and self.num_random < 1:
@@ -75,6 +80,11 @@ class Sampling(Strict):
             raise ValueError(
                 f"num_candidates: found {self.num_candidates}, allowed is up to num_draws,"
                 f" {self.num_draws}"
+            )
+        if self.macs_between is not None and self.macs_between[0] > self.macs_between[1]:
+            raise ValueError(
+                f"macs_between: found {list(self.macs_between)}, allowed are two numbers, the"
+                " smaller one first"
             )
 
 
@@ -127,6 +137,16 @@ class SubnetSampler:
     sampling: Sampling = field(default_factory=Sampling)
     opening: Opening = field(default_factory=Opening)
 
+    def __post_init__(self) -> None:
+        ends = (self.space.min_arch(), self.space.max_arch())
+        lowest, highest = (self.cost_of(arch).macs for arch in ends)
+        low, high = self.sampling.macs_between or (lowest, highest)
+        if low > highest or high < lowest:
+            raise ValueError(
+                f"supernet.sampling.macs_between: found {low:,} to {high:,}, allowed is what"
+                f" {self.space.name} has: {lowest:,} to {highest:,}"
+            )
+
     def __call__(self, step: int) -> tuple[Member, ...]:
         choices = {name for part in self.space.parts for name in part.options}
         open_choices = self.opening.open_at(step / self.steps_per_epoch, choices)
@@ -146,10 +166,12 @@ class SubnetSampler:
 
     def _random_members(self, space: SearchSpace, rng: random.Random) -> Iterator[Member]:
         sampling = self.sampling
-        lowest, highest = (self.cost_of(arch).macs for arch in (space.min_arch(), space.max_arch()))
+        lowest, highest = sampling.macs_between or (
+            self.cost_of(arch).macs for arch in (space.min_arch(), space.max_arch())
+        )
         for _ in range(sampling.num_random):
             if sampling.strategy in EVEN_CHOICES:
-                yield Member("random", (space.sample(rng),))
+                yield Member("random", (self._even_draw(space, rng),))
                 continue
             target = rng.uniform(lowest, highest)
             near = nearest_to(target, space, self.cost_of, sampling.num_draws, rng)
@@ -157,6 +179,23 @@ class SubnetSampler:
                 yield Member("random", near[: sampling.num_candidates], prefer)
             else:
                 yield Member("random", near[:1])
+
+    def _even_draw(self, space: SearchSpace, rng: random.Random) -> Arch:
+        """Of up to `num_draws` archs the first within `macs_between`, or the nearest to it."""
+        if self.sampling.macs_between is None:
+            return space.sample(rng)
+        low, high = self.sampling.macs_between
+
+        def distance(arch: Arch) -> int:
+            macs = self.cost_of(arch).macs
+            return max(low - macs, macs - high, 0)
+
+        nearest = space.sample(rng)
+        for _ in range(self.sampling.num_draws - 1):
+            if distance(nearest) == 0:
+                break
+            nearest = min(nearest, space.sample(rng), key=distance)
+        return nearest
 
 
 def with_open_choices(space: SearchSpace, open_choices: Set[str]) -> SearchSpace:
