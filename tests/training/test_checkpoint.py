@@ -14,11 +14,13 @@ import torch
 from training_fixture import supernet_of
 
 from vipnas.models.posenet import PoseNet
+from vipnas.models.published import save_published
 from vipnas.space import SearchSpace
 from vipnas.training.checkpoint import (
     load_checkpoint,
     load_file,
     load_network,
+    load_weights,
     save_checkpoint,
     save_network,
 )
@@ -103,6 +105,25 @@ def test_a_whole_network_object_is_refused(small_space: SearchSpace, tmp_path: P
     with pytest.raises(ValueError, match=refused) as error:
         load_network(path)
     assert "add_safe_globals" not in str(error.value)
+
+
+def test_published_weights_that_we_wrote_say_their_arch(
+    small_space: SearchSpace, tmp_path: Path
+) -> None:
+    path, network = tmp_path / "network.pth", PoseNet(small_space.min_arch())
+    save_published(path, network)
+    loaded = load_weights(path)
+    assert loaded.arch == network.arch
+    pairs = zip(loaded.state_dict().values(), network.state_dict().values(), strict=True)
+    assert all(torch.equal(found, kept) for found, kept in pairs)
+    released = torch.load(path, weights_only=True)
+    del released["meta"]
+    torch.save(released, path)
+    with pytest.raises(ValueError, match="do not say their arch: give it with --arch"):
+        load_weights(path)
+    torch.save({**released, "meta": {"vipnas_arch": "{"}}, path)
+    with pytest.raises(ValueError, match="network.pth: not valid JSON"):
+        load_weights(path)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ import torch
 from numpy._core import multiarray
 from torch import Tensor, nn
 
-from vipnas.arch import Arch
+from vipnas.arch import Arch, arch_from_json
 from vipnas.files import write_atomically
 from vipnas.models.blocks import Deconv, HeatmapConv, InvertedResidualBlock, ResidualBlock, Stem
 from vipnas.models.posenet import PoseNet, plan
@@ -102,6 +102,13 @@ def save_published(path: Path, network: PoseNet) -> None:
     buffer = io.BytesIO()
     torch.save({"state_dict": state, "meta": {"vipnas_arch": network.arch.to_json()}}, buffer)
     write_atomically(path, buffer.getvalue())
+
+
+def arch_in(checkpoint: object, where: str) -> Arch | None:
+    """What `save_published` noted; None for the released files, which note nothing."""
+    meta = checkpoint.get("meta") if isinstance(checkpoint, Mapping) else None
+    noted = meta.get("vipnas_arch") if isinstance(meta, Mapping) else None
+    return arch_from_json(noted, where) if isinstance(noted, str) else None
 
 
 def is_published(checkpoint: object) -> bool:

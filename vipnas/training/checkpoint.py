@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vipnas.arch import Arch, arch_from_json
 from vipnas.files import write_atomically
 from vipnas.models.posenet import PoseNet, extract
-from vipnas.models.published import NUMPY_ARRAYS, from_published, is_published
+from vipnas.models.published import NUMPY_ARRAYS, arch_in, from_published, is_published
 
 FORMAT = "vipnas"
 VERSION = 1
@@ -66,12 +66,14 @@ def save_network(path: Path, network: PoseNet, **found: Any) -> None:
 def load_weights(path: Path, arch: Arch | None = None) -> PoseNet:
     """The network of a file of weights, ours or in the published format, in evaluation mode.
 
-    The door of every `--weights`. Ours say which arch they are of; published ones need `arch`.
-    With ours, `arch` may be a smaller one: the caller sees by `network.arch`.
+    The door of every `--weights`. Ours say which arch they are of, those that we wrote in the
+    published format too; the released ones need `arch`. With ours, `arch` may be a smaller
+    one: the caller sees by `network.arch`.
     """
     content = load_file(path)
     if not is_published(content):
         return _network_of(_checked(content, path), path)
+    arch = arch or arch_in(content, str(path))
     if arch is None:
         raise ValueError(f"{path}: published weights do not say their arch: give it with --arch")
     return from_published(content, arch, str(path))
