@@ -14,6 +14,7 @@ import pytest
 from vipnas.files import (
     Strict,
     did_you_mean,
+    first_difference,
     parse,
     read_json,
     read_text,
@@ -129,6 +130,24 @@ def test_json_and_missing_files(tmp_path: Path) -> None:
             read_json(path)
     path.write_text("[1]", encoding="utf-8-sig")  # as some editors begin their files
     assert read_json(path) == [1]
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted", "difference"),
+    [
+        ({"a": 1}, {"a": 1}, None),
+        ({"a": {"b": [1, 2]}}, {"a": {"b": [1, 2], "c": None}}, None),  # an option that came later
+        ({"a": {"b": 1, "c": None}}, {"a": {"b": 1}}, None),
+        ({"a": {"b": 1, "c": 2}}, {"a": {"c": 3, "b": 1}}, ("a.c", 2, 3)),
+        ({"a": {"b": 1}}, {"a": None}, ("a", {"b": 1}, None)),
+        ({"b": 0, "a": [1]}, {"b": None, "a": [2]}, ("a", [1], [2])),
+        ({"b": 0}, {}, ("b", 0, None)),  # nothing and none are not the same
+    ],
+)
+def test_the_first_difference_of_two_documents(found: Any, wanted: Any, difference: Any) -> None:
+    assert first_difference(found, wanted) == difference
+    turned = None if difference is None else (difference[0], difference[2], difference[1])
+    assert first_difference(wanted, found) == turned
 
 
 def test_a_file_is_written_and_written_over(tmp_path: Path) -> None:

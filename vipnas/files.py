@@ -149,6 +149,23 @@ def to_plain(value: Any) -> Any:
     return _adapter(cast(Hashable, type(value))).dump_python(value, mode="json")
 
 
+def first_difference(found: Any, wanted: Any, place: str = "") -> tuple[str, Any, Any] | None:
+    """The first place, by its keys, at which two documents differ, and what each has there.
+
+    What is null is as what is not there, so that an option that came later, and is off, does not
+    disown what was made before it.
+    """
+    if found == wanted:
+        return None
+    if not (isinstance(found, dict) and isinstance(wanted, dict)):
+        return place, found, wanted
+    pairs = (
+        first_difference(found.get(key), wanted.get(key), f"{place}.{key}".lstrip("."))
+        for key in sorted(found.keys() | wanted.keys())
+    )
+    return next((pair for pair in pairs if pair is not None), None)
+
+
 def did_you_mean(found: str, known: Iterable[str]) -> str:
     """The nearest known word and the list of them, for the end of an error line."""
     known = sorted(known)

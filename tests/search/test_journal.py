@@ -122,6 +122,10 @@ def test_bytes_that_are_no_text_are_an_error_that_names_the_line(path: Path) -> 
     ("settings", "message"),
     [
         ({**SETTINGS, "seed": 2}, r"\(seed: found 1, asked for 2\); remove the folder or choose"),
+        (
+            {**SETTINGS, "search": {"num_trials": 8}},
+            r"\(search.num_trials: found 9, asked for 8\)",
+        ),
         ({**SETTINGS, "device": "cpu"}, r'\(device: found null, asked for "cpu"\)'),
         ({"seed": 1}, r'\(search: found {"num_trials": 9}, asked for null\)'),
     ],

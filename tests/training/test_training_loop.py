@@ -209,3 +209,6 @@ def test_a_checkpoint_of_other_settings_is_refused(tiny_space: SearchSpace, tmp_
     with pytest.raises(ValueError, match=r'made with data = {"n": 3}, asked for is null'):
         check_settings({"data": {"n": 3}}, {}, path)
     check_settings({"a": [1, 2]}, {"a": [1, 2]}, path)
+    check_settings({"data": {"n": 3}}, {"data": {"n": 3, "new": None}}, path)
+    with pytest.raises(ValueError, match=r"made with data.new = null, asked for is 1; remove"):
+        check_settings({"data": {"n": 3}}, {"data": {"n": 3, "new": 1}}, path)

@@ -13,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from vipnas.files import parse, to_plain, write_atomically
+from vipnas.files import first_difference, parse, to_plain, write_atomically
 from vipnas.results import Trial
 
 log = logging.getLogger(__name__)
@@ -35,10 +35,9 @@ class Journal:
         lines = self._whole_lines() if path.exists() else []
         if not lines:
             write_atomically(path, json.dumps(header, sort_keys=True) + "\n")
-        elif (found := json.loads(lines[0])) != header:
+        elif difference := _difference(json.loads(lines[0]), header):
             raise ValueError(
-                f"{path}: belongs to a search with other settings"
-                f" ({_first_difference(found, header)});"
+                f"{path}: belongs to a search with other settings ({difference});"
                 " remove the folder or choose another output"
             )
         self.trials = [
@@ -87,14 +86,14 @@ class Journal:
         return lines
 
 
-def _first_difference(found: Any, wanted: dict[str, Any]) -> str:
+def _difference(found: Any, wanted: dict[str, Any]) -> str | None:
+    """The first of two headers, in words."""
     if not isinstance(found, dict) or not isinstance(found.get("settings"), dict):
         return "its first line holds no settings"
     if found.get("version") != wanted["version"]:
         return f"version: found {found.get('version')}, allowed is {wanted['version']}"
-    found, wanted = found["settings"], wanted["settings"]
-    for key in sorted(found.keys() | wanted.keys()):
-        if found.get(key) != wanted.get(key):
-            before, now = (json.dumps(settings.get(key)) for settings in (found, wanted))
-            return f"{key}: found {before}, asked for {now}"
-    return "none"
+    difference = first_difference(found["settings"], wanted["settings"])
+    if difference is None:
+        return None
+    place, before, now = difference
+    return f"{place}: found {json.dumps(before)}, asked for {json.dumps(now)}"

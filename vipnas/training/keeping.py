@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vipnas.files import first_difference
 from vipnas.models.posenet import PoseNet
 from vipnas.training.checkpoint import load_checkpoint, save_checkpoint, save_network
 from vipnas.training.loop import Outcome, Training
@@ -102,9 +103,9 @@ class BestNetwork:
 def check_settings(found: dict[str, Any], wanted: dict[str, Any], path: Path) -> None:
     """Raises ValueError naming the first setting in which an unfinished run differs from the one
     asked for."""
-    for key in sorted(found.keys() | wanted.keys()):
-        if found.get(key) != wanted.get(key):
-            raise ValueError(
-                f"{path}: made with {key} = {json.dumps(found.get(key))}, asked for is"
-                f" {json.dumps(wanted.get(key))}; remove the folder or choose another output"
-            )
+    if difference := first_difference(found, wanted):
+        place, before, now = difference
+        raise ValueError(
+            f"{path}: made with {place} = {json.dumps(before)}, asked for is {json.dumps(now)};"
+            " remove the folder or choose another output"
+        )
