@@ -196,6 +196,10 @@ def test_what_is_missing_is_said_before_data_are_drawn(fail: Run, tmp_path: Path
     smallest, weights = tmp_path / "smallest.json", tmp_path / "none.pt"
     write_arch(smallest, TINY.min_arch())
     assert "tinny: neither a file nor a name" in fail("train-supernet", space="tinny", **drawn)
+    assert "no section supernet" in fail("train-supernet", supernet=None, **drawn)
+    sampling = changed("supernet", sampling={"macs_between": [1, 2]})
+    for command in ("train-supernet", "run"):
+        assert "macs_between: found 1 to 2, allowed is" in fail(command, **sampling, **drawn)
     begun = ("retrain", "--arch", str(smallest))
     assert f"{weights}: no such checkpoint" in fail(*begun, "--init-from", str(weights), **drawn)
     from_supernet = changed("retrain", init_from="supernet")

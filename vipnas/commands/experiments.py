@@ -70,9 +70,9 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _train_supernet(options: argparse.Namespace) -> None:
-    from vipnas.stages.supernet import train_supernet
+    from vipnas.stages.supernet import check_sampling, train_supernet
 
-    with open_with_others(options) as experiment:
+    with open_with_others(options, check_sampling) as experiment:
         train_supernet(experiment)
 
 

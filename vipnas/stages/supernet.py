@@ -41,6 +41,7 @@ def train_supernet(
     """
     target = target or supernet_file(experiment)
     config = needed(experiment.config.supernet, "supernet")
+    check_sampling(experiment)
     settings = {
         **experiment.training_settings(),
         "supernet": to_plain(config),
@@ -82,6 +83,12 @@ def backward_of(experiment: Experiment, supernet: PoseNet, num_persons: int) -> 
         config.distillation,
         processes.mean,
     )
+
+
+def check_sampling(experiment: Experiment) -> None:
+    """Raises ValueError where the experiment has no supernet, or none that can be sampled as it
+    says: before the data are read, which may have to be drawn."""
+    subnet_sampler(experiment, num_persons=1)
 
 
 def subnet_sampler(experiment: Experiment, num_persons: int | None = None) -> SubnetSampler:
