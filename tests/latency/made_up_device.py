@@ -42,7 +42,9 @@ class MadeUpDevice:
     def latency(self, layers: Iterable[Layer]) -> Latency:
         return Latency(self.slowness * made_up_ms(layers), 0.01, 12)
 
-    def measure_archs(self, archs: Sequence[Arch], key: Key, max_spread: float) -> list[Latency]:
+    def measure_archs(
+        self, archs: Sequence[Arch], key: Key, max_spread: float, rounds: int
+    ) -> list[Latency]:
         self.batches.append(len(archs))
         return [self.latency(layers_of(arch)) for arch in archs]
 

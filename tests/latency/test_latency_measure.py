@@ -74,8 +74,23 @@ def test_short_runs_are_timed_several_at_a_time() -> None:
         [machine.run("a", constant(0.0001))], rounds=2, clock=lambda: machine.now
     )
     assert latency.median_ms == pytest.approx(0.1)
-    # 2 ms make 20 runs a sample: 2 to warm up, then twice 1 + 2 x 20.
-    assert len(machine.ran) == 2 + 2 * (1 + 2 * 20)
+    # 5 ms of 50 runs warm up, 2 ms make 20 runs a sample: 2 at the start, then twice 50 + 2 x 20.
+    assert len(machine.ran) == 2 + 2 * (50 + 2 * 20)
+
+
+def test_a_small_network_is_warm_again_when_its_sample_starts() -> None:
+    """Each of its runs after another's takes longer, the less the more of them there were."""
+    machine = Machine()
+
+    def cold_after_others() -> Iterator[float]:
+        since = 0
+        while True:
+            since = 0 if machine.ran[-2:-1] == ["large"] else since + 1
+            yield 0.001 if since >= 4 else 0.00125
+
+    runs = [machine.run("large", constant(0.030)), machine.run("small", cold_after_others())]
+    _, small = interleaved(runs, max_spread=0.5, rounds=3, clock=lambda: machine.now)
+    assert small.median_ms == pytest.approx(1.0)
 
 
 def test_only_what_was_noisy_is_timed_again() -> None:

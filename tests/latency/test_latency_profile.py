@@ -59,8 +59,8 @@ def test_a_table_holds_what_was_asked_for(
     table = profile_space(tiny_space, KEY, path, AMOUNT, quiet)
     assert read_table(path) == table
     assert (len(set(table.archs)), len(table.blocks)) == (12, 30)
-    # Five archs or twenty blocks at a time, and the anchor with each.
-    assert device.batches == [6, 6, 3, 21, 11]
+    # Ten archs or twenty blocks at a time, and the anchor with each.
+    assert device.batches == [11, 3, 21, 11]
     layers = [table.layer_of(timing) for timing in table.blocks]
     assert len(set(layers)) == 30
     for timing, layer in zip(table.blocks, layers, strict=True):
@@ -77,14 +77,14 @@ def test_a_killed_profile_goes_on_where_it_was(
         raise KeyboardInterrupt
 
     device.batches.clear()
-    for _ in range(5):
+    for _ in range(4):
         with pytest.raises(KeyboardInterrupt):
             profile_space(tiny_space, KEY, path, AMOUNT, kill)
     assert profile_space(tiny_space, KEY, path, AMOUNT, quiet) == whole
-    assert device.batches == [6, 6, 3, 21, 11]  # none was measured twice
+    assert device.batches == [11, 3, 21, 11]  # none was measured twice
     before = path.read_bytes()
     profile_space(tiny_space, KEY, path, AMOUNT, quiet)
-    assert (path.read_bytes(), len(device.batches)) == (before, 5)
+    assert (path.read_bytes(), len(device.batches)) == (before, 4)
 
 
 def test_a_noisy_moment_is_waited_for_and_a_noisy_machine_refused(
@@ -119,7 +119,7 @@ def test_a_slow_minute_is_put_right_by_the_anchor(
 
     def slow_down(text: str) -> None:
         shown.append(text)
-        device.slowness = 1.5 if len(shown) == 2 else 1.0  # one of five batches
+        device.slowness = 1.5 if len(shown) == 1 else 1.0  # one of four batches
 
     table = profile_space(tiny_space, KEY, tmp_path / "table.json", AMOUNT, slow_down)
     slow = [timing for timing in table.archs if timing.anchor_ms > 1.4 * table.anchor_ms]

@@ -24,8 +24,8 @@ def add_network_commands(commands: Commands) -> None:
 
     profile = commands.add_parser("profile", help="a latency table of a space, on this machine")
     profile.add_argument("space", help="search space YAML, a file or a shipped name")
-    profile.add_argument("--num-archs", type=count, default=80, help="networks to measure")
-    profile.add_argument("--num-blocks", type=count, default=500, help="layers to measure")
+    profile.add_argument("--num-archs", type=count, default=120, help="networks to measure")
+    profile.add_argument("--num-blocks", type=count, default=1000, help="layers to measure")
     profile.add_argument("--input-hw", type=int, nargs=2, metavar="PX", help="replaces the space's")
     profile.add_argument("--output", type=Path, help="file (default: latency/..., after its key)")
     _runtime_arguments(profile)

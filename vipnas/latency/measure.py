@@ -46,6 +46,9 @@ MAX_SPREAD = 0.1
 ROUNDS = 6
 ATTEMPTS = 4
 TIMED_RUNS = 2
+# A small network that ran after a large one takes half as long again, and is as fast as it gets
+# after some milliseconds: one run does not warm it up.
+WARM_UP_SECONDS = 5e-3
 # Shorter runs are timed several at a time: a clock and a call of Python cost microseconds.
 MIN_SAMPLE_SECONDS = 2e-3
 # A sample is disturbed that waited for a core for more than this part of the spread allowed; of the
@@ -99,6 +102,13 @@ class Sample(NamedTuple):
 
     seconds: float
     waited: float
+
+
+class Repeats(NamedTuple):
+    """How many runs warm up, and how many make a sample."""
+
+    warm_up: int
+    sample: int
 
 
 def key_of_this_machine(
@@ -203,11 +213,11 @@ def interleaved(
 ) -> list[Latency]:
     """Time the runs in turn, so that whatever else the machine does meets all of them.
 
-    A turn is one run that only warms the caches and two samples. Two runs at the start warm up and
-    say how many runs make a sample of 2 ms. Samples during which a thread of ours was ready but
-    another process had the core are thrown away. Those of which fewer than half are left, or whose
-    spread is larger than `max_spread`, are timed anew, the others not: of twenty short runs there
-    is always one that something has met. Raises TooNoisy where one stays noisy.
+    A turn is 5 ms of runs, at least one, that only warm up, and two samples. Two runs at the start
+    say how many runs that is, and how many make a sample of 2 ms. Samples during which a thread of
+    ours was ready but another process had the core are thrown away. Those of which fewer than half
+    are left, or whose spread is larger than `max_spread`, are timed anew, the others not: of twenty
+    short runs there is always one that something has met. Raises TooNoisy where one stays noisy.
     """
     repeats = [_repeats(run, clock) for run in runs]
     latencies: dict[int, Latency] = {}
@@ -226,23 +236,26 @@ def interleaved(
     return [latencies[number] for number in range(len(runs))]
 
 
-def _turn(run: Callable[[], None], repeats: int, clock: Clock) -> Iterator[Sample]:
-    run()
+def _turn(run: Callable[[], None], repeats: Repeats, clock: Clock) -> Iterator[Sample]:
+    for _ in range(repeats.warm_up):
+        run()
     for _ in range(TIMED_RUNS):
         waited = _waited_seconds()
         started = clock()
-        for _ in range(repeats):
+        for _ in range(repeats.sample):
             run()
         seconds = clock() - started
         waited = _waited_seconds() - waited
-        yield Sample(seconds / repeats, waited / max(seconds, 1e-9))
+        yield Sample(seconds / repeats.sample, waited / max(seconds, 1e-9))
 
 
-def _repeats(run: Callable[[], None], clock: Clock) -> int:
+def _repeats(run: Callable[[], None], clock: Clock) -> Repeats:
     run()
     started = clock()
     run()
-    return max(1, round(MIN_SAMPLE_SECONDS / max(clock() - started, 1e-6)))
+    seconds = max(clock() - started, 1e-6)
+    warm_up, sample = (round(least / seconds) for least in (WARM_UP_SECONDS, MIN_SAMPLE_SECONDS))
+    return Repeats(max(1, warm_up), max(1, sample))
 
 
 def _waited_seconds() -> float:

@@ -40,8 +40,11 @@ from vipnas.models.blocks import HeatmapConv
 from vipnas.models.posenet import Layer, PoseNet, plan
 from vipnas.space import SearchSpace
 
-# So many are open at once and take turns, beside the anchor.
-ARCHS_AT_ONCE = 5
+# So many are open at once and take turns, beside the anchor, for so many rounds: some seconds, in
+# which whatever else the machine does comes and goes. There are few networks and each says more
+# than a layer does, so that they are measured more thoroughly.
+ARCHS_AT_ONCE = 10
+ARCH_ROUNDS = 15
 # So many are drawn to see which layers are common; none of them is measured.
 ARCHS_LOOKED_AT = 1000
 BLOCKS_AT_ONCE = 20
@@ -61,8 +64,8 @@ class Profile:
     `space.sample` draws.
     """
 
-    num_archs: int = 80
-    num_blocks: int = 500
+    num_archs: int = 120
+    num_blocks: int = 1000
     seed: int = 0
     evenly: float = 0.5
     max_spread: float = MAX_SPREAD
@@ -203,7 +206,8 @@ class _Bench:
 
     def archs(self, archs: Sequence[Arch], show: Show) -> list[ArchTiming]:
         latencies = patiently(
-            lambda: measure_archs([self.anchor, *archs], self.key, self.max_spread), show
+            lambda: measure_archs([self.anchor, *archs], self.key, self.max_spread, ARCH_ROUNDS),
+            show,
         )
         anchor_ms = latencies[0].median_ms
         return [
