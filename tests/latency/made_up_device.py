@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import pytest
 
 from vipnas.arch import Arch
 from vipnas.latency import profile
-from vipnas.latency.measure import Key, Latency
+from vipnas.latency.measure import Beside, Key, Latency
 from vipnas.latency.model import layers_of
 from vipnas.latency.operations import describe
 from vipnas.models.posenet import Layer
@@ -33,8 +32,7 @@ class MadeUpDevice:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.batches: list[int] = []
         self.slowness = 1.0
-        monkeypatch.setattr(profile, "measure_archs", self.measure_archs)
-        monkeypatch.setattr(profile, "measure_modules", self.measure_modules)
+        monkeypatch.setattr(profile, "measure_beside", self.measure_beside)
         monkeypatch.setattr(profile, "Block", lambda layer: layer)
         monkeypatch.setattr(profile, "PoseNet", lambda arch: arch)
         monkeypatch.setattr(profile, "SECONDS_BETWEEN_TRIES", 0.0)
@@ -42,15 +40,17 @@ class MadeUpDevice:
     def latency(self, layers: Iterable[Layer]) -> Latency:
         return Latency(self.slowness * made_up_ms(layers), 0.01, 12)
 
-    def measure_archs(
-        self, archs: Sequence[Arch], key: Key, max_spread: float, rounds: int
-    ) -> list[Latency]:
-        self.batches.append(len(archs))
-        return [self.latency(layers_of(arch)) for arch in archs]
-
-    def measure_modules(
-        self, modules: Sequence[Any], shapes: Sequence[Any], key: Key, max_spread: float
-    ) -> list[Latency]:
-        anchor, *layers = modules
+    def measure_beside(
+        self,
+        anchor: Arch,
+        modules: Sequence[Arch | Layer],
+        shapes_CHW: Sequence[tuple[int, int, int]],
+        key: Key,
+        max_spread: float,
+        rounds: int,
+    ) -> list[Beside]:
         self.batches.append(len(modules))
-        return [self.latency(layers_of(anchor)), *(self.latency([layer]) for layer in layers)]
+        assert len(shapes_CHW) == len(modules)
+        anchor_ms = self.latency(layers_of(anchor)).median_ms
+        alone = [[x] if isinstance(x, Layer) else layers_of(x) for x in modules]
+        return [Beside(self.latency(layers), anchor_ms) for layers in alone]

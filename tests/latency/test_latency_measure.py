@@ -18,6 +18,7 @@ from vipnas.latency.measure import (
     Key,
     TooNoisy,
     _waited_seconds,
+    beside,
     interleaved,
     key_of_this_machine,
     pinned,
@@ -100,6 +101,28 @@ def test_only_what_was_noisy_is_timed_again() -> None:
     _, second = interleaved(runs, rounds=3, clock=lambda: machine.now)
     assert "".join(machine.ran) == "aabb" + "aaabbb" * 3 + "bbb" * 3
     assert (second.median_ms, second.num_samples) == (pytest.approx(10.0), 6)
+
+
+def test_what_is_timed_again_is_timed_beside_the_anchor() -> None:
+    """The machine slows down to a half when the noisy run is timed again."""
+    machine = Machine()
+    anchor = itertools.chain([0.01] * 11, constant(0.02))
+    steady = machine.run("b", constant(0.03))
+    shaken = machine.run("c", itertools.chain([0.01] * 2, [0.01, 0.01, 0.02] * 3, constant(0.02)))
+    first, second = beside(machine.run("a", anchor), [steady, shaken], 0.1, 3, lambda: machine.now)
+    assert "".join(machine.ran) == "aabbcc" + "aaabbbccc" * 3 + "aaaccc" * 3
+    assert (first.latency.median_ms, first.anchor_ms) == (pytest.approx(30), pytest.approx(10))
+    assert (second.latency.median_ms, second.anchor_ms) == (pytest.approx(20), pytest.approx(20))
+
+
+def test_all_are_timed_again_where_the_anchor_was_noisy() -> None:
+    machine = Machine()
+    anchor = itertools.chain([0.01] * 2, [0.01, 0.01, 0.02] * 3, constant(0.01))
+    other = itertools.chain([0.03] * 11, constant(0.04))
+    runs = [machine.run("b", other)]
+    (found,) = beside(machine.run("a", anchor), runs, 0.1, 3, lambda: machine.now)
+    assert "".join(machine.ran) == "aabb" + "aaabbb" * 6
+    assert (found.latency.median_ms, found.anchor_ms) == (pytest.approx(40), pytest.approx(10))
 
 
 def test_what_stays_noisy_is_refused() -> None:

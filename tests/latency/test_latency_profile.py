@@ -16,7 +16,7 @@ from vipnas.cost import count_cost
 from vipnas.deploy.runtime import fill_for_timing
 from vipnas.files import digest
 from vipnas.latency import predict, profile
-from vipnas.latency.measure import Key, Latency, TooNoisy
+from vipnas.latency.measure import Beside, Key, Latency, TooNoisy
 from vipnas.latency.model import layers_of
 from vipnas.latency.operations import Operation, describe
 from vipnas.latency.predict import Predictor, open_predictor, with_latency
@@ -59,8 +59,8 @@ def test_a_table_holds_what_was_asked_for(
     table = profile_space(tiny_space, KEY, path, AMOUNT, quiet)
     assert read_table(path) == table
     assert (len(set(table.archs)), len(table.blocks)) == (12, 30)
-    # Ten archs or twenty blocks at a time, and the anchor with each.
-    assert device.batches == [11, 3, 21, 11]
+    # Ten archs or twenty blocks at a time.
+    assert device.batches == [10, 2, 20, 10]
     layers = [table.layer_of(timing) for timing in table.blocks]
     assert len(set(layers)) == 30
     for timing, layer in zip(table.blocks, layers, strict=True):
@@ -81,7 +81,7 @@ def test_a_killed_profile_goes_on_where_it_was(
         with pytest.raises(KeyboardInterrupt):
             profile_space(tiny_space, KEY, path, AMOUNT, kill)
     assert profile_space(tiny_space, KEY, path, AMOUNT, quiet) == whole
-    assert device.batches == [11, 3, 21, 11]  # none was measured twice
+    assert device.batches == [10, 2, 20, 10]  # none was measured twice
     before = path.read_bytes()
     profile_space(tiny_space, KEY, path, AMOUNT, quiet)
     assert (path.read_bytes(), len(device.batches)) == (before, 4)
@@ -95,14 +95,14 @@ def test_a_noisy_moment_is_waited_for_and_a_noisy_machine_refused(
 ) -> None:
     noisy_times = 0
 
-    def noisy(*arguments: object) -> list[Latency]:
+    def noisy(*arguments: object) -> list[Beside]:
         nonlocal noisy_times
         noisy_times -= 1
         if noisy_times >= 0:
             raise TooNoisy("the machine is too noisy")
-        return device.measure_archs(*arguments)  # type: ignore[arg-type]
+        return device.measure_beside(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(profile, "measure_archs", noisy)
+    monkeypatch.setattr(profile, "measure_beside", noisy)
     said: list[str] = []
     noisy_times = profile.TRIES - 1
     profile_space(tiny_space, KEY, tmp_path / "moment.json", AMOUNT, said.append)

@@ -104,6 +104,13 @@ class Sample(NamedTuple):
     waited: float
 
 
+class Beside(NamedTuple):
+    """A latency, and that of the anchor in the very same rounds."""
+
+    latency: Latency
+    anchor_ms: float
+
+
 class Repeats(NamedTuple):
     """How many runs warm up, and how many make a sample."""
 
@@ -153,10 +160,8 @@ def measure_archs(
     for arch in archs:
         if arch.input_hw != key.input_hw:
             raise ValueError(f"input_hw: found {arch.input_hw}, allowed is {key.input_hw}")
-    networks = [PoseNet(arch) for arch in archs]
-    return measure_modules(
-        networks, [(3, *key.input_hw)] * len(archs), key, max_spread, rounds, clock
-    )
+    runs = [one_run(PoseNet(arch), (3, *key.input_hw), key) for arch in archs]
+    return interleaved(runs, max_spread, rounds, clock)
 
 
 def measure_arch(arch: Arch, key: Key, max_spread: float = MAX_SPREAD) -> Latency:
@@ -165,18 +170,18 @@ def measure_arch(arch: Arch, key: Key, max_spread: float = MAX_SPREAD) -> Latenc
         return measure_archs([arch], key, max_spread, rounds=3 * ROUNDS)[0]
 
 
-def measure_modules(
+def measure_beside(
+    anchor: nn.Module,
     modules: Sequence[nn.Module],
     shapes_CHW: Sequence[tuple[int, int, int]],
     key: Key,
     max_spread: float = MAX_SPREAD,
     rounds: int = ROUNDS,
-    clock: Clock = time.perf_counter,
-) -> list[Latency]:
-    """As `measure_archs`, of any modules with one tensor in and one out; their weights change."""
-    pairs = zip(modules, shapes_CHW, strict=True)
-    runs = [one_run(module, shape, key) for module, shape in pairs]
-    return interleaved(runs, max_spread, rounds, clock)
+) -> list[Beside]:
+    """As `measure_archs`, of any modules with one tensor in and one out, beside a network for the
+    key's images; the weights of all change."""
+    runs = [one_run(module, shape, key) for module, shape in zip(modules, shapes_CHW, strict=True)]
+    return beside(one_run(anchor, (3, *key.input_hw), key), runs, max_spread, rounds)
 
 
 def one_run(module: nn.Module, shape_CHW: tuple[int, int, int], key: Key) -> Callable[[], None]:
@@ -219,21 +224,56 @@ def interleaved(
     are left, or whose spread is larger than `max_spread`, are timed anew, the others not: of twenty
     short runs there is always one that something has met. Raises TooNoisy where one stays noisy.
     """
+    found = _quiet_rounds(runs, max_spread, rounds, clock)
+    return [latencies[number] for number, latencies in enumerate(found)]
+
+
+def beside(
+    anchor: Callable[[], None],
+    runs: Sequence[Callable[[], None]],
+    max_spread: float = MAX_SPREAD,
+    rounds: int = ROUNDS,
+    clock: Clock = time.perf_counter,
+) -> list[Beside]:
+    """As `interleaved`; whatever is timed again, the anchor is too, and where the anchor was noisy
+    all is: times of different minutes may not be compared."""
+    found = _quiet_rounds([anchor, *runs], max_spread, rounds, clock, always=(0,))
+    return [
+        Beside(latencies[number], latencies[0].median_ms)
+        for number, latencies in enumerate(found[1:], start=1)
+    ]
+
+
+def _quiet_rounds(
+    runs: Sequence[Callable[[], None]],
+    max_spread: float,
+    rounds: int,
+    clock: Clock,
+    always: Sequence[int] = (),
+) -> list[dict[int, Latency]]:
+    """For each run all latencies of the first rounds in which it was quiet, as were those of
+    `always`, which take part in all."""
     repeats = [_repeats(run, clock) for run in runs]
-    latencies: dict[int, Latency] = {}
+    done: dict[int, dict[int, Latency]] = {}
     for attempt in range(ATTEMPTS):
-        missing = [number for number in range(len(runs)) if number not in latencies]
-        samples: dict[int, list[Sample]] = {number: [] for number in missing}
+        missing = [number for number in range(len(runs)) if number not in done]
+        timed = sorted({*missing, *always})
+        samples: dict[int, list[Sample]] = {number: [] for number in timed}
         for _ in range(rounds):
-            for number in missing:
+            for number in timed:
                 samples[number] += _turn(runs[number], repeats[number], clock)
-        for number in missing:
+        latencies: dict[int, Latency] = {}
+        for number in timed:
             try:
                 latencies[number] = _latency(samples[number], max_spread)
             except TooNoisy:
                 if attempt == ATTEMPTS - 1:
                     raise
-    return [latencies[number] for number in range(len(runs))]
+        if latencies.keys() >= set(always):
+            done |= {number: latencies for number in missing if number in latencies}
+        if len(done) == len(runs):
+            break
+    return [done[number] for number in range(len(runs))]
 
 
 def _turn(run: Callable[[], None], repeats: Repeats, clock: Clock) -> Iterator[Sample]:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -18,11 +19,12 @@ import vipnas
 from vipnas.arch import Arch
 from vipnas.latency.measure import (
     MAX_SPREAD,
+    ROUNDS,
+    Beside,
     Key,
     Latency,
     TooNoisy,
-    measure_archs,
-    measure_modules,
+    measure_beside,
     pinned,
 )
 from vipnas.latency.operations import Operation, describe
@@ -53,6 +55,7 @@ TRIES = 5
 SECONDS_BETWEEN_TRIES = 3.0
 
 Show = Callable[[str], None]
+Timed = TypeVar("Timed", Latency, Beside)
 
 
 @dataclass(frozen=True)
@@ -205,30 +208,38 @@ class _Bench:
         self.max_spread = max_spread
 
     def archs(self, archs: Sequence[Arch], show: Show) -> list[ArchTiming]:
-        latencies = patiently(
-            lambda: measure_archs([self.anchor, *archs], self.key, self.max_spread, ARCH_ROUNDS),
-            show,
-        )
-        anchor_ms = latencies[0].median_ms
+        networks = [PoseNet(arch) for arch in archs]
+        shapes = [(3, *self.key.input_hw)] * len(archs)
+        found = self._beside(networks, shapes, ARCH_ROUNDS, show)
         return [
             ArchTiming(arch=arch, latency=latency, anchor_ms=anchor_ms)
-            for arch, latency in zip(archs, latencies[1:], strict=True)
+            for arch, (latency, anchor_ms) in zip(archs, found, strict=True)
         ]
 
     def blocks(self, places: Sequence[tuple[Arch, int]], show: Show) -> list[BlockTiming]:
         layers = [list(plan(arch))[number] for arch, number in places]
-        modules = [PoseNet(self.anchor), *map(Block, layers)]
-        shapes = [(3, *self.key.input_hw), *((x.in_channels, *x.in_hw) for x in layers)]
-        latencies = patiently(
-            lambda: measure_modules(modules, shapes, self.key, self.max_spread), show
-        )
+        shapes = [(x.in_channels, *x.in_hw) for x in layers]
+        found = self._beside([Block(layer) for layer in layers], shapes, ROUNDS, show)
         return [
-            BlockTiming(latency, latencies[0].median_ms, *place)
-            for place, latency in zip(places, latencies[1:], strict=True)
+            BlockTiming(latency, anchor_ms, *place)
+            for place, (latency, anchor_ms) in zip(places, found, strict=True)
         ]
 
+    def _beside(
+        self,
+        modules: Sequence[nn.Module],
+        shapes_CHW: Sequence[tuple[int, int, int]],
+        rounds: int,
+        show: Show,
+    ) -> list[Beside]:
+        def measure() -> list[Beside]:
+            anchor = PoseNet(self.anchor)
+            return measure_beside(anchor, modules, shapes_CHW, self.key, self.max_spread, rounds)
 
-def patiently(measure: Callable[[], list[Latency]], show: Show) -> list[Latency]:
+        return patiently(measure, show)
+
+
+def patiently(measure: Callable[[], list[Timed]], show: Show) -> list[Timed]:
     """Measure again where it was too noisy; raises TooNoisy where it stays so."""
     for _ in range(TRIES - 1):
         try:
