@@ -15,8 +15,8 @@ from experiment_fixture import EXPERIMENT, draw_people, write_experiment
 from tool_fixture import tool
 
 from vipnas.arch import Arch, read_arch, write_arch
-from vipnas.latency.measure import Latency
 from vipnas.latency.profile import anchor_of
+from vipnas.latency.turns import Latency
 from vipnas.results import Cost
 from vipnas.shipped import find_shipped
 from vipnas.space import read_space

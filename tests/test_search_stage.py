@@ -16,8 +16,8 @@ from vipnas.config import SearchConfig
 from vipnas.cost import count_cost
 from vipnas.files import parse
 from vipnas.latency import predict
-from vipnas.latency.measure import Latency
 from vipnas.latency.predict import Comparison
+from vipnas.latency.turns import Latency
 from vipnas.models.posenet import PoseNet
 from vipnas.results import Cost, Trial
 from vipnas.shipped import find_shipped

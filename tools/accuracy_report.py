@@ -12,7 +12,7 @@ from command import command_line
 from numpy.typing import NDArray
 
 from vipnas.files import to_plain, write_atomically
-from vipnas.latency.measure import Latency
+from vipnas.latency.turns import Latency
 from vipnas.results import Cost
 from vipnas.stages.front import write_figure
 

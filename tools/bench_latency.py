@@ -24,14 +24,11 @@ from latency_peak import CLIMB_STEPS, ROUNDS, Peak, progress
 from vipnas.cost import count_cost
 from vipnas.deploy.runtime import RuntimeName
 from vipnas.files import digest
-from vipnas.latency.measure import (
-    MAX_SPREAD,
-    Key,
-    key_of_this_machine,
-)
+from vipnas.latency.measure import Key, key_of_this_machine
 from vipnas.latency.predict import Predictor
 from vipnas.latency.profile import Profile, profile_space
 from vipnas.latency.table import Table
+from vipnas.latency.turns import MAX_SPREAD
 from vipnas.shipped import find_shipped, shipped_files
 from vipnas.space import SearchSpace, read_space
 

@@ -40,15 +40,9 @@ from vipnas.deploy.runtime import (
     to_onnx_quickly,
 )
 from vipnas.experiment import Experiment
-from vipnas.latency.measure import (
-    MAX_SPREAD,
-    Latency,
-    interleaved,
-    key_of_this_machine,
-    one_run,
-    pinned,
-)
+from vipnas.latency.measure import key_of_this_machine, one_run, pinned
 from vipnas.latency.profile import patiently
+from vipnas.latency.turns import MAX_SPREAD, Latency, interleaved
 from vipnas.models.posenet import PoseNet
 from vipnas.training.checkpoint import load_weights
 

@@ -22,9 +22,10 @@ from vipnas.deploy.runtime import RuntimeName
 from vipnas.evaluation.evaluator import Evaluator
 from vipnas.experiment import Experiment
 from vipnas.files import read_json, to_plain, write_atomically
-from vipnas.latency.measure import Latency, key_of_this_machine, measure_archs, pinned
+from vipnas.latency.measure import key_of_this_machine, measure_archs, pinned
 from vipnas.latency.profile import Profile, anchor_of, patiently, profile_space
 from vipnas.latency.table import LatencyConfig
+from vipnas.latency.turns import Latency
 from vipnas.search.constraints import Constraint
 from vipnas.search.journal import Journal
 from vipnas.shipped import find_shipped

@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 from vipnas.arch import Arch, read_arch
 from vipnas.cost import count_cost
-from vipnas.latency.measure import Latency, interleaved, one_run, pinned
+from vipnas.latency.measure import one_run, pinned
 from vipnas.latency.predict import Predictor
 from vipnas.latency.product import products
 from vipnas.latency.profile import patiently
+from vipnas.latency.turns import Latency, interleaved
 from vipnas.models.posenet import PoseNet
 from vipnas.shipped import shipped_files
 from vipnas.space import SearchSpace

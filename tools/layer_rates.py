@@ -20,15 +20,10 @@ from command import exit_with, write_report
 from torch import nn
 
 from vipnas.deploy.runtime import RuntimeName
-from vipnas.latency.measure import (
-    MAX_SPREAD,
-    interleaved,
-    key_of_this_machine,
-    one_run,
-    pinned,
-)
+from vipnas.latency.measure import key_of_this_machine, one_run, pinned
 from vipnas.latency.product import products
 from vipnas.latency.profile import patiently
+from vipnas.latency.turns import MAX_SPREAD, interleaved
 
 RUNTIMES: tuple[RuntimeName, ...] = ("onnxruntime", "openvino")
 IN_A_ROW = 3

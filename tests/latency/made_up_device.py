@@ -8,9 +8,10 @@ import pytest
 
 from vipnas.arch import Arch
 from vipnas.latency import profile
-from vipnas.latency.measure import Beside, Key, Latency
+from vipnas.latency.measure import Key
 from vipnas.latency.model import layers_of
 from vipnas.latency.operations import describe
+from vipnas.latency.turns import Beside, Latency
 from vipnas.models.posenet import Layer
 
 KEY = Key("made up", "onnxruntime", "1.0", 1, 1, "fp32", (64, 48))

@@ -12,18 +12,11 @@ import pytest
 import torch
 
 from vipnas.deploy.runtime import EXTRA_OF, Precision, RuntimeName, fill_for_timing
-from vipnas.latency import cores, measure
+from vipnas.latency import cores, measure, turns
 from vipnas.latency.cores import quietest
-from vipnas.latency.measure import (
-    Key,
-    TooNoisy,
-    _waited_seconds,
-    beside,
-    interleaved,
-    key_of_this_machine,
-    pinned,
-)
+from vipnas.latency.measure import Key, key_of_this_machine, pinned
 from vipnas.latency.product import products
+from vipnas.latency.turns import TooNoisy, _waited_seconds, beside, interleaved
 from vipnas.models.posenet import PoseNet
 from vipnas.space import SearchSpace
 
@@ -51,7 +44,7 @@ def constant(seconds: float) -> Iterator[float]:
 @pytest.fixture(autouse=True)
 def nothing_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """What else runs on the machine of the tests must not count; a test may say that it does."""
-    monkeypatch.setattr(measure, "_waited_seconds", lambda: 0.0)
+    monkeypatch.setattr(turns, "_waited_seconds", lambda: 0.0)
 
 
 @pytest.fixture
@@ -132,12 +125,12 @@ def test_what_stays_noisy_is_refused() -> None:
         interleaved(runs, rounds=3, clock=lambda: machine.now)
 
 
-def samples(*milliseconds: float, waited: float = 0.0) -> list[measure.Sample]:
-    return [measure.Sample(value / 1e3, waited) for value in milliseconds]
+def samples(*milliseconds: float, waited: float = 0.0) -> list[turns.Sample]:
+    return [turns.Sample(value / 1e3, waited) for value in milliseconds]
 
 
 def test_median_and_spread_by_hand() -> None:
-    found = measure._latency(samples(10, 11, 12, 13, 14), max_spread=1.0)
+    found = turns._latency(samples(10, 11, 12, 13, 14), max_spread=1.0)
     # The quartiles of five values are the second and the fourth.
     assert found.median_ms == pytest.approx(12)
     assert found.spread == pytest.approx((13 - 11) / 12)
@@ -146,14 +139,14 @@ def test_median_and_spread_by_hand() -> None:
 def test_a_noisy_machine_is_refused_in_one_line() -> None:
     noisy = samples(10, 14, 10, 14, 10, 14)
     with pytest.raises(TooNoisy, match=r"too noisy.* 33% .* allowed are 10%") as caught:
-        measure._latency(noisy, max_spread=0.1)
+        turns._latency(noisy, max_spread=0.1)
     assert "\n" not in str(caught.value)
-    assert measure._latency(noisy, max_spread=0.4).median_ms == pytest.approx(12)
+    assert turns._latency(noisy, max_spread=0.4).median_ms == pytest.approx(12)
 
 
 def test_runs_that_waited_for_a_core_do_not_count() -> None:
     mixed = samples(10, 10, 10) + samples(90, 90, waited=0.03)
-    found = measure._latency(mixed, max_spread=0.1)
+    found = turns._latency(mixed, max_spread=0.1)
     assert (found.median_ms, found.num_samples) == (pytest.approx(10), 3)
 
 
@@ -161,7 +154,7 @@ def test_a_busy_machine_is_refused_though_its_runs_agree() -> None:
     """Where another process has half of the core all the time, all runs are as slow."""
     busy = samples(10, 10) + samples(20, 20, 20, waited=0.5)
     with pytest.raises(TooNoisy, match="3 of 5 runs waited"):
-        measure._latency(busy, max_spread=0.1)
+        turns._latency(busy, max_spread=0.1)
 
 
 def test_waiting_is_what_the_system_counts_for_our_threads() -> None:

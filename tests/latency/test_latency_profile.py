@@ -16,7 +16,7 @@ from vipnas.cost import count_cost
 from vipnas.deploy.runtime import fill_for_timing
 from vipnas.files import digest
 from vipnas.latency import predict, profile
-from vipnas.latency.measure import Beside, Key, Latency, TooNoisy
+from vipnas.latency.measure import Key
 from vipnas.latency.model import layers_of
 from vipnas.latency.operations import Operation, describe
 from vipnas.latency.predict import Predictor, open_predictor, with_latency
@@ -36,6 +36,7 @@ from vipnas.latency.table import (
     read_table,
     write_table,
 )
+from vipnas.latency.turns import Beside, Latency, TooNoisy
 from vipnas.models.blocks import HeatmapConv
 from vipnas.models.posenet import plan
 from vipnas.space import SearchSpace

@@ -17,7 +17,7 @@ import numpy as np
 
 from vipnas.arch import Arch
 from vipnas.files import digest
-from vipnas.latency.measure import Key, Latency, key_of_this_machine, measure_arch
+from vipnas.latency.measure import Key, key_of_this_machine, measure_arch
 from vipnas.latency.model import (
     LEAST_MS,
     ByAmounts,
@@ -37,6 +37,7 @@ from vipnas.latency.table import (
     check_table,
     read_table,
 )
+from vipnas.latency.turns import Latency
 from vipnas.models.posenet import Segment, segments
 from vipnas.results import Cost
 from vipnas.search.constraints import CostOf

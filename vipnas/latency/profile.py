@@ -17,16 +17,7 @@ from torch.nn import functional as F
 
 import vipnas
 from vipnas.arch import Arch
-from vipnas.latency.measure import (
-    MAX_SPREAD,
-    ROUNDS,
-    Beside,
-    Key,
-    Latency,
-    TooNoisy,
-    measure_beside,
-    pinned,
-)
+from vipnas.latency.measure import Key, measure_beside, pinned
 from vipnas.latency.operations import Operation, describe
 from vipnas.latency.predict import cross_validate
 from vipnas.latency.table import (
@@ -38,6 +29,7 @@ from vipnas.latency.table import (
     read_table,
     write_table,
 )
+from vipnas.latency.turns import MAX_SPREAD, ROUNDS, Beside, Latency, TooNoisy
 from vipnas.models.blocks import HeatmapConv
 from vipnas.models.posenet import Layer, PoseNet, plan
 from vipnas.space import SearchSpace

@@ -14,7 +14,8 @@ from pydantic import PositiveInt
 from vipnas.arch import Arch
 from vipnas.deploy.runtime import Precision, RuntimeName
 from vipnas.files import Strict, parse, read_json, to_plain, write_atomically
-from vipnas.latency.measure import Key, Latency
+from vipnas.latency.measure import Key
+from vipnas.latency.turns import Latency
 from vipnas.models.posenet import Layer, plan
 from vipnas.space import SearchSpace
 
