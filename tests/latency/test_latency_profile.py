@@ -19,7 +19,7 @@ from vipnas.latency import predict, profile
 from vipnas.latency.measure import Key
 from vipnas.latency.model import layers_of
 from vipnas.latency.operations import Operation, describe
-from vipnas.latency.predict import Predictor, open_predictor, with_latency
+from vipnas.latency.predict import Predictor, measurements, open_predictor, with_latency
 from vipnas.latency.profile import (
     Profile,
     anchor_of,
@@ -127,6 +127,27 @@ def test_a_slow_minute_is_put_right_by_the_anchor(
     assert len(slow) == 2
     for timing in table.archs:
         assert table.steady_ms(timing) == pytest.approx(made_up_ms(layers_of(timing.arch)))
+
+
+def test_what_a_disturbed_machine_measured_is_not_learnt_from(
+    device: MadeUpDevice, tiny_space: SearchSpace, tmp_path: Path
+) -> None:
+    table = profile_space(tiny_space, KEY, tmp_path / "table.json", AMOUNT, quiet)
+    whole = measurements(table)
+
+    def disturbed(timing: ArchTiming, slower: float) -> ArchTiming:
+        """The anchor as much slower as said, the network as fast as ever."""
+        return replace(timing, anchor_ms=slower * timing.anchor_ms)
+
+    *others, last = table.archs
+    barely = replace(table, archs=(*others, disturbed(last, 1.2)))
+    assert len(measurements(barely).networks) == len(whole.networks)
+    badly = replace(table, archs=(*others, disturbed(last, 1.3)))
+    assert measurements(badly) == (whole.networks[:-1], whole.blocks)
+    # Of two halves at two speeds one is the usual.
+    half = len(table.archs) // 2
+    slow = [disturbed(timing, 1.5) for timing in table.archs[half:]]
+    assert len(measurements(replace(table, archs=(*table.archs[:half], *slow))).networks) == half
 
 
 def test_archs_lie_evenly_from_small_to_large(tiny_space: SearchSpace) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -34,6 +34,7 @@ from vipnas.latency.table import (
     Choice,
     LatencyConfig,
     Table,
+    Timing,
     check_table,
     read_table,
 )
@@ -44,11 +45,16 @@ from vipnas.search.constraints import CostOf
 from vipnas.space import SearchSpace
 
 FOLDS = 5
+# How much slower or faster than usual, relative, the machine may be while what counts is measured.
+MAX_SLOWER = 0.25
 METHODS = ("blocks", "regression", "blocks and regression", "operations")
 
 
+AnyTiming = TypeVar("AnyTiming", bound=Timing)
+
+
 class Measurements(NamedTuple):
-    """All of a table, at the machine's median speed."""
+    """What a table predicts from, at the machine's median speed."""
 
     networks: list[Observation]
     blocks: list[Observation]
@@ -165,13 +171,28 @@ def with_latency(count_cost: CostOf[Arch], predictor: Predictor) -> CostOf[Arch]
 
 
 def measurements(table: Table) -> Measurements:
+    """Of batches in which the machine had its usual speed: what slows it down by a quarter slows
+    some networks more than others, and the anchor cannot put that right."""
     return Measurements(
-        [Observation(layers_of(timing.arch), table.steady_ms(timing)) for timing in table.archs],
+        [
+            Observation(layers_of(timing.arch), table.steady_ms(timing))
+            for timing in _undisturbed(table.archs)
+        ],
         [
             Observation((table.layer_of(timing),), table.steady_ms(timing))
-            for timing in table.blocks
+            for timing in _undisturbed(table.blocks)
         ],
     )
+
+
+def _undisturbed(timings: Sequence[AnyTiming]) -> list[AnyTiming]:
+    """Those whose anchor is near the middle one, which there always is."""
+    anchors_ms = sorted(timing.anchor_ms for timing in timings)
+    return [
+        timing
+        for timing in timings
+        if abs(timing.anchor_ms / anchors_ms[len(anchors_ms) // 2] - 1) <= MAX_SLOWER
+    ]
 
 
 def fit(method: str, networks: Sequence[Observation], blocks: Sequence[Observation]) -> LayerModel:
