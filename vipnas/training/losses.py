@@ -40,26 +40,27 @@ class Distillation(Strict):
         warm = min(1.0, step / self.warmup_steps) if self.warmup_steps else 1.0
         return warm * self.weight, (1 - warm) + warm * self.label_weight
 
-    def student_loss(
-        self,
-        step: int,
-        heatmaps_BKHW: Tensor,
-        teacher_BKHW: Tensor,
-        targets_BKHW: Tensor,
-        weights_BK: Tensor,
-    ) -> Tensor:
-        """The loss of a smaller subnet at a step. No gradient flows through the teacher."""
-        teacher_share, label_share = self.shares(step)
-        loss = heatmaps_BKHW.new_zeros(())
-        if teacher_share > 0 and self.loss == "mse":
-            loss = loss + teacher_share * distillation_loss(heatmaps_BKHW, teacher_BKHW)
-        elif teacher_share > 0:
-            loss = loss + teacher_share * softmax_divergence(
-                heatmaps_BKHW, teacher_BKHW, weights_BK, self.temperature
-            )
-        if label_share > 0:
-            loss = loss + label_share * heatmap_loss(heatmaps_BKHW, targets_BKHW, weights_BK)
-        return loss
+
+def student_loss(
+    distillation: Distillation,
+    step: int,
+    heatmaps_BKHW: Tensor,
+    teacher_BKHW: Tensor,
+    targets_BKHW: Tensor,
+    weights_BK: Tensor,
+) -> Tensor:
+    """Return the loss of a smaller subnet at a step. No gradient flows through the teacher."""
+    teacher_share, label_share = distillation.shares(step)
+    loss = heatmaps_BKHW.new_zeros(())
+    if teacher_share > 0 and distillation.loss == "mse":
+        loss = loss + teacher_share * distillation_loss(heatmaps_BKHW, teacher_BKHW)
+    elif teacher_share > 0:
+        loss = loss + teacher_share * softmax_divergence(
+            heatmaps_BKHW, teacher_BKHW, weights_BK, distillation.temperature
+        )
+    if label_share > 0:
+        loss = loss + label_share * heatmap_loss(heatmaps_BKHW, targets_BKHW, weights_BK)
+    return loss
 
 
 def heatmap_loss(heatmaps_BKHW: Tensor, targets_BKHW: Tensor, weights_BK: Tensor) -> Tensor:

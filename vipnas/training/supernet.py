@@ -12,7 +12,7 @@ from vipnas.data.crops import normalise
 from vipnas.data.heatmap import HeatmapCodec
 from vipnas.training.compute import Forward
 from vipnas.training.loop import Backward, Batch
-from vipnas.training.losses import Distillation, heatmap_loss
+from vipnas.training.losses import Distillation, heatmap_loss, student_loss
 from vipnas.training.sampling import Member
 
 
@@ -41,7 +41,7 @@ def supernet_backward(
             heatmaps = forward(images, arch)
             if teacher is None:
                 return heatmap_loss(heatmaps, targets, weights), heatmaps
-            return distillation.student_loss(step, heatmaps, teacher, targets, weights), heatmaps
+            return student_loss(distillation, step, heatmaps, teacher, targets, weights), heatmaps
 
         shown: dict[str, list[Tensor]] = {}
         for member in members_of(step):
