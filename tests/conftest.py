@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from vipnas.space import SearchSpace
+    from vipnas.space.image import SearchSpace
 
 # Before torch, numpy or OpenCV is imported: sums then come out the same on every machine.
 for variable in (
@@ -43,7 +43,7 @@ def space(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     from spaces_fixture import INVERTED_YAML, space_from
 
     from vipnas.shipped import find_shipped
-    from vipnas.space import read_space
+    from vipnas.space.yaml import read_space
 
     if request.param == "inverted":
         return space_from(INVERTED_YAML, tmp_path_factory.mktemp("spaces"), "inverted")
@@ -55,7 +55,7 @@ def space(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def tiny_space() -> SearchSpace:
     """The shipped `tiny` at its own size."""
     from vipnas.shipped import find_shipped
-    from vipnas.space import read_space
+    from vipnas.space.yaml import read_space
 
     return read_space(find_shipped("search_spaces", "tiny"))
 
@@ -82,7 +82,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(scope="session")
 def shipped_space(request: pytest.FixtureRequest) -> SearchSpace:
     from vipnas.shipped import find_shipped
-    from vipnas.space import read_space
+    from vipnas.space.yaml import read_space
 
     return read_space(find_shipped("search_spaces", request.param))
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from training_fixture import codec_of
 
-from vipnas.data.coco import Person
-from vipnas.data.crops import Crops
-from vipnas.data.skeletons import COCO_17
+from vipnas.data.crops.crops import Crops
+from vipnas.data.formats.coco import Person
+from vipnas.data.formats.skeletons import COCO_17
 from vipnas.evaluation.evaluator import Evaluator
-from vipnas.space import SearchSpace
+from vipnas.space.image import SearchSpace
 
 NUM_CROPS = 10
 

@@ -13,7 +13,7 @@ EXPERIMENT: dict[str, Any] = {
     "data": {
         "train": {"annotations": "train/annotations.json", "images": "train/images"},
         "test": {"annotations": "test/annotations.json", "images": "test/images"},
-        "search_persons": 4,
+        "val_persons": 4,
         "calibration_persons": 8,
     },
     "supernet": {
@@ -40,7 +40,7 @@ def write_experiment(directory: Path, document: dict[str, Any]) -> Path:
 
 def draw_people(directory: Path) -> Path:
     """A data root with `train` (12 images) and `test` (4)."""
-    from vipnas.data.synthetic import synthesize
+    from vipnas.synthetic.images import synthesize
 
     synthesize(directory / "train", 12, seed=0, image_hw=(96, 128))
     synthesize(directory / "test", 4, seed=1, image_hw=(96, 128))

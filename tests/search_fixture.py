@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 
-from vipnas.arch import Arch
-from vipnas.cost import count_cost
-from vipnas.results import Trial
-from vipnas.space import SearchSpace
+from vipnas.arch.image import Arch
+from vipnas.models.counting import count_cost
+from vipnas.search.trial import Trial
+from vipnas.space.image import SearchSpace
 
 
 class Separable:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vipnas.space import SearchSpace, read_space
+from vipnas.space.image import SearchSpace
+from vipnas.space.yaml import read_space
 
 # Inverted residuals, which the shipped `tiny` has not: 1,536 architectures.
 INVERTED_YAML = """

@@ -10,17 +10,10 @@ from typing import Any
 
 import pytest
 
-from vipnas.arch import (
-    Arch,
-    DeconvArch,
-    StageArch,
-    StemArch,
-    arch_from_json,
-    read_arch,
-    write_arch,
-)
+from vipnas.arch.image import Arch, DeconvArch, StageArch, StemArch
+from vipnas.arch.io import arch_from_json, read_arch, write_arch
 from vipnas.files import to_plain
-from vipnas.space import SearchSpace
+from vipnas.space.image import SearchSpace
 
 STEM = StemArch(8, 3, "relu", False)
 STAGE = StageArch(16, 2, 3, 2, True, 1, 2, "relu")

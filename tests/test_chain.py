@@ -11,12 +11,12 @@ import pytest
 from experiment_fixture import EXPERIMENT, draw_people, files_below, write_experiment
 from tool_fixture import tool
 
-from vipnas.arch import read_arch
-from vipnas.cli import main
-from vipnas.cost import count_cost
+from vipnas.arch.io import read_arch
+from vipnas.cli.main import main
+from vipnas.models.counting import count_cost
+from vipnas.pipeline.retrain import read_metrics
 from vipnas.shipped import find_shipped
-from vipnas.space import read_space
-from vipnas.stages.retrain import read_metrics
+from vipnas.space.yaml import read_space
 from vipnas.training.checkpoint import load_network
 
 
@@ -68,7 +68,7 @@ def test_run_again_it_trains_and_scores_nothing(
         raise AssertionError("trained or scored again")
 
     monkeypatch.setattr("vipnas.training.loop.Training.run", never)
-    monkeypatch.setattr("vipnas.stages.scorer.in_worker", never)
+    monkeypatch.setattr("vipnas.pipeline.scorer.in_worker", never)
     before = files_below(finished / "run")
     assert main(arguments("run", finished)) == 0
     after = files_below(finished / "run")

@@ -14,13 +14,13 @@ import pytest
 import torch
 from experiment_fixture import files_below, write_experiment
 
-from vipnas.cli import main
-from vipnas.data.loader import training_batches
-from vipnas.stages import work
+from vipnas.arch.io import read_video_arch, write_video_arch
+from vipnas.cli.main import main
+from vipnas.data.crops.loader import training_batches
+from vipnas.models.counting import mean_cost
+from vipnas.pipeline import work
 from vipnas.training.checkpoint import load_network
-from vipnas.training.video_checkpoint import load_follow_up_supernet, load_video
-from vipnas.video_arch import read_video_arch, write_video_arch
-from vipnas.video_cost import mean_cost
+from vipnas.training.clip_checkpoint import load_follow_up_supernet, load_video
 
 SCHEDULE = {"epochs": 0.1, "batch_size": 4, "learning_rate": 1e-3}
 BUDGET = 7_000_000
@@ -37,7 +37,7 @@ EXPERIMENT: dict[str, Any] = {
             "image_hw": [80, 100],
             "people_per_video": [1, 1],
         },
-        "search_persons": 4,
+        "val_persons": 4,
         "calibration_persons": 4,
     },
     "flip_test": False,
@@ -56,7 +56,7 @@ EXPERIMENT: dict[str, Any] = {
         },
         "retrain": {"schedule": SCHEDULE},
         "calibration_clips": 4,
-        "search_clips": 4,
+        "val_clips": 4,
     },
 }
 

@@ -14,11 +14,11 @@ import pytest
 import torch
 from experiment_fixture import EXPERIMENT, draw_people, files_below, write_experiment
 
-from vipnas.arch import read_arch, write_arch
-from vipnas.cli import main
+from vipnas.arch.io import read_arch, write_arch
+from vipnas.cli.main import main
 from vipnas.models.posenet import PoseNet
 from vipnas.shipped import find_shipped
-from vipnas.space import read_space
+from vipnas.space.yaml import read_space
 from vipnas.training.checkpoint import save_network
 
 Run = Callable[..., str]
@@ -80,7 +80,7 @@ VIDEO: dict[str, Any] = {
         (changed("data", train=None), "data: found no one source of people: give either synthetic"),
         ({"space": "tinny"}, "tinny: neither a file nor a name in search_spaces/; did you mean"),
         ({"input_hw": [65, 48]}, "tiny: input_hw: found [65, 48], allowed are multiples of 8"),
-        (changed("data", search_persons=9999), "cannot hold out 9999 of "),
+        (changed("data", val_persons=9999), "cannot hold out 9999 of "),
         (
             {"video": {**VIDEO, "search": {"num_trials": 1, "early_stop_margin": 0.1}}},
             "video: search.early_stop_margin: found 0.1, allowed is none: clips are scored whole",
@@ -190,7 +190,7 @@ def test_a_missing_arch(fail: Run, tmp_path: Path) -> None:
 
 def test_what_is_missing_is_said_before_data_are_drawn(fail: Run, tmp_path: Path) -> None:
     synthetic = {"num_train_images": 1, "num_test_images": 1}
-    drawn = {"data": {"synthetic": synthetic, "search_persons": 1}}
+    drawn = {"data": {"synthetic": synthetic, "val_persons": 1}}
     message = fail("retrain", **drawn)
     assert "best.json: no arch found yet; run `vipnas search` first or give --arch" in message
     smallest, weights = tmp_path / "smallest.json", tmp_path / "none.pt"

@@ -14,12 +14,13 @@ import yaml
 from experiment_fixture import EXPERIMENT, draw_people, write_experiment
 from tool_fixture import tool
 
-from vipnas.arch import Arch, read_arch, write_arch
+from vipnas.arch.image import Arch
+from vipnas.arch.io import read_arch, write_arch
+from vipnas.latency.interleaved import Latency
 from vipnas.latency.profile import anchor_of
-from vipnas.latency.turns import Latency
-from vipnas.results import Cost
+from vipnas.quantities import Cost
 from vipnas.shipped import find_shipped
-from vipnas.space import read_space
+from vipnas.space.yaml import read_space
 
 PUBLISHED = {"s_vipnas_res50": 16, "s_vipnas_mbv3": 8}
 
@@ -97,7 +98,9 @@ def test_pieces_are_made_once_in_the_order_of_their_needs(tmp_path: Path) -> Non
 def test_what_another_process_is_at_is_left_to_it(tmp_path: Path) -> None:
     pieces_of_work = tool("pieces")
     with (tmp_path / ".claimed").open("w") as other:
-        fcntl.flock(other, fcntl.LOCK_EX)  # a lock of another opening, as of another process
+        fcntl.flock(
+            other, fcntl.LOCK_EX
+        )  # a lock of another progressive_shrinking, as of another process
         piece = pieces_of_work.Piece(tmp_path / "done", (), lambda: pytest.fail("was another's"))
         assert pieces_of_work.make_all([piece]) == [tmp_path / "done"]
     piece = piece._replace(make=lambda: (tmp_path / "done").write_text(""))

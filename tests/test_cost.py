@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from vipnas import cost as cost_module
-from vipnas.arch import Arch, DeconvArch, StageArch, StemArch
-from vipnas.cost import count_cost
+from vipnas.arch.image import Arch, DeconvArch, StageArch, StemArch
+from vipnas.models import counting as cost_module
+from vipnas.models.counting import count_cost
 from vipnas.models.posenet import PoseNet
-from vipnas.results import Cost
-from vipnas.space import SearchSpace
+from vipnas.quantities import Cost
+from vipnas.space.image import SearchSpace
 
 STEM = StemArch(8, 3, "relu", False)
 STAGE = StageArch(16, 1, 3, 1, False, 1, 2, "relu")

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from tool_fixture import tool
 
-from vipnas.arch import write_arch
+from vipnas.arch.io import write_arch
 from vipnas.latency.profile import anchor_of
-from vipnas.space import SearchSpace
+from vipnas.space.image import SearchSpace
 
 
 @pytest.fixture(scope="module")

@@ -96,7 +96,7 @@ def test_the_wheel_holds_the_sources_and_what_is_shipped_and_nothing_else(wheel:
     }
     skeletons = {
         path.relative_to(ROOT).as_posix()
-        for path in (ROOT / "vipnas" / "data" / "skeletons").glob("*.yaml")
+        for path in (ROOT / "vipnas" / "data" / "formats" / "skeletons").glob("*.yaml")
     }
     assert packed == sources | shipped | skeletons | {"vipnas/py.typed"}
 

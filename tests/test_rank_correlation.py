@@ -16,14 +16,13 @@ import yaml
 from experiment_fixture import EXPERIMENT, draw_people, write_experiment
 from tool_fixture import ROOT, tool
 
-from vipnas.config import SupernetConfig
-from vipnas.cost import count_cost
+from vipnas.config.training import Schedule, SupernetConfig
 from vipnas.files import parse, read_yaml
 from vipnas.models import elastic
+from vipnas.models.counting import count_cost
 from vipnas.models.elastic import ElasticConv2d
-from vipnas.results import Cost
-from vipnas.space import SearchSpace
-from vipnas.training.loop import Schedule
+from vipnas.quantities import Cost
+from vipnas.space.image import SearchSpace
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +148,7 @@ def test_the_supernets_to_compare_are_read_and_their_opening_fits_any_run() -> N
     base = SupernetConfig(Schedule(epochs=1, batch_size=16, learning_rate=1e-3))
     for variant in variants.values():
         assert variant.config(base, 0.3).schedule.epochs == 0.3
-    progressive = variants["progressive"].config(base, 10.0).opening
+    progressive = variants["progressive"].config(base, 10.0).progressive_shrinking
     assert progressive.open_at(1.9, {"depth", "kernel_size"}) == frozenset()
     assert progressive.open_at(3.1, {"depth", "width"}) == {"depth"}
     assert progressive.all_open_epoch == pytest.approx(5.0)
@@ -163,7 +162,7 @@ def test_another_seed_is_that_of_training_and_not_of_the_people(bench: Any, tmp_
     assert (own.config.seed, other.config.seed) == (0, 1)
     assert (own.training_crops.seed, other.training_crops.seed) == (0, 1)
     assert other.training_crops.persons is own.training_crops.persons is own.train_data.persons
-    assert other.search_data is own.search_data
+    assert other.val_data is own.val_data
     assert other.test_data is own.test_data
     assert torch.equal(other.calibration_images, own.calibration_images)
 

@@ -13,12 +13,12 @@ import pytest
 from experiment_fixture import EXPERIMENT, draw_people, write_experiment
 from search_fixture import trial
 
-from vipnas.arch import read_arch
-from vipnas.cli import main
+from vipnas.arch.io import read_arch
+from vipnas.cli.main import main
 from vipnas.files import to_plain
+from vipnas.pipeline.front import Reporter
 from vipnas.shipped import find_shipped
-from vipnas.space import read_space
-from vipnas.stages.retrain_front import Reporter
+from vipnas.space.yaml import read_space
 from vipnas.training.checkpoint import load_network
 
 EPOCHS = {"epochs": 2, "batch_size": 4, "learning_rate": 1e-3}

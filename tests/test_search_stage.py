@@ -10,21 +10,23 @@ from pathlib import Path
 import pytest
 from experiment_fixture import EXPERIMENT, draw_people, write_experiment
 
-from vipnas.arch import Arch
-from vipnas.cli import main
-from vipnas.config import SearchConfig
-from vipnas.cost import count_cost
+from vipnas.arch.image import Arch
+from vipnas.cli.main import main
+from vipnas.config.search import SearchConfig
 from vipnas.files import parse
-from vipnas.latency import predict
-from vipnas.latency.predict import Comparison
-from vipnas.latency.turns import Latency
+from vipnas.latency import predictors as predict
+from vipnas.latency.interleaved import Latency
+from vipnas.latency.predictors import Comparison
+from vipnas.models.counting import count_cost
 from vipnas.models.posenet import PoseNet
-from vipnas.results import Cost, Trial
+from vipnas.pipeline.search import front_volumes
+from vipnas.quantities import Cost
+from vipnas.search.trial import Trial
 from vipnas.shipped import find_shipped
-from vipnas.space import SearchSpace, read_space
-from vipnas.stages.front import draw_front
-from vipnas.stages.search import front_volumes
+from vipnas.space.image import SearchSpace
+from vipnas.space.yaml import read_space
 from vipnas.training.checkpoint import save_network
+from vipnas.viz.fronts import draw_front
 
 SEARCHED = {**EXPERIMENT["search"], "num_trials": 5}
 
@@ -63,10 +65,10 @@ def test_a_front_of_several_objectives_beside_random_search(
     for file in stage.glob("*"):
         file.unlink()
     assert main(arguments(trained, "search")) == 0
-    counts = {method: 0 for method in (searcher, "random", "ends")}
+    counts = {method: 0 for method in (searcher, "random", "reference")}
     for trial in trials_of(trained):
         counts[trial.method] += 1
-    assert counts == {searcher: 5, "random": 5, "ends": 2}
+    assert counts == {searcher: 5, "random": 5, "reference": 2}
     front = json.loads((stage / "pareto.json").read_text())
     params = [entry["cost"]["params"] for entry in front]
     scores = [entry["score"] for entry in front]

@@ -15,9 +15,10 @@ import pytest
 import yaml
 from spaces_fixture import INVERTED_YAML, space_from
 
-from vipnas.arch import Arch
-from vipnas.cost import count_cost
-from vipnas.space import SearchSpace, read_space
+from vipnas.arch.image import Arch
+from vipnas.models.counting import count_cost
+from vipnas.space.image import SearchSpace
+from vipnas.space.yaml import read_space
 
 
 def all_members(space: SearchSpace) -> list[Arch]:
@@ -137,8 +138,8 @@ def test_what_is_not_of_the_space_is_said(
     arch = change(tiny_space.max_arch())
     assert arch not in tiny_space
     with pytest.raises(ValueError, match=f"^best.json: not of space tiny: {message}"):
-        tiny_space.check_member(arch, "best.json")
-    tiny_space.check_member(tiny_space.max_arch(), "best.json")
+        tiny_space.check_arch(arch, "best.json")
+    tiny_space.check_arch(tiny_space.max_arch(), "best.json")
 
 
 def test_channels_per_group_become_the_count_at_each_width(tmp_path: Path) -> None:

@@ -10,21 +10,14 @@ from pathlib import Path
 import pytest
 from video_fixture import video_space_of
 
-from vipnas.cost import count_cost
+from vipnas.arch.clip import FollowUp, Fusion, VideoArch
+from vipnas.arch.io import read_video_arch, video_arch_from_json, write_video_arch
 from vipnas.files import to_plain
-from vipnas.results import Cost
-from vipnas.search.constraints import Constraint, FeasibleSpace
-from vipnas.space import SearchSpace
-from vipnas.video_arch import (
-    FollowUp,
-    Fusion,
-    VideoArch,
-    read_video_arch,
-    video_arch_from_json,
-    write_video_arch,
-)
-from vipnas.video_cost import frame_costs, mean_cost
-from vipnas.video_space import VideoSpace
+from vipnas.models.counting import count_cost, frame_costs, mean_cost
+from vipnas.quantities import Constraint, Cost
+from vipnas.search.constraints import FeasibleSpace
+from vipnas.space.clip import VideoSpace
+from vipnas.space.image import SearchSpace
 
 
 @pytest.fixture(scope="module")
@@ -83,9 +76,9 @@ def test_what_is_not_of_the_space_is_named(video_space: VideoSpace) -> None:
     only_none = replace(video_space, fusions=(None,))
     fused = replace(arch, follow_ups=(FollowUp(arch.key_frame, Fusion(1, "add")),) * 3)
     with pytest.raises(ValueError, match="follow_ups: found 1, allowed are 3"):
-        video_space.check_member(few, "best.json")
+        video_space.check_arch(few, "best.json")
     with pytest.raises(ValueError, match=r"follow_ups\[0\].fusion: found add at 1, allowed are no"):
-        only_none.check_member(fused, "best.json")
+        only_none.check_arch(fused, "best.json")
     assert few not in video_space and arch in video_space
 
 

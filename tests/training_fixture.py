@@ -8,16 +8,17 @@ from typing import Any
 
 import torch
 
-from vipnas.cost import count_cost
-from vipnas.data.heatmap import HeatmapCodec
+from vipnas.config.training import Sampling, Schedule
+from vipnas.data.codecs.heatmap import HeatmapCodec
+from vipnas.models.counting import count_cost
 from vipnas.models.posenet import PoseNet
-from vipnas.space import SearchSpace
-from vipnas.training.keeping import BestNetwork, CheckpointFile
-from vipnas.training.loop import Backward, Batch, Schedule, Training
-from vipnas.training.monitor import Monitor
-from vipnas.training.probes import Probes
-from vipnas.training.sampling import Sampling, SubnetSampler
-from vipnas.training.supernet import supernet_backward
+from vipnas.space.image import SearchSpace
+from vipnas.training.callbacks.keeping import BestNetwork, CheckpointFile
+from vipnas.training.callbacks.monitor import Monitor
+from vipnas.training.callbacks.probes import Probes
+from vipnas.training.loop import Backward, Batch, Training
+from vipnas.training.sampling import SubnetSampler
+from vipnas.training.step import supernet_backward
 
 BATCH_SIZE = 2
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from vipnas.arch.clip import OPERATIONS, Fusion
+from vipnas.models.clipnet import FollowUpNet
 from vipnas.models.posenet import PoseNet
-from vipnas.models.videonet import FollowUpNet
-from vipnas.space import SearchSpace
-from vipnas.video_arch import OPERATIONS, Fusion
-from vipnas.video_space import VideoSpace
+from vipnas.space.clip import VideoSpace
+from vipnas.space.image import SearchSpace
 
 
 def all_fusions(space: SearchSpace) -> tuple[Fusion, ...]:

@@ -12,9 +12,9 @@ from command import command_line
 from numpy.typing import NDArray
 
 from vipnas.files import to_plain, write_atomically
-from vipnas.latency.turns import Latency
-from vipnas.results import Cost
-from vipnas.stages.front import write_figure
+from vipnas.latency.interleaved import Latency
+from vipnas.quantities import Cost
+from vipnas.viz.fronts import write_figure
 
 GROUPS = {
     "a": ("latency search", "tab:red", "o"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vipnas.deploy.runtime import RuntimeName
+from vipnas.config.search import RuntimeName
 from vipnas.files import Strict
 
 

@@ -22,7 +22,7 @@ from command import command_line, exit_with, write_report
 from torch import Tensor
 
 from vipnas.models.posenet import PoseNet, extract
-from vipnas.space import SearchSpace
+from vipnas.space.image import SearchSpace
 from vipnas.training.compute import Forward, make_forward
 from vipnas.training.losses import distillation_loss, heatmap_loss
 

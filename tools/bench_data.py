@@ -30,13 +30,14 @@ from command import exit_with, write_report
 from data_report import Report, by_turns
 from random_results import random_coco, random_posetrack, truth_as_results
 
-from vipnas.data.augmentation import Augmentation, augmented_matrix, crop_draws
-from vipnas.data.cache import open_crop_cache
-from vipnas.data.coco import Person, read_coco
-from vipnas.data.heatmap import CODECS, HeatmapCodec, make_codec
-from vipnas.data.loader import TrainingCrops
-from vipnas.data.posetrack import read_posetrack
-from vipnas.data.skeletons import COCO_17, Skeleton, read_skeleton
+from vipnas.config.data import Augmentation
+from vipnas.data.codecs.heatmap import CODECS, HeatmapCodec, make_codec
+from vipnas.data.crops.augmentation import augmented_matrix, crop_draws
+from vipnas.data.crops.cache import open_crop_cache
+from vipnas.data.crops.loader import TrainingCrops
+from vipnas.data.formats.coco import Person, read_coco
+from vipnas.data.formats.posetrack import read_posetrack
+from vipnas.data.formats.skeletons import COCO_17, Skeleton, read_skeleton
 from vipnas.evaluation.coco_ap import METRICS_IN_COCO_ORDER, coco_metrics
 from vipnas.evaluation.pck import PCK_THRESHOLD, pck, torso_sizes
 from vipnas.evaluation.posetrack_ap import posetrack_ap

@@ -32,7 +32,7 @@ from command import command_line, exit_with, write_report
 from grouped_forms import Form, Grouped, forms_of, grouped_layers
 from torch import Tensor
 
-from vipnas.space import SearchSpace
+from vipnas.space.image import SearchSpace
 
 SPACES = ("tiny", "quick", "s_vipnas_res50", "s_vipnas_mbv3")
 BATCH_SIZE = 8

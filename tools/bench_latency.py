@@ -21,16 +21,17 @@ from pathlib import Path
 import numpy as np
 from latency_peak import CLIMB_STEPS, ROUNDS, Peak, progress
 
-from vipnas.cost import count_cost
-from vipnas.deploy.runtime import RuntimeName
+from vipnas.config.search import RuntimeName
 from vipnas.files import digest
+from vipnas.latency.interleaved import MAX_SPREAD
 from vipnas.latency.measure import Key, key_of_this_machine
-from vipnas.latency.predict import Predictor
+from vipnas.latency.predictors import Predictor
 from vipnas.latency.profile import Profile, profile_space
 from vipnas.latency.table import Table
-from vipnas.latency.turns import MAX_SPREAD
+from vipnas.models.counting import count_cost
 from vipnas.shipped import find_shipped, shipped_files
-from vipnas.space import SearchSpace, read_space
+from vipnas.space.image import SearchSpace
+from vipnas.space.yaml import read_space
 
 SPACES = ("s_vipnas_res50", "s_vipnas_mbv3", "lat_vipnas")
 RUNTIMES: tuple[RuntimeName, ...] = ("onnxruntime", "openvino")
@@ -170,11 +171,11 @@ class _Bench:
     def _steady(self, other: Table) -> np.ndarray:
         """Times of another table at the speed that the machine had for the first one."""
         scale = self.table.anchor_ms / other.anchor_ms
-        return np.array([other.steady_ms(timing) * scale for timing in other.archs])
+        return np.array([other.drift_corrected_ms(timing) * scale for timing in other.archs])
 
     def _line_through_macs(self) -> Callable[[int], float]:
         """The line a + b MACs that fits the table best by relative difference."""
-        ms = np.array([self.table.steady_ms(timing) for timing in self.table.archs])
+        ms = np.array([self.table.drift_corrected_ms(timing) for timing in self.table.archs])
         macs = [count_cost(timing.arch).macs for timing in self.table.archs]
         matrix = np.stack([np.ones(len(ms)), np.array(macs, dtype=float)], axis=1)
         start, per_mac = np.linalg.lstsq(matrix / ms[:, None], np.ones(len(ms)), rcond=None)[0]

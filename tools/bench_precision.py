@@ -26,24 +26,18 @@ from command import command_line, exit_with, write_report
 from members import HELP, find_member
 from torch import nn
 
-from vipnas.arch import Arch
-from vipnas.cost import count_cost
+from vipnas.arch.image import Arch
+from vipnas.config.search import Precision, RuntimeName
 from vipnas.deploy.export import SUFFIXES, Form, export_network
-from vipnas.deploy.exported import ExportedNetwork
-from vipnas.deploy.onnx_model import quantise
-from vipnas.deploy.runtime import (
-    PRECISIONS,
-    HalfInside,
-    Precision,
-    RuntimeName,
-    fill_for_timing,
-    to_onnx_quickly,
-)
-from vipnas.experiment import Experiment
+from vipnas.latency.interleaved import MAX_SPREAD, Latency, interleaved
 from vipnas.latency.measure import key_of_this_machine, one_run, pinned
-from vipnas.latency.profile import patiently
-from vipnas.latency.turns import MAX_SPREAD, Latency, interleaved
+from vipnas.latency.profile import retry_if_noisy
+from vipnas.models.counting import count_cost
 from vipnas.models.posenet import PoseNet
+from vipnas.pipeline.experiment import Experiment
+from vipnas.runtimes.exported import ExportedNetwork
+from vipnas.runtimes.onnx_model import quantise
+from vipnas.runtimes.runtime import PRECISIONS, HalfInside, fill_for_timing, to_onnx_quickly
 from vipnas.training.checkpoint import load_weights
 
 FORMS = (
@@ -193,7 +187,7 @@ def _onnx_sizes(arch: Arch) -> dict[Precision, int]:
 
 
 def _measured(runs: Sequence[Callable[[], None]], max_spread: float) -> list[Latency]:
-    return patiently(partial(interleaved, runs, max_spread, rounds=10), _progress)
+    return retry_if_noisy(partial(interleaved, runs, max_spread, rounds=10), _progress)
 
 
 def _progress(text: str) -> None:

@@ -20,16 +20,18 @@ from statistics import median
 import torch
 from command import command_line, exit_with, write_report
 
-from vipnas.arch import Arch, read_arch
-from vipnas.data.heatmap import HeatmapCodec
-from vipnas.deploy.runtime import device_name
+from vipnas.arch.image import Arch
+from vipnas.arch.io import read_arch
+from vipnas.config.training import Compute
+from vipnas.data.codecs.heatmap import HeatmapCodec
 from vipnas.models.posenet import PoseNet
+from vipnas.runtimes.runtime import device_name
 from vipnas.shipped import find_shipped
-from vipnas.space import read_space
+from vipnas.space.yaml import read_space
 from vipnas.training.capture import CapturedBackward
-from vipnas.training.compute import Compute, make_forward
+from vipnas.training.compute import make_forward
 from vipnas.training.failure import Backward, Batch
-from vipnas.training.retrain import retrain_backward
+from vipnas.training.step import retrain_backward
 
 NAMES = ("published/s_vipnas_res50", "published/s_vipnas_mbv3")
 STEPS_A_TURN = 3

@@ -26,23 +26,23 @@ import numpy as np
 import torch
 from command import exit_with, write_report
 
-from vipnas.arch import Arch
-from vipnas.cost import count_cost
-from vipnas.data.crops import normalise
+from vipnas.arch.image import Arch
+from vipnas.data.crops.crops import normalise
 from vipnas.evaluation.evaluator import calibrate_bn
 from vipnas.evaluation.scoring import InheritedScore
-from vipnas.experiment import Experiment
 from vipnas.memory import keep_freed_memory
+from vipnas.models.counting import count_cost
 from vipnas.models.fold import fold_batch_norm
 from vipnas.models.posenet import extract
-from vipnas.results import Trial
+from vipnas.pipeline.experiment import Experiment
+from vipnas.pipeline.scorer import Scorer
 from vipnas.search.journal import Journal
 from vipnas.search.listed import Listed
 from vipnas.search.loop import search
 from vipnas.search.parallel import RaySettings, RayWorkers
 from vipnas.search.score_predictor import ScorePredictor
-from vipnas.space import SearchSpace
-from vipnas.stages.scorer import Scorer
+from vipnas.search.trial import Trial
+from vipnas.space.image import SearchSpace
 
 ROUNDS = 3
 
@@ -68,7 +68,7 @@ def main() -> int:
         "",
         f"{experiment.space.name} at {experiment.space.input_hw}, {os.cpu_count()} cores, one"
         f" thread a worker, torch {torch.__version__}.",
-        f"{len(experiment.search_data.persons)} people, {len(experiment.calibration_images)}"
+        f"{len(experiment.val_data.persons)} people, {len(experiment.calibration_images)}"
         f" calibration crops, {len(archs)} archs.",
         "",
         *parts(scorer.score, archs),

@@ -40,14 +40,15 @@ from search_problems import (
     with_pymoo,
 )
 
+from vipnas.config.search import NSGA2, Evolution, Predictor
 from vipnas.files import read_json, write_atomically
-from vipnas.results import Cost
-from vipnas.search.constraints import Constraint, FeasibleSpace
-from vipnas.search.pareto import Objective, hypervolume
-from vipnas.search.searchers import Evolution, EvolutionSearcher, RandomSearcher, Searcher
-from vipnas.search.searchers_nsga2 import NSGA2, NSGA2Searcher
-from vipnas.search.searchers_predictor import Predictor, PredictorSearcher
-from vipnas.stages.front import write_figure
+from vipnas.quantities import Constraint, Cost, Objective
+from vipnas.search.constraints import FeasibleSpace
+from vipnas.search.pareto import hypervolume
+from vipnas.search.searchers import EvolutionSearcher, RandomSearcher, Searcher
+from vipnas.search.searchers_nsga2 import NSGA2Searcher
+from vipnas.search.searchers_predictor import PredictorSearcher
+from vipnas.viz.fronts import write_figure
 
 NUM_EVALUATIONS, PREDICTOR_EVALUATIONS = 2000, 1000
 COUNTS = (100, 200, 500, 1000, 2000)

@@ -29,17 +29,17 @@ from bench_turns import Compared, Setting, add_options, interleaved, setting_of,
 from command import command_line, exit_with, write_report
 from torch import Tensor
 
-from vipnas.arch import Arch
-from vipnas.cost import count_cost
-from vipnas.data.heatmap import HeatmapCodec
+from vipnas.arch.image import Arch
+from vipnas.config.training import Sampling, Schedule
+from vipnas.data.codecs.heatmap import HeatmapCodec
+from vipnas.models.counting import count_cost
 from vipnas.models.posenet import PoseNet, extract
-from vipnas.space import SearchSpace
+from vipnas.space.image import SearchSpace
 from vipnas.training.compute import make_forward
-from vipnas.training.loop import Backward, Batch, Schedule, Training
+from vipnas.training.loop import Backward, Batch, Training
 from vipnas.training.losses import distillation_loss, heatmap_loss
-from vipnas.training.retrain import retrain_backward
-from vipnas.training.sampling import Member, Sampling, SubnetSampler
-from vipnas.training.supernet import supernet_backward
+from vipnas.training.sampling import SampledSubnet, SubnetSampler
+from vipnas.training.step import retrain_backward, supernet_backward
 
 SPACES = ("tiny", "quick", "s_vipnas_res50", "s_vipnas_mbv3", "lat_vipnas")
 BATCH_SIZE = 16  # the smallest that the shipped experiments train images with
@@ -200,7 +200,7 @@ def _training_rows(space: SearchSpace, setting: Setting) -> Iterator[str]:
     codec = HeatmapCodec(space.input_hw, space.max_arch().heatmap_hw)
     sampler = SubnetSampler(space, 0, 1, count_cost, Sampling("sandwich", 2))
 
-    def members_of(step: int) -> Sequence[Member]:
+    def members_of(step: int) -> Sequence[SampledSubnet]:
         return sampler(step % STEPS_A_TURN)
 
     for name in ("sandwich of 4", "largest alone"):

@@ -16,12 +16,13 @@ import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from vipnas.deploy.runtime import device_name
+from vipnas.config.training import Compute
 from vipnas.memory import keep_freed_memory
 from vipnas.models.posenet import PoseNet
+from vipnas.runtimes.runtime import device_name
 from vipnas.shipped import find_shipped
-from vipnas.space import SearchSpace, read_space
-from vipnas.training.compute import Compute
+from vipnas.space.image import SearchSpace
+from vipnas.space.yaml import read_space
 
 WARM_UP_ROUNDS = 2
 GPU_WORK = ("kernel", "gpu_memcpy", "gpu_memset")  # as the profiler names it

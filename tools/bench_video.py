@@ -30,29 +30,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vipnas.arch import Arch
-from vipnas.cost import count_cost
+from vipnas.arch.clip import FollowUp
+from vipnas.arch.image import Arch
+from vipnas.arch.io import read_video_arch, write_video_arch
 from vipnas.evaluation.coco_ap import ap_difference_interval
-from vipnas.experiment import Experiment
 from vipnas.files import write_atomically
 from vipnas.memory import keep_freed_memory
-from vipnas.models.videonet import FollowUpNets, VideoNet
-from vipnas.search.constraints import Constraint
-from vipnas.stages.retrain import retrain
-from vipnas.stages.search import search
-from vipnas.stages.video import retrain_video
-from vipnas.stages.video_level import (
-    VideoLevel,
-    video_best_file,
-    video_folder,
-    video_weights_file,
-)
-from vipnas.stages.video_summary import every_frame, row_of
-from vipnas.stages.work import needed
+from vipnas.models.clipnet import FollowUpNets, VideoNet
+from vipnas.models.counting import count_cost, mean_cost
+from vipnas.pipeline.clip_level import VideoLevel, clip_best_file, video_folder, video_weights_file
+from vipnas.pipeline.clip_stages import retrain_video
+from vipnas.pipeline.clip_summary import every_frame, row_of
+from vipnas.pipeline.experiment import Experiment
+from vipnas.pipeline.retrain import retrain
+from vipnas.pipeline.search import search
+from vipnas.pipeline.work import needed
+from vipnas.quantities import Constraint
 from vipnas.training.checkpoint import load_network
-from vipnas.training.video_checkpoint import load_video
-from vipnas.video_arch import FollowUp, read_video_arch, write_video_arch
-from vipnas.video_cost import mean_cost
+from vipnas.training.clip_checkpoint import load_video
 
 LONGEST = 7
 OTHERS = (
@@ -104,7 +99,7 @@ def compared(experiment: Experiment) -> dict[str, VideoNet]:
     alone_file = video_folder(experiment) / "search" / "without_fusion.json"
     write_video_arch(alone_file, found.arch.without_fusion())
     alone = retrain_video(experiment, alone_file, "retrain_without_fusion")
-    drawn_file = video_best_file(experiment, "random")
+    drawn_file = clip_best_file(experiment, "random")
     same = read_video_arch(drawn_file) == found.arch
     drawn = (
         video_weights_file(experiment)

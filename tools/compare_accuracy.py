@@ -34,16 +34,16 @@ from accuracy_study import Study
 from comparison import Comparison
 from pieces import make_all
 
-from vipnas.arch import read_arch
-from vipnas.cost import count_cost
+from vipnas.arch.io import read_arch
 from vipnas.evaluation.coco_ap import ap_samples
+from vipnas.evaluation.metrics import Metrics
 from vipnas.evaluation.pck import Pck
 from vipnas.evaluation.protocols import score
-from vipnas.experiment import Experiment
 from vipnas.files import locked, parse, read_json, read_yaml
 from vipnas.memory import keep_freed_memory
-from vipnas.results import Metrics
-from vipnas.training.keeping import check_settings
+from vipnas.models.counting import count_cost
+from vipnas.pipeline.experiment import Experiment
+from vipnas.training.callbacks.keeping import check_settings
 
 show = partial(print, flush=True)
 

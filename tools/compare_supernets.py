@@ -2,11 +2,12 @@
 
     python tools/compare_supernets.py EXPERIMENT SUPERNETS --seconds 210 --output DIR
 
-SUPERNETS is a YAML file: name -> {sampling, distillation, opening, sharing, seed}, each as in the
-section `supernet` of an experiment but for the epochs of `opening`, which are shares of the run,
-`sharing`, block_diagonal or leading, and `seed`, that of training: the people stay the same. Equal
-is the CPU time of one thread, which is what a user has, or the time of a GPU that does nothing
-else: a strategy that trains one subnet a step makes more steps than one that trains four or tries
+SUPERNETS is a YAML file: name -> {sampling, distillation, progressive_shrinking, sharing, seed},
+each as in the section `supernet` of an experiment but for the epochs of `progressive_shrinking`,
+which are shares of the run, `sharing`, block_diagonal or leading, and `seed`, that of training:
+the persons stay the same. Equal is the CPU time of one thread, which is what a user has, or the
+time of a GPU that does nothing else: a strategy that trains one subnet a step makes more steps
+than one that trains four or tries
 candidates. What a step costs is measured once, at steps spread over the run, and kept in
 DIR/supernets/epochs.json, so that a run that was killed goes on with the same epochs.
 """
@@ -26,17 +27,15 @@ from typing import Any
 import torch
 from ranking_bench import Place, Sharing, draw_people, in_processes, sharing
 
-from vipnas.config import SupernetConfig
-from vipnas.data.loader import training_batches
-from vipnas.experiment import Experiment
+from vipnas.config.training import Distillation, ProgressiveShrinking, Sampling, SupernetConfig
+from vipnas.data.crops.loader import training_batches
 from vipnas.files import Strict, parse, read_json, read_yaml, write_atomically
 from vipnas.memory import keep_freed_memory
 from vipnas.models.posenet import PoseNet
+from vipnas.pipeline.experiment import Experiment
+from vipnas.pipeline.supernet import backward_of, train_supernet
+from vipnas.pipeline.work import needed
 from vipnas.shipped import find_shipped
-from vipnas.stages.supernet import backward_of, train_supernet
-from vipnas.stages.work import needed
-from vipnas.training.losses import Distillation
-from vipnas.training.sampling import Opening, Sampling
 
 # Steps of each supernet that are timed.
 NUM_TIMED = 20
@@ -44,22 +43,22 @@ NUM_TIMED = 20
 
 @dataclass(frozen=True)
 class Variant(Strict):
-    """How one of the supernets is trained. The epochs of `opening` are shares of the run."""
+    """How one of the supernets is trained. Shrinking epochs are shares of the run."""
 
     sampling: Sampling = field(default_factory=Sampling)
     distillation: Distillation = field(default_factory=Distillation)
-    opening: Opening = field(default_factory=Opening)
+    progressive_shrinking: ProgressiveShrinking = field(default_factory=ProgressiveShrinking)
     sharing: Sharing = "block_diagonal"
     seed: int = 0
 
     def config(self, base: SupernetConfig, epochs: float) -> SupernetConfig:
-        opening = replace(
-            self.opening,
-            largest_alone_epochs=self.opening.largest_alone_epochs * epochs,
-            epochs_each=self.opening.epochs_each * epochs,
+        progressive_shrinking = replace(
+            self.progressive_shrinking,
+            largest_alone_epochs=self.progressive_shrinking.largest_alone_epochs * epochs,
+            epochs_each=self.progressive_shrinking.epochs_each * epochs,
         )
         schedule = replace(base.schedule, epochs=epochs)
-        return SupernetConfig(schedule, self.sampling, self.distillation, opening)
+        return SupernetConfig(schedule, self.sampling, self.distillation, progressive_shrinking)
 
 
 def of_variant(place: Place, variant: Variant, epochs: float) -> Experiment:

@@ -15,25 +15,25 @@ from pieces import Piece
 from same_people import SamePeople
 from scaled_networks import scaled_to
 
-from vipnas.arch import Arch, read_arch, write_arch
-from vipnas.config import ExperimentConfig
-from vipnas.cost import count_cost
-from vipnas.deploy.runtime import RuntimeName
+from vipnas.arch.image import Arch
+from vipnas.arch.io import read_arch, write_arch
+from vipnas.config.experiment import ExperimentConfig
+from vipnas.config.search import LatencyConfig, RuntimeName
 from vipnas.evaluation.evaluator import Evaluator
-from vipnas.experiment import Experiment
 from vipnas.files import read_json, to_plain, write_atomically
+from vipnas.latency.interleaved import Latency
 from vipnas.latency.measure import key_of_this_machine, measure_archs, pinned
-from vipnas.latency.profile import Profile, anchor_of, patiently, profile_space
-from vipnas.latency.table import LatencyConfig
-from vipnas.latency.turns import Latency
-from vipnas.search.constraints import Constraint
+from vipnas.latency.profile import Profile, anchor_of, profile_space, retry_if_noisy
+from vipnas.models.counting import count_cost
+from vipnas.pipeline.experiment import Experiment
+from vipnas.pipeline.retrain import retrain
+from vipnas.pipeline.scorer import Scorer, opened_workers
+from vipnas.pipeline.search import cost_of_images, run_methods, searchers_of, write_trial
+from vipnas.pipeline.supernet import supernet_file, train_supernet
+from vipnas.pipeline.work import needed
+from vipnas.quantities import Constraint
 from vipnas.search.journal import Journal
 from vipnas.shipped import find_shipped
-from vipnas.stages.retrain import retrain
-from vipnas.stages.scorer import Scorer, opened_workers
-from vipnas.stages.search import cost_of_images, run_methods, searchers_of, write_trial
-from vipnas.stages.supernet import supernet_file, train_supernet
-from vipnas.stages.work import needed
 from vipnas.training.checkpoint import load_network
 
 # Of what is made: all, what is timed here (no network is trained for it), what is trained.
@@ -120,7 +120,9 @@ class Comparison:
         """In turn, on one core; measured again where the machine was too noisy."""
         key = key_of_this_machine(runtime or self.key.runtime, self.key.input_hw, self.key.threads)
         with pinned(key):
-            return patiently(lambda: measure_archs(archs, key, self.study.max_spread, rounds), show)
+            return retry_if_noisy(
+                lambda: measure_archs(archs, key, self.study.max_spread, rounds), show
+            )
 
     def _set_budgets(self) -> None:
         latencies = self.timed(list(self.published.values()))

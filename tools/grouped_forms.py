@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vipnas.arch import Arch
+from vipnas.arch.image import Arch
 from vipnas.models.elastic import ElasticConv2d, ElasticDeconv2d
 from vipnas.models.posenet import PoseNet
 

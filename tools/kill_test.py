@@ -34,7 +34,7 @@ seed: 0
 space: tiny
 data:
   synthetic: {num_train_images: 48, num_test_images: 12, image_hw: [120, 160]}
-  search_persons: 16
+  val_persons: 16
   calibration_persons: 16
 supernet:
   sampling: {strategy: sandwich, num_random: 1}

@@ -8,16 +8,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from vipnas.arch import Arch, read_arch
-from vipnas.cost import count_cost
+from vipnas.arch.image import Arch
+from vipnas.arch.io import read_arch
+from vipnas.latency.gemm_reference import products
+from vipnas.latency.interleaved import Latency, interleaved
 from vipnas.latency.measure import one_run, pinned
-from vipnas.latency.predict import Predictor
-from vipnas.latency.product import products
-from vipnas.latency.profile import patiently
-from vipnas.latency.turns import Latency, interleaved
+from vipnas.latency.predictors import Predictor
+from vipnas.latency.profile import retry_if_noisy
+from vipnas.models.counting import count_cost
 from vipnas.models.posenet import PoseNet
 from vipnas.shipped import shipped_files
-from vipnas.space import SearchSpace
+from vipnas.space.image import SearchSpace
 
 PRODUCT_SIDE = 1024
 PRODUCT_FLOPS = 2 * PRODUCT_SIDE**3
@@ -26,7 +27,7 @@ CLIMBS, CLIMB_STEPS = 3, 1000
 ROUNDS = 10
 
 
-class Member(NamedTuple):
+class SampledSubnet(NamedTuple):
     name: str
     arch: Arch
 
@@ -76,14 +77,14 @@ class Peak:
         return lines
 
     def _measured(self, runs: Sequence[Callable[[], None]]) -> list[Latency]:
-        return patiently(lambda: interleaved(runs, self.max_spread, self.rounds), progress)
+        return retry_if_noisy(lambda: interleaved(runs, self.max_spread, self.rounds), progress)
 
-    def _notable(self) -> Iterator[Member]:
-        yield Member("smallest", self.space.min_arch())
-        yield Member("largest", self.space.max_arch())
+    def _notable(self) -> Iterator[SampledSubnet]:
+        yield SampledSubnet("smallest", self.space.min_arch())
+        yield SampledSubnet("largest", self.space.max_arch())
         for name, path in shipped_files("search_spaces").items():
             if path.suffix == ".json" and (arch := read_arch(path)) in self.space:
-                yield Member(name, arch)
+                yield SampledSubnet(name, arch)
 
         def rate(arch: Arch) -> float:
             return count_cost(arch).macs / self.predictor(arch)
@@ -91,10 +92,10 @@ class Peak:
         rng = random.Random(0)
         drawn = [self.space.sample(rng) for _ in range(NUM_DRAWN)]
         for arch in sorted(drawn, key=rate):
-            yield Member("random", arch)
-        yield Member("best rate", self._climb(rate, rng))
+            yield SampledSubnet("random", arch)
+        yield SampledSubnet("best rate", self._climb(rate, rng))
 
-    def _largest_within(self, budget_ms: float) -> Iterator[Member]:
+    def _largest_within(self, budget_ms: float) -> Iterator[SampledSubnet]:
         rng = random.Random(1)
         for quantity in ("macs", "params"):
 
@@ -106,7 +107,7 @@ class Peak:
             arch = self._climb(size_within, rng)
             met = self.predictor(arch) <= budget_ms
             name = f"most {quantity} in {budget_ms:.1f} ms" if met else "fastest; none is in budget"
-            yield Member(name, arch)
+            yield SampledSubnet(name, arch)
 
     def _climb(self, goal: Callable[[Arch], float], rng: random.Random) -> Arch:
         """The best of several climbs, each from a small member, by random changes that do not

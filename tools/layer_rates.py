@@ -19,11 +19,11 @@ from typing import NamedTuple
 from command import exit_with, write_report
 from torch import nn
 
-from vipnas.deploy.runtime import RuntimeName
+from vipnas.config.search import RuntimeName
+from vipnas.latency.gemm_reference import products
+from vipnas.latency.interleaved import MAX_SPREAD, interleaved
 from vipnas.latency.measure import key_of_this_machine, one_run, pinned
-from vipnas.latency.product import products
-from vipnas.latency.profile import patiently
-from vipnas.latency.turns import MAX_SPREAD, interleaved
+from vipnas.latency.profile import retry_if_noisy
 
 RUNTIMES: tuple[RuntimeName, ...] = ("onnxruntime", "openvino")
 IN_A_ROW = 3
@@ -69,7 +69,7 @@ def main() -> int:
             yardsticks = list(products(PRODUCT_SIDE, options.threads).values())
             runs = [one_run(found.module, found.shape_CHW, key) for found in candidates]
             measure = partial(interleaved, [*yardsticks, *runs], options.max_spread)
-            latencies = patiently(measure, partial(print, file=sys.stderr))
+            latencies = retry_if_noisy(measure, partial(print, file=sys.stderr))
         product_ms = min(found.median_ms for found in latencies[: len(yardsticks)])
         peak = 2 * PRODUCT_SIDE**3 / product_ms / 1e6
         lines += [f"{PRODUCT_SIDE}³ product: {product_ms:.2f} ms, {peak:.0f} GFLOP/s", ""]

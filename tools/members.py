@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 
-from vipnas.arch import Arch, read_arch
+from vipnas.arch.image import Arch
+from vipnas.arch.io import read_arch
 from vipnas.latency.profile import anchor_of
 from vipnas.shipped import find_shipped
-from vipnas.space import read_space
+from vipnas.space.yaml import read_space
 
 HELP = "an arch file or SPACE[:MEMBER], the member smallest, largest or a seed; else its middle"
 

@@ -20,9 +20,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vipnas.data.coco import read_coco
+from vipnas.data.formats.coco import read_coco
+from vipnas.data.formats.skeletons import COCO_17
 from vipnas.data.prepare import Preparation
-from vipnas.data.skeletons import COCO_17
 
 SPLITS = ("train2017", "val2017")
 

@@ -21,10 +21,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vipnas.data.posetrack import Video, read_posetrack
-from vipnas.data.posetrack_files import merged_document
+from vipnas.data.formats.posetrack import Video, read_posetrack
+from vipnas.data.formats.posetrack_files import merged_document
+from vipnas.data.formats.skeletons import read_skeleton
 from vipnas.data.prepare import Preparation
-from vipnas.data.skeletons import read_skeleton
 from vipnas.files import write_atomically
 
 SPLITS = ("train", "val")

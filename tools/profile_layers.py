@@ -27,13 +27,13 @@ import torch
 from command import exit_with
 from members import HELP, find_member
 
-from vipnas.arch import Arch, DeconvArch
-from vipnas.cost import count_cost
-from vipnas.deploy.onnx_model import check_extra
-from vipnas.deploy.runtime import fill_for_timing, open_openvino, to_onnx_quickly
-from vipnas.latency.product import products
+from vipnas.arch.image import Arch, DeconvArch
+from vipnas.latency.gemm_reference import products
+from vipnas.models.counting import count_cost
 from vipnas.models.fold import fold_batch_norm
 from vipnas.models.posenet import PoseNet
+from vipnas.runtimes.onnx_model import check_extra
+from vipnas.runtimes.runtime import fill_for_timing, open_openvino, to_onnx_quickly
 
 
 class Operation(NamedTuple):

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from vipnas.data.coco import PERSON_CATEGORY, PoseData
-from vipnas.data.posetrack import Frame, TrackedPerson
+from vipnas.data.formats.coco import PERSON_CATEGORY, PoseData
+from vipnas.data.formats.posetrack import Frame, TrackedPerson
 
 
 def random_coco(

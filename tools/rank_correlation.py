@@ -30,13 +30,13 @@ from command import command_line
 from ranking_bench import Measure, Place, Source, draw_people, in_processes, measured
 from ranking_report import Floats, Ranking, scatter, text_of
 
-from vipnas.arch import Arch
-from vipnas.cost import count_cost
-from vipnas.experiment import Experiment
+from vipnas.arch.image import Arch
 from vipnas.files import read_json, to_plain, write_atomically
+from vipnas.models.counting import count_cost
+from vipnas.pipeline.experiment import Experiment
 from vipnas.search.journal import Journal
 from vipnas.shipped import find_shipped
-from vipnas.space import SearchSpace
+from vipnas.space.image import SearchSpace
 from vipnas.training.checkpoint import load_checkpoint
 from vipnas.training.sampling import nearest_to
 

@@ -20,21 +20,21 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import torch
 from same_people import SamePeople
 
-from vipnas.arch import Arch
-from vipnas.config import read_experiment
-from vipnas.cost import count_cost
+from vipnas.arch.image import Arch
+from vipnas.config.experiment import read_experiment
 from vipnas.evaluation.evaluator import Evaluator, calibrate_bn
 from vipnas.evaluation.scoring import InheritedScore
-from vipnas.experiment import Experiment
 from vipnas.files import digest, to_plain
 from vipnas.memory import keep_freed_memory
 from vipnas.models import elastic
+from vipnas.models.counting import count_cost
 from vipnas.models.posenet import PoseNet
-from vipnas.results import Trial
-from vipnas.stages.work import train
+from vipnas.pipeline.experiment import Experiment
+from vipnas.pipeline.work import train
+from vipnas.search.trial import Trial
 from vipnas.training.checkpoint import load_checkpoint, load_network
 from vipnas.training.compute import make_forward
-from vipnas.training.retrain import retrain_backward
+from vipnas.training.step import retrain_backward
 
 Measure = Literal["oks", "ap"]
 Sharing = Literal["block_diagonal", "leading"]
@@ -109,7 +109,7 @@ class Bench:
 
     @cached_property
     def search_evaluator(self) -> Evaluator:
-        return self.opened.evaluator("search")
+        return self.opened.evaluator("val")
 
     def _score(self, supernet: Path) -> InheritedScore:
         weights = load_network(supernet, self.opened.space.max_arch())

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.stats import kendalltau, spearmanr
 
-from vipnas.results import Cost
-from vipnas.stages.front import write_figure
+from vipnas.quantities import Cost
+from vipnas.viz.fronts import write_figure
 
 Floats = NDArray[np.float64]
 Coefficient = Callable[[Floats, Floats], float]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from vipnas.stages.replay import replay
+from vipnas.pipeline.replay import replay
 
 
 def main() -> int:

@@ -8,10 +8,10 @@ from functools import cached_property
 from scaled_networks import space_of
 from torch import Tensor
 
-from vipnas.arch import Arch
-from vipnas.data.coco import PoseData
-from vipnas.experiment import Experiment
-from vipnas.space import SearchSpace
+from vipnas.arch.image import Arch
+from vipnas.data.formats.coco import PoseData
+from vipnas.pipeline.experiment import Experiment
+from vipnas.space.image import SearchSpace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +32,8 @@ class SamePeople(Experiment):
         return self.people.train_data
 
     @property
-    def search_data(self) -> PoseData:
-        return self.people.search_data
+    def val_data(self) -> PoseData:
+        return self.people.val_data
 
     @cached_property
     def test_data(self) -> PoseData:

@@ -7,8 +7,8 @@ from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import replace
 
-from vipnas.arch import Arch, DeconvArch, StageArch, StemArch
-from vipnas.space import PartOptions, SearchSpace
+from vipnas.arch.image import Arch, DeconvArch, StageArch, StemArch
+from vipnas.space.image import PartOptions, SearchSpace
 
 FACTORS = [0.1 * 1.03**step for step in range(120)]  # to 3.4
 

@@ -25,13 +25,14 @@ from typing import Any
 import torch
 from command import exit_with
 
-from vipnas.cost import count_cost
 from vipnas.evaluation.scoring import InheritedScore
-from vipnas.experiment import Experiment
 from vipnas.files import digest, to_plain, write_atomically
 from vipnas.memory import keep_freed_memory
-from vipnas.space import SearchSpace, read_space
-from vipnas.stages.supernet import supernet_file
+from vipnas.models.counting import count_cost
+from vipnas.pipeline.experiment import Experiment
+from vipnas.pipeline.supernet import supernet_file
+from vipnas.space.image import SearchSpace
+from vipnas.space.yaml import read_space
 from vipnas.training.checkpoint import load_network
 
 
@@ -44,8 +45,8 @@ def main() -> int:
     space = read_space(options.space).with_facts(
         experiment.space.input_hw, experiment.space.num_keypoints
     )
-    experiment.space.check_member(space.max_arch(), str(options.space))
-    experiment.space.check_member(space.min_arch(), str(options.space))
+    experiment.space.check_arch(space.max_arch(), str(options.space))
+    experiment.space.check_arch(space.min_arch(), str(options.space))
     make_table(experiment, space, options.table, *options.part)
     return 0
 
@@ -65,7 +66,7 @@ def make_table(
     }
     num_done = _begin(path, header)
     supernet = load_network(supernet_file(experiment), experiment.space.max_arch())
-    score = InheritedScore(supernet, experiment.evaluator("search"), experiment.calibration_images)
+    score = InheritedScore(supernet, experiment.evaluator("val"), experiment.calibration_images)
     size = math.prod(space.num_options)
     first, last = size * (part - 1) // num_parts, size * part // num_parts
     every_gene = itertools.product(*(range(count) for count in space.num_options))

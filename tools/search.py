@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from vipnas.cli import main
+from vipnas.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main(["search", *sys.argv[1:]]))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from vipnas.results import Cost
+from vipnas.quantities import Cost
 from vipnas.search.constraints import CostOf
 from vipnas.search.searchers import Searcher
 

@@ -2,6 +2,6 @@
 
 import sys
 
-from vipnas.cli import main
+from vipnas.cli.main import main
 
 sys.exit(main())

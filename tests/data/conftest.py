@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from vipnas.data.skeletons import COCO_17
+from vipnas.data.formats.skeletons import COCO_17
 
 # The same examples every time, and no failure because the machine is busy.
 settings.register_profile("vipnas", deadline=None, derandomize=True, database=None)

@@ -13,17 +13,11 @@ from hypothesis import strategies as st
 from test_posetrack import POSETRACK_18, Tree, keypoints
 from torch.nn.functional import affine_grid, grid_sample
 
-from vipnas.data.augmentation import Augmentation
-from vipnas.data.clips import (
-    Clip,
-    ClipAugmentation,
-    Follow,
-    TrainingClips,
-    clips_of,
-    fixed_clips,
-)
-from vipnas.data.crops import fixed_crops
-from vipnas.data.geometry import (
+from vipnas.config.data import Augmentation, ClipAugmentation, Follow
+from vipnas.data.codecs.heatmap import CODECS, HeatmapCodec, make_codec
+from vipnas.data.crops.clips import Clip, TrainingClips, clips_of, fixed_clips
+from vipnas.data.crops.crops import fixed_crops
+from vipnas.data.crops.geometry import (
     FloatArray,
     box_of_joints,
     crop_region,
@@ -32,9 +26,8 @@ from vipnas.data.geometry import (
     invert,
     transform,
 )
-from vipnas.data.heatmap import CODECS, HeatmapCodec, make_codec
-from vipnas.data.loader import training_batches
-from vipnas.data.posetrack import PoseTrackData, read_posetrack
+from vipnas.data.crops.loader import training_batches
+from vipnas.data.formats.posetrack import PoseTrackData, read_posetrack
 
 CODEC = make_codec("quarter", (64, 48), (16, 12))
 EVERYTHING = ClipAugmentation(Augmentation(flip_probability=0.5, rotation_probability=1))

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vipnas.data.coco import PoseData, hold_out, read_coco, subset
-from vipnas.data.skeletons import COCO_17
+from vipnas.data.formats.coco import PoseData, hold_out, read_coco, subset
+from vipnas.data.formats.skeletons import COCO_17
 
 needs_data = pytest.mark.skipif(
     "VIPNAS_DATA" not in os.environ, reason="VIPNAS_DATA does not name the folder of real data"

@@ -12,9 +12,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vipnas.data.geometry import crop_region, input_from_image, transform
-from vipnas.data.heatmap import CODECS, DarkCodec, HeatmapCodec, UdpCodec, flip_back, make_codec
-from vipnas.data.skeletons import COCO_17
+from vipnas.data.codecs.heatmap import (
+    CODECS,
+    DarkCodec,
+    HeatmapCodec,
+    UdpCodec,
+    flip_back,
+    make_codec,
+)
+from vipnas.data.crops.geometry import crop_region, input_from_image, transform
+from vipnas.data.formats.skeletons import COCO_17
 
 INPUT_HW, HEATMAP_HW = (256, 192), (64, 48)
 DARK = DarkCodec(INPUT_HW, HEATMAP_HW)

@@ -10,11 +10,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from vipnas.data.augmentation import Augmentation, augmented_matrix, crop_draws
-from vipnas.data.coco import Person, PoseData, read_coco
-from vipnas.data.crops import fixed_crops, keypoints_in_crops, normalise
-from vipnas.data.geometry import crop_region, input_from_image, invert, transform
-from vipnas.data.skeletons import COCO_17
+from vipnas.config.data import Augmentation
+from vipnas.data.crops.augmentation import augmented_matrix, crop_draws
+from vipnas.data.crops.crops import fixed_crops, keypoints_in_crops, normalise
+from vipnas.data.crops.geometry import crop_region, input_from_image, invert, transform
+from vipnas.data.formats.coco import Person, PoseData, read_coco
+from vipnas.data.formats.skeletons import COCO_17
 
 INPUT_HW = (64, 48)
 STILL = Augmentation(0, 0, 0, 0, 0)

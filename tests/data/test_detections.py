@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from vipnas.data.coco import PoseData, read_coco
-from vipnas.data.crops import fixed_crops
-from vipnas.data.detections import read_detections
-from vipnas.data.skeletons import COCO_17
+from vipnas.data.crops.crops import fixed_crops
+from vipnas.data.formats.coco import PoseData, read_coco
+from vipnas.data.formats.detections import read_detections
+from vipnas.data.formats.skeletons import COCO_17
 
 
 @pytest.fixture

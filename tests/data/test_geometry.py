@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vipnas.data.geometry import crop_region, input_from_image, invert, transform
+from vipnas.data.crops.geometry import crop_region, input_from_image, invert, transform
 
 Box = tuple[float, float, float, float]
 Hw = tuple[int, int]

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vipnas.data.heatmap import HeatmapCodec, flip_back
-from vipnas.data.skeletons import COCO_17
+from vipnas.data.codecs.heatmap import HeatmapCodec, flip_back
+from vipnas.data.formats.skeletons import COCO_17
 
 CODEC = HeatmapCodec((256, 192), (64, 48), sigma_px=2.0)
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from vipnas.data.images import bad_images, image_size, read_image
+from vipnas.data.crops.images import bad_images, image_size, read_image
 
 
 def picture() -> np.ndarray:

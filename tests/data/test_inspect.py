@@ -7,20 +7,13 @@ import cv2
 import numpy as np
 import pytest
 
-from vipnas.data.augmentation import Augmentation
-from vipnas.data.coco import PoseData, read_coco
-from vipnas.data.crops import fixed_crops
-from vipnas.data.heatmap import make_codec
-from vipnas.data.inspect import (
-    LEFT,
-    MIDDLE,
-    RIGHT,
-    contact_sheet,
-    describe,
-    draw_pose,
-    inspect_data,
-)
-from vipnas.data.skeletons import COCO_17
+from vipnas.config.data import Augmentation
+from vipnas.data.codecs.heatmap import make_codec
+from vipnas.data.crops.crops import fixed_crops
+from vipnas.data.formats.coco import PoseData, read_coco
+from vipnas.data.formats.skeletons import COCO_17
+from vipnas.viz.inspect import contact_sheet, describe, inspect_data
+from vipnas.viz.poses import LEFT, MIDDLE, RIGHT, draw_pose
 
 INPUT_HW, HEATMAP_HW = (64, 48), (16, 12)
 CODEC = make_codec("quarter", INPUT_HW, HEATMAP_HW)

@@ -11,11 +11,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vipnas.data.augmentation import Augmentation
-from vipnas.data.coco import PoseData, read_coco
-from vipnas.data.crops import fixed_crops
-from vipnas.data.loader import TrainingCrops, batch_keys, training_batches
-from vipnas.data.skeletons import COCO_17
+from vipnas.config.data import Augmentation
+from vipnas.data.crops.crops import fixed_crops
+from vipnas.data.crops.loader import TrainingCrops, batch_keys, training_batches
+from vipnas.data.formats.coco import PoseData, read_coco
+from vipnas.data.formats.skeletons import COCO_17
 
 INPUT_HW = (64, 48)
 

@@ -14,15 +14,16 @@ import numpy as np
 import pytest
 import torch
 
-from vipnas.data.augmentation import Augmentation, augmented_matrix, crop_draws, decode_reduction
-from vipnas.data.cache import CropCache, open_crop_cache
-from vipnas.data.coco import PoseData, read_coco
-from vipnas.data.crops import fixed_crops
-from vipnas.data.geometry import input_from_image, invert, transform
-from vipnas.data.images import read_image, read_reduced
-from vipnas.data.loader import TrainingCrops, training_batches
-from vipnas.data.pictures import Picture, crop_into
-from vipnas.data.skeletons import COCO_17
+from vipnas.config.data import Augmentation
+from vipnas.data.crops.augmentation import augmented_matrix, crop_draws, decode_reduction
+from vipnas.data.crops.cache import CropCache, open_crop_cache
+from vipnas.data.crops.crops import fixed_crops
+from vipnas.data.crops.geometry import input_from_image, invert, transform
+from vipnas.data.crops.images import read_image, read_reduced
+from vipnas.data.crops.loader import TrainingCrops, training_batches
+from vipnas.data.crops.pictures import Picture, crop_into
+from vipnas.data.formats.coco import PoseData, read_coco
+from vipnas.data.formats.skeletons import COCO_17
 
 SMALL_HW = (16, 12)  # an input so small that images are decoded smaller for it
 

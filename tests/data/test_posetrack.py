@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
-from vipnas.data.coco import hold_out, subset
-from vipnas.data.posetrack import PoseTrackData, read_posetrack
-from vipnas.data.skeletons import read_skeleton
+from vipnas.data.formats.coco import hold_out, subset
+from vipnas.data.formats.posetrack import PoseTrackData, read_posetrack
+from vipnas.data.formats.skeletons import read_skeleton
 
 POSETRACK_18 = read_skeleton("posetrack_18")
 CATEGORY = {"id": 1, "name": "person", "keypoints": list(POSETRACK_18.joints)}

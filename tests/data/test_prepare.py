@@ -14,9 +14,9 @@ import yaml
 from test_posetrack import Tree
 from tool_fixture import ROOT, tool
 
-from vipnas.data.coco import read_coco
-from vipnas.data.posetrack import read_posetrack
-from vipnas.data.skeletons import read_skeleton
+from vipnas.data.formats.coco import read_coco
+from vipnas.data.formats.posetrack import read_posetrack
+from vipnas.data.formats.skeletons import read_skeleton
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_the_page_about_ones_own_data_says_what_works(tmp_path: Path) -> None:
 
 def test_joints_in_several_lists_become_one_row(tiny_coco: Any, tmp_path: Path) -> None:
     skeleton_file = tmp_path / "parts.yaml"
-    plain = yaml.safe_load((ROOT / "vipnas/data/skeletons/coco_17.yaml").read_text())
+    plain = yaml.safe_load((ROOT / "vipnas/data/formats/skeletons/coco_17.yaml").read_text())
     plain["joints"] += ["left_toe", "right_toe"]
     plain["sigmas"] += [0.08, 0.08]
     plain["flip_pairs"].append(["left_toe", "right_toe"])
@@ -134,7 +134,7 @@ def test_joints_in_several_lists_become_one_row(tiny_coco: Any, tmp_path: Path) 
 
 def test_a_list_of_another_name_can_be_read(vipnas_data: Path, tmp_path: Path) -> None:
     """The fourteen joints of the real LSP labels, which stand beside those in COCO's order."""
-    plain = yaml.safe_load((ROOT / "vipnas/data/skeletons/lsp_14.yaml").read_text())
+    plain = yaml.safe_load((ROOT / "vipnas/data/formats/skeletons/lsp_14.yaml").read_text())
     plain["annotation_fields"] = [["lsp14", 14]]
     (tmp_path / "lsp.yaml").write_text(yaml.safe_dump(plain))
     data = read_coco(

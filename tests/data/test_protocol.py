@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 import torch
 
-from vipnas.data.coco import PoseData, read_coco
-from vipnas.data.crops import Crops, fixed_crops
-from vipnas.data.detections import read_detections
-from vipnas.data.heatmap import CODECS, HeatmapCodec, flip_back, make_codec
-from vipnas.data.skeletons import COCO_17
-from vipnas.evaluation.coco_ap import coco_metrics, keypoint_results
+from vipnas.data.codecs.heatmap import CODECS, HeatmapCodec, flip_back, make_codec
+from vipnas.data.crops.crops import Crops, fixed_crops
+from vipnas.data.formats.coco import PoseData, read_coco
+from vipnas.data.formats.detections import read_detections
+from vipnas.data.formats.results import keypoint_results
+from vipnas.data.formats.skeletons import COCO_17
+from vipnas.evaluation.coco_ap import coco_metrics
 from vipnas.evaluation.oks import suppress
 
 INPUT_HW, HEATMAP_HW = (128, 96), (32, 24)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from vipnas.data.skeletons import COCO_17, SKELETONS, read_skeleton
+from vipnas.data.formats.skeletons import COCO_17, SKELETONS, read_skeleton
 
 NUM_JOINTS = {
     "coco_17": 17,

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vipnas.data.skeletons import COCO_17
+from vipnas.data.formats.skeletons import COCO_17
 
 
 def test_mirror_of_coco_swaps_left_and_right_by_name() -> None:

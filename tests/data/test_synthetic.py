@@ -11,10 +11,11 @@ import cv2
 import numpy as np
 import pytest
 
-from vipnas.data import synthetic, synthetic_scene
-from vipnas.data.skeletons import COCO_17
-from vipnas.data.synthetic import synthesize
-from vipnas.data.synthetic_scene import random_scene, render_image
+from vipnas.data.formats.skeletons import COCO_17
+from vipnas.synthetic import images as synthetic
+from vipnas.synthetic import scene as synthetic_scene
+from vipnas.synthetic.images import synthesize
+from vipnas.synthetic.scene import random_scene, render_image
 
 
 def files_of(directory: Path) -> dict[str, bytes]:

@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from vipnas.data.synthetic_body import Camera, rotation_x, rotation_y
-from vipnas.data.synthetic_draw import Canvas, Light, Tube, draw_skull, draw_tube, oval_tube
-from vipnas.data.synthetic_paint import plain
+from vipnas.synthetic.body import Camera, rotation_x, rotation_y
+from vipnas.synthetic.draw import Canvas, Light, Tube, draw_skull, draw_tube, oval_tube
+from vipnas.synthetic.paint import plain
 
 LIGHT = Light((0.0, 0.0, -1.0), 0.5)
 RED = plain((0.0, 0.0, 200.0))

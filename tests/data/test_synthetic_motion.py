@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vipnas.data.synthetic_body import Camera, Pose, Proportions, pose_body
-from vipnas.data.synthetic_motion import KINDS, Gait, Keyed, Motion, random_motion
-from vipnas.data.synthetic_poses import within_limits
+from vipnas.synthetic.body import Camera, Pose, Proportions, pose_body
+from vipnas.synthetic.motion import KINDS, Gait, Keyed, Motion, random_motion
+from vipnas.synthetic.poses import within_limits
 
 SECONDS = 2.0
 

@@ -7,14 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from vipnas.data.skeletons import COCO_17
-from vipnas.data.synthetic_body import ArmPose, Camera, LegPose, Pose, Proportions, pose_body
-from vipnas.data.synthetic_draw import THING, Canvas, Light
-from vipnas.data.synthetic_figure import Person
-from vipnas.data.synthetic_paint import random_look
-from vipnas.data.synthetic_person import draw_person, keypoints_xyv, silhouette
-from vipnas.data.synthetic_poses import ARM_LIMITS, LEG_LIMITS, random_pose, random_proportions
-from vipnas.data.synthetic_scene import Scene, annotate, draw_people
+from vipnas.data.formats.skeletons import COCO_17
+from vipnas.synthetic.body import ArmPose, Camera, LegPose, Pose, Proportions, pose_body
+from vipnas.synthetic.draw import THING, Canvas, Light
+from vipnas.synthetic.figure import Person
+from vipnas.synthetic.paint import random_look
+from vipnas.synthetic.person import draw_person, keypoints_xyv, silhouette
+from vipnas.synthetic.poses import ARM_LIMITS, LEG_LIMITS, random_pose, random_proportions
+from vipnas.synthetic.scene import Scene, annotate, draw_people
 
 CAMERA = Camera(focal_px=500.0, centre_xy=(160.0, 120.0))  # 100 pixels a metre at 5 m
 LIGHT = Light((0.0, -0.6, -0.8), 0.6)

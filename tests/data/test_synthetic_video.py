@@ -11,23 +11,23 @@ import pytest
 import torch
 from experiment_fixture import EXPERIMENT, files_below, write_experiment
 
-from vipnas.cli import main
-from vipnas.config import read_experiment
-from vipnas.data.clips import clips_of
-from vipnas.data.inspect import describe
-from vipnas.data.posetrack import PoseTrackData, TrackedPerson, read_posetrack
-from vipnas.data.skeletons import read_skeleton
-from vipnas.data.synthetic_body import BODY_TO_CAMERA, Camera, Pose, Proportions, landmark
-from vipnas.data.synthetic_camera import Conditions, random_conditions
-from vipnas.data.synthetic_clip import Thing, Video, frames_of, ground_below, head_box, random_video
-from vipnas.data.synthetic_draw import Canvas, Light
-from vipnas.data.synthetic_figure import Person
-from vipnas.data.synthetic_paint import random_look
-from vipnas.data.synthetic_person import draw_person, keypoints_xyv, silhouette
-from vipnas.data.synthetic_video import JOINTS, synthesize_video
-from vipnas.evaluation.coco_ap import keypoint_results
+from vipnas.cli.main import main
+from vipnas.config.experiment import read_experiment
+from vipnas.data.crops.clips import clips_of
+from vipnas.data.formats.posetrack import PoseTrackData, TrackedPerson, read_posetrack
+from vipnas.data.formats.results import keypoint_results
+from vipnas.data.formats.skeletons import read_skeleton
 from vipnas.evaluation.protocols import score
-from vipnas.experiment import Experiment
+from vipnas.pipeline.experiment import Experiment
+from vipnas.synthetic.body import BODY_TO_CAMERA, Camera, Pose, Proportions, landmark
+from vipnas.synthetic.camera import Conditions, random_conditions
+from vipnas.synthetic.clip import Thing, Video, frames_of, ground_below, head_box, random_video
+from vipnas.synthetic.draw import Canvas, Light
+from vipnas.synthetic.figure import Person
+from vipnas.synthetic.paint import random_look
+from vipnas.synthetic.person import draw_person, keypoints_xyv, silhouette
+from vipnas.synthetic.videos import JOINTS, synthesize_video
+from vipnas.viz.inspect import describe
 
 POSETRACK_18 = read_skeleton("posetrack_18")
 POST_SEED = 1  # of a thing that is a post
@@ -254,11 +254,11 @@ def test_the_command_makes_the_same_set(
 
 def test_an_experiment_draws_its_videos_and_holds_out_whole_ones(tmp_path: Path) -> None:
     source = {"num_train_videos": 3, "num_test_videos": 1, "people_per_video": [1, 1], **SMALL}
-    data = {"synthetic_video": source, "search_persons": 2}
+    data = {"synthetic_video": source, "val_persons": 2}
     document = {**EXPERIMENT, "skeleton": "posetrack_18", "data": data}
     config = read_experiment(write_experiment(tmp_path, document))
     experiment = Experiment(config, tmp_path / "run", tmp_path, torch.device("cpu"))
-    parts = experiment.train_data, experiment.search_data, experiment.test_data
+    parts = experiment.train_data, experiment.val_data, experiment.test_data
     videos = []
     for part in parts:
         assert isinstance(part, PoseTrackData)

@@ -7,10 +7,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from vipnas.data.coco import read_coco
-from vipnas.data.skeletons import COCO_17
-from vipnas.data.synthetic import ANNOTATIONS, synthesize
-from vipnas.deploy.draw import TILE_HW, predicted_joints, prediction_sheet
+from vipnas.data.formats.coco import read_coco
+from vipnas.data.formats.skeletons import COCO_17
+from vipnas.synthetic.images import ANNOTATIONS, synthesize
+from vipnas.viz.sheets import TILE_HW, predicted_joints, prediction_sheet
 
 
 def test_a_joint_below_the_score_is_not_there() -> None:

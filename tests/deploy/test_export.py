@@ -16,16 +16,17 @@ import torch
 from published_fixture import read_reference, reference_images, reference_state
 from torch import Tensor, nn
 
-from vipnas.arch import Arch, DeconvArch, StageArch, StemArch, arch_from_json, read_arch
+from vipnas.arch.image import Arch, DeconvArch, StageArch, StemArch
+from vipnas.arch.io import arch_from_json, read_arch
 from vipnas.deploy import export
 from vipnas.deploy.export import Exported, export_onnx, relative_difference
-from vipnas.deploy.exported import ARCH_NOTE, INPUT_NOTE, OUTPUT_NOTE
-from vipnas.deploy.onnx_model import OPSET
 from vipnas.models.elastic import ElasticConv2d, ElasticDeconv2d
 from vipnas.models.posenet import PoseNet
 from vipnas.models.published import from_published
+from vipnas.runtimes.exported import ARCH_NOTE, INPUT_NOTE, OUTPUT_NOTE
+from vipnas.runtimes.onnx_model import OPSET
 from vipnas.shipped import find_shipped
-from vipnas.space import read_space
+from vipnas.space.yaml import read_space
 
 ARCHS = {
     "residual": Arch(

@@ -12,14 +12,15 @@ import torch
 from experiment_fixture import EXPERIMENT, draw_people, write_experiment
 from torch import Tensor
 
-from vipnas.arch import Arch
-from vipnas.cli import main
-from vipnas.data.crops import normalise
-from vipnas.data.heatmap import HeatmapCodec, make_codec
+from vipnas.arch.image import Arch
+from vipnas.cli.main import main
+from vipnas.data.codecs.heatmap import HeatmapCodec, make_codec
+from vipnas.data.crops.crops import normalise
 from vipnas.deploy import export
 from vipnas.deploy.deployed import DeployedNet
 from vipnas.deploy.export import SUFFIXES, Form, export_network, relative_difference
-from vipnas.deploy.exported import (
+from vipnas.models.posenet import PoseNet
+from vipnas.runtimes.exported import (
     INPUT_NOTE,
     KEYPOINTS,
     OUTPUT_NOTE,
@@ -27,11 +28,10 @@ from vipnas.deploy.exported import (
     ExportedNetwork,
     open_exported,
 )
-from vipnas.deploy.onnx_model import quantise
-from vipnas.deploy.runtime import open_session, to_onnx_quickly
-from vipnas.models.posenet import PoseNet
+from vipnas.runtimes.onnx_model import quantise
+from vipnas.runtimes.runtime import open_session, to_onnx_quickly
 from vipnas.shipped import find_shipped
-from vipnas.space import read_space
+from vipnas.space.yaml import read_space
 from vipnas.training.checkpoint import save_network
 
 TINY = read_space(find_shipped("search_spaces", "tiny"))

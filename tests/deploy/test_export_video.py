@@ -9,10 +9,10 @@ import pytest
 import torch
 from networks_fixture import randomise_batch_norm
 
-from vipnas.deploy.export_video import export_video
-from vipnas.models.videonet import build_video_net, warp_heatmaps
-from vipnas.space import SearchSpace
-from vipnas.video_arch import FollowUp, Fusion, VideoArch
+from vipnas.arch.clip import FollowUp, Fusion, VideoArch
+from vipnas.deploy.export_clip import export_video
+from vipnas.models.clipnet import build_video_net, warp_heatmaps
+from vipnas.space.image import SearchSpace
 
 
 @torch.no_grad()

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from vipnas.data.heatmap import HeatmapCodec
-from vipnas.data.skeletons import COCO_17
+from vipnas.data.codecs.heatmap import HeatmapCodec
+from vipnas.data.formats.skeletons import COCO_17
 from vipnas.deploy.predictor import predict_images
 from vipnas.models.posenet import PoseNet
-from vipnas.space import SearchSpace
+from vipnas.space.image import SearchSpace
 
 
 class Marked(PoseNet):

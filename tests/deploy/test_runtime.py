@@ -13,19 +13,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from vipnas.arch import Arch
-from vipnas.deploy import runtime
-from vipnas.deploy.runtime import (
-    RuntimeName,
+from vipnas.arch.image import Arch
+from vipnas.config.search import RuntimeName
+from vipnas.models.elastic import ElasticBatchNorm2d, ElasticConv2d, ElasticDeconv2d
+from vipnas.models.posenet import PoseNet
+from vipnas.runtimes import runtime
+from vipnas.runtimes.runtime import (
     fill_for_timing,
     open_session,
     runtime_version,
     to_onnx_quickly,
     torch_session,
 )
-from vipnas.models.elastic import ElasticBatchNorm2d, ElasticConv2d, ElasticDeconv2d
-from vipnas.models.posenet import PoseNet
-from vipnas.space import SearchSpace
+from vipnas.space.image import SearchSpace
 
 ONNX_RUNTIMES: tuple[RuntimeName, ...] = ("onnxruntime", "openvino")
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from vipnas.data.posetrack import Frame, TrackedPerson
-from vipnas.data.skeletons import read_skeleton
+from vipnas.data.formats.posetrack import Frame, TrackedPerson
+from vipnas.data.formats.skeletons import read_skeleton
 
 POSETRACK_18 = read_skeleton("posetrack_18")
 EARS = [POSETRACK_18.joints.index(name) for name in ("left_ear", "right_ear")]

@@ -15,16 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vipnas.data.coco import Person, read_coco
-from vipnas.data.skeletons import COCO_17
-from vipnas.evaluation.coco_ap import (
-    ap_difference_interval,
-    ap_interval,
-    ap_samples,
-    coco_metrics,
-    keypoint_results,
-)
-from vipnas.results import Metrics
+from vipnas.data.formats.coco import Person, read_coco
+from vipnas.data.formats.results import keypoint_results
+from vipnas.data.formats.skeletons import COCO_17
+from vipnas.evaluation.coco_ap import ap_difference_interval, ap_interval, ap_samples, coco_metrics
+from vipnas.evaluation.metrics import Metrics
 
 needs_data = pytest.mark.skipif(
     "VIPNAS_DATA" not in os.environ, reason="VIPNAS_DATA does not name the folder of real data"
@@ -285,6 +280,6 @@ def test_training_does_without_the_evaluators() -> None:
     blocked = ("pycocotools", "faster_coco_eval", "ray", "fvcore")
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({blocked!r})); "
-        "import vipnas.data.loader, vipnas.data.heatmap, vipnas.evaluation.coco_ap"
+        "import vipnas.data.crops.loader, vipnas.data.codecs.heatmap, vipnas.evaluation.coco_ap"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -11,12 +11,12 @@ from evaluation_fixture import evaluator_of, noise
 from torch import Tensor, nn
 from training_fixture import supernet_of
 
-from vipnas.data.crops import normalise
-from vipnas.data.heatmap import flip_back
-from vipnas.data.skeletons import COCO_17
+from vipnas.data.codecs.heatmap import flip_back
+from vipnas.data.crops.crops import normalise
+from vipnas.data.formats.skeletons import COCO_17
 from vipnas.evaluation.evaluator import calibrate_bn, mirror
 from vipnas.models.elastic import ElasticConv2d
-from vipnas.space import SearchSpace
+from vipnas.space.image import SearchSpace
 
 
 class Oracle(nn.Module):

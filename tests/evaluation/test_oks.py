@@ -8,14 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vipnas.data.skeletons import COCO_17
-from vipnas.evaluation.oks import (
-    decay_similar,
-    keep_best,
-    mean_similarity,
-    pose_similarity,
-    suppress,
-)
+from vipnas.data.formats.skeletons import COCO_17
+from vipnas.evaluation.oks import mean_similarity, oks_nms, pose_similarity, soft_oks_nms, suppress
 
 SIGMAS = np.array(COCO_17.sigmas)
 
@@ -72,17 +66,17 @@ SIMILARITY = np.array([[1.0, 0.95, 0.2], [0.95, 1.0, 0.3], [0.2, 0.3, 1.0]])
 
 
 def test_hard_suppression_by_hand() -> None:
-    kept, scores = keep_best(SIMILARITY, np.array([0.5, 0.9, 0.1]), 0.9)
+    kept, scores = oks_nms(SIMILARITY, np.array([0.5, 0.9, 0.1]), 0.9)
     assert kept.tolist() == [1, 2] and scores.tolist() == [0.9, 0.1]
-    kept, _ = keep_best(SIMILARITY, np.array([0.5, 0.9, 0.1]), 0.95)  # as alike is not more alike
+    kept, _ = oks_nms(SIMILARITY, np.array([0.5, 0.9, 0.1]), 0.95)  # as alike is not more alike
     assert kept.tolist() == [1, 0, 2]
-    kept, _ = keep_best(SIMILARITY, np.array([0.5, 0.5, 0.5]), 0.9)
+    kept, _ = oks_nms(SIMILARITY, np.array([0.5, 0.5, 0.5]), 0.9)
     assert kept.tolist() == [0, 2]  # the earlier of equals
 
 
 def test_soft_suppression_by_hand() -> None:
     given_scores = np.array([0.5, 0.9, 0.4])
-    kept, scores = decay_similar(SIMILARITY, given_scores, 0.5)
+    kept, scores = soft_oks_nms(SIMILARITY, given_scores, 0.5)
     third = 0.4 * math.exp(-(0.3**2) / 0.5)
     first = 0.5 * math.exp(-(0.95**2) / 0.5) * math.exp(-(0.2**2) / 0.5)
     assert kept.tolist() == [1, 2, 0]
@@ -98,14 +92,14 @@ def test_suppression_holds_what_it_promises(num: int, seed: int, threshold: floa
     similarity = np.maximum(similarity, similarity.T)
     np.fill_diagonal(similarity, 1)
     scores = rng.uniform(0, 1, num)
-    kept, kept_scores = keep_best(similarity, scores, threshold)
+    kept, kept_scores = oks_nms(similarity, scores, threshold)
     assert (np.diff(kept_scores) <= 0).all()
     among = similarity[np.ix_(kept, kept)] - np.eye(len(kept))
     assert (among <= threshold).all()
     for gone in set(range(num)) - set(kept.tolist()):
         better = kept[scores[kept] >= scores[gone]]
         assert (similarity[gone, better] > threshold).any()
-    kept, kept_scores = decay_similar(similarity, scores, threshold)
+    kept, kept_scores = soft_oks_nms(similarity, scores, threshold)
     assert len(set(kept.tolist())) == len(kept) == min(num, 20)
     assert (kept_scores <= scores[kept]).all() and (np.diff(kept_scores) <= 0).all()
 

@@ -13,12 +13,12 @@ import torch
 from networks_fixture import randomise_batch_norm
 from video_fixture import video_space_of, video_supernet
 
-from vipnas.data.clips import clips_of, fixed_clips
-from vipnas.data.crops import fixed_crops
-from vipnas.data.heatmap import HeatmapCodec, make_codec
-from vipnas.data.posetrack import Frame, PoseTrackData, TrackedPerson, Video, read_posetrack
-from vipnas.data.skeletons import read_skeleton
-from vipnas.data.synthetic_video import synthesize_video
+from vipnas.arch.clip import FollowUp, Fusion, VideoArch
+from vipnas.data.codecs.heatmap import HeatmapCodec, make_codec
+from vipnas.data.crops.clips import clips_of, fixed_clips
+from vipnas.data.crops.crops import fixed_crops
+from vipnas.data.formats.posetrack import Frame, PoseTrackData, TrackedPerson, Video, read_posetrack
+from vipnas.data.formats.skeletons import read_skeleton
 from vipnas.evaluation.clips import (
     ClipEvaluator,
     InheritedClipScore,
@@ -26,11 +26,11 @@ from vipnas.evaluation.clips import (
     with_key_frames,
 )
 from vipnas.evaluation.evaluator import Evaluator
-from vipnas.evaluation.online import OnlineLoop, appearances, box_of_pose
+from vipnas.evaluation.online import OnlineLoop, box_of_pose, tracklets
 from vipnas.models.blocks import Stem
-from vipnas.models.videonet import FollowUpNets, VideoNet, build_video_net, extract_video
-from vipnas.space import SearchSpace
-from vipnas.video_arch import FollowUp, Fusion, VideoArch
+from vipnas.models.clipnet import FollowUpNets, VideoNet, build_video_net, extract_video
+from vipnas.space.image import SearchSpace
+from vipnas.synthetic.videos import synthesize_video
 
 SKELETON = read_skeleton("posetrack_18")
 T = 2
@@ -159,9 +159,9 @@ def test_appearances_by_hand() -> None:
         ),
     )
     found = {
-        (sights[0].person.track_id, tuple(sight.frame.number for sight in sights))
-        for sights in appearances(video)
-        if sights[0].person is not None
+        (detections[0].person.track_id, tuple(detection.frame.number for detection in detections))
+        for detections in tracklets(video)
+        if detections[0].person is not None
     }
     assert found == {
         (1, (1, 2)),
@@ -185,10 +185,10 @@ def test_boxes_of_poses_move_and_the_first_is_annotated(
 ) -> None:
     found = OnlineLoop(network, SKELETON, codec, boxes="pose")(data.videos)
     firsts = {
-        sights[0].person.annotation_id
+        detections[0].person.annotation_id
         for video in data.videos
-        for sights in appearances(video)
-        if sights[0].person is not None
+        for detections in tracklets(video)
+        if detections[0].person is not None
     }
     kept = [item for item in found if item.box_xywh == item.person.box_xywh]
     assert {item.person.annotation_id for item in kept} >= firsts

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vipnas.data.skeletons import COCO_17, read_skeleton
+from vipnas.data.formats.skeletons import COCO_17, read_skeleton
 from vipnas.evaluation.pck import (
     NOT_IN_MPII_MEAN,
     PCK_THRESHOLD,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from posetrack_frames import POSETRACK_18, random_frames, random_results, truth_as_results
 
-from vipnas.data.posetrack import Frame, read_posetrack
+from vipnas.data.formats.posetrack import Frame, read_posetrack
 from vipnas.evaluation.posetrack_ap import (
     average_precision,
     inside_polygon,

@@ -8,15 +8,14 @@ import numpy as np
 import pytest
 from experiment_fixture import EXPERIMENT, write_experiment
 
-from vipnas.cli import main
-from vipnas.config import read_experiment
-from vipnas.data.coco import PoseData
-from vipnas.data.posetrack import PoseTrackData, read_posetrack
-from vipnas.data.skeletons import COCO_17, read_skeleton
-from vipnas.evaluation.coco_ap import keypoint_results
+from vipnas.cli.main import main
+from vipnas.config.experiment import read_experiment
+from vipnas.data.formats.coco import PoseData
+from vipnas.data.formats.posetrack import PoseTrackData, read_posetrack
+from vipnas.data.formats.results import keypoint_results, write_results
+from vipnas.data.formats.skeletons import COCO_17, read_skeleton
 from vipnas.evaluation.protocols import FAR_AWAY_PX, matched_joints, protocols_for
-from vipnas.evaluation.results_file import write_results
-from vipnas.experiment import Experiment
+from vipnas.pipeline.experiment import Experiment
 
 FILES: dict[str, dict[str, Any]] = {
     "coco_sample": {
@@ -104,8 +103,8 @@ def test_posetrack_is_read_by_an_experiment_as_by_itself(vipnas_data: Path, tmp_
 
 @pytest.fixture
 def tiny_data(tmp_path: Path) -> PoseData:
-    from vipnas.data.coco import read_coco
-    from vipnas.data.synthetic import synthesize
+    from vipnas.data.formats.coco import read_coco
+    from vipnas.synthetic.images import synthesize
 
     synthesize(tmp_path / "set", 3, seed=2, image_hw=(96, 128), people_per_image=(2, 3))
     return read_coco(tmp_path / "set" / "annotations.json", tmp_path / "set" / "images", COCO_17)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from vipnas.data.skeletons import COCO_17
-from vipnas.evaluation.results_file import read_results, write_results
+from vipnas.data.formats.results import read_results, write_results
+from vipnas.data.formats.skeletons import COCO_17
 
 RESULT = {"image_id": 3, "category_id": 1, "keypoints": [0.1 + 0.2] * 51, "score": 1 / 3}
 

@@ -14,12 +14,12 @@ from evaluation_fixture import evaluator_of, noise
 from torch import nn
 from training_fixture import supernet_of
 
-from vipnas.arch import Arch
+from vipnas.arch.image import Arch
 from vipnas.evaluation.evaluator import calibrate_bn
 from vipnas.evaluation.scoring import InheritedScore
 from vipnas.models.fold import fold_batch_norm
 from vipnas.models.posenet import PoseNet, extract
-from vipnas.space import SearchSpace
+from vipnas.space.image import SearchSpace
 
 
 def randomise(network: nn.Module) -> None:
@@ -143,7 +143,7 @@ def test_out_of_memory_is_told_from_mistakes(
     assert type(raised.value) is kind and "\n" not in str(raised.value)
 
 
-class Found(PoseNet):
+class TrackedPose(PoseNet):
     """Answers with the heatmaps of the labels for the first people, and with noise after them."""
 
     heatmaps_NKHW: torch.Tensor
@@ -164,10 +164,10 @@ def test_an_arch_far_below_the_floor_is_scored_on_the_first_half_only(
     score = InheritedScore(supernet_of(tiny_space).eval(), evaluator, images, 0.1)
     heatmaps, _ = evaluator.codec.encode(evaluator.crops.keypoints_BK3)
     heatmaps[good:] = heatmaps[good:].flip(3)
-    networks: list[Found] = []
+    networks: list[TrackedPose] = []
 
     def network(self: InheritedScore, arch: Arch) -> PoseNet:
-        networks.append(Found(arch))
+        networks.append(TrackedPose(arch))
         networks[-1].heatmaps_NKHW = heatmaps
         return networks[-1]
 

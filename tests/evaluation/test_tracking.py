@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from posetrack_frames import POSETRACK_18, random_frames, truth_as_results
 
-from vipnas.data.posetrack import Frame, Video, read_posetrack
-from vipnas.evaluation.tracking import Tracker, box_overlap, joint_likeness, mota, track
+from vipnas.data.formats.posetrack import Frame, Video, read_posetrack
+from vipnas.evaluation.mota import Tracker, box_overlap, joint_likeness, mota, track
 
 
 def pose(x: float, y: float) -> Any:

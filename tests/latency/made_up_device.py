@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 
 import pytest
 
-from vipnas.arch import Arch
+from vipnas.arch.image import Arch
 from vipnas.latency import profile
+from vipnas.latency.interleaved import Beside, Latency
 from vipnas.latency.measure import Key
 from vipnas.latency.model import layers_of
 from vipnas.latency.operations import describe
-from vipnas.latency.turns import Beside, Latency
 from vipnas.models.posenet import Layer
 
 KEY = Key("made up", "onnxruntime", "1.0", 1, 1, "fp32", (64, 48))

@@ -6,10 +6,11 @@ import random
 
 import pytest
 
-from vipnas.arch import Arch
-from vipnas.cost import count_cost
+from vipnas.arch.image import Arch
+from vipnas.models.counting import count_cost
 from vipnas.shipped import find_shipped
-from vipnas.space import SearchSpace, read_space
+from vipnas.space.image import SearchSpace
+from vipnas.space.yaml import read_space
 
 
 @pytest.fixture(scope="module")

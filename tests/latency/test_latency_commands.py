@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from vipnas.cli import main
-from vipnas.latency.table import LatencyConfig, read_table
+from vipnas.cli.main import main
+from vipnas.config.search import LatencyConfig
+from vipnas.latency.table import read_table
 
 NO_LIMIT = ["--max-spread", "1000"]
 
@@ -19,7 +20,7 @@ def test_a_profile_is_made_and_read_by_a_search(
     tiny_space,
     capsys: pytest.CaptureFixture[str],  # type: ignore[no-untyped-def]
 ) -> None:
-    from vipnas.latency.predict import open_predictor
+    from vipnas.latency.predictors import open_predictor
 
     path = tmp_path / "table.json"
     amount = ["--num-archs", "5", "--num-blocks", "3"]
@@ -46,7 +47,7 @@ def test_cost_measures_latency_where_asked(
     tiny_space,
     capsys: pytest.CaptureFixture[str],  # type: ignore[no-untyped-def]
 ) -> None:
-    from vipnas.arch import write_arch
+    from vipnas.arch.io import write_arch
 
     pytest.importorskip(runtime)
     path = tmp_path / "arch.json"

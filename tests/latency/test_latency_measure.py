@@ -11,14 +11,16 @@ import numpy as np
 import pytest
 import torch
 
-from vipnas.deploy.runtime import EXTRA_OF, Precision, RuntimeName, fill_for_timing
-from vipnas.latency import cores, measure, turns
-from vipnas.latency.cores import quietest
+from vipnas.config.search import Precision, RuntimeName
+from vipnas.latency import cores, measure
+from vipnas.latency import interleaved as turns
+from vipnas.latency.cores import least_busy_cores
+from vipnas.latency.gemm_reference import products
+from vipnas.latency.interleaved import TooNoisy, _waited_seconds, beside, interleaved
 from vipnas.latency.measure import Key, key_of_this_machine, pinned
-from vipnas.latency.product import products
-from vipnas.latency.turns import TooNoisy, _waited_seconds, beside, interleaved
 from vipnas.models.posenet import PoseNet
-from vipnas.space import SearchSpace
+from vipnas.runtimes.runtime import EXTRA_OF, fill_for_timing
+from vipnas.space.image import SearchSpace
 
 
 class Machine:
@@ -175,7 +177,7 @@ def test_pinned_keeps_to_its_cores_and_gives_all_back(key: Key) -> None:
 def test_the_quietest_cores_are_those_that_were_idle(monkeypatch: pytest.MonkeyPatch) -> None:
     readings = iter([{0: 100, 1: 500, 2: 0}, {0: 190, 1: 505, 2: 60}])
     monkeypatch.setattr(cores, "_busy_ticks", lambda: next(readings))
-    assert quietest({0, 1, 2}, 2, seconds=0.0) == {1, 2}
+    assert least_busy_cores({0, 1, 2}, 2, seconds=0.0) == {1, 2}
 
 
 def test_busy_ticks_of_every_core_are_known_here() -> None:

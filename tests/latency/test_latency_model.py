@@ -12,8 +12,7 @@ import torch
 from scipy.optimize import nnls
 from spaces_fixture import INVERTED_YAML, space_from
 
-from vipnas.arch import Arch, DeconvArch, StageArch, StemArch
-from vipnas.cost import count_cost
+from vipnas.arch.image import Arch, DeconvArch, StageArch, StemArch
 from vipnas.latency.model import (
     ByAmounts,
     ByOperations,
@@ -28,8 +27,9 @@ from vipnas.latency.model import (
 )
 from vipnas.latency.operations import describe
 from vipnas.models.blocks import Deconv, InvertedResidualBlock, ResidualBlock, Stem
+from vipnas.models.counting import count_cost
 from vipnas.models.posenet import Layer
-from vipnas.space import SearchSpace
+from vipnas.space.image import SearchSpace
 
 STAGE = StageArch(16, 1, 3, 4, False, 1, 1, "relu")
 

@@ -12,14 +12,15 @@ from statistics import mean, pstdev
 import pytest
 from made_up_device import KEY, MadeUpDevice, made_up_ms
 
-from vipnas.cost import count_cost
-from vipnas.deploy.runtime import fill_for_timing
+from vipnas.config.search import LatencyConfig
 from vipnas.files import digest
-from vipnas.latency import predict, profile
+from vipnas.latency import predictors as predict
+from vipnas.latency import profile
+from vipnas.latency.interleaved import Beside, Latency, TooNoisy
 from vipnas.latency.measure import Key
 from vipnas.latency.model import layers_of
 from vipnas.latency.operations import Operation, describe
-from vipnas.latency.predict import Predictor, measurements, open_predictor, with_latency
+from vipnas.latency.predictors import Predictor, measurements, open_predictor, with_latency
 from vipnas.latency.profile import (
     Profile,
     anchor_of,
@@ -29,17 +30,17 @@ from vipnas.latency.profile import (
 )
 from vipnas.latency.table import (
     ArchTiming,
-    LatencyConfig,
     Table,
     check_table,
     default_file,
     read_table,
     write_table,
 )
-from vipnas.latency.turns import Beside, Latency, TooNoisy
 from vipnas.models.blocks import HeatmapConv
+from vipnas.models.counting import count_cost
 from vipnas.models.posenet import plan
-from vipnas.space import SearchSpace
+from vipnas.runtimes.runtime import fill_for_timing
+from vipnas.space.image import SearchSpace
 
 AMOUNT = Profile(num_archs=12, num_blocks=30)
 
@@ -126,7 +127,7 @@ def test_a_slow_minute_is_put_right_by_the_anchor(
     slow = [timing for timing in table.archs if timing.anchor_ms > 1.4 * table.anchor_ms]
     assert len(slow) == 2
     for timing in table.archs:
-        assert table.steady_ms(timing) == pytest.approx(made_up_ms(layers_of(timing.arch)))
+        assert table.drift_corrected_ms(timing) == pytest.approx(made_up_ms(layers_of(timing.arch)))
 
 
 def test_what_a_disturbed_machine_measured_is_not_learnt_from(
@@ -325,7 +326,9 @@ def test_the_scale_of_a_table_by_hand(tiny_space: SearchSpace) -> None:
     )
     table = Table(2, "0", KEY, "tiny", {}, 0, 0.5, 3, 0, timings)
     assert table.anchor_ms == 11.0
-    assert [table.steady_ms(timing) for timing in timings] == pytest.approx([22.0, 22.0, 30.0])
+    assert [table.drift_corrected_ms(timing) for timing in timings] == pytest.approx(
+        [22.0, 22.0, 30.0]
+    )
 
 
 def test_a_file_is_named_after_all_that_it_belongs_to(tiny_space: SearchSpace) -> None:

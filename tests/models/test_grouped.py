@@ -8,12 +8,12 @@ from networks_fixture import randomise_batch_norm
 from torch import Tensor
 from torch.nn import functional as F
 
-from vipnas.arch import Arch
+from vipnas.arch.image import Arch
 from vipnas.models import grouped
 from vipnas.models.elastic import ElasticConv2d, ElasticDeconv2d
-from vipnas.models.grouped import DenseWhereQuicker, Spread, is_quicker_dense
+from vipnas.models.grouped import DensifyGroupedConvs, Spread, is_faster_dense
 from vipnas.models.posenet import PoseNet, extract
-from vipnas.space import SearchSpace
+from vipnas.space.image import SearchSpace
 
 
 @pytest.mark.parametrize("transposed", [False, True])
@@ -48,7 +48,7 @@ def test_the_gradient_may_come_in_any_memory_order() -> None:
 
 def test_what_is_dense_by_hand() -> None:
     def is_dense(rows: int, columns: int, groups: int, transposed: bool = False) -> bool:
-        return is_quicker_dense(torch.empty(rows, columns, 3, 3), groups, transposed)
+        return is_faster_dense(torch.empty(rows, columns, 3, 3), groups, transposed)
 
     assert is_dense(160, 10, 16) and is_dense(80, 5, 16) and is_dense(192, 48, 4)
     assert not is_dense(120, 1, 120)  # depthwise
@@ -77,7 +77,7 @@ def test_a_network_chooses_only_where_it_is_told_to(
 
     monkeypatch.setattr(Spread, "apply", noted)
     plain = [outcome(one) for one in (None, arch)]
-    with DenseWhereQuicker():
+    with DensifyGroupedConvs():
         on_a_cpu = outcome(arch)
         assert not spread  # nothing was measured there
         monkeypatch.setattr(grouped, "_is_measured", lambda x: True)
@@ -88,7 +88,7 @@ def test_a_network_chooses_only_where_it_is_told_to(
         for layer in one.modules()
         if isinstance(layer, (ElasticConv2d, ElasticDeconv2d))
         and layer.groups > 1
-        and is_quicker_dense(layer.weight, layer.groups, isinstance(layer, ElasticDeconv2d))
+        and is_faster_dense(layer.weight, layer.groups, isinstance(layer, ElasticDeconv2d))
     ]
     assert len(spread) == len(dense) > 0
     outcome(arch)

@@ -10,9 +10,10 @@ from networks_fixture import randomise_batch_norm
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from vipnas.arch import Arch, arch_from_json
+from vipnas.arch.image import Arch
+from vipnas.arch.io import arch_from_json
 from vipnas.models.posenet import PoseNet, extract, insert
-from vipnas.space import SearchSpace
+from vipnas.space.image import SearchSpace
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,8 @@ import torch
 from published_fixture import read_keys, read_reference, reference_images, reference_state
 from torch import Tensor
 
-from vipnas.arch import Arch, DeconvArch, StageArch, StemArch, arch_from_json, read_arch
+from vipnas.arch.image import Arch, DeconvArch, StageArch, StemArch
+from vipnas.arch.io import arch_from_json, read_arch
 from vipnas.models.posenet import PoseNet
 from vipnas.models.published import (
     NUMPY_ARRAYS,
@@ -26,7 +27,7 @@ from vipnas.models.published import (
     without_counterpart,
 )
 from vipnas.shipped import find_shipped
-from vipnas.space import read_space
+from vipnas.space.yaml import read_space
 
 FAMILIES = ("s_vipnas_res50", "s_vipnas_mbv3")
 

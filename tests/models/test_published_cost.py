@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from vipnas.arch import read_arch
-from vipnas.cost import count_cost
-from vipnas.results import Cost
+from vipnas.arch.io import read_arch
+from vipnas.models.counting import count_cost
+from vipnas.quantities import Cost
 from vipnas.shipped import find_shipped
-from vipnas.space import read_space
+from vipnas.space.yaml import read_space
 
 GOLDEN = {
     "s_vipnas_res50": Cost(macs=1_464_409_440, params=7_286_772),

@@ -11,19 +11,19 @@ from networks_fixture import randomise_batch_norm
 from torch import Tensor
 from video_fixture import video_space_of, video_supernet
 
-from vipnas.models.posenet import PoseNet
-from vipnas.models.videonet import (
+from vipnas.arch.clip import OPERATIONS, Fusion, Operation, VideoArch
+from vipnas.arch.io import video_arch_from_json
+from vipnas.models.clipnet import (
     FollowUpNet,
-    FusionModule,
     VideoNet,
     build_video_net,
     extract_video,
     propagate,
-    resize,
     warp_heatmaps,
 )
-from vipnas.space import SearchSpace
-from vipnas.video_arch import OPERATIONS, Fusion, Operation, VideoArch, video_arch_from_json
+from vipnas.models.fusion import FusionModule, resize
+from vipnas.models.posenet import PoseNet
+from vipnas.space.image import SearchSpace
 
 IDENTITY = torch.eye(2, 3)
 

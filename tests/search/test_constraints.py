@@ -9,11 +9,11 @@ from dataclasses import replace
 import pytest
 from search_fixture import members
 
-from vipnas.arch import Arch
-from vipnas.cost import count_cost
-from vipnas.results import Cost
-from vipnas.search.constraints import Constraint, FeasibleSpace, NoneFound
-from vipnas.space import SearchSpace
+from vipnas.arch.image import Arch
+from vipnas.models.counting import count_cost
+from vipnas.quantities import Constraint, Cost
+from vipnas.search.constraints import FeasibleSpace, NoneFound
+from vipnas.space.image import SearchSpace
 
 
 def test_excess_by_hand() -> None:

@@ -14,7 +14,7 @@ import pytest
 from search_fixture import trial
 
 from vipnas.search.journal import Journal
-from vipnas.space import SearchSpace
+from vipnas.space.image import SearchSpace
 
 SETTINGS = {"seed": 1, "search": {"num_trials": 9}}
 

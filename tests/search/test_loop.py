@@ -11,16 +11,17 @@ from pathlib import Path
 import pytest
 from search_fixture import Separable, trial, without_seconds
 
-from vipnas.arch import Arch
-from vipnas.cost import count_cost
-from vipnas.results import Trial
+from vipnas.arch.image import Arch
+from vipnas.config.search import Evolution
+from vipnas.models.counting import count_cost
 from vipnas.search.constraints import FeasibleSpace
 from vipnas.search.journal import Journal
 from vipnas.search.loop import search
 from vipnas.search.pareto import pareto_front
-from vipnas.search.searchers import Evolution, EvolutionSearcher, RandomSearcher, Searcher
+from vipnas.search.searchers import EvolutionSearcher, RandomSearcher, Searcher
+from vipnas.search.trial import Trial
 from vipnas.search.workers import InProcess, Scored
-from vipnas.space import SearchSpace
+from vipnas.space.image import SearchSpace
 
 Evaluate = Callable[[Arch], float]
 NUM_TRIALS = 12

@@ -14,16 +14,17 @@ from pathlib import Path
 import pytest
 from search_fixture import Separable, without_seconds
 
-from vipnas.arch import Arch
-from vipnas.cost import count_cost
-from vipnas.results import Trial
+from vipnas.arch.image import Arch
+from vipnas.config.search import Evolution
+from vipnas.models.counting import count_cost
 from vipnas.search.constraints import FeasibleSpace
 from vipnas.search.journal import Journal
 from vipnas.search.loop import search
 from vipnas.search.parallel import RaySettings, RayWorkers
-from vipnas.search.searchers import Evolution, EvolutionSearcher
+from vipnas.search.searchers import EvolutionSearcher
+from vipnas.search.trial import Trial
 from vipnas.search.workers import InProcess
-from vipnas.space import SearchSpace
+from vipnas.space.image import SearchSpace
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 from search_fixture import trial
 
-from vipnas.results import Cost, Trial
+from vipnas.quantities import Cost, check_objectives
 from vipnas.search.pareto import (
-    check_objectives,
     crowding_distances,
     domination_ranks,
     hypervolume,
     pareto_front,
     to_minimise,
 )
-from vipnas.space import SearchSpace
+from vipnas.search.trial import Trial
+from vipnas.space.image import SearchSpace
 
 
 def trials_of(space: SearchSpace, points: list[tuple[int, float | None]]) -> list[Trial]:

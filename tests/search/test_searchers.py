@@ -12,15 +12,17 @@ import pytest
 from search_fixture import Separable, members
 from spaces_fixture import INVERTED_YAML, space_from
 
-from vipnas.arch import Arch
-from vipnas.cost import count_cost
+from vipnas.arch.image import Arch
+from vipnas.config.search import NSGA2, Evolution, Predictor
+from vipnas.models.counting import count_cost
+from vipnas.quantities import Constraint
 from vipnas.search import searchers_predictor
-from vipnas.search.constraints import Constraint, FeasibleSpace, NoneFound
+from vipnas.search.constraints import FeasibleSpace, NoneFound
 from vipnas.search.pareto import hypervolume, to_minimise
-from vipnas.search.searchers import Evolution, EvolutionSearcher, Origin, RandomSearcher, Searcher
-from vipnas.search.searchers_nsga2 import NSGA2, NSGA2Searcher
-from vipnas.search.searchers_predictor import Predictor, PredictorSearcher
-from vipnas.space import SearchSpace
+from vipnas.search.searchers import EvolutionSearcher, Origin, RandomSearcher, Searcher
+from vipnas.search.searchers_nsga2 import NSGA2Searcher
+from vipnas.search.searchers_predictor import PredictorSearcher
+from vipnas.space.image import SearchSpace
 
 Make = Callable[[FeasibleSpace[Arch], int], Searcher[Arch]]
 

@@ -20,15 +20,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from training_fixture import batch_of, codec_of, sampler_of, supernet_of  # noqa: E402
 
-from vipnas.arch import Arch  # noqa: E402
-from vipnas.shipped import find_shipped  # noqa: E402
-from vipnas.space import read_space  # noqa: E402
-from vipnas.training.compute import Compute, make_forward  # noqa: E402
-from vipnas.training.distributed import ALONE, Disagreement, Processes, joined  # noqa: E402
-from vipnas.training.failure import FailureFile  # noqa: E402
-from vipnas.training.loop import Batch, Schedule, Training  # noqa: E402
-from vipnas.training.retrain import retrain_backward  # noqa: E402
-from vipnas.training.supernet import supernet_backward  # noqa: E402
+from vipnas.arch.image import Arch
+from vipnas.config.training import Compute, Schedule
+from vipnas.shipped import find_shipped
+from vipnas.space.yaml import read_space
+from vipnas.training.compute import make_forward
+from vipnas.training.distributed import ALONE, Disagreement, Processes, joined
+from vipnas.training.failure import FailureFile
+from vipnas.training.loop import Batch, Training
+from vipnas.training.step import retrain_backward, supernet_backward
 
 NUM_STEPS = 4
 ROWS = 8

@@ -15,7 +15,7 @@ from training_fixture import supernet_of
 
 from vipnas.models.posenet import PoseNet
 from vipnas.models.published import save_published
-from vipnas.space import SearchSpace
+from vipnas.space.image import SearchSpace
 from vipnas.training.checkpoint import (
     load_checkpoint,
     load_file,

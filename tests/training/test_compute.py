@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 from training_fixture import batch_of, codec_of, sampler_of, supernet_of
 
-from vipnas.arch import Arch
-from vipnas.data.crops import normalise
+from vipnas.arch.image import Arch
+from vipnas.config.training import Compute, Schedule
+from vipnas.data.crops.crops import normalise
 from vipnas.models.posenet import PoseNet
-from vipnas.space import SearchSpace
-from vipnas.training.compute import Compute, Forward, make_forward
-from vipnas.training.loop import Schedule, Training
-from vipnas.training.supernet import supernet_backward
+from vipnas.space.image import SearchSpace
+from vipnas.training.compute import Forward, make_forward
+from vipnas.training.loop import Training
+from vipnas.training.step import supernet_backward
 
 
 def images_of(space: SearchSpace) -> Tensor:

@@ -13,20 +13,22 @@ from experiment_fixture import EXPERIMENT, draw_people, write_experiment
 from torch import Tensor, nn
 from training_fixture import batch_of, codec_of, sampler_of, supernet_of
 
-from vipnas.arch import Arch, arch_from_json, write_arch
-from vipnas.config import read_experiment
-from vipnas.data.loader import Key, TrainingCrops
-from vipnas.experiment import Experiment
+from vipnas.arch.image import Arch
+from vipnas.arch.io import arch_from_json, write_arch
+from vipnas.config.experiment import read_experiment
+from vipnas.config.training import Schedule
+from vipnas.data.crops.loader import Key, TrainingCrops
 from vipnas.models.posenet import PoseNet
-from vipnas.space import SearchSpace
-from vipnas.stages.replay import replay
-from vipnas.stages.retrain import retrain
-from vipnas.stages.supernet import train_supernet
+from vipnas.pipeline.experiment import Experiment
+from vipnas.pipeline.replay import replay
+from vipnas.pipeline.retrain import retrain
+from vipnas.pipeline.supernet import train_supernet
+from vipnas.space.image import SearchSpace
 from vipnas.training.checkpoint import load_checkpoint, save_checkpoint
 from vipnas.training.compute import Forward
 from vipnas.training.failure import FailureFile, FiniteCheck, NotFinite, Taken
-from vipnas.training.loop import Batch, Schedule, Training
-from vipnas.training.supernet import supernet_backward
+from vipnas.training.loop import Batch, Training
+from vipnas.training.step import supernet_backward
 
 SCHEDULE = Schedule(epochs=1, batch_size=2, learning_rate=1e-3)
 

@@ -17,21 +17,21 @@ from torch import Tensor
 from torch.nn import functional as F
 from training_fixture import batch_of, codec_of, sampler_of, supernet_of
 
-from vipnas.arch import read_arch
-from vipnas.data.crops import normalise
+from vipnas.arch.io import read_arch
+from vipnas.config.training import Compute, Schedule
+from vipnas.data.crops.crops import normalise
 from vipnas.models.elastic import crop
 from vipnas.models.grouped import Spread
 from vipnas.models.posenet import PoseNet, extract
 from vipnas.shipped import find_shipped
-from vipnas.space import SearchSpace
+from vipnas.space.image import SearchSpace
+from vipnas.training.callbacks.keeping import CheckpointFile
 from vipnas.training.capture import CapturedBackward
 from vipnas.training.checkpoint import load_network, save_network
-from vipnas.training.compute import Compute, Forward, make_forward
-from vipnas.training.keeping import CheckpointFile
-from vipnas.training.loop import Batch, Schedule, Training
-from vipnas.training.retrain import retrain_backward
-from vipnas.training.sampling import Member
-from vipnas.training.supernet import supernet_backward
+from vipnas.training.compute import Forward, make_forward
+from vipnas.training.loop import Batch, Training
+from vipnas.training.sampling import SampledSubnet
+from vipnas.training.step import retrain_backward, supernet_backward
 
 pytestmark = pytest.mark.gpu
 
@@ -102,7 +102,7 @@ def test_a_step_in_bfloat16_trains_the_window_and_nothing_else(tiny_space: Searc
     supernet, smallest = supernet_of(tiny_space).to(DEVICE), tiny_space.min_arch()
     before = {name: tensor.clone() for name, tensor in supernet.state_dict().items()}
     compute = Compute(precision="bfloat16")
-    members = (Member("smallest", (smallest,)),)
+    members = (SampledSubnet("smallest", (smallest,)),)
     backward = supernet_backward(
         make_forward(supernet, compute), lambda step: members, codec_of(tiny_space)
     )

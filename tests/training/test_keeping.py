@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 from training_fixture import batch_of, supernet_of, train
 
-from vipnas.space import SearchSpace
+from vipnas.config.training import Schedule
+from vipnas.space.image import SearchSpace
+from vipnas.training.callbacks.keeping import BestNetwork, CheckpointFile
 from vipnas.training.checkpoint import load_checkpoint, load_network
-from vipnas.training.keeping import BestNetwork, CheckpointFile
-from vipnas.training.loop import Backward, Batch, Schedule, Training
+from vipnas.training.loop import Backward, Batch, Training
 
 SCHEDULE = Schedule(epochs=1, batch_size=2, learning_rate=1e-3, warmup_steps=3)
 

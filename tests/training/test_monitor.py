@@ -14,14 +14,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor, nn
 from training_fixture import batch_of, supernet_of, train
 
-from vipnas.arch import Arch
+from vipnas.arch.image import Arch
+from vipnas.config.training import Schedule
+from vipnas.evaluation.metrics import Metrics
 from vipnas.models.posenet import PoseNet
-from vipnas.results import Metrics
-from vipnas.space import SearchSpace
+from vipnas.space.image import SearchSpace
+from vipnas.training.callbacks.monitor import drop_lines_after
+from vipnas.training.callbacks.probes import Probes, heatmaps_over_crops, probed_archs
 from vipnas.training.checkpoint import load_checkpoint, load_network
-from vipnas.training.loop import Schedule
-from vipnas.training.monitor import drop_lines_after
-from vipnas.training.probes import Probes, heatmaps_over_crops, probed_archs
 
 SCHEDULE = Schedule(epochs=1, batch_size=2, learning_rate=1e-3, warmup_steps=3)
 

@@ -11,17 +11,11 @@ import pytest
 from scipy.stats import kstest
 from training_fixture import sampler_of
 
-from vipnas.cost import count_cost
+from vipnas.config.training import EVEN_CHOICES, RANDOM_ONLY, ProgressiveShrinking, Sampling
 from vipnas.files import parse
-from vipnas.space import SearchSpace
-from vipnas.training.sampling import (
-    EVEN_CHOICES,
-    WITHOUT_ENDS,
-    Opening,
-    Sampling,
-    SubnetSampler,
-    with_open_choices,
-)
+from vipnas.models.counting import count_cost
+from vipnas.space.image import SearchSpace
+from vipnas.training.sampling import SubnetSampler, with_open_choices
 
 STRATEGIES = ("sandwich", "uniform", "uniform_macs", "cost_balanced", "best_up", "worst_up")
 ELASTIC = {"width", "depth", "kernel_size", "groups", "attention", "expand_ratio"}
@@ -82,7 +76,7 @@ def share_of_cost(space: SearchSpace, macs: int) -> float:
 def distance_from_even(space: SearchSpace, strategy: str) -> float:
     """Kolmogorov-Smirnov distance of the random members' costs from an even distribution."""
     sampler = sampler_of(space, num_random=1, strategy=strategy)
-    place = 0 if strategy in WITHOUT_ENDS else 1
+    place = 0 if strategy in RANDOM_ONLY else 1
     costs = [count_cost(sampler(step)[place].candidates[0]).macs for step in range(300)]
     return float(kstest([share_of_cost(space, macs) for macs in costs], "uniform").statistic)
 
@@ -171,34 +165,40 @@ def test_a_closed_choice_stays_at_the_option_of_the_largest(space: SearchSpace) 
 
 
 def test_choices_open_one_after_another() -> None:
-    opening = Opening(2.0, (("kernel_size",), ("depth",), ("width", "groups")), 1.5)
-    assert opening.open_at(0, ELASTIC) == opening.open_at(1.99, ELASTIC) == frozenset()
-    assert opening.open_at(2.0, ELASTIC) == {"kernel_size"}
-    assert opening.open_at(3.49, ELASTIC) == {"kernel_size"}
-    assert opening.open_at(3.5, ELASTIC) == {"kernel_size", "depth"}
-    assert opening.all_open_epoch == 5.0
-    assert opening.open_at(4.99, ELASTIC) == {"kernel_size", "depth"}
-    assert opening.open_at(5.0, ELASTIC) == ELASTIC  # what no group names too
-    assert Opening().open_at(0, ELASTIC) == ELASTIC
-    assert Opening(1.0).open_at(0.99, ELASTIC) == frozenset()
-    assert Opening(1.0).open_at(1.0, ELASTIC) == ELASTIC
+    progressive_shrinking = ProgressiveShrinking(
+        2.0, (("kernel_size",), ("depth",), ("width", "groups")), 1.5
+    )
+    assert (
+        progressive_shrinking.open_at(0, ELASTIC)
+        == progressive_shrinking.open_at(1.99, ELASTIC)
+        == frozenset()
+    )
+    assert progressive_shrinking.open_at(2.0, ELASTIC) == {"kernel_size"}
+    assert progressive_shrinking.open_at(3.49, ELASTIC) == {"kernel_size"}
+    assert progressive_shrinking.open_at(3.5, ELASTIC) == {"kernel_size", "depth"}
+    assert progressive_shrinking.all_open_epoch == 5.0
+    assert progressive_shrinking.open_at(4.99, ELASTIC) == {"kernel_size", "depth"}
+    assert progressive_shrinking.open_at(5.0, ELASTIC) == ELASTIC  # what no group names too
+    assert ProgressiveShrinking().open_at(0, ELASTIC) == ELASTIC
+    assert ProgressiveShrinking(1.0).open_at(0.99, ELASTIC) == frozenset()
+    assert ProgressiveShrinking(1.0).open_at(1.0, ELASTIC) == ELASTIC
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_the_largest_alone_then_what_is_open(strategy: str, tiny_space: SearchSpace) -> None:
-    opening = Opening(1.0, (("depth",), ("width",)), 1.0)
+    progressive_shrinking = ProgressiveShrinking(1.0, (("depth",), ("width",)), 1.0)
     sampling = Sampling(strategy=strategy)  # type: ignore[arg-type]
-    sampler = SubnetSampler(tiny_space, 0, 10, count_cost, sampling, opening)
+    sampler = SubnetSampler(tiny_space, 0, 10, count_cost, sampling, progressive_shrinking)
     largest = tiny_space.max_arch()
     assert [sampler.archs(step) for step in (0, 9)] == [[largest], [largest]]
     only_depth = with_open_choices(tiny_space, {"depth"})
     for step in (10, 19):
         archs = sampler.archs(step)
         assert all(arch in only_depth for arch in archs)
-        assert strategy in WITHOUT_ENDS or archs[-1] == only_depth.min_arch()
+        assert strategy in RANDOM_ONLY or archs[-1] == only_depth.min_arch()
     later = [arch for step in range(20, 30) for arch in sampler.archs(step)]
     assert any(arch not in only_depth for arch in later)
-    assert strategy in WITHOUT_ENDS or sampler.archs(20)[-1] == tiny_space.min_arch()
+    assert strategy in RANDOM_ONLY or sampler.archs(20)[-1] == tiny_space.min_arch()
 
 
 def test_impossible_settings_are_refused() -> None:
@@ -208,9 +208,13 @@ def test_impossible_settings_are_refused() -> None:
         (Sampling, {"num_candidates": 64}, "num_candidates: found 64"),
         (Sampling, {"macs_between": [3, 2]}, r"macs_between: found \[3, 2\]"),
         (Sampling, {"strategy": "best"}, "strategy: found 'best'"),
-        (Opening, {"order": [["depth"]]}, "both or neither"),
-        (Opening, {"epochs_each": 1.0}, "both or neither"),
-        (Opening, {"order": [["stride"]], "epochs_each": 1.0}, r"order\[0\]\[0\]: found 'stride'"),
+        (ProgressiveShrinking, {"order": [["depth"]]}, "both or neither"),
+        (ProgressiveShrinking, {"epochs_each": 1.0}, "both or neither"),
+        (
+            ProgressiveShrinking,
+            {"order": [["stride"]], "epochs_each": 1.0},
+            r"order\[0\]\[0\]: found 'stride'",
+        ),
     ):
         with pytest.raises(ValueError, match=words):
             parse(kind, raw, "experiment.yaml")

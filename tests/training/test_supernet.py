@@ -11,19 +11,13 @@ import torch
 from torch import Tensor
 from training_fixture import batch_of, codec_of, sampler_of, supernet_of
 
-from vipnas.data.crops import normalise
+from vipnas.config.training import Distillation
+from vipnas.data.crops.crops import normalise
 from vipnas.models.posenet import PoseNet, extract
-from vipnas.space import SearchSpace
-from vipnas.training.losses import (
-    Distillation,
-    distillation_loss,
-    heatmap_loss,
-    softmax_divergence,
-    student_loss,
-)
-from vipnas.training.retrain import retrain_backward
-from vipnas.training.sampling import Member
-from vipnas.training.supernet import choose, supernet_backward
+from vipnas.space.image import SearchSpace
+from vipnas.training.losses import distillation_loss, heatmap_loss, softmax_divergence, student_loss
+from vipnas.training.sampling import SampledSubnet
+from vipnas.training.step import choose, retrain_backward, supernet_backward
 
 
 def gradients(network: PoseNet) -> dict[str, Tensor]:
@@ -203,22 +197,22 @@ def test_the_step_trains_the_candidate_that_it_prefers(tiny_space: SearchSpace) 
     codec, batch = codec_of(tiny_space), batch_of(tiny_space, 0)
     rng = random.Random(0)
     candidates = tuple(tiny_space.sample(rng) for _ in range(4))
-    largest = Member("largest", (tiny_space.max_arch(),))
+    largest = SampledSubnet("largest", (tiny_space.max_arch(),))
 
-    def step(*members: Member) -> tuple[float, dict[str, Tensor]]:
+    def step(*members: SampledSubnet) -> tuple[float, dict[str, Tensor]]:
         supernet = supernet_of(tiny_space).train()
         shown = supernet_backward(supernet, lambda step: members, codec)(0, batch)
         return float(shown["random"]), gradients(supernet)
 
-    alone = {arch: step(largest, Member("random", (arch,))) for arch in candidates}
+    alone = {arch: step(largest, SampledSubnet("random", (arch,))) for arch in candidates}
     losses = [loss for loss, _ in alone.values()]
     for prefer, wanted in (("lowest_loss", min(losses)), ("highest_loss", max(losses))):
-        loss, found = step(largest, Member("random", candidates, prefer))  # type: ignore[arg-type]
+        loss, found = step(largest, SampledSubnet("random", candidates, prefer))  # type: ignore[arg-type]
         assert loss == wanted
         expected = next(gradient for found_loss, gradient in alone.values() if found_loss == wanted)
         assert all(torch.equal(found[name], expected[name]) for name in found)
 
-    member = Member("random", candidates)
+    member = SampledSubnet("random", candidates)
     local = dict(zip(candidates, torch.tensor([1.0, 2.0, 3.0, 4.0]), strict=True))
     others = torch.tensor([9.0, 9.0, 0.0, 9.0])
     assert choose(member, local.__getitem__, lambda losses: losses) == candidates[0]

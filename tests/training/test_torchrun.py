@@ -14,9 +14,9 @@ import pytest
 import torch
 from experiment_fixture import EXPERIMENT, draw_people, write_experiment
 
-from vipnas.arch import write_arch
-from vipnas.cli import main
-from vipnas.space import SearchSpace
+from vipnas.arch.io import write_arch
+from vipnas.cli.main import main
+from vipnas.space.image import SearchSpace
 from vipnas.training.checkpoint import load_checkpoint, load_network
 
 ROOT = Path(__file__).resolve().parent.parent.parent

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 from training_fixture import supernet_of, train
 
-from vipnas.space import SearchSpace
+from vipnas.config.training import Schedule
+from vipnas.space.image import SearchSpace
+from vipnas.training.callbacks.keeping import CheckpointFile, check_settings
 from vipnas.training.checkpoint import load_checkpoint
-from vipnas.training.keeping import CheckpointFile, check_settings
-from vipnas.training.loop import Batch, Outcome, Schedule, Training, parameter_groups
+from vipnas.training.loop import Batch, Outcome, Training, parameter_groups
 
 SCHEDULE = Schedule(
     epochs=1, batch_size=2, learning_rate=1e-3, warmup_steps=3, weight_decay=0.01, clip_norm=1.0
@@ -155,7 +156,9 @@ def test_checkpoints_are_written_when_due_and_not_between(
     tiny_space: SearchSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter(range(0, 10_000, 25))  # each look at the clock is 25 seconds later
-    monkeypatch.setattr("vipnas.training.keeping.time.monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(
+        "vipnas.training.callbacks.keeping.time.monotonic", lambda: float(next(clock))
+    )
     checkpoint = CheckpointFile(tmp_path / "checkpoint.pt", {}, minutes=1.0)
     training = Training(supernet_of(tiny_space), SCHEDULE, 10)
     written = []

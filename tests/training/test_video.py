@@ -12,21 +12,20 @@ from torch import Tensor, nn
 from training_fixture import codec_of
 from video_fixture import video_space_of, video_supernet
 
-from vipnas.data.crops import normalise
+from vipnas.arch.clip import VideoArch
+from vipnas.config.clip import ClipSampling, Exposure
+from vipnas.data.crops.crops import normalise
+from vipnas.models.clipnet import FollowUpNet, extract_video, warp_heatmaps
 from vipnas.models.posenet import PoseNet
-from vipnas.models.videonet import FollowUpNet, extract_video, warp_heatmaps
-from vipnas.space import SearchSpace
-from vipnas.training.losses import heatmap_loss
-from vipnas.training.video import (
-    ClipSampling,
+from vipnas.space.image import SearchSpace
+from vipnas.training.clip_step import (
     ClipStep,
-    Exposure,
     clip_archs_of_step,
     slices_of,
     video_retrain_backward,
     video_supernet_backward,
 )
-from vipnas.video_arch import VideoArch
+from vipnas.training.losses import heatmap_loss
 
 T = 2
 
@@ -140,7 +139,7 @@ def test_in_the_first_steps_labels_take_the_place_of_heatmaps(
     key_frame, supernet = networks
     arch = drawn_arch(space)
     codec, batch = codec_of(space), clips(space)
-    exposure = Exposure(truth_steps=1, truth_noise_px=0.0)
+    exposure = Exposure(teacher_forcing_steps=1, teacher_forcing_noise_px=0.0)
     step = ClipStep(key_frame, codec, exposure)
     seen: list[Tensor] = []
 
@@ -155,7 +154,7 @@ def test_in_the_first_steps_labels_take_the_place_of_heatmaps(
     labels, _ = codec.encode(keypoints[:, 1])
     torch.testing.assert_close(seen[1], warp_heatmaps(labels, warps[:, 1]))
     assert not torch.allclose(seen[3], seen[1])
-    noisy = replace(step, exposure=replace(exposure, truth_noise_px=3.0))
+    noisy = replace(step, exposure=replace(exposure, teacher_forcing_noise_px=3.0))
     noisy.losses([run], batch, 0)
     assert not torch.allclose(seen[5], seen[1])
 

@@ -1,0 +1,1 @@
+"""Data in: file formats, crops, codecs."""

@@ -6,8 +6,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from vipnas.data.crops import IMAGENET_MEAN_RGB, IMAGENET_STD_RGB
-from vipnas.data.heatmap import HeatmapCodec
+from vipnas.data.codecs.heatmap import HeatmapCodec
+from vipnas.data.crops.crops import IMAGENET_MEAN_RGB, IMAGENET_STD_RGB
 from vipnas.models.posenet import PoseNet
 
 

@@ -16,13 +16,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from vipnas.arch import Arch
-from vipnas.data.heatmap import HeatmapCodec
-from vipnas.deploy import exported as files
+from vipnas.arch.image import Arch
+from vipnas.data.codecs.heatmap import HeatmapCodec
 from vipnas.deploy.deployed import DeployedNet
-from vipnas.deploy.onnx_model import OPSET, check_extra, quantise, to_onnx
 from vipnas.files import write_atomically
 from vipnas.models.posenet import PoseNet, extract
+from vipnas.runtimes import exported as files
+from vipnas.runtimes.onnx_model import OPSET, check_extra, quantise, to_onnx
 
 Format = Literal["onnx", "openvino", "torch"]
 FilePrecision = Literal["fp32", "fp16", "int8"]

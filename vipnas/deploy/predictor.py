@@ -8,16 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
-from vipnas.data.coco import Person
-from vipnas.data.crops import fixed_crops
-from vipnas.data.heatmap import HeatmapCodec
-from vipnas.data.images import read_image, write_png
-from vipnas.data.inspect import draw_pose
-from vipnas.data.skeletons import Skeleton
-from vipnas.deploy.draw import predicted_joints
+from vipnas.data.codecs.heatmap import HeatmapCodec
+from vipnas.data.crops.crops import fixed_crops
+from vipnas.data.crops.images import read_image, write_png
+from vipnas.data.formats.coco import Person
+from vipnas.data.formats.skeletons import Skeleton
 from vipnas.evaluation.evaluator import Evaluator
 from vipnas.files import write_atomically
 from vipnas.models.posenet import PoseNet
+from vipnas.viz.poses import draw_pose
+from vipnas.viz.sheets import predicted_joints
 
 
 def predict_images(

@@ -15,23 +15,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vipnas.data.clips import FixedClips
-from vipnas.data.crops import normalise
-from vipnas.data.heatmap import HeatmapCodec
-from vipnas.data.skeletons import Skeleton
-from vipnas.evaluation.coco_ap import coco_metrics, keypoint_results
+from vipnas.arch.clip import VideoArch
+from vipnas.data.codecs.heatmap import HeatmapCodec
+from vipnas.data.crops.clips import FixedClips
+from vipnas.data.crops.crops import normalise
+from vipnas.data.formats.results import keypoint_results
+from vipnas.data.formats.skeletons import Skeleton
+from vipnas.evaluation.coco_ap import coco_metrics
 from vipnas.evaluation.evaluator import measure_statistics
-from vipnas.models.fold import fold_batch_norm
-from vipnas.models.posenet import PoseNet
-from vipnas.models.videonet import (
+from vipnas.evaluation.metrics import Metrics
+from vipnas.models.clipnet import (
     FollowUpNet,
     FollowUpNets,
     extract_follow_up,
     propagate,
     warp_heatmaps,
 )
-from vipnas.results import Metrics
-from vipnas.video_arch import VideoArch
+from vipnas.models.fold import fold_batch_norm
+from vipnas.models.posenet import PoseNet
 
 Results = list[dict[str, Any]]
 

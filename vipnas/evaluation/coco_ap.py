@@ -8,50 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vipnas.data.coco import PERSON_CATEGORY, Person
-from vipnas.data.skeletons import Skeleton
-from vipnas.results import Metrics
-
-# A joint whose score is below this does not count for the score of its person, as in mmpose.
-SCORE_THRESHOLD = 0.2
+from vipnas.data.formats.skeletons import Skeleton
+from vipnas.evaluation.metrics import Metrics
 
 METRICS_IN_COCO_ORDER = (
     *("ap", "ap50", "ap75", "ap_medium", "ap_large"),
     *("ar", "ar50", "ar75", "ar_medium", "ar_large"),
 )
-
-
-def keypoint_results(
-    persons: Sequence[Person],
-    xy_NK2: NDArray[np.floating],
-    scores_NK: NDArray[np.floating],
-    box_scores_N: NDArray[np.floating] | None = None,
-) -> list[dict[str, Any]]:
-    """Predictions in COCO results form, one for each person.
-
-    `xy_NK2` is in image pixels. A person's score is the box score (1 for ground-truth boxes) times
-    the mean of those joint scores that are above 0.2, and 0 where none is.
-    """
-    counted = scores_NK > SCORE_THRESHOLD
-    sums = np.where(counted, scores_NK, 0).sum(axis=1, dtype=np.float64)
-    scores_N = sums / np.maximum(counted.sum(axis=1), 1)
-    if box_scores_N is not None:
-        scores_N = scores_N * box_scores_N
-    keypoints_NK3 = np.concatenate((xy_NK2, scores_NK[..., None]), axis=2, dtype=np.float64)
-    return [
-        {
-            "image_id": person.image_id,
-            "category_id": PERSON_CATEGORY,
-            "keypoints": keypoints,
-            "score": score,
-        }
-        for person, keypoints, score in zip(
-            persons,
-            keypoints_NK3.reshape(len(persons), -1).tolist(),
-            scores_N.tolist(),
-            strict=True,
-        )
-    ]
 
 
 def coco_metrics(

@@ -11,12 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vipnas.data.crops import Crops, normalise
-from vipnas.data.heatmap import HeatmapCodec, flip_back
-from vipnas.data.skeletons import Skeleton
-from vipnas.evaluation.coco_ap import coco_metrics, keypoint_results
+from vipnas.data.codecs.heatmap import HeatmapCodec, flip_back
+from vipnas.data.crops.crops import Crops, normalise
+from vipnas.data.formats.results import keypoint_results
+from vipnas.data.formats.skeletons import Skeleton
+from vipnas.evaluation.coco_ap import coco_metrics
+from vipnas.evaluation.metrics import Metrics
 from vipnas.evaluation.oks import mean_similarity, suppress
-from vipnas.results import Metrics
 
 # B batch, K keypoints, H W height and width of the network's input, N all crops
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vipnas.data.skeletons import Skeleton
+from vipnas.data.formats.skeletons import Skeleton
 from vipnas.files import did_you_mean
 
 FloatArray = NDArray[np.float64]
@@ -36,7 +36,7 @@ def pose_similarity(
     """
     squares_NMK = np.square(xy_NK2[:, None] - xy_MK2[None]).sum(axis=3, dtype=np.float64)
     areas_NM = (areas_N[:, None] + areas_M[None]).astype(np.float64) / 2
-    likeness_NMK = _likeness(squares_NMK, areas_NM, sigmas_K)
+    likeness_NMK = _similarity(squares_NMK, areas_NM, sigmas_K)
     if counted_MK is None:
         return np.asarray(likeness_NMK.mean(axis=2))
     sums_NM = (likeness_NMK * counted_MK[None]).sum(axis=2)
@@ -56,11 +56,11 @@ def mean_similarity(
     counts_N = labelled_NK.sum(axis=1)
     if not counts_N.any():
         return 0.0
-    sums_N = (_likeness(squares_NK, areas_N, sigmas_K) * labelled_NK).sum(axis=1)
+    sums_N = (_similarity(squares_NK, areas_N, sigmas_K) * labelled_NK).sum(axis=1)
     return float((sums_N[counts_N > 0] / counts_N[counts_N > 0]).mean())
 
 
-def _likeness(
+def _similarity(
     squares_K: FloatArray, areas: NDArray[np.floating], sigmas_K: Sequence[float]
 ) -> FloatArray:
     """Of joints (..., K), by the squares of their distances and the areas (...) of their people, in
@@ -86,7 +86,7 @@ def best_pairs(similarity_NM: FloatArray, least: float = 0.0) -> list[tuple[int,
     return pairs
 
 
-def keep_best(
+def oks_nms(
     similarity_NN: FloatArray, scores_N: FloatArray, threshold: float
 ) -> tuple[IntArray, FloatArray]:
     """Hard suppression: the best pose stays, those more alike to it than `threshold` go, and so on.
@@ -104,7 +104,7 @@ def keep_best(
     return indices, scores_N[indices]
 
 
-def decay_similar(
+def soft_oks_nms(
     similarity_NN: FloatArray, scores_N: FloatArray, threshold: float
 ) -> tuple[IntArray, FloatArray]:
     """Soft suppression: nothing goes because it is similar, but its score falls.
@@ -127,8 +127,8 @@ def decay_similar(
 
 
 SUPPRESSION: dict[str, Callable[..., tuple[IntArray, FloatArray]]] = {
-    "hard": keep_best,
-    "soft": decay_similar,
+    "hard": oks_nms,
+    "soft": soft_oks_nms,
 }
 
 

@@ -12,22 +12,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vipnas.data.crops import Crops, fixed_crops, normalise
-from vipnas.data.geometry import box_of_joints, heatmap_warp, invert
-from vipnas.data.heatmap import HeatmapCodec
-from vipnas.data.posetrack import Box, Frame, TrackedPerson, Video
-from vipnas.data.skeletons import Skeleton
-from vipnas.evaluation.coco_ap import SCORE_THRESHOLD, keypoint_results
-from vipnas.models.videonet import VideoNet, warp_heatmaps
-
-Boxes = Literal["annotated", "pose"]
+from vipnas.config.clip import Boxes
+from vipnas.data.codecs.heatmap import HeatmapCodec
+from vipnas.data.crops.crops import Crops, fixed_crops, normalise
+from vipnas.data.crops.geometry import box_of_joints, heatmap_warp, invert
+from vipnas.data.formats.posetrack import Box, Frame, TrackedPerson, Video
+from vipnas.data.formats.results import SCORE_THRESHOLD
+from vipnas.data.formats.skeletons import Skeleton
+from vipnas.data.poses import TrackedPose
+from vipnas.models.clipnet import VideoNet, warp_heatmaps
 
 # A box around the joints found in the frame before: so much wider and higher, since joints are not
 # the outline, and since the person moves.
@@ -35,20 +35,20 @@ POSE_BOX_PADDING = 1.25
 LEAST_JOINTS = 4
 
 
-class Sight(NamedTuple):
+class FrameDetection(NamedTuple):
     """Somebody in one frame; `person` is None where that frame has no labels."""
 
     frame: Frame
     person: TrackedPerson | None
 
 
-def appearances(video: Video) -> list[tuple[Sight, ...]]:
-    """Everybody's unbroken stretches of frames, from a labelled one to a labelled one.
+def tracklets(video: Video) -> list[tuple[FrameDetection, ...]]:
+    """Return each person's unbroken runs of frames, from one labelled frame to another.
 
-    A stretch ends before a labelled frame in which the person is not, and where frame numbers jump.
+    A tracklet ends before a labelled frame without the person, and where frame numbers jump.
     """
-    open_now: dict[int, list[Sight]] = {}
-    done: list[list[Sight]] = []
+    open_now: dict[int, list[FrameDetection]] = {}
+    done: list[list[FrameDetection]] = []
     last_number: int | None = None
     for frame in video.frames:
         people = {
@@ -60,31 +60,13 @@ def appearances(video: Video) -> list[tuple[Sight, ...]]:
             if jumped or (frame.is_labelled and track_id not in people):
                 done.append(open_now.pop(track_id))
         for track_id in people if frame.is_labelled else list(open_now):
-            open_now.setdefault(track_id, []).append(Sight(frame, people.get(track_id)))
-    return [_until_labelled(sights) for sights in (*done, *open_now.values())]
+            open_now.setdefault(track_id, []).append(FrameDetection(frame, people.get(track_id)))
+    return [_until_labelled(detections) for detections in (*done, *open_now.values())]
 
 
-def _until_labelled(sights: list[Sight]) -> tuple[Sight, ...]:
-    last = max(place for place, sight in enumerate(sights) if sight.person is not None)
-    return tuple(sights[: last + 1])
-
-
-@dataclass(frozen=True)
-class Found:
-    """What was found of a person in a labelled frame: where it was looked for, how many frames
-    after a key frame, and the pose in image pixels with a score for each joint."""
-
-    person: TrackedPerson
-    box_xywh: Box
-    distance: int
-    keypoints_K3: NDArray[np.float64]
-
-    def result(self) -> dict[str, Any]:
-        """In COCO results form, with the track."""
-        (entry,) = keypoint_results(
-            [self.person], self.keypoints_K3[None, :, :2], self.keypoints_K3[None, :, 2]
-        )
-        return {**entry, "track_id": self.person.track_id}
+def _until_labelled(detections: list[FrameDetection]) -> tuple[FrameDetection, ...]:
+    last = max(place for place, detection in enumerate(detections) if detection.person is not None)
+    return tuple(detections[: last + 1])
 
 
 @dataclass(frozen=True)
@@ -103,33 +85,36 @@ class OnlineLoop:
     batch_size: int = 64
 
     @torch.no_grad()
-    def __call__(self, videos: Sequence[Video]) -> list[Found]:
+    def __call__(self, videos: Sequence[Video]) -> list[TrackedPose]:
         """Everything found in labelled frames, in the order of the videos and their frames."""
         self.network.eval()
-        stretches = [stretch for video in videos for stretch in appearances(video)]
-        found: list[Found] = []
+        tracklets = [tracklet for video in videos for tracklet in tracklets(video)]
+        found: list[TrackedPose] = []
         before: _State | None = None
-        for age in range(max((len(stretch) for stretch in stretches), default=0)):
-            going_on = [row for row, stretch in enumerate(stretches) if len(stretch) > age]
-            stretches = [stretches[row] for row in going_on]
+        for age in range(max((len(tracklet) for tracklet in tracklets), default=0)):
+            going_on = [row for row, tracklet in enumerate(tracklets) if len(tracklet) > age]
+            tracklets = [tracklets[row] for row in going_on]
             if before is not None:
                 before = before.of(going_on)
-            sights = [stretch[age] for stretch in stretches]
+            detections = [tracklet[age] for tracklet in tracklets]
             distance = age % len(self.network.arch)
-            now = self._step(sights, distance, before)
-            found += _found(sights, distance, now)
+            now = self._step(detections, distance, before)
+            found += _found(detections, distance, now)
             before = now
         frames = (frame for video in videos for frame in video.frames)
         order = {frame.image_id: place for place, frame in enumerate(frames)}
         return sorted(found, key=lambda item: order[item.person.image_id])
 
-    def _step(self, sights: Sequence[Sight], distance: int, before: _State | None) -> _State:
+    def _step(
+        self, detections: Sequence[FrameDetection], distance: int, before: _State | None
+    ) -> _State:
         boxes = [
-            self._box(sight, None if before is None else before.found(row))
-            for row, sight in enumerate(sights)
+            self._box(detection, None if before is None else before.found(row))
+            for row, detection in enumerate(detections)
         ]
         persons = [
-            _in_box(sight, box, self.skeleton) for sight, box in zip(sights, boxes, strict=True)
+            _in_box(detection, box, self.skeleton)
+            for detection, box in zip(detections, boxes, strict=True)
         ]
         arch = self.network.arch.key_frame
         crops = fixed_crops(persons, self.skeleton, arch.input_hw, span_hw=self.codec.span_hw)
@@ -160,10 +145,12 @@ class OnlineLoop:
             )
             yield self.network.follow_ups(distance - 1, images, warped).cpu()
 
-    def _box(self, sight: Sight, before: tuple[Box, NDArray[np.float64]] | None) -> Box:
-        if before is None or (self.boxes == "annotated" and sight.person is not None):
-            assert sight.person is not None
-            return sight.person.box_xywh
+    def _box(
+        self, detection: FrameDetection, before: tuple[Box, NDArray[np.float64]] | None
+    ) -> Box:
+        if before is None or (self.boxes == "annotated" and detection.person is not None):
+            assert detection.person is not None
+            return detection.person.box_xywh
         return box_of_pose(*before)
 
 
@@ -198,24 +185,26 @@ class _State(NamedTuple):
         return self.boxes[row], self.joints_NK3[row]
 
 
-def _in_box(sight: Sight, box_xywh: Box, skeleton: Skeleton) -> TrackedPerson:
+def _in_box(detection: FrameDetection, box_xywh: Box, skeleton: Skeleton) -> TrackedPerson:
     """Somebody to be cropped by that box."""
-    if sight.person is not None:
-        return replace(sight.person, box_xywh=box_xywh)
+    if detection.person is not None:
+        return replace(detection.person, box_xywh=box_xywh)
     return TrackedPerson(
         annotation_id=-1,
-        image_id=sight.frame.image_id,
-        image_path=sight.frame.image_path,
+        image_id=detection.frame.image_id,
+        image_path=detection.frame.image_path,
         box_xywh=box_xywh,
         area=box_xywh[2] * box_xywh[3],
         keypoints_K3=np.zeros((skeleton.num_joints, 3), np.float32),
-        image_hw=sight.frame.image_hw,
+        image_hw=detection.frame.image_hw,
     )
 
 
-def _found(sights: Sequence[Sight], distance: int, now: _State) -> list[Found]:
+def _found(detections: Sequence[FrameDetection], distance: int, now: _State) -> list[TrackedPose]:
     return [
-        Found(sight.person, box_xywh, distance, joints_K3)
-        for sight, box_xywh, joints_K3 in zip(sights, now.boxes, now.joints_NK3, strict=True)
-        if sight.person is not None
+        TrackedPose(detection.person, box_xywh, distance, joints_K3)
+        for detection, box_xywh, joints_K3 in zip(
+            detections, now.boxes, now.joints_NK3, strict=True
+        )
+        if detection.person is not None
     ]

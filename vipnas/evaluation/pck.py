@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vipnas.data.skeletons import Skeleton
+from vipnas.data.formats.skeletons import Skeleton
 
 FloatArray = NDArray[np.float64]
 

@@ -23,8 +23,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vipnas.data.posetrack import Frame
-from vipnas.data.skeletons import Skeleton
+from vipnas.data.formats.posetrack import Frame
+from vipnas.data.formats.skeletons import Skeleton
 from vipnas.evaluation.pck import HEAD_OF_DIAGONAL
 
 FloatArray = NDArray[np.float64]

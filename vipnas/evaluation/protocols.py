@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vipnas.data.coco import Person, PoseData
-from vipnas.data.posetrack import PoseTrackData, TrackedPerson
-from vipnas.data.skeletons import Skeleton
+from vipnas.data.formats.coco import Person, PoseData
+from vipnas.data.formats.posetrack import PoseTrackData, TrackedPerson
+from vipnas.data.formats.skeletons import Skeleton
 from vipnas.evaluation.coco_ap import coco_metrics
+from vipnas.evaluation.metrics import Metrics
+from vipnas.evaluation.mota import Mota, mota, track
 from vipnas.evaluation.oks import best_pairs, pose_similarity
 from vipnas.evaluation.pck import (
     NOT_IN_MPII_MEAN,
@@ -29,9 +31,7 @@ from vipnas.evaluation.pck import (
     torso_sizes,
 )
 from vipnas.evaluation.posetrack_ap import PoseTrackAp, posetrack_ap
-from vipnas.evaluation.tracking import Mota, mota, track
 from vipnas.files import did_you_mean
-from vipnas.results import Metrics
 
 FloatArray = NDArray[np.float64]
 Results = Sequence[dict[str, Any]]
@@ -135,13 +135,13 @@ def matched_joints(data: PoseData, results: Results) -> FloatArray:
         found = results_of.get(image_id, [])
         found_MK2 = np.array([result["keypoints"] for result in found], np.float64)
         found_MK2 = found_MK2.reshape(len(found), skeleton.num_joints, 3)[..., :2]
-        alike_MN = _likeness(found_MK2, [data.persons[row] for row in rows], skeleton)
+        alike_MN = _similarity(found_MK2, [data.persons[row] for row in rows], skeleton)
         for best, place in best_pairs(alike_MN):
             xy_NK2[rows[place]] = found_MK2[best]
     return xy_NK2
 
 
-def _likeness(found_MK2: FloatArray, persons: Sequence[Person], skeleton: Skeleton) -> FloatArray:
+def _similarity(found_MK2: FloatArray, persons: Sequence[Person], skeleton: Skeleton) -> FloatArray:
     """OKS (M, N), with the area of the person alone, as in the COCO protocol."""
     columns = [
         pose_similarity(

@@ -14,12 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vipnas.arch import Arch
-from vipnas.data.crops import Crops
+from vipnas.arch.image import Arch
+from vipnas.data.crops.crops import Crops
 from vipnas.evaluation.evaluator import Evaluator, calibrate_bn
+from vipnas.evaluation.metrics import Metrics
 from vipnas.models.fold import fold_batch_norm
 from vipnas.models.posenet import PoseNet, extract
-from vipnas.results import Metrics
 
 
 @dataclass(frozen=True)

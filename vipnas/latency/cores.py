@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 
-def quietest(cores: set[int], count: int, seconds: float = 0.2) -> set[int]:
+def least_busy_cores(cores: set[int], count: int, seconds: float = 0.2) -> set[int]:
     """The `count` cores that were busy least during the next moment."""
     if count == len(cores):
         return cores

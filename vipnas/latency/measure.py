@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import PositiveInt
 
-from vipnas.arch import Arch
-from vipnas.deploy.onnx_model import quantise
-from vipnas.deploy.runtime import (
-    Device,
+from vipnas.arch.image import Arch
+from vipnas.config.search import Device, Precision, RuntimeName
+from vipnas.files import Strict
+from vipnas.latency.cores import least_busy_cores
+from vipnas.latency.interleaved import MAX_SPREAD, ROUNDS, Beside, Latency, beside, interleaved
+from vipnas.runtimes.onnx_model import quantise
+from vipnas.runtimes.runtime import (
     HalfInside,
-    Precision,
-    RuntimeName,
     Session,
     check_precision,
     device_name,
@@ -28,9 +29,6 @@ from vipnas.deploy.runtime import (
     torch_session,
     torch_threads,
 )
-from vipnas.files import Strict
-from vipnas.latency.cores import quietest
-from vipnas.latency.turns import MAX_SPREAD, ROUNDS, Beside, Latency, beside, interleaved
 
 if TYPE_CHECKING:
     from torch import nn
@@ -100,7 +98,7 @@ def measure_archs(
 
 
 def measure_arch(arch: Arch, key: Key, max_spread: float = MAX_SPREAD) -> Latency:
-    """One arch by itself, on the quietest cores, with more rounds than one of many gets."""
+    """One arch by itself, on the least busy cores, with more rounds than one of many gets."""
     with pinned(key):
         return measure_archs([arch], key, max_spread, rounds=3 * ROUNDS)[0]
 
@@ -147,10 +145,11 @@ def _open(module: nn.Module, images: np.ndarray, key: Key) -> Session:
 
 @contextmanager
 def pinned(key: Key) -> Iterator[None]:
-    """This thread and those that it starts on the `key.threads` quietest cores; PyTorch with as
-    many threads. Open sessions inside."""
+    """Pin this thread, and those that it starts, to the `key.threads` least busy cores.
+
+    PyTorch gets as many threads. Open sessions inside."""
     allowed = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, quietest(allowed, key.threads))
+    os.sched_setaffinity(0, least_busy_cores(allowed, key.threads))
     try:
         with torch_threads(key.threads):
             yield

@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vipnas.arch import Arch
+from vipnas.arch.image import Arch
+from vipnas.latency.gaussian_process import Process
 from vipnas.latency.operations import FAMILIES, Operation, describe
-from vipnas.latency.process import Process
 from vipnas.models.posenet import Layer, plan
 
 # How far, relative, a layer may be from what the mean model says.

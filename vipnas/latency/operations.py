@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vipnas.cost import MacCounter
+from vipnas.models.counting import MacCounter
 from vipnas.models.posenet import Layer
 
 # Processors compute 4 to 16 channels at a time: what few channels per group cost is not a matter of

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import vipnas
-from vipnas.arch import Arch
+from vipnas.arch.image import Arch
+from vipnas.latency.interleaved import MAX_SPREAD, ROUNDS, Beside, Latency, TooNoisy
 from vipnas.latency.measure import Key, measure_beside, pinned
 from vipnas.latency.operations import Operation, describe
-from vipnas.latency.predict import cross_validate
+from vipnas.latency.predictors import cross_validate
 from vipnas.latency.table import (
     TABLE_VERSION,
     ArchTiming,
@@ -29,10 +30,9 @@ from vipnas.latency.table import (
     read_table,
     write_table,
 )
-from vipnas.latency.turns import MAX_SPREAD, ROUNDS, Beside, Latency, TooNoisy
 from vipnas.models.blocks import HeatmapConv
 from vipnas.models.posenet import Layer, PoseNet, plan
-from vipnas.space import SearchSpace
+from vipnas.space.image import SearchSpace
 
 # So many are open at once and take turns, beside the anchor, for so many rounds: some seconds, in
 # which whatever else the machine does comes and goes. There are few networks and each says more
@@ -228,10 +228,10 @@ class _Bench:
             anchor = PoseNet(self.anchor)
             return measure_beside(anchor, modules, shapes_CHW, self.key, self.max_spread, rounds)
 
-        return patiently(measure, show)
+        return retry_if_noisy(measure, show)
 
 
-def patiently(measure: Callable[[], list[Timed]], show: Show) -> list[Timed]:
+def retry_if_noisy(measure: Callable[[], list[Timed]], show: Show) -> list[Timed]:
     """Measure again where it was too noisy; raises TooNoisy where it stays so."""
     for _ in range(TRIES - 1):
         try:

@@ -11,28 +11,14 @@ from typing import Any
 import numpy as np
 from pydantic import PositiveInt
 
-from vipnas.arch import Arch
-from vipnas.deploy.runtime import Precision, RuntimeName
+from vipnas.arch.image import Arch
 from vipnas.files import Strict, parse, read_json, to_plain, write_atomically
+from vipnas.latency.interleaved import Latency
 from vipnas.latency.measure import Key
-from vipnas.latency.turns import Latency
 from vipnas.models.posenet import Layer, plan
-from vipnas.space import SearchSpace
+from vipnas.space.image import SearchSpace
 
 TABLE_VERSION = 2
-
-
-@dataclass(frozen=True)
-class LatencyConfig(Strict):
-    """Where a search takes milliseconds from: `table` is a file that `vipnas profile` made, the
-    rest says what the table must be of. `any_device` takes one of another device or version."""
-
-    table: str
-    runtime: RuntimeName = "onnxruntime"
-    threads: PositiveInt = 1
-    batch: PositiveInt = 1
-    precision: Precision = "fp32"
-    any_device: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,7 +75,7 @@ class Table(Strict):
         """What all times are scaled to: the anchor's median over the whole table."""
         return float(np.median([timing.anchor_ms for timing in (*self.archs, *self.blocks)]))
 
-    def steady_ms(self, timing: Timing) -> float:
+    def drift_corrected_ms(self, timing: Timing) -> float:
         """The time as it would have been at the machine's median speed: a machine that is slower
         for a minute is so for the anchor too."""
         return timing.latency.median_ms * self.anchor_ms / timing.anchor_ms

@@ -1,0 +1,1 @@
+"""Networks: elastic layers, the pose network, fusion, counting."""

@@ -8,7 +8,7 @@ from functools import partial
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vipnas.arch import DeconvArch, StageArch, StemArch
+from vipnas.arch.image import DeconvArch, StageArch, StemArch
 from vipnas.models.attention import GlobalContext, SqueezeExcitation
 from vipnas.models.elastic import ElasticBatchNorm2d, ElasticConv2d, ElasticDeconv2d
 

@@ -18,12 +18,12 @@ from torch.overrides import TorchFunctionMode
 # narrower groups have kernels of their own, more of them are too much arithmetic when dense, and
 # wider ones are quick by themselves.
 CHANNELS_A_GROUP = (4, 48)
-MOST_GROUPS = 32
+MAX_GROUPS = 32
 
 
-class DenseWhereQuicker(TorchFunctionMode):
+class DensifyGroupedConvs(TorchFunctionMode):
     """A context: in it convolutions whose `groups` are given by name are computed as dense ones
-    where `is_quicker_dense` says so. As with autocast, layers know nothing of it.
+    where `is_faster_dense` says so. As with autocast, layers know nothing of it.
 
     For steps that are recorded: spreading the weights is work for the host, which is what others
     wait for.
@@ -40,18 +40,18 @@ class DenseWhereQuicker(TorchFunctionMode):
         groups = kwargs.get("groups", 1)
         if groups > 1 and func in (F.conv2d, F.conv_transpose2d):
             x, weight, *others = args
-            if _is_measured(x) and is_quicker_dense(weight, groups, func is F.conv_transpose2d):
+            if _is_measured(x) and is_faster_dense(weight, groups, func is F.conv_transpose2d):
                 dense = Spread.apply(weight.to(x.dtype), groups)  # type: ignore[no-untyped-call]
                 return func(x, dense, *others, **{**kwargs, "groups": 1})
         return func(*args, **kwargs)
 
 
-def is_quicker_dense(weight: Tensor, groups: int, transposed: bool) -> bool:
+def is_faster_dense(weight: Tensor, groups: int, transposed: bool) -> bool:
     """By what was measured; deconvolutions always."""
     rows, columns = weight.shape[:2]
     channels = rows // groups if transposed else columns
     low, high = CHANNELS_A_GROUP
-    return transposed or (groups <= MOST_GROUPS and low <= channels <= high)
+    return transposed or (groups <= MAX_GROUPS and low <= channels <= high)
 
 
 def _is_measured(x: Tensor) -> bool:

@@ -12,14 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vipnas.arch import Arch, DeconvArch, StageArch, StemArch
-from vipnas.models.blocks import (
-    Deconv,
-    HeatmapConv,
-    InvertedResidualBlock,
-    ResidualBlock,
-    Stem,
-)
+from vipnas.arch.image import Arch, DeconvArch, StageArch, StemArch
+from vipnas.models.blocks import Deconv, HeatmapConv, InvertedResidualBlock, ResidualBlock, Stem
 from vipnas.models.elastic import (
     ElasticConv2d,
     ElasticDeconv2d,

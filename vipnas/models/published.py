@@ -18,7 +18,8 @@ import torch
 from numpy._core import multiarray
 from torch import Tensor, nn
 
-from vipnas.arch import Arch, arch_from_json
+from vipnas.arch.image import Arch
+from vipnas.arch.io import arch_from_json
 from vipnas.files import write_atomically
 from vipnas.models.blocks import Deconv, HeatmapConv, InvertedResidualBlock, ResidualBlock, Stem
 from vipnas.models.posenet import PoseNet, plan

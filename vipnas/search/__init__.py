@@ -1,0 +1,1 @@
+"""Searchers, the search loop, its journal and workers. No torch."""

@@ -6,17 +6,14 @@ import itertools
 import math
 import random
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Generic, Literal, Protocol, TypeAlias, TypeVar
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
-from vipnas.files import Strict
-from vipnas.results import Cost
+from vipnas.quantities import Constraint, Cost
 
 # Spaces up to this size are listed where sampling finds nothing more: a few seconds of counting.
 ENUMERABLE = 1 << 15
 
-Quantity: TypeAlias = Literal["macs", "params", "latency_ms"]
 A = TypeVar("A", bound=Hashable)
 CostOf: TypeAlias = Callable[[A], Cost]
 
@@ -39,43 +36,6 @@ class Space(Protocol[A]):
     def crossover(self, first: A, second: A, rng: random.Random) -> A: ...
     def min_arch(self) -> A: ...
     def max_arch(self) -> A: ...
-
-
-@dataclass(frozen=True)
-class Constraint(Strict):
-    """A hard range of one quantity of `Cost`, both ends allowed."""
-
-    quantity: Quantity
-    at_most: float
-    at_least: float = 0
-
-    def __post_init__(self) -> None:
-        if not self.at_least <= self.at_most:  # not-a-number neither
-            raise ValueError(
-                f"{self.quantity}: found at_least {self.at_least:g} and at_most {self.at_most:g},"
-                " allowed are numbers with at_least not above at_most"
-            )
-
-    def value(self, cost: Cost) -> float:
-        """Raises ValueError where no latency is known."""
-        value: float | None = getattr(cost, self.quantity)
-        if value is None:
-            raise ValueError(
-                f"constraint {self.quantity}: the costs of this search hold none; name a latency"
-                " table"
-            )
-        return value
-
-    def excess(self, cost: Cost) -> float:
-        """How far outside the range, in its unit: above 0 too much, below 0 too little."""
-        value = self.value(cost)
-        return max(0.0, value - self.at_most) or min(0.0, value - self.at_least)
-
-    def format(self, value: float) -> str:
-        return f"{value:,.3f}" if self.quantity == "latency_ms" else f"{value:,.0f}"
-
-    def __str__(self) -> str:
-        return f"{self.quantity} {self.format(self.at_least)} to {self.format(self.at_most)}"
 
 
 class NoneFound(ValueError):

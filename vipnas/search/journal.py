@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vipnas.files import first_difference, parse, to_plain, write_atomically
-from vipnas.results import Trial
+from vipnas.search.trial import Trial
 
 log = logging.getLogger(__name__)
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, Protocol, TypeVar
 
-from vipnas.results import Cost, Trial
+from vipnas.quantities import Cost, Objective
 from vipnas.search.constraints import A, CostOf
 from vipnas.search.journal import Journal
-from vipnas.search.pareto import Objective
 from vipnas.search.searchers import Searcher
+from vipnas.search.trial import Trial
 from vipnas.search.workers import Scored
 
 FAILURES_IN_A_ROW = 10

@@ -7,27 +7,18 @@ turned.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vipnas.results import Cost, Trial
+from vipnas.quantities import Cost, Objective
+from vipnas.search.trial import Trial
 
 # N points, M objectives
 
-Objective = Literal["score", "macs", "params", "latency_ms"]
 Floats: TypeAlias = NDArray[np.float64]
 Integers: TypeAlias = NDArray[np.int64]
-
-
-def check_objectives(objectives: Sequence[Objective]) -> None:
-    """Raises ValueError unless the score is among them and none stands there twice."""
-    if "score" not in objectives or len(set(objectives)) < len(objectives):
-        raise ValueError(
-            f"objectives: found {list(objectives)}, allowed are score and any of macs, params,"
-            " latency_ms, each once"
-        )
 
 
 def to_minimise(fitness: float, cost: Cost, objectives: Sequence[Objective]) -> tuple[float, ...]:

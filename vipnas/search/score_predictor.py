@@ -86,17 +86,17 @@ class ScorePredictor:
         self.weights_C, self.noise = self._fit(self.told_NH[last], targets_N[last], start)
         covariance_NN = self._covariance(self.told_NH, self.weights_C)
         self.inverse_NN = np.linalg.inv(covariance_NN + self.noise * np.eye(len(targets_N)))
-        self.pulls_N = self.inverse_NN @ targets_N
-        self.variance = _variance(targets_N, self.pulls_N)
+        self.alpha_N = self.inverse_NN @ targets_N
+        self.variance = _variance(targets_N, self.alpha_N)
 
     def predict(self, genes_PC: Integers) -> tuple[Floats, Floats]:
         """Mean and standard deviation of the scores of archs that were not told. What no other arch
         tells of a score (the noise) is part of it: an arch may be better than all like it."""
         covariance_PN = self._covariance(self._one_hot(genes_PC), self.weights_C)
-        mean_P = covariance_PN @ self.pulls_N
+        mean_P = covariance_PN @ self.alpha_N
         explained_P = ((covariance_PN @ self.inverse_NN) * covariance_PN).sum(axis=1)
-        doubt_P = np.maximum(0.0, 1.0 - explained_P) + self.noise
-        deviation_P = np.sqrt(self.variance * doubt_P)
+        posterior_variance_P = np.maximum(0.0, 1.0 - explained_P) + self.noise
+        deviation_P = np.sqrt(self.variance * posterior_variance_P)
         return self.scale.scores(mean_P.round(DIGITS), deviation_P.round(DIGITS))
 
     def _start(
@@ -138,9 +138,9 @@ class ScorePredictor:
         weights_C, noise = parameters[:-1], parameters[-1]
         covariance_NN = self._covariance(told_NH, weights_C, told_NH)
         inverse_NN = np.linalg.inv(covariance_NN + noise * np.eye(len(targets_N)))
-        pulls_N = inverse_NN @ targets_N
-        variance = _variance(targets_N, pulls_N)
-        outer_NN = np.outer(pulls_N, pulls_N) / variance - inverse_NN
+        alpha_N = inverse_NN @ targets_N
+        variance = _variance(targets_N, alpha_N)
+        outer_NN = np.outer(alpha_N, alpha_N) / variance - inverse_NN
         weighted_NN = outer_NN * covariance_NN
         same_H = ((weighted_NN @ told_NH) * told_NH).sum(axis=0)
         same_C = np.bincount(self.choice_H, same_H)
@@ -162,9 +162,9 @@ class ScorePredictor:
         return one_hot_PH
 
 
-def _variance(targets_N: Floats, pulls_N: Floats) -> float:
+def _variance(targets_N: Floats, alpha_N: Floats) -> float:
     """The most likely one, for which the covariance is to be multiplied."""
-    return max(float(targets_N @ pulls_N) / len(targets_N), 1e-9)
+    return max(float(targets_N @ alpha_N) / len(targets_N), 1e-9)
 
 
 def leave_one_out_losses(

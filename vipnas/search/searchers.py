@@ -11,13 +11,12 @@ import math
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Generic, Literal, NamedTuple, Protocol
+from typing import Generic, NamedTuple, Protocol
 
-from vipnas.files import Strict
+from vipnas.config.search import Breeding, Evolution
 from vipnas.search.constraints import A, FeasibleSpace, NoneFound
 
 TRIES_FOR_A_NEW_ARCH = 50
-PROBABILITIES = ("crossover_probability", "mutation_probability", "mutation_after_crossover")
 
 
 @dataclass(frozen=True)
@@ -118,26 +117,6 @@ class RandomSearcher(Proposals[A]):
         check_fitness(fitness)
 
 
-@dataclass(frozen=True)
-class Breeding(Strict):
-    """How children come about. The first `population_size` archs are drawn at random; then a parent
-    is the best of `tournament_size` random members of the population, and has a partner with
-    `crossover_probability`. A mutation redraws each choice with `mutation_probability`, at least
-    one always; a crossover is followed by one with `mutation_after_crossover`."""
-
-    population_size: int = 32
-    tournament_size: int = 4
-    crossover_probability: float = 0.5
-    mutation_probability: float = 0.1
-    mutation_after_crossover: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_count("population_size", self.population_size, least=2)
-        check_count("tournament_size", self.tournament_size)
-        for name in PROBABILITIES:
-            check_share(name, getattr(self, name))
-
-
 class Breeder(Proposals[A]):
     """What evolution and NSGA-II share. The first archs are, with the same seed, the same as those
     of `RandomSearcher`; then come children of the `population`, in which the best stand first."""
@@ -178,14 +157,6 @@ class Breeder(Proposals[A]):
         return self.population[int(smallest * len(self.population))]
 
 
-@dataclass(frozen=True)
-class Evolution(Breeding):
-    """Settings of `EvolutionSearcher`. Of all that were told, the `population_size` that survive
-    are the `best`, or the `youngest`: ageing, as in regularised evolution."""
-
-    survivors: Literal["best", "youngest"] = "best"
-
-
 class EvolutionSearcher(Breeder[A]):
     """Evolution under hard budgets, for the best score: tournaments, crossover, mutation.
 
@@ -210,16 +181,6 @@ class EvolutionSearcher(Breeder[A]):
         # The sort is stable: of equals the earlier one stays in front.
         members.sort(key=lambda member: -self.fitness[member])
         self.population = members[: self.settings.population_size]
-
-
-def check_count(name: str, value: int, least: int = 1) -> None:
-    if value < least:
-        raise ValueError(f"{name}: found {value}, allowed are whole numbers from {least}")
-
-
-def check_share(name: str, value: float) -> None:
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name}: found {value}, allowed is 0 to 1")
 
 
 def check_fitness(fitness: float) -> None:

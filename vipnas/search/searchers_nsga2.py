@@ -8,42 +8,14 @@ by uniform crossover and by redrawing choices, not by steps.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from vipnas.config.search import NSGA2
+from vipnas.quantities import Objective, check_objectives
 from vipnas.search.constraints import A, FeasibleSpace
-from vipnas.search.pareto import (
-    Floats,
-    Objective,
-    check_objectives,
-    crowding_distances,
-    domination_ranks,
-    to_minimise,
-)
-from vipnas.search.searchers import Breeder, Breeding, check_count, check_fitness
-
-
-@dataclass(frozen=True)
-class NSGA2(Breeding):
-    """Settings of `NSGA2Searcher`, see `Breeding`.
-
-    After every `offspring_size` archs told, the population becomes the best of itself and of them.
-    The partner of a crossover is, of `mating_size` candidates, the one nearest on the front.
-    """
-
-    population_size: int = 50
-    tournament_size: int = 4
-    crossover_probability: float = 0.9
-    mutation_probability: float = 0.03
-    mutation_after_crossover: float = 0.5
-    offspring_size: int = 10
-    mating_size: int = 12
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_count("offspring_size", self.offspring_size)
-        check_count("mating_size", self.mating_size)
+from vipnas.search.pareto import Floats, crowding_distances, domination_ranks, to_minimise
+from vipnas.search.searchers import Breeder, check_fitness
 
 
 class NSGA2Searcher(Breeder[A]):

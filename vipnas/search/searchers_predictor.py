@@ -8,49 +8,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from vipnas.files import Strict
+from vipnas.config.search import NSGA2, Predictor
+from vipnas.quantities import Objective, check_objectives
 from vipnas.search.constraints import A, FeasibleSpace
 from vipnas.search.expected_gain import most_gain
-from vipnas.search.pareto import Floats, Integers, Objective, check_objectives
+from vipnas.search.pareto import Floats, Integers
 from vipnas.search.score_predictor import ScorePredictor
-from vipnas.search.searchers import Child, Proposals, check_count, check_fitness, check_share
-from vipnas.search.searchers_nsga2 import NSGA2, NSGA2Searcher
+from vipnas.search.searchers import Child, Proposals, check_fitness
+from vipnas.search.searchers_nsga2 import NSGA2Searcher
 
 # The fit takes time with the cube of the scores, and what was told last is nearest to where the
 # search is.
-MOST_SCORES = 2000
+MAX_SCORES = 2000
 INNER = NSGA2(population_size=100, tournament_size=2, offspring_size=100)
 INNER_ROUNDS = 20
 TOLD_TO_BATCH = 16
 PORTION = 1000  # predicted at once
 # So many archs within the budgets are all predicted, in a second or so. An inner search among few
 # meets the same ones again and again: with 3,000 in a band of MACs it took minutes for a fit.
-MOST_LISTED = 1 << 14
-
-
-@dataclass(frozen=True)
-class Predictor(Strict):
-    """Settings of `PredictorSearcher`: `num_initial` archs, the cheapest and the largest and random
-    ones; then `batch_size` archs a fit, by the hypervolume that they are expected to add, and
-    fewer while few are told, since each then changes the fit much; a share `exploration` of them is
-    drawn at random instead. In a space too large to be listed, those to choose from are found by
-    their predicted score plus `optimism` times its deviation."""
-
-    num_initial: int = 16
-    batch_size: int = 8
-    optimism: float = 1.0
-    exploration: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_count("num_initial", self.num_initial, least=2)
-        check_count("batch_size", self.batch_size)
-        if not 0 <= self.optimism < math.inf:
-            raise ValueError(f"optimism: found {self.optimism}, allowed is from 0")
-        check_share("exploration", self.exploration)
+MAX_LISTED = 1 << 14
 
 
 class PredictorSearcher(Proposals[A]):
@@ -106,7 +85,7 @@ class PredictorSearcher(Proposals[A]):
             self.fitness[arch] = fitness
 
     def _next_batch(self) -> list[A]:
-        recent = list(self.fitness.items())[-MOST_SCORES:]
+        recent = list(self.fitness.items())[-MAX_SCORES:]
         told, scores_N = [arch for arch, _ in recent], np.array([score for _, score in recent])
         num_options = self.feasible.space.num_options
         predictor = ScorePredictor(num_options, self._genes(told), scores_N)
@@ -128,7 +107,7 @@ class PredictorSearcher(Proposals[A]):
     def _candidates(self, predictor: ScorePredictor, told: Sequence[tuple[A, float]]) -> list[A]:
         """All that are left of a few; of many all that an inner search looked at."""
         members = self.feasible.members
-        if members is not None and len(members) <= MOST_LISTED:
+        if members is not None and len(members) <= MAX_LISTED:
             return [arch for arch in members if arch not in self.numbers]
         inner = NSGA2Searcher(self.feasible, self.rng.getrandbits(32), INNER, self.objectives)
         inner.exclude(self.numbers)

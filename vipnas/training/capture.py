@@ -11,7 +11,7 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor, nn
 
-from vipnas.models.grouped import DenseWhereQuicker
+from vipnas.models.grouped import DensifyGroupedConvs
 from vipnas.training.failure import Backward, Batch
 
 # Before a graph is recorded the libraries must have chosen their ways, which may wait for the GPU.
@@ -29,7 +29,7 @@ class CapturedBackward:
     def __init__(self, network: nn.Module, backward: Backward, dense: bool = True) -> None:
         self._network = network
         self._backward = backward
-        self._forms = DenseWhereQuicker if dense else nullcontext
+        self._forms = DensifyGroupedConvs if dense else nullcontext
         self._parameters = list(network.parameters())
         self._graph: torch.cuda.CUDAGraph | None = None
 

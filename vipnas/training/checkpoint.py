@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vipnas.arch import Arch, arch_from_json
+from vipnas.arch.image import Arch
+from vipnas.arch.io import arch_from_json
 from vipnas.files import write_atomically
 from vipnas.models.posenet import PoseNet, extract
 from vipnas.models.published import NUMPY_ARRAYS, arch_in, from_published, is_published

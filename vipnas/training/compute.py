@@ -7,42 +7,18 @@ that a checkpoint is checked against.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from vipnas.arch import Arch
-from vipnas.files import Strict
+from vipnas.arch.image import Arch
+from vipnas.config.training import Compute
 from vipnas.models.posenet import PoseNet
 from vipnas.training.distributed import ALONE, Processes
 
 # Heatmaps (B, K, h, w), float32, of normalised images (B, 3, H, W) through a member of a network;
 # None is the whole network.
 Forward = Callable[[Tensor, "Arch | None"], Tensor]
-
-
-@dataclass(frozen=True)
-class Compute(Strict):
-    """What a GPU wants; on a CPU the defaults change nothing.
-
-    `precision`: bfloat16 runs convolutions in it, by autocast; weights, their gradients, losses and
-    the optimiser stay float32. `channels_last`: the memory order of activations. `compile`: the
-    network as it was built, that is the largest member of a supernet, by `torch.compile`; it takes
-    minutes at the start. `cuda_graph`: on one GPU, the forward and backward pass of a network that
-    is trained by itself, where it is not compiled, as one CUDA graph. `fused_optimizer`: on a GPU,
-    the optimiser as one kernel.
-    `synchronise_batch_norm`: with several processes, statistics are those of the joint batch, so
-    that N processes train as one would; without it each normalises by its own images.
-    """
-
-    precision: Literal["float32", "bfloat16"] = "float32"
-    channels_last: bool = True
-    compile: bool = False
-    cuda_graph: bool = True
-    fused_optimizer: bool = True
-    synchronise_batch_norm: bool = True
 
 
 def make_forward(network: PoseNet, compute: Compute, processes: Processes = ALONE) -> Forward:

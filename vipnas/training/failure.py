@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vipnas.arch import Arch
+from vipnas.arch.image import Arch
 from vipnas.models.posenet import PoseNet
 from vipnas.training.checkpoint import save_checkpoint
 

@@ -9,20 +9,17 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from vipnas.files import Strict
+from vipnas.config.training import Compute, Schedule
 from vipnas.models.posenet import PoseNet
 from vipnas.training.capture import CapturedBackward
 from vipnas.training.checkpoint import load_strictly
-from vipnas.training.compute import Compute
 from vipnas.training.distributed import ALONE, Disagreement, Processes, synchronise_batch_norm
 from vipnas.training.failure import Backward as Backward
 from vipnas.training.failure import Batch as Batch
@@ -33,55 +30,6 @@ STEPS_OF_MEAN_LOSS = 50
 STATE_KEYS = ("network", "averaged", "optimizer", "step", "mean_loss", "random")
 
 
-@dataclass(frozen=True)
-class Schedule(Strict):
-    """How long, how fast. The learning rate warms up linearly, then falls by a cosine to zero or by
-    steps.
-
-    `drop_at` are shares of the run (0..1) at which the rate of schedule `step` falls to a tenth.
-    `batch_size` is that of all processes together. `clip_norm` is the largest norm of the gradient
-    of all weights together; null lets every gradient through. `average_decay` is that of the
-    averaged weights, which are what is scored and kept.
-    """
-
-    epochs: float
-    batch_size: int
-    learning_rate: float
-    warmup_steps: int = 100
-    decay: Literal["cosine", "step"] = "cosine"
-    drop_at: tuple[float, ...] = (170 / 210, 200 / 210)
-    weight_decay: float = 0.0
-    clip_norm: float | None = None
-    average_decay: float = 0.998
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "learning_rate", "clip_norm"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise ValueError(f"{name}: found {value}, allowed are numbers above 0")
-        for name in ("warmup_steps", "weight_decay"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name}: found {getattr(self, name)}, allowed are 0 and above")
-        if not all(0 <= share <= 1 for share in self.drop_at):
-            raise ValueError(f"drop_at: found {self.drop_at}, allowed are shares of the run, 0..1")
-        if not 0 <= self.average_decay < 1:
-            raise ValueError(f"average_decay: found {self.average_decay}, allowed is 0 to below 1")
-
-    def num_steps(self, num_persons: int) -> int:
-        return self.num_steps_of(self.epochs, num_persons)
-
-    def num_steps_of(self, epochs: float, num_persons: int) -> int:
-        return max(1, round(epochs * num_persons / self.batch_size))
-
-    def learning_rate_at(self, step: int, num_steps: int) -> float:
-        warm = min(1.0, (step + 1) / max(1, self.warmup_steps))
-        progress = step / num_steps
-        if self.decay == "cosine":
-            return self.learning_rate * warm * (1 + math.cos(math.pi * progress)) / 2
-        drops = sum(progress >= drop for drop in self.drop_at)
-        return float(self.learning_rate * warm * 0.1**drops)
-
-
 class Outcome(NamedTuple):
     """What a step gave, on the device: nothing waits for it until it is read."""
 
@@ -90,7 +38,7 @@ class Outcome(NamedTuple):
     learning_rate: float
 
 
-class Watcher(Protocol):
+class Callback(Protocol):
     """Looks on: logs, keeps checkpoints, draws. It must not change what is trained."""
 
     def after_step(self, training: Training, outcome: Outcome) -> None:
@@ -142,7 +90,7 @@ class Training:
         self,
         batches: Callable[[int, int], Iterator[Batch]],
         backward: Backward,
-        watchers: Sequence[Watcher] = (),
+        callbacks: Sequence[Callback] = (),
         failure: FailureFile | None = None,
         same_every_step: bool = False,
     ) -> None:
@@ -164,8 +112,8 @@ class Training:
             for batch in batches(self.step, self.num_steps - self.step):
                 outcome = self._update(taken, self._on_device(batch))
                 self.step += 1
-                for watcher in watchers:
-                    watcher.after_step(self, outcome)
+                for callback in callbacks:
+                    callback.after_step(self, outcome)
             self.finite.confirm()
         except NotFinite as error:
             raise self._explained(error, backward, failure) from None

@@ -2,43 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat
 from torch import Tensor
 from torch.nn import functional as F
 
-from vipnas.files import Strict
-
-
-@dataclass(frozen=True)
-class Distillation(Strict):
-    """What the smaller subnets of a step learn: from the labels, from the largest, or from both.
-
-    With `labels` from these alone, which ranks best (`experiments/reports/ranking_2026-11-26.md`).
-    Else their loss is `weight` times `mse` or `kl` to the heatmaps of the largest, plus
-    `label_weight` times the loss on the labels. During the first `warmup_steps`, while the largest
-    has nothing to teach, it goes over in a straight line to this from the labels alone.
-    `temperature` is that of `kl`, in units of heatmap values, whose peaks are 1.
-    """
-
-    loss: Literal["labels", "mse", "kl"] = "labels"
-    weight: NonNegativeFloat = 1.0
-    label_weight: NonNegativeFloat = 0.0
-    warmup_steps: NonNegativeInt = 0
-    temperature: PositiveFloat = 0.1
-
-    def __post_init__(self) -> None:
-        if self.weight == self.label_weight == 0:
-            raise ValueError("weight and label_weight: found 0 for both, one must be above 0")
-
-    def shares(self, step: int) -> tuple[float, float]:
-        """Weights of the teacher's loss and of the labels' at a step."""
-        if self.loss == "labels":
-            return 0.0, 1.0
-        warm = min(1.0, step / self.warmup_steps) if self.warmup_steps else 1.0
-        return warm * self.weight, (1 - warm) + warm * self.label_weight
+from vipnas.config.training import Distillation
 
 
 def student_loss(

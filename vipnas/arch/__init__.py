@@ -1,0 +1,1 @@
+"""Architectures as values: of images, of clips, and their skeletons. No torch."""

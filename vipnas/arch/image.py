@@ -1,0 +1,143 @@
+"""An architecture is a value: frozen, comparable, hashable, in and out of JSON. No torch here."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Literal
+
+from vipnas.files import Strict, to_plain
+
+Family = Literal["residual", "inverted_residual"]
+Activation = Literal["relu", "hardswish"]
+
+
+@dataclass(frozen=True)
+class StemArch(Strict):
+    """The first convolution, stride 2; `max_pool` halves the resolution once more."""
+
+    width: int
+    kernel_size: int
+    activation: Activation
+    max_pool: bool
+
+    @property
+    def stride(self) -> int:
+        return 4 if self.max_pool else 2
+
+
+@dataclass(frozen=True)
+class StageArch(Strict):
+    """`depth` equal blocks; the first one carries the stride and the change of width."""
+
+    width: int
+    depth: int
+    kernel_size: int
+    groups: int
+    attention: bool
+    expand_ratio: int
+    stride: int
+    activation: Activation
+
+    @property
+    def middle_width(self) -> int:
+        """Channels of the k x k convolution."""
+        return self.width * self.expand_ratio
+
+
+@dataclass(frozen=True)
+class DeconvArch(Strict):
+    """One stride-2 deconvolution of the heatmap head."""
+
+    width: int
+    kernel_size: int
+    groups: int
+
+
+@dataclass(frozen=True)
+class Arch(Strict):
+    """All that `PoseNet` needs to be built, and nothing that can be computed from it.
+
+    Raises ValueError when the parts do not fit: kernels, divisibility of channels, of the input
+    size.
+    """
+
+    family: Family
+    input_hw: tuple[int, int]
+    stem: StemArch
+    stages: tuple[StageArch, ...]
+    head: tuple[DeconvArch, ...]
+    num_keypoints: int
+
+    def __post_init__(self) -> None:
+        if not self.stages:
+            raise ValueError("stages: found none, at least one is needed")
+        _check_odd_kernel("stem", self.stem.kernel_size)
+        _check_positive("num_keypoints", self.num_keypoints)
+        _check_positive("stem.width", self.stem.width)
+        channels = self.stem.width
+        for number, stage in enumerate(self.stages):
+            _check_stage(f"stages[{number}]", stage, channels, self.family)
+            channels = stage.width
+        for number, deconv in enumerate(self.head):
+            _check_deconv(f"head[{number}]", deconv, channels)
+            channels = deconv.width
+        if any(side <= 0 or side % self.total_stride for side in self.input_hw):
+            raise ValueError(
+                f"input_hw: found {list(self.input_hw)}, allowed are multiples of"
+                f" {self.total_stride}, the total stride"
+            )
+
+    @property
+    def total_stride(self) -> int:
+        """Input pixels per pixel of the last stage."""
+        stride = self.stem.stride
+        for stage in self.stages:
+            stride *= stage.stride
+        return stride
+
+    @property
+    def heatmap_hw(self) -> tuple[int, int]:
+        scale = 2 ** len(self.head)
+        height, width = self.input_hw
+        return height * scale // self.total_stride, width * scale // self.total_stride
+
+    def to_json(self) -> str:
+        """One line, the same for equal archs: a key for journals."""
+        return json.dumps(to_plain(self), separators=(",", ":"))
+
+
+def _check_stage(place: str, stage: StageArch, in_channels: int, family: Family) -> None:
+    for name in ("width", "depth", "groups", "expand_ratio", "stride"):
+        _check_positive(f"{place}.{name}", getattr(stage, name))
+    _check_odd_kernel(place, stage.kernel_size)
+    _check_groups(place, stage.groups, stage.middle_width)
+    if family == "inverted_residual" and stage.expand_ratio == 1:
+        # Without an expansion the k x k convolution of the first block reads the stage's input.
+        _check_groups(place, stage.groups, in_channels)
+
+
+def _check_deconv(place: str, deconv: DeconvArch, in_channels: int) -> None:
+    _check_positive(f"{place}.width", deconv.width)
+    _check_positive(f"{place}.groups", deconv.groups)
+    if deconv.kernel_size not in (2, 4):
+        raise ValueError(f"{place}.kernel_size: found {deconv.kernel_size}, allowed are 2 and 4")
+    _check_groups(place, deconv.groups, deconv.width)
+    _check_groups(place, deconv.groups, in_channels)
+
+
+def _check_positive(place: str, value: int) -> None:
+    if value < 1:
+        raise ValueError(f"{place}: found {value}, allowed are whole numbers from 1")
+
+
+def _check_odd_kernel(place: str, kernel_size: int) -> None:
+    if kernel_size < 1 or kernel_size % 2 == 0:
+        raise ValueError(f"{place}.kernel_size: found {kernel_size}, allowed are odd numbers")
+
+
+def _check_groups(place: str, groups: int, channels: int) -> None:
+    if channels % groups:
+        raise ValueError(
+            f"{place}.groups: found {groups}, which does not divide {channels} channels"
+        )

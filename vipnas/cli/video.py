@@ -1,0 +1,105 @@
+"""`vipnas video ...`: the commands of the temporal level, one stage each."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vipnas.cli.arguments import (
+    Commands,
+    experiment_command,
+    open_experiment,
+    open_with_others,
+    print_scores,
+    ray_settings,
+    worker_arguments,
+)
+
+if TYPE_CHECKING:
+    from vipnas.pipeline.experiment import Experiment
+
+
+def add_video_commands(commands: Commands) -> None:
+    """`video` and its actions."""
+    video = commands.add_parser("video", help="networks along video clips: train, search, retrain")
+    actions = video.add_subparsers(dest="action", required=True, metavar="ACTION")
+
+    supernet = experiment_command(
+        actions, "train-supernet", "supernet of the frames after a key frame"
+    )
+    supernet.set_defaults(run=_train_supernet)
+
+    search = experiment_command(actions, "search", "search fusions and networks along the clip")
+    worker_arguments(search)
+    search.set_defaults(run=_search)
+
+    retrain = experiment_command(actions, "retrain", "train a clip's networks on, along the clip")
+    retrain.add_argument("--arch", type=Path, help="arch JSON of a clip (default: best.json)")
+    retrain.set_defaults(run=_retrain)
+
+    evaluate = experiment_command(
+        actions, "evaluate", "figures along whole videos, in online order"
+    )
+    evaluate.add_argument(
+        "--weights", type=Path, help="networks of a clip (default: the retrained)"
+    )
+    evaluate.add_argument("--split", choices=("test", "val"), default="test")
+    evaluate.add_argument("--boxes", choices=("annotated", "pose"), help="whose box is cropped")
+    evaluate.add_argument("--pictures", type=Path, help="PNG to write: frames of the first video")
+    evaluate.add_argument("--json", action="store_true", help="print all figures as JSON")
+    evaluate.set_defaults(run=_evaluate)
+
+    export = actions.add_parser("export", help="both networks' ONNX files, compared with PyTorch")
+    export.add_argument("--weights", type=Path, required=True, help="networks of a clip")
+    export.add_argument("-o", "--output", type=Path, required=True, help="folder to write to")
+    export.set_defaults(run=_export)
+
+
+def _train_supernet(options: argparse.Namespace) -> None:
+    from vipnas.pipeline.clip_level import VideoLevel
+    from vipnas.pipeline.clip_stages import train_video_supernet
+
+    with open_with_others(options, lambda experiment: VideoLevel(experiment).space) as experiment:
+        train_video_supernet(experiment)
+
+
+def _search(options: argparse.Namespace) -> None:
+    from vipnas.pipeline.clip_stages import search_video
+
+    search_video(open_experiment(options), ray_settings(options))
+
+
+def _retrain(options: argparse.Namespace) -> None:
+    from vipnas.arch.io import read_video_arch
+    from vipnas.pipeline.clip_level import VideoLevel, existing_video_best
+    from vipnas.pipeline.clip_stages import retrain_video
+
+    def check(experiment: Experiment) -> None:
+        file = options.arch or existing_video_best(experiment)
+        VideoLevel(experiment).space.check_arch(read_video_arch(file), str(file))
+
+    with open_with_others(options, check) as experiment:
+        retrain_video(experiment, options.arch or existing_video_best(experiment))
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from vipnas.pipeline.clip_level import VideoLevel, video_weights_file
+    from vipnas.pipeline.clip_stages import evaluate_video
+    from vipnas.viz.video_sheets import video_sheet
+
+    experiment = open_experiment(options)
+    weights = options.weights or video_weights_file(experiment)
+    scores, found = evaluate_video(experiment, weights, options.split, options.boxes)
+    if options.pictures is not None:
+        data = VideoLevel(experiment).videos(options.split)
+        video_sheet(options.pictures, data.videos[0], found, data.skeleton)
+    print_scores(scores, options.json)
+
+
+def _export(options: argparse.Namespace) -> None:
+    from vipnas.deploy.export_clip import export_video
+    from vipnas.training.clip_checkpoint import load_video
+
+    for exported in export_video(load_video(options.weights), options.output):
+        print(f"export: {exported}")

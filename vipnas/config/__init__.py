@@ -1,0 +1,1 @@
+"""The sections of an experiment as plain dataclasses. No torch."""

@@ -1,0 +1,1 @@
+"""Keypoints to heatmaps and back."""

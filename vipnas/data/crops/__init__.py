@@ -1,0 +1,1 @@
+"""Crops of persons: geometry, images, augmentation, loading."""

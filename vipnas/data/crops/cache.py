@@ -1,0 +1,207 @@
+"""Decoded pixels of people, kept in a memory-mapped file for the next epoch and the next run.
+
+Of each person the file holds what any training crop may show, decoded but not yet warped. A crop
+from it is the crop that it would be without, but for the rounding of the warp: one grey level in
+few pixels. It does not depend on what was in the file before. The file's name is a digest of all
+that its content depends on: annotations, boxes, image files, input size, augmentation.
+
+Any number of processes may share a file. A slot is valid when its checksum is right, whoever wrote
+it and whatever became of that process; two that write the same slot write the same bytes. In a
+folder of a RAM disk (/dev/shm) the cache is one of memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import zlib
+from collections.abc import Sequence
+from math import hypot
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vipnas.config.data import Augmentation
+from vipnas.data.crops.augmentation import decode_reduction, possible_regions
+from vipnas.data.crops.images import JPEG_START
+from vipnas.data.crops.pictures import Picture, with_fourth_channel
+from vipnas.data.formats.coco import Person
+from vipnas.data.formats.skeletons import Skeleton
+from vipnas.files import to_plain
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1  # of the file; another number makes another file
+_ALIGNMENT = 4096
+_MARGIN_PX = 4  # more than the warp mixes in at the edge
+
+
+class CropCache:
+    """The file's slots, one a person: `get` what is there, or `keep` what was decoded."""
+
+    def __init__(self, path: Path, rects_N4: NDArray[np.int64], reductions_N: NDArray[np.int64]):
+        """`rects_N4`: left, top, right, bottom of each person's part, in reduced pixels."""
+        self.path = path
+        self._rects = rects_N4
+        self._reductions = reductions_N
+        areas = (rects_N4[:, 2] - rects_N4[:, 0]) * (rects_N4[:, 3] - rects_N4[:, 1])
+        first = -(-4 * len(rects_N4) // _ALIGNMENT) * _ALIGNMENT
+        self._offsets = first + np.concatenate(([0], np.cumsum(4 * areas)))
+        self._is_full = False
+        self._forget()
+
+    def __len__(self) -> int:
+        return len(self._rects)
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of the file when all persons are in it."""
+        return int(self._offsets[-1])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process opens the file again with."""
+        return {"path": self.path, "rects_N4": self._rects, "reductions_N": self._reductions}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
+
+    def _forget(self) -> None:
+        self._map: NDArray[np.uint8] | None = None
+        self._verified = bytearray(len(self._rects))
+
+    def get(self, index: int) -> Picture | None:
+        """The person's pixels, four channels, or None where they are not there (any more)."""
+        content = self._content()
+        start, end = int(self._offsets[index]), int(self._offsets[index + 1])
+        pixels = content[start:end]
+        if not self._verified[index]:
+            checksum = int(content[4 * index : 4 * index + 4].view("<u4")[0])
+            if checksum == 0 or checksum != _checksum(pixels):
+                return None
+            self._verified[index] = 1
+        left, top, right, bottom = self._rects[index].tolist()
+        return Picture(
+            pixels.reshape(bottom - top, right - left, 4),
+            int(self._reductions[index]),
+            (left, top),
+        )
+
+    def keep(self, index: int, picture: Picture) -> Picture:
+        """Write the person's part of a decoded image; that part."""
+        left, top, right, bottom = self._rects[index].tolist()
+        height, width = picture.pixels.shape[:2]
+        if picture.reduction != self._reductions[index] or right > width or bottom > height:
+            return picture  # not the picture that the slot was made for
+        part = with_fourth_channel(picture.part(left, top, right, bottom))
+        if not self._is_full:
+            try:
+                self._write(index, np.ascontiguousarray(part.pixels).reshape(-1))
+            except OSError as error:
+                self._is_full = True
+                log.warning("%s: nothing more is kept: %s", self.path, error.strerror)
+        return part
+
+    def _write(self, index: int, pixels: NDArray[np.uint8]) -> None:
+        # Not through the map: on a full disk that would end the process without a word.
+        descriptor = os.open(self.path, os.O_WRONLY)
+        try:
+            os.pwrite(descriptor, pixels.data, int(self._offsets[index]))
+            os.pwrite(descriptor, _checksum(pixels).to_bytes(4, "little"), 4 * index)
+        finally:
+            os.close(descriptor)
+
+    def _content(self) -> NDArray[np.uint8]:
+        if self._map is None:
+            self._map = np.asarray(np.memmap(self.path, np.uint8, "r", shape=(self.num_bytes,)))
+        return self._map
+
+
+def _checksum(pixels: NDArray[np.uint8]) -> int:
+    """Never 0, which stands for an empty slot."""
+    return zlib.crc32(pixels.data) or 1
+
+
+def open_crop_cache(
+    directory: Path,
+    persons: Sequence[Person],
+    skeleton: Skeleton,
+    span_hw: tuple[int, int],
+    augmentation: Augmentation,
+) -> CropCache:
+    """The cache file in `directory` for these training crops: that of an earlier run, or a new one.
+
+    `span_hw` is that of the codec (the input size, but for `udp`). A new file takes up room only as
+    it fills. Raises ValueError for persons of unknown image size.
+    """
+    rects, reductions, stamps = [], [], []
+    files: dict[Path, tuple[int, int, bool]] = {}
+    for person in persons:
+        if person.image_path not in files:
+            files[person.image_path] = _stamp(person.image_path)
+        size, modified, is_jpeg = files[person.image_path]
+        reduction = decode_reduction(person, skeleton, span_hw, augmentation) if is_jpeg else 1
+        rects.append(_visible(person, skeleton, span_hw, augmentation, reduction))
+        reductions.append(reduction)
+        key = (person.annotation_id, person.box_xywh, str(person.image_path), size, modified)
+        stamps.append((*key, rects[-1], reduction))
+    facts = (FORMAT, span_hw, to_plain(augmentation), skeleton.name, stamps)
+    digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+    cache = CropCache(directory / f"crops-{digest}.cache", np.array(rects), np.array(reductions))
+    _create(cache.path, cache.num_bytes)
+    return cache
+
+
+def _stamp(path: Path) -> tuple[int, int, bool]:
+    """Size and time of a file, and whether it is a JPEG; zeros where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            return status.st_size, status.st_mtime_ns, file.read(len(JPEG_START)) == JPEG_START
+    except OSError:
+        return 0, 0, False
+
+
+def _create(path: Path, num_bytes: int) -> None:
+    """A file of zeros at its full size, unless there is one."""
+    if path.is_file() and path.stat().st_size == num_bytes:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    with aside.open("wb") as file:
+        file.truncate(num_bytes)
+    # Of two that come at once, the one whose file is replaced fills one that nobody else sees.
+    aside.replace(path)
+
+
+def _visible(
+    person: Person,
+    skeleton: Skeleton,
+    span_hw: tuple[int, int],
+    augmentation: Augmentation,
+    reduction: int,
+) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom of all that crops of the person may show, in reduced pixels."""
+    if person.image_hw is None:
+        raise ValueError(
+            f"annotation {person.annotation_id}: the size of its image is not known; allowed: "
+            "persons of read_coco or read_posetrack"
+        )
+    furthest = 1 + augmentation.scale_factor
+    lows, highs = [], []
+    for (x, y), (width, height) in possible_regions(person, skeleton, span_hw, augmentation):
+        # A turned crop shows no more than the circle around it; a larger one serves all.
+        radius = hypot(width, height) / 2 * furthest
+        lows.append((x - radius, y - radius))
+        highs.append((x + radius, y + radius))
+    low, high = np.min(lows, axis=0) / reduction, np.max(highs, axis=0) / reduction
+    height, width = (-(-side // reduction) for side in person.image_hw)
+    left, top = (
+        min(max(int(value) - _MARGIN_PX, 0), last - 1)
+        for value, last in zip(low, (width, height), strict=True)
+    )
+    right, bottom = (int(value) + _MARGIN_PX for value in high)
+    return left, top, max(min(right, width), left + 1), max(min(bottom, height), top + 1)

@@ -1,0 +1,237 @@
+"""Clips: the same person in consecutive frames of a video, cropped so that the frames' crops and
+the way from one crop to the next are known.
+
+B batch, F frames of a clip (the key frame and T follow-up frames), K keypoints, H W height and
+width of the network's input. Images are those of `crops`, five-dimensional.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from vipnas.config.data import JITTER_LIMIT, ClipAugmentation, Follow
+from vipnas.data.codecs.heatmap import HeatmapCodec
+from vipnas.data.crops.augmentation import augmented_matrix, crop_draws, decode_reduction
+from vipnas.data.crops.crops import Crops, fixed_crops, keypoints_in_crops
+from vipnas.data.crops.geometry import FloatArray, heatmap_warp, invert
+from vipnas.data.crops.images import read_reduced
+from vipnas.data.crops.loader import Key
+from vipnas.data.crops.pictures import Picture, crop_into
+from vipnas.data.formats.posetrack import PoseTrackData, TrackedPerson
+from vipnas.data.formats.skeletons import Skeleton
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One person, labelled, in frames whose numbers follow on each other, the key frame first."""
+
+    people: tuple[TrackedPerson, ...]
+
+    def boxed_by(self, frame: int, follow: Follow) -> TrackedPerson:
+        """The one of the people whose box is that of a frame's crop."""
+        source = {"key": 0, "before": max(frame - 1, 0), "own": frame}[follow]
+        return self.people[source]
+
+
+def clips_of(data: PoseTrackData, num_follow_up: int, stride: int = 1) -> tuple[Clip, ...]:
+    """All clips of `num_follow_up` + 1 frames, video by video and track by track.
+
+    A clip begins every `stride` frames of an unbroken piece of a track, in which the person has a
+    labelled joint in every frame. Pieces that are too short have none. Raises ValueError where
+    there is no clip at all.
+    """
+    if num_follow_up < 0 or stride < 1:
+        raise ValueError(
+            f"clips: num_follow_up {num_follow_up}, stride {stride}; allowed: 0 or more, 1 or more"
+        )
+    length = num_follow_up + 1
+    clips = tuple(
+        Clip(tuple(piece[first : first + length]))
+        for piece in _pieces(data)
+        for first in range(0, len(piece) - num_follow_up, stride)
+    )
+    if not clips:
+        raise ValueError(
+            f"no person is labelled in {length} consecutive frames of these {len(data.videos)} "
+            "videos; allowed: fewer follow-up frames"
+        )
+    return clips
+
+
+def _pieces(data: PoseTrackData) -> list[list[TrackedPerson]]:
+    """The unbroken pieces of all tracks."""
+    usable = {person.annotation_id for person in data.persons}
+    pieces: list[list[TrackedPerson]] = []
+    for video in data.videos:
+        latest: dict[int, tuple[int, list[TrackedPerson]]] = {}  # frame number, piece, by track
+        for frame in video.frames:
+            for person in frame.people:
+                if person.annotation_id not in usable:
+                    continue
+                number, piece = latest.get(person.track_id, (-2, []))
+                if number != frame.number - 1:
+                    piece = []
+                    pieces.append(piece)
+                piece.append(person)
+                latest[person.track_id] = frame.number, piece
+    return pieces
+
+
+class ClipBatch(NamedTuple):
+    """`images` (B, F, 3, H, W) uint8; `keypoints` (B, F, K, 3) float32 in input pixels of each
+    frame's own crop; `warps` (B, T, 2, 3) float32, of which `warps[:, t - 1]` gives frame t the
+    heatmaps of frame t - 1 (`heatmap_warp`)."""
+
+    images: Tensor
+    keypoints: Tensor
+    warps: Tensor
+
+
+@dataclass(frozen=True)
+class TrainingClips(Dataset[ClipBatch]):
+    """Augmented clips by key (epoch, index of the clip); a key always gives the same clip.
+
+    `skip_bad_images`: a clip with an undecodable image is logged and the next is shown instead;
+    otherwise it is a ValueError naming the file. `training_batches` takes these as it takes crops.
+    """
+
+    clips: Sequence[Clip]
+    skeleton: Skeleton
+    codec: HeatmapCodec
+    augmentation: ClipAugmentation
+    seed: int
+    skip_bad_images: bool = False
+
+    def __post_init__(self) -> None:
+        if len({len(clip.people) for clip in self.clips}) != 1:
+            raise ValueError("clips to train on must be there, and of the same length")
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, key: Key) -> ClipBatch:
+        """One clip, without the dimension of the batch."""
+        return ClipBatch(*(part[0] for part in self.__getitems__([key])))
+
+    def __getitems__(self, keys: Sequence[Key]) -> ClipBatch:
+        """A whole batch at once, which is how torch's loader asks."""
+        num_frames = len(self.clips[0].people)
+        images = np.empty((len(keys), num_frames, *self.codec.input_hw, 3), np.uint8)
+        matrices = np.empty((len(keys), num_frames, 2, 3))
+        keypoints = np.empty((len(keys), num_frames, self.skeleton.num_joints, 3), np.float32)
+        mirrored = np.empty((len(keys), num_frames), bool)
+        for row, key in enumerate(keys):
+            clip, pictures = self._readable(key[1])
+            matrices[row], mirrored[row] = self._matrices(clip, key)
+            for frame, (person, picture) in enumerate(zip(clip.people, pictures, strict=True)):
+                crop_into(images[row, frame], picture, matrices[row, frame])
+                keypoints[row, frame] = person.keypoints_K3
+        moved = keypoints_in_crops(
+            keypoints.reshape(-1, self.skeleton.num_joints, 3),
+            self.skeleton,
+            matrices.reshape(-1, 2, 3),
+            mirrored.reshape(-1),
+        )
+        return ClipBatch(
+            torch.from_numpy(images).permute(0, 1, 4, 2, 3),
+            torch.from_numpy(moved.reshape(keypoints.shape)),
+            _warps(matrices, self.codec),
+        )
+
+    def _matrices(self, clip: Clip, key: Key) -> tuple[FloatArray, bool]:
+        """Input from image for each frame (F, 2, 3), and whether the clip is mirrored."""
+        draws = crop_draws(self.seed, *key)
+        settings, mirrored = self.augmentation, False
+        jitter = np.random.default_rng((self.seed, *key)).normal(size=(len(clip.people), 3))
+        jitter = np.clip(jitter, -JITTER_LIMIT, JITTER_LIMIT)
+        matrices = []
+        for frame, (right, down, larger) in enumerate(jitter.tolist()):
+            matrix, mirrored = augmented_matrix(
+                clip.boxed_by(frame, settings.follow),
+                self.skeleton,
+                self.codec.span_hw,
+                settings.crop,
+                draws,
+            )
+            shift = (settings.shift * right, settings.shift * down)
+            matrices.append(_nudged(matrix, shift, 1 + settings.scale * larger, self.codec.span_hw))
+        return np.array(matrices), mirrored
+
+    def _readable(self, index: int) -> tuple[Clip, list[Picture]]:
+        for offset in range(len(self.clips)):
+            clip = self.clips[(index + offset) % len(self.clips)]
+            try:
+                return clip, [self._picture(clip, frame) for frame in range(len(clip.people))]
+            except ValueError as error:
+                if not self.skip_bad_images:
+                    raise
+                log.warning("clip of %d left out: %s", clip.people[0].annotation_id, error)
+        raise ValueError("none of the clips can be read; allowed: at least one")
+
+    def _picture(self, clip: Clip, frame: int) -> Picture:
+        person = clip.people[frame]
+        shown = clip.boxed_by(frame, self.augmentation.follow)
+        reduction = decode_reduction(
+            shown, self.skeleton, self.codec.span_hw, self.augmentation.crop
+        )
+        return Picture(*read_reduced(person.image_path, reduction, person.image_hw))
+
+
+def _nudged(
+    matrix_23: FloatArray, shift: tuple[float, float], factor: float, span_hw: tuple[int, int]
+) -> FloatArray:
+    """The crop moved by `shift` of its sides and made larger about its centre."""
+    sides = np.array((span_hw[1], span_hw[0]))
+    nudged = factor * matrix_23
+    nudged[:, 2] += (1 - factor) * sides / 2 + sides * shift
+    return nudged
+
+
+def _warps(matrices_BF23: FloatArray, codec: HeatmapCodec) -> Tensor:
+    before, now = matrices_BF23[:, :-1], matrices_BF23[:, 1:]
+    return torch.from_numpy(heatmap_warp(before, now, codec.stride_xy, codec.heatmap_hw)).float()
+
+
+@dataclass(frozen=True)
+class FixedClips:
+    """Clips cropped once and kept: what networks are scored on.
+
+    `frames[t]` holds the crops of frame t of all clips, `frames[0]` those of the key frames;
+    `warps_NT23` is that of `ClipBatch`.
+    """
+
+    clips: tuple[Clip, ...]
+    frames: tuple[Crops, ...]
+    warps_NT23: Tensor
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+
+def fixed_clips(
+    clips: Sequence[Clip], skeleton: Skeleton, codec: HeatmapCodec, follow: Follow = "own"
+) -> FixedClips:
+    """Crop every clip once, as `fixed_crops` does it; the persons of `frames[t]` have the box that
+    they were cropped by. Raises ValueError for an image that cannot be used, naming it."""
+    frames = []
+    for frame in range(len(clips[0].people)):
+        persons = [
+            replace(clip.people[frame], box_xywh=clip.boxed_by(frame, follow).box_xywh)
+            for clip in clips
+        ]
+        frames.append(fixed_crops(persons, skeleton, codec.input_hw, span_hw=codec.span_hw))
+    matrices_NF23: NDArray[np.float64] = np.stack(
+        [invert(crops.image_from_input_B23) for crops in frames], axis=1
+    )
+    return FixedClips(tuple(clips), tuple(frames), _warps(matrices_NF23, codec))

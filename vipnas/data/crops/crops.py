@@ -1,0 +1,174 @@
+"""Crops of people, made once and kept, and their joints.
+
+B batch, K keypoints, H W height and width of the network's input. Images are uint8 RGB of shape
+(B, 3, H, W) in channels-last memory order, as they are decoded, and are normalised on the device.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import groupby
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vipnas.config.data import Augmentation as Augmentation
+from vipnas.data.crops.augmentation import augmented_matrix, crop_draws, decode_reduction
+from vipnas.data.crops.geometry import FloatArray, crop_region, input_from_image, invert, transform
+from vipnas.data.crops.images import read_reduced
+from vipnas.data.crops.pictures import Picture, crop_into
+from vipnas.data.formats.coco import Person
+from vipnas.data.formats.skeletons import Skeleton
+
+log = logging.getLogger(__name__)
+
+IMAGENET_MEAN_RGB = (0.485, 0.456, 0.406)
+IMAGENET_STD_RGB = (0.229, 0.224, 0.225)
+
+
+def keypoints_in_crops(
+    keypoints_BK3: NDArray[np.float32],
+    skeleton: Skeleton,
+    matrices_B23: FloatArray,
+    mirrored_B: NDArray[np.bool_],
+) -> NDArray[np.float32]:
+    """People's joints (B, K, 3) in input pixels; left and right change places in a mirror."""
+    moved_BK3 = keypoints_BK3.copy()
+    moved_BK3[..., :2] = transform(matrices_B23, keypoints_BK3[..., :2].astype(np.float64))
+    moved_BK3[mirrored_B] = moved_BK3[mirrored_B][:, list(skeleton.flip_order)]
+    return moved_BK3
+
+
+@dataclass(frozen=True)
+class Crops:
+    """Crops made once and kept: what a network is scored on, or calibrated with.
+
+    `image_from_input_B23` takes input pixels back to the pixels of each person's image.
+    """
+
+    images_B3HW: Tensor
+    keypoints_BK3: Tensor
+    persons: tuple[Person, ...]
+    image_from_input_B23: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.persons)
+
+    def to_image(self, xy_BK2: Tensor) -> FloatArray:
+        """Points in input pixels, one row of K a crop, to image pixels."""
+        return transform(self.image_from_input_B23, xy_BK2.double().cpu().numpy())
+
+
+def fixed_crops(
+    persons: Sequence[Person],
+    skeleton: Skeleton,
+    input_hw: tuple[int, int],
+    augmentation: Augmentation | None = None,
+    seed: int = 0,
+    skip_bad_images: bool = False,
+    span_hw: tuple[int, int] | None = None,
+) -> Crops:
+    """Crop every person once, image by image so that each is decoded once.
+
+    Without `augmentation` the crop is the padded box of the whole image; with it, each crop is that
+    of epoch 0 of `TrainingCrops` with the same seed and persons. The order of the persons is kept.
+    With `skip_bad_images`, people in undecodable images are logged and left out (and so are missed
+    people for the scoring, which knows the whole ground truth). `span_hw` is that of the codec,
+    where it is not `input_hw`.
+    """
+    span_hw = span_hw or input_hw
+    views = [
+        _fixed_view(persons, index, skeleton, span_hw, augmentation, seed)
+        for index in range(len(persons))
+    ]
+    images, kept = _cut(persons, views, input_hw, skip_bad_images)
+    matrices = np.array([views[index].matrix_23 for index in kept]).reshape(-1, 2, 3)
+    keypoints = keypoints_in_crops(
+        np.array([persons[index].keypoints_K3 for index in kept]).reshape(len(kept), -1, 3),
+        skeleton,
+        matrices,
+        np.array([views[index].mirrored for index in kept], bool),
+    )
+    return Crops(
+        images_B3HW=torch.from_numpy(images if len(kept) == len(persons) else images[kept]).permute(
+            0, 3, 1, 2
+        ),
+        keypoints_BK3=torch.from_numpy(keypoints),
+        persons=tuple(persons[index] for index in kept),
+        image_from_input_B23=invert(matrices),
+    )
+
+
+class _View(NamedTuple):
+    """What is shown of a person: by which affine, mirrored or not, of an image how much smaller."""
+
+    matrix_23: FloatArray
+    mirrored: bool
+    reduction: int
+
+
+def _fixed_view(
+    persons: Sequence[Person],
+    index: int,
+    skeleton: Skeleton,
+    span_hw: tuple[int, int],
+    augmentation: Augmentation | None,
+    seed: int,
+) -> _View:
+    if augmentation is None:
+        centre_xy, size_wh = crop_region(persons[index].box_xywh, span_hw)
+        return _View(input_from_image(centre_xy, size_wh, span_hw), False, 1)
+    draws = crop_draws(seed, 0, index)
+    view = augmented_matrix(persons[index], skeleton, span_hw, augmentation, draws)
+    return _View(*view, decode_reduction(persons[index], skeleton, span_hw, augmentation))
+
+
+def _cut(
+    persons: Sequence[Person],
+    views: Sequence[_View],
+    input_hw: tuple[int, int],
+    skip_bad_images: bool,
+) -> tuple[NDArray[np.uint8], list[int]]:
+    """The crops (N, H, W, 3), and the indices of those that could be made."""
+    images = np.empty((len(persons), *input_hw, 3), np.uint8)
+    kept: list[int] = []
+    by_image = sorted(range(len(persons)), key=lambda index: (persons[index].image_path, index))
+    for path, same_image in groupby(by_image, key=lambda index: persons[index].image_path):
+        indices = list(same_image)
+        image_hw = persons[indices[0]].image_hw
+        try:
+            pictures = {
+                reduction: Picture(*read_reduced(path, reduction, image_hw))
+                for reduction in {views[index].reduction for index in indices}
+            }
+        except ValueError as error:
+            if not skip_bad_images:
+                raise
+            log.warning("%d persons left out: %s", len(indices), error)
+            continue
+        for index in indices:
+            crop_into(images[index], pictures[views[index].reduction], views[index].matrix_23)
+        kept += indices
+    return images, sorted(kept)
+
+
+def normalise(images_B3HW: Tensor) -> Tensor:
+    """uint8 RGB to float32 by ImageNet's mean and deviation; device and memory order are kept."""
+    mean_311, std_311 = _mean_and_std(images_B3HW.device)
+    return images_B3HW.float().sub_(mean_311).div_(std_311)
+
+
+@cache
+def _mean_and_std(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Made once for a device: a GPU would be waited for each time that they are sent there."""
+    mean_3, std_3 = (
+        torch.tensor(values, device=device) * 255
+        for values in (IMAGENET_MEAN_RGB, IMAGENET_STD_RGB)
+    )
+    return mean_3.view(3, 1, 1), std_3.view(3, 1, 1)

@@ -1,0 +1,220 @@
+"""The crops that training sees, in their order.
+
+What step n trains on is a pure function of the seed and n: which persons (`batch_keys`) and how
+each is cropped (`TrainingCrops`). A run that resumes at step n meets the batches it would have met,
+with any number of workers.
+
+B batch, K keypoints, H W height and width of the network's input.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Protocol, TypeVar
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from vipnas.config.data import Augmentation
+from vipnas.data.crops.augmentation import augmented_matrix, crop_draws, decode_reduction
+from vipnas.data.crops.cache import CropCache
+from vipnas.data.crops.crops import keypoints_in_crops
+from vipnas.data.crops.images import read_reduced
+from vipnas.data.crops.pictures import Picture, crop_into
+from vipnas.data.formats.coco import Person
+from vipnas.data.formats.skeletons import Skeleton
+
+log = logging.getLogger(__name__)
+
+Key = tuple[int, int]  # epoch, index of the person
+Batch = tuple[Tensor, Tensor]  # images_B3HW uint8, keypoints_BK3 float32 in input pixels
+AnyBatch = TypeVar("AnyBatch", covariant=True)
+
+
+class TrainingCrops(Dataset[Batch]):
+    """Augmented crops by key (epoch, index of the person); a key always gives the same crop.
+
+    `skip_bad_images`: an image that turns out to be undecodable is logged and the next person is
+    shown instead (those that `read_coco` can find are not in the data in the first place);
+    otherwise it is a ValueError naming the file.
+
+    `span_hw` is that of the codec, where it is not `input_hw`. A `cache` is that which
+    `open_crop_cache` makes for the same persons.
+    """
+
+    def __init__(
+        self,
+        persons: Sequence[Person],
+        skeleton: Skeleton,
+        input_hw: tuple[int, int],
+        augmentation: Augmentation,
+        seed: int,
+        skip_bad_images: bool = False,
+        span_hw: tuple[int, int] | None = None,
+        cache: CropCache | None = None,
+    ) -> None:
+        if not persons:
+            raise ValueError("no persons to train on; allowed: at least one")
+        self.persons = persons
+        self.skeleton = skeleton
+        self.input_hw = input_hw
+        self.augmentation = augmentation
+        self.seed = seed
+        self.skip_bad_images = skip_bad_images
+        self.span_hw = span_hw or input_hw
+        self.cache = cache
+        if cache is not None and len(cache) != len(persons):
+            raise ValueError(
+                f"a cache of {len(cache)} persons for {len(persons)}; allowed: one of the same"
+            )
+
+    def __len__(self) -> int:
+        return len(self.persons)
+
+    def __getitem__(self, key: Key) -> Batch:
+        """Image (3, H, W) uint8 and keypoints (K, 3) float32 in input pixels."""
+        images_B3HW, keypoints_BK3 = self.__getitems__([key])
+        return images_B3HW[0], keypoints_BK3[0]
+
+    def __getitems__(self, keys: Sequence[Key]) -> Batch:
+        """A whole batch at once, which is how torch's loader asks."""
+        images = np.empty((len(keys), *self.input_hw, 3), np.uint8)
+        keypoints = np.empty((len(keys), self.skeleton.num_joints, 3), np.float32)
+        matrices = np.empty((len(keys), 2, 3))
+        mirrored = np.empty(len(keys), bool)
+        scratch = np.empty((*self.input_hw, 4), np.uint8)
+        for row, (epoch, index) in enumerate(keys):
+            draws = crop_draws(self.seed, epoch, index)
+            person, picture = self._readable(index)
+            matrices[row], mirrored[row] = augmented_matrix(
+                person, self.skeleton, self.span_hw, self.augmentation, draws
+            )
+            crop_into(images[row], picture, matrices[row], scratch)
+            keypoints[row] = person.keypoints_K3
+        keypoints = keypoints_in_crops(keypoints, self.skeleton, matrices, mirrored)
+        return torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(keypoints)
+
+    def _readable(self, index: int) -> tuple[Person, Picture]:
+        for offset in range(len(self.persons)):
+            place = (index + offset) % len(self.persons)
+            person = self.persons[place]
+            try:
+                return person, self._picture(place, person)
+            except ValueError as error:
+                if not self.skip_bad_images:
+                    raise
+                log.warning("annotation %d left out: %s", person.annotation_id, error)
+        raise ValueError("none of the images can be read; allowed: at least one")
+
+    def _picture(self, index: int, person: Person) -> Picture:
+        kept = self.cache.get(index) if self.cache is not None else None
+        if kept is not None:
+            return kept
+        reduction = decode_reduction(person, self.skeleton, self.span_hw, self.augmentation)
+        picture = Picture(*read_reduced(person.image_path, reduction, person.image_hw))
+        return picture if self.cache is None else self.cache.keep(index, picture)
+
+
+def batch_keys(num_persons: int, batch_size: int, seed: int, step: int) -> list[Key]:
+    """Keys of the persons that step `step` (from 0) trains on.
+
+    The steps cut one endless stream into pieces of `batch_size`; the stream is a new permutation of
+    all persons for every epoch. So every person comes once an epoch, no batch is short, and a
+    batch may straddle two epochs.
+    """
+    first = step * batch_size
+    places = (divmod(place, num_persons) for place in range(first, first + batch_size))
+    return [(epoch, int(_order(num_persons, seed, epoch)[place])) for epoch, place in places]
+
+
+@lru_cache(maxsize=4)
+def _order(num_persons: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    return np.random.default_rng((seed, epoch)).permutation(num_persons)
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """The keys of a range of steps, as torch's loader wants a batch sampler."""
+
+    num_persons: int
+    batch_size: int
+    seed: int
+    steps: range
+    share: slice
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        for step in self.steps:
+            yield batch_keys(self.num_persons, self.batch_size, self.seed, step)[self.share]
+
+
+class KeyedBatches(Protocol[AnyBatch]):
+    """What can be trained on: `TrainingCrops`, or `TrainingClips` (vipnas/data/crops/clips.py)."""
+
+    @property
+    def seed(self) -> int: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitems__(self, keys: Sequence[Key]) -> AnyBatch: ...
+
+
+def training_batches(
+    crops: KeyedBatches[AnyBatch],
+    batch_size: int,
+    first_step: int,
+    num_steps: int,
+    num_workers: int = 0,
+    share: slice = slice(None),
+) -> Iterator[AnyBatch]:
+    """The batches of steps `first_step` to `first_step + num_steps - 1`, in order.
+
+    Each is a function of the crops' seed and its step, whatever the number of workers. `share` are
+    the rows wanted, where other processes make the others. Raises ValueError of one line for an
+    image that cannot be used, from workers too.
+    """
+    steps = range(first_step, first_step + num_steps)
+    loader: DataLoader[Any] = DataLoader(
+        _Batches(crops),
+        batch_sampler=_Steps(len(crops), batch_size, crops.seed, steps, share),
+        num_workers=num_workers,
+        collate_fn=_as_it_is,
+        worker_init_fn=_one_thread,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),  # else torch would draw from the global randomness
+    )
+    for batch in loader:
+        if isinstance(batch, ValueError):
+            raise batch
+        yield batch
+
+
+@dataclass(frozen=True)
+class _Batches(Dataset[Any]):
+    """Hands an error over as a value: torch would wrap a worker's traceback around its one line."""
+
+    crops: KeyedBatches[Any]
+
+    def __getitems__(self, keys: Sequence[Key]) -> Any:
+        try:
+            return self.crops.__getitems__(keys)
+        except ValueError as error:
+            return error
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def _one_thread(worker: int) -> None:
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)

@@ -1,0 +1,219 @@
+"""People followed through a video by the similarity of their poses, and how well that went (MOTA).
+
+N people in a frame, T active tracks, K joints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vipnas.data.formats.posetrack import Frame, Video
+from vipnas.data.formats.skeletons import Skeleton
+from vipnas.evaluation.oks import best_pairs, pose_similarity
+from vipnas.evaluation.posetrack_ap import HEAD_SHARE, FramePairs, frame_pairs
+from vipnas.files import did_you_mean
+
+FloatArray = NDArray[np.float64]
+
+
+def box_overlap(keypoints_NK3: FloatArray, keypoints_TK3: FloatArray, _: Skeleton) -> FloatArray:
+    """Intersection over union (N, T) of the boxes around the joints."""
+    first, second = _boxes(keypoints_NK3)[:, None], _boxes(keypoints_TK3)[None]
+    low = np.maximum(first[..., :2], second[..., :2])
+    high = np.minimum(first[..., 2:], second[..., 2:])
+    common_NT = np.prod(np.maximum(high - low, 0), axis=2)
+    areas = [np.prod(boxes[..., 2:] - boxes[..., :2], axis=2) for boxes in (first, second)]
+    return np.asarray(common_NT / np.maximum(areas[0] + areas[1] - common_NT, 1e-9))
+
+
+def joint_likeness(
+    keypoints_NK3: FloatArray, keypoints_TK3: FloatArray, skeleton: Skeleton
+) -> FloatArray:
+    """Object keypoint similarity (N, T), over the joints that the earlier pose has."""
+    areas = []
+    for keypoints in (keypoints_NK3, keypoints_TK3):
+        boxes = _boxes(keypoints)
+        areas.append(np.maximum(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1), 1.0))
+    return pose_similarity(
+        keypoints_NK3[..., :2],
+        areas[0],
+        keypoints_TK3[..., :2],
+        areas[1],
+        skeleton.sigmas,
+        (keypoints_TK3 != 0).any(axis=2),
+    )
+
+
+def _boxes(keypoints_NK3: FloatArray) -> FloatArray:
+    """Left, top, right, bottom (N, 4) of the joints that are there; zeros where none is."""
+    there_NK1 = (keypoints_NK3 != 0).any(axis=2, keepdims=True)
+    low = np.where(there_NK1, keypoints_NK3[..., :2], np.inf).min(axis=1)
+    high = np.where(there_NK1, keypoints_NK3[..., :2], -np.inf).max(axis=1)
+    return np.where(there_NK1.any(axis=1), np.concatenate((low, high), axis=1), 0.0)
+
+
+SIMILARITIES: dict[str, Callable[[FloatArray, FloatArray, Skeleton], FloatArray]] = {
+    "oks": joint_likeness,
+    "iou": box_overlap,
+}
+
+
+@dataclass
+class Tracker:
+    """Gives the people of one frame after the other their track ids, from 0.
+
+    The most alike pair of a person and a track goes first; a pair less alike than `min_similarity`
+    is none, and the person begins a track. A track that nobody took for more than `max_gap` frames
+    ends. Joints of three zeros are not there.
+    """
+
+    skeleton: Skeleton
+    similarity: str = "oks"
+    min_similarity: float = 0.3
+    max_gap: int = 5
+    _num_tracks: int = 0
+    _tracks: dict[int, tuple[FloatArray, int]] = field(default_factory=dict)  # pose, frames ago
+
+    def __post_init__(self) -> None:
+        if self.similarity not in SIMILARITIES:
+            raise ValueError(
+                f"similarity {self.similarity!r} is unknown; "
+                f"{did_you_mean(self.similarity, SIMILARITIES)}"
+            )
+        if not 0 < self.min_similarity <= 1 or self.max_gap < 0:
+            raise ValueError(
+                f"min_similarity {self.min_similarity}, max_gap {self.max_gap}; allowed: above 0 "
+                "to 1, and 0 or more"
+            )
+
+    def update(self, keypoints_NK3: NDArray[np.floating]) -> list[int]:
+        """Track ids of the people in the next frame, in their order."""
+        poses_NK3 = np.asarray(keypoints_NK3, np.float64)
+        taken = self._matches(poses_NK3)
+        ids = []
+        for number in range(len(poses_NK3)):
+            if number not in taken:
+                taken[number] = self._num_tracks
+                self._num_tracks += 1
+            ids.append(taken[number])
+        older = {
+            track: (pose, age + 1)
+            for track, (pose, age) in self._tracks.items()
+            if track not in ids and age < self.max_gap
+        }
+        self._tracks = {**older, **{t: (poses_NK3[n], 0) for n, t in taken.items()}}
+        return ids
+
+    def _matches(self, poses_NK3: FloatArray) -> dict[int, int]:
+        """Person -> track, most alike first."""
+        tracks = list(self._tracks)
+        if not tracks or not len(poses_NK3):
+            return {}
+        earlier_TK3 = np.stack([self._tracks[track][0] for track in tracks])
+        alike_NT = SIMILARITIES[self.similarity](poses_NK3, earlier_TK3, self.skeleton)
+        pairs = best_pairs(alike_NT, self.min_similarity)
+        return {person: tracks[column] for person, column in pairs}
+
+
+def track(
+    videos: Iterable[Video],
+    results: Sequence[dict[str, Any]],
+    skeleton: Skeleton,
+    similarity: str = "oks",
+    min_similarity: float = 0.3,
+    max_gap: int = 5,
+) -> list[dict[str, Any]]:
+    """Results with a `track_id`, video by video and frame by frame."""
+    by_image: dict[int, list[dict[str, Any]]] = {}
+    for result in results:
+        by_image.setdefault(result["image_id"], []).append(result)
+    tracked = []
+    for video in videos:
+        tracker = Tracker(skeleton, similarity, min_similarity, max_gap)
+        for frame in video.frames:
+            people = by_image.get(frame.image_id, [])
+            keypoints = np.array([person["keypoints"] for person in people], np.float64)
+            ids = tracker.update(keypoints.reshape(len(people), skeleton.num_joints, 3))
+            tracked += [
+                {**person, "track_id": number} for person, number in zip(people, ids, strict=True)
+            ]
+    return tracked
+
+
+@dataclass(frozen=True)
+class Mota:
+    """Multiple object tracking accuracy: the mean over the joints, and each of them; 1 at best,
+    below 0 where there are more errors than joints."""
+
+    mean: float
+    by_joint: dict[str, float]
+    num_switches: int
+
+    def __str__(self) -> str:
+        return f"MOTA {self.mean:.3f}, {self.num_switches} switches of identity"
+
+
+def mota(videos: Iterable[Video], results: Sequence[dict[str, Any]], skeleton: Skeleton) -> Mota:
+    """MOTA of results with track ids, joint by joint, as PoseTrack measures it, by motmetrics.
+
+    A joint can be matched within half the head size. Unlike the official kit, the last frame of a
+    video counts too, and annotated frames without a prediction count with their true numbers.
+
+    Raises ValueError for results without a track id, and where motmetrics is not installed.
+    """
+    for number, result in enumerate(results):
+        if result.get("track_id") is None:
+            raise ValueError(f"result {number} has no track_id; allowed: results of `track`")
+    counts = np.zeros((skeleton.num_joints, 4))  # misses, switches, false positives, objects
+    for video in videos:
+        in_video = {frame.image_id for frame in video.frames}
+        here = [result for result in results if result["image_id"] in in_video]
+        counts += _counts(video.frames, here, skeleton)
+    if not counts[:, 3].any():
+        raise ValueError("nobody is annotated in these videos; allowed: at least one joint")
+    by_joint = {
+        name: float(1 - errors[:3].sum() / errors[3])
+        for name, errors in zip(skeleton.joints, counts, strict=True)
+        if errors[3]
+    }
+    return Mota(float(np.mean(list(by_joint.values()))), by_joint, int(counts[:, 1].sum()))
+
+
+def _counts(
+    frames: Sequence[Frame], results: Sequence[dict[str, Any]], skeleton: Skeleton
+) -> FloatArray:
+    try:
+        import motmetrics  # not needed but here
+    except ImportError:
+        raise ValueError(
+            "MOTA needs motmetrics, which is not here; allowed: pip install 'vipnas[posetrack]'"
+        ) from None
+    accumulators = [motmetrics.MOTAccumulator(auto_id=True) for _ in skeleton.joints]
+    for pairs in frame_pairs(frames, results, skeleton):
+        for joint, accumulator in enumerate(accumulators):
+            accumulator.update(*_one_joint(pairs, joint))
+    names = ["num_misses", "num_switches", "num_false_positives", "num_objects"]
+    metrics = motmetrics.metrics.create()
+    summaries = [
+        metrics.compute(accumulator, metrics=names, return_dataframe=False)
+        for accumulator in accumulators
+    ]
+    return np.array([[float(summary[name]) for name in names] for summary in summaries])
+
+
+def _one_joint(pairs: FramePairs, joint: int) -> tuple[list[int], list[int | None], FloatArray]:
+    """Track ids that have the joint, those found, and their distances (NaN: too far to match)."""
+    truths = np.flatnonzero(pairs.annotated_GK[:, joint])
+    predictions = np.flatnonzero(pairs.predicted_PK[:, joint])
+    distances_GP = pairs.distances_PGK[predictions][:, truths, joint].T
+    near_GP = np.where(distances_GP <= HEAD_SHARE, distances_GP, np.nan)
+    return (
+        [pairs.truth_track_ids[person] for person in truths],
+        [pairs.track_ids[person] for person in predictions],
+        near_GP,
+    )

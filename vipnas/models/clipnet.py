@@ -1,0 +1,187 @@
+"""The networks of a clip: one that sees an image alone, and those that also see the heatmaps of the
+frame before.
+
+`FollowUpNet` is, like `PoseNet`, one class for the supernet and for every stand-alone network: the
+supernet is built at the largest arch with all fusions, and its one set of weights serves all
+follow-up frames. What runs is an argument of `forward`.
+
+B batch, C channels, K keypoints, H W height and width of the heatmaps, T follow-up frames of a
+clip, F = T + 1 its frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vipnas.arch.clip import FollowUp, Fusion, VideoArch
+from vipnas.arch.image import Arch
+from vipnas.models.elastic import ElasticLayer
+from vipnas.models.fusion import FusionModule, fusions_of, module_name, tap_of
+from vipnas.models.posenet import PoseNet, extract, segments
+
+# Heatmaps of a follow-up frame by its number, from 0, its images (B, 3, H, W) and the heatmaps
+# before (B, K, h, w).
+RunFollowUp: TypeAlias = Callable[[int, Tensor, Tensor], Tensor]
+
+
+class FollowUpNet(nn.Module):
+    """An image and the heatmaps of the frame before to heatmaps.
+
+    Built at the largest arch with several fusions it is the supernet of the follow-up frames; with
+    one fusion or none, a stand-alone network.
+    """
+
+    def __init__(self, arch: Arch, fusions: Sequence[Fusion], initialise: bool = True) -> None:
+        super().__init__()
+        self.fusions = tuple(fusions)
+        self.arch = FollowUp(arch, self.fusions[0] if self.fusions else None)
+        self.posenet = PoseNet(arch, initialise)
+        self.fusion_modules = nn.ModuleDict()
+        for fusion in self.fusions:
+            FollowUp(arch, fusion)  # raises ValueError where there is no such stage
+            channels = tap_of(arch, fusion.stage).channels
+            module = FusionModule(fusion.operation, arch.num_keypoints, channels)
+            if initialise:
+                module.reset_parameters()
+            self.fusion_modules[module_name(fusion)] = module
+
+    def forward(
+        self, images_B3HW: Tensor, before_BKHW: Tensor, member: FollowUp | None = None
+    ) -> Tensor:
+        """Heatmaps (B, K, h, w) of normalised images (B, 3, H, W).
+
+        `before_BKHW` are the heatmaps of the frame before, warped to this frame's crop; without a
+        fusion they are not looked at. `member` runs the slice of the weights that it shares; None
+        runs the network as it was built, which must then have one fusion or none.
+        """
+        assert member is not None or len(self.fusions) <= 1, "a supernet must be told what to run"
+        member = member or self.arch
+        x, fusion = images_B3HW, self._fusion_of(member)
+        place = None if member.fusion is None else member.fusion.stage
+        for number, segment in enumerate(segments(member.arch)):
+            for layer in segment.layers():
+                x = self.posenet.layers[layer.name](x, layer.arch)
+            if fusion is not None and number == place:
+                x = fusion(x, before_BKHW)
+        if fusion is not None:
+            x = x + fusion.carried(before_BKHW)
+        if member.arch != self.arch.arch:
+            self.posenet.guard(x)
+        return x
+
+    def _fusion_of(self, member: FollowUp) -> FusionModule | None:
+        if member.fusion is None:
+            return None
+        module = self.fusion_modules[module_name(member.fusion)]
+        assert isinstance(module, FusionModule)
+        return module
+
+
+def extract_follow_up(supernet: FollowUpNet, member: FollowUp) -> FollowUpNet:
+    """A stand-alone network with the weights that `supernet(images, before, member)` uses; see
+    `extract`."""
+    network = FollowUpNet(member.arch, fusions_of(member), initialise=False)
+    network.posenet = extract(supernet.posenet, member.arch)
+    parameter = next(supernet.parameters())
+    network.to(parameter.device, parameter.dtype)
+    for name, layer in network.fusion_modules.named_modules():
+        if isinstance(layer, ElasticLayer):
+            layer.inherit(supernet.fusion_modules.get_submodule(name))
+    return network.train(supernet.training)
+
+
+class FollowUpNets(nn.Module):
+    """The networks of all follow-up frames of a clip, in their order."""
+
+    def __init__(self, networks: Sequence[FollowUpNet]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+        self.archs = tuple(network.arch for network in networks)
+
+    def __getitem__(self, number: int) -> FollowUpNet:
+        network = self.networks[number]
+        assert isinstance(network, FollowUpNet)
+        return network
+
+    def forward(self, number: int, images_B3HW: Tensor, before_BKHW: Tensor) -> Tensor:
+        """Heatmaps of follow-up frame `number`, from 0."""
+        heatmaps: Tensor = self[number](images_B3HW, before_BKHW)
+        return heatmaps
+
+
+class VideoNet(nn.Module):
+    """All networks of a clip. With no follow-up frame it is the key frame's network alone."""
+
+    def __init__(self, key_frame: PoseNet, follow_ups: FollowUpNets) -> None:
+        super().__init__()
+        self.key_frame = key_frame
+        self.follow_ups = follow_ups
+
+    @property
+    def arch(self) -> VideoArch:
+        return VideoArch(self.key_frame.arch, self.follow_ups.archs)
+
+    def repeated(self, num_follow_ups: int) -> VideoNet:
+        """The same networks for clips of another length, those of follow-up frames in turn."""
+        length = len(self.follow_ups.archs)
+        members = [self.follow_ups[number % length] for number in range(num_follow_ups)]
+        return VideoNet(self.key_frame, FollowUpNets(members))
+
+    def forward(self, images_BF3HW: Tensor, warps_BT23: Tensor) -> Tensor:
+        """Heatmaps (B, F, K, h, w) of normalised images (B, F, 3, H, W); `warps_BT23` as in
+        `warp_heatmaps`."""
+        first: Tensor = self.key_frame(images_BF3HW[:, 0])
+        following = propagate(self.follow_ups, first, images_BF3HW[:, 1:].unbind(1), warps_BT23)
+        return torch.stack((first, *following), dim=1)
+
+
+def build_video_net(arch: VideoArch, initialise: bool = True) -> VideoNet:
+    """The networks of a clip's arch, stand-alone."""
+    members = [
+        FollowUpNet(member.arch, fusions_of(member), initialise) for member in arch.follow_ups
+    ]
+    return VideoNet(PoseNet(arch.key_frame, initialise), FollowUpNets(members))
+
+
+def extract_video(key_frame: PoseNet, supernet: FollowUpNet, arch: VideoArch) -> VideoNet:
+    """The networks of a clip: the key frame's itself, of the others the weights in the supernet."""
+    assert key_frame.arch == arch.key_frame
+    members = [extract_follow_up(supernet, member) for member in arch.follow_ups]
+    return VideoNet(key_frame, FollowUpNets(members))
+
+
+def propagate(
+    run: RunFollowUp,
+    heatmaps_BKHW: Tensor,
+    frames_B3HW: Iterable[Tensor],
+    warps_BT23: Tensor,
+    detach: bool = True,
+) -> Iterator[Tensor]:
+    """Heatmaps of the follow-up frames one after another, from those of the key frame.
+
+    `frames_B3HW` are the images of one follow-up frame after another. Each is given the heatmaps of
+    the frame before, warped to its own crop. With `detach` no gradient flows from a frame to the
+    one before.
+    """
+    for number, images_B3HW in enumerate(frames_B3HW):
+        before = heatmaps_BKHW.detach() if detach else heatmaps_BKHW
+        before = warp_heatmaps(before, warps_BT23[:, number])
+        heatmaps_BKHW = run(number, images_B3HW, before)
+        yield heatmaps_BKHW
+
+
+def warp_heatmaps(heatmaps_BKHW: Tensor, warps_B23: Tensor) -> Tensor:
+    """Heatmaps of the frame before as the crop of this frame sees them; zero outside.
+
+    `warps_B23` takes normalised coordinates (-1 to 1, edges of the outer pixels) of this frame's
+    heatmaps to those of the frame before.
+    """
+    grid = F.affine_grid(
+        warps_B23.to(heatmaps_BKHW.dtype), list(heatmaps_BKHW.shape), align_corners=False
+    )
+    return F.grid_sample(heatmaps_BKHW, grid, align_corners=False)

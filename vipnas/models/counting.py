@@ -1,0 +1,150 @@
+"""What an architecture costs: multiply-accumulates and parameters, counted as the layers run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from vipnas.arch.clip import FollowUp, Operation, VideoArch
+from vipnas.arch.image import Arch
+from vipnas.models.fusion import FusionModule, tap_of
+from vipnas.models.posenet import Layer, Segment, segments
+from vipnas.quantities import Cost
+
+
+def count_cost(arch: Arch) -> Cost:
+    """MACs of one image, and parameters.
+
+    Counted are convolutions, linear layers and the matrix products of attention, one multiply-add
+    as one MAC, bias additions as none. Batch norm is left out because it folds into the convolution
+    before it; so are activations, pooling and softmax. Parameters are all that training learns,
+    batch-norm scales and shifts included.
+    """
+    macs = params = 0
+    for segment in segments(arch):
+        segment_macs, segment_params = _segment_cost(segment)
+        macs += segment_macs
+        params += segment_params
+    return Cost(macs, params)
+
+
+@lru_cache(maxsize=1 << 20)
+def _segment_cost(segment: Segment) -> tuple[int, int]:
+    costs = [_layer_cost(layer._replace(name="")) for layer in segment.layers()]
+    return sum(macs for macs, _ in costs), sum(params for _, params in costs)
+
+
+@lru_cache(maxsize=1 << 20)
+def _layer_cost(layer: Layer) -> tuple[int, int]:
+    """Run the layer itself on an empty batch: shapes flow, nothing is computed."""
+    module = layer.build().eval()
+    with torch.no_grad(), MacCounter() as counter:
+        module(torch.empty(0, layer.in_channels, *layer.in_hw), layer.arch)
+    return counter.macs, sum(parameter.numel() for parameter in module.parameters())
+
+
+def _conv_macs(out: Tensor, x: Tensor, weight: Tensor, *_: Any) -> int:
+    return weight.numel() * out.shape[2:].numel()
+
+
+def _deconv_macs(out: Tensor, x: Tensor, weight: Tensor, *_: Any) -> int:
+    return weight.numel() * x.shape[2:].numel()
+
+
+def _matmul_macs(out: Tensor, left: Tensor, right: Tensor) -> int:
+    return out.shape[1:].numel() * left.shape[-1]
+
+
+MACS_OF_OPERATION: dict[Any, Callable[..., int]] = {
+    F.conv2d: _conv_macs,
+    F.conv_transpose2d: _deconv_macs,
+    F.linear: lambda out, x, weight, *_: weight.numel() * out.shape[1:-1].numel(),
+    torch.matmul: _matmul_macs,
+}
+# Would be a product that the table does not know: better an error than a cost of zero.
+UNKNOWN_PRODUCTS = {torch.mm, torch.bmm, torch.einsum, F.scaled_dot_product_attention, F.bilinear}
+
+
+class MacCounter(TorchFunctionMode):
+    """Adds up the MACs per image of every product that runs inside, by a table operation ->
+    formula."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.macs = 0
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if func in MACS_OF_OPERATION:
+            self.macs += MACS_OF_OPERATION[func](out, *args)
+        assert func not in UNKNOWN_PRODUCTS, f"count_cost has no formula for {func}"
+        return out
+
+
+ImageCost = Callable[[Arch], Cost]
+
+
+def frame_costs(arch: VideoArch, image_cost: ImageCost = count_cost) -> tuple[Cost, ...]:
+    """The cost of each frame of the clip, the key frame's first; warping heatmaps is left out.
+
+    Where `image_cost` knows latencies, a fusion is taken to add to the latency of its network what
+    it adds to its MACs, in proportion.
+    """
+    key_frame = image_cost(arch.key_frame)
+    return (key_frame, *(_follow_up_cost(member, image_cost) for member in arch.follow_ups))
+
+
+def mean_cost(arch: VideoArch, image_cost: ImageCost = count_cost) -> Cost:
+    """MACs and latency of a frame on average over the clip; parameters of all its networks, each
+    counted once."""
+    frames = frame_costs(arch, image_cost)
+    members: dict[object, Cost] = dict(zip((arch.key_frame, *arch.follow_ups), frames, strict=True))
+    latencies = [cost.latency_ms for cost in frames if cost.latency_ms is not None]
+    return Cost(
+        macs=round(sum(cost.macs for cost in frames) / len(frames)),
+        params=sum(cost.params for cost in members.values()),
+        latency_ms=sum(latencies) / len(frames) if len(latencies) == len(frames) else None,
+    )
+
+
+def _follow_up_cost(member: FollowUp, image_cost: ImageCost) -> Cost:
+    alone = image_cost(member.arch)
+    if member.fusion is None:
+        return alone
+    tap, arch = tap_of(member.arch, member.fusion.stage), member.arch
+    macs, params = _fusion_cost(
+        member.fusion.operation, arch.num_keypoints, arch.heatmap_hw, tap.channels, tap.hw
+    )
+    latency_ms = alone.latency_ms
+    if latency_ms is not None:
+        latency_ms *= 1 + macs / alone.macs
+    return Cost(alone.macs + macs, alone.params + params, latency_ms)
+
+
+@lru_cache(maxsize=1 << 16)
+def _fusion_cost(
+    operation: Operation,
+    num_keypoints: int,
+    heatmap_hw: tuple[int, int],
+    channels: int,
+    hw: tuple[int, int],
+) -> tuple[int, int]:
+    """MACs and parameters, counted as the module runs on an empty batch."""
+    module = FusionModule(operation, num_keypoints, channels).eval()
+    with torch.no_grad(), MacCounter() as counter:
+        heatmaps = torch.empty(0, num_keypoints, *heatmap_hw)
+        module(torch.empty(0, channels, *hw), heatmaps)
+        module.carried(heatmaps)
+    return counter.macs, sum(parameter.numel() for parameter in module.parameters())

@@ -1,0 +1,165 @@
+"""What came of a temporal level: found networks beside others of the same mean cost, compute along
+the clip, error against the distance from the key frame."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vipnas.arch.clip import VideoArch
+from vipnas.arch.io import read_video_arch
+from vipnas.data.formats.skeletons import Skeleton
+from vipnas.data.poses import TrackedPose
+from vipnas.evaluation.clips import InheritedClipScore
+from vipnas.evaluation.oks import pose_similarity
+from vipnas.files import to_plain, write_atomically
+from vipnas.models.clipnet import FollowUpNets, VideoNet
+from vipnas.models.counting import frame_costs, mean_cost
+from vipnas.models.posenet import PoseNet
+from vipnas.pipeline.clip_level import VideoLevel, clip_best_file, video_folder, video_weights_file
+from vipnas.pipeline.clip_stages import clip_score, video_scores
+from vipnas.pipeline.experiment import Experiment
+from vipnas.pipeline.search import search_methods
+from vipnas.training.clip_checkpoint import load_video
+from vipnas.viz.fronts import write_figure
+
+LONGEST_DISTANCE = 7
+
+
+def summarise_video(experiment: Experiment) -> Path:
+    """Write `video/summary.json` and `video/along_clip.png`; returns the former.
+
+    Rows are figures on the test videos, in online order. All but the last run with inherited
+    weights; what is compared at the end of other trainings is made by `tools/bench_video.py`.
+    """
+    level = VideoLevel(experiment)
+    inherited = clip_score(level)
+    found = read_video_arch(clip_best_file(experiment))
+    _, compared_with = search_methods(experiment)
+    archs = {
+        "found, inherited": found,
+        "found without fusion, inherited": found.without_fusion(),
+        "random search's best, inherited": read_video_arch(
+            clip_best_file(experiment, compared_with)
+        ),
+    }
+    networks = {name: inherited_video(level, inherited, arch) for name, arch in archs.items()}
+    retrained = load_video(video_weights_file(experiment))
+    networks["key frame's network in every frame"] = every_frame(level.key_frame)
+    networks["found, retrained"] = retrained
+    summary = {
+        "test": [row_of(level, name, network) for name, network in networks.items()],
+        "along_clip": along_clip(found),
+        "drift": drift(level, retrained),
+    }
+    path = video_folder(experiment) / "summary.json"
+    write_atomically(path, json.dumps(summary, indent=2) + "\n")
+    draw_along_clip(path.with_name("along_clip.png"), summary)
+    print_video_summary(summary)
+    return path
+
+
+def inherited_video(level: VideoLevel, score_of: InheritedClipScore, arch: VideoArch) -> VideoNet:
+    """A clip's networks with the supernet's weights."""
+    return VideoNet(level.key_frame, score_of.networks(arch))
+
+
+def every_frame(network: PoseNet) -> VideoNet:
+    """A network of images as a clip of one frame."""
+    return VideoNet(network, FollowUpNets([]))
+
+
+def row_of(level: VideoLevel, name: str, network: VideoNet) -> dict[str, Any]:
+    """Mean cost of a frame, and figures on the test videos."""
+    data = level.videos("test")
+    scores = video_scores(data, level.online(network)(data.videos))
+    return {
+        "networks": name,
+        **to_plain(mean_cost(network.arch)),
+        **{key: to_plain(value) for key, value in scores.items()},
+    }
+
+
+def along_clip(arch: VideoArch) -> list[dict[str, Any]]:
+    """What each frame of a clip costs, and what it fuses."""
+    fusions = ["key frame", *(str(member.fusion or "none") for member in arch.follow_ups)]
+    return [
+        {"frame": number, "fusion": fusion, **to_plain(cost)}
+        for number, (fusion, cost) in enumerate(zip(fusions, frame_costs(arch), strict=True))
+    ]
+
+
+def drift(level: VideoLevel, network: VideoNet) -> list[dict[str, float]]:
+    """Mean similarity (OKS) and error by the number of frames since the key frame, up to 7.
+
+    Where a clip is shorter, its follow-up networks are used in turn; distances that no test video
+    reaches are left out. The error of a joint is in percent of the square root of the person's
+    area.
+    """
+    data = level.videos("test")
+    at: dict[int, list[TrackedPose]] = {}
+    for item in level.online(network.repeated(LONGEST_DISTANCE))(data.videos):
+        at.setdefault(item.distance, []).append(item)
+    return [_at_distance(at[distance], distance, data.skeleton) for distance in sorted(at)]
+
+
+def _at_distance(
+    found: Sequence[TrackedPose], distance: int, skeleton: Skeleton
+) -> dict[str, float]:
+    similarity, errors = [], []
+    for item in found:
+        person, xy_K2 = item.person, item.keypoints_K3[:, :2]
+        labelled_K = person.keypoints_K3[:, 2] > 0
+        area = np.array([person.area])
+        truth_K2 = person.keypoints_K3[:, :2]
+        pair = pose_similarity(
+            xy_K2[None], area, truth_K2[None], area, skeleton.sigmas, labelled_K[None]
+        )
+        similarity.append(pair[0, 0])
+        lengths_K = np.linalg.norm(xy_K2 - truth_K2, axis=1)[labelled_K]
+        errors.append(100 * lengths_K.mean() / person.area**0.5)
+    return {
+        "distance": distance,
+        "people": len(found),
+        "oks": round(float(np.mean(similarity)), 4),
+        "error_percent": round(float(np.mean(errors)), 3),
+    }
+
+
+def draw_along_clip(path: Path, summary: dict[str, Any]) -> None:
+    """A PNG: compute of each frame of the clip with its fusion, and the error by distance."""
+    # Without pyplot, which looks for a display and keeps figures alive.
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    frames = summary["along_clip"]
+    macs = [frame["macs"] / 1e6 for frame in frames]
+    bars = left.bar(range(len(macs)), macs, color=["tab:orange", *["tab:blue"] * (len(macs) - 1)])
+    labels = [f"{m:.1f}\n{f['fusion']}" for m, f in zip(macs, frames, strict=True)]
+    left.bar_label(bars, labels, label_type="center", color="white")
+    left.axhline(float(np.mean(macs)), color="gray", linestyle="--", label="mean")
+    left.set(xlabel="frame of the clip", ylabel="MMACs", xticks=range(len(macs)))
+    left.margins(y=0.25)
+    left.legend()
+    errors = [row["error_percent"] for row in summary["drift"]]
+    right.plot([row["distance"] for row in summary["drift"]], errors, "o-")
+    right.set(xlabel="frames since the key frame", ylabel="joint error, % of the person's size")
+    right.set_ylim(0, 1.1 * max(errors))
+    right.grid(alpha=0.3)
+    write_figure(path, figure)
+
+
+def print_video_summary(summary: dict[str, Any]) -> None:
+    print(f"\n{'on the test videos':36} {'mean MMACs':>10} {'OKS AP':>7} {'mAP':>6}")
+    for row in summary["test"]:
+        mean_ap = f"{row['posetrack']['mean']:6.3f}" if "posetrack" in row else "     -"
+        print(f"{row['networks']:36} {row['macs'] / 1e6:10.2f} {row['coco']['ap']:7.3f} {mean_ap}")
+    for frame in summary["along_clip"]:
+        print(f"frame {frame['frame']}: {frame['macs'] / 1e6:.2f} MMACs, {frame['fusion']}")
+    errors = ", ".join(f"{row['error_percent']:.2f}" for row in summary["drift"])
+    print(f"joint error in % of the person's size, by frames since the key frame: {errors}")

@@ -1,0 +1,211 @@
+"""The embedded data set: drawn people with exact COCO-17 keypoints, as JPEGs and COCO JSON.
+
+Image i of a set depends on the seed and i alone, so the first images of a larger set are the
+smaller set, and any number of processes makes the same bytes. What is written is an ordinary COCO
+data set.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, TypeVar
+
+import cv2
+
+from vipnas.data.formats.skeletons import COCO_17
+from vipnas.files import locked, write_atomically
+from vipnas.synthetic.scene import render_image
+
+T = TypeVar("T")
+
+ANNOTATIONS = "annotations.json"
+VERSION = 2  # of the drawing: raised whenever the same seed gives other pictures
+MIN_SIDE_PX = 32
+MAX_PEOPLE = 20
+
+People = list[dict[str, Any]]  # the annotations of one image, without ids
+
+
+def settings_of(
+    num_images: int,
+    seed: int,
+    image_hw: tuple[int, int],
+    people_per_image: tuple[int, int],
+    difficulty: float,
+) -> dict[str, Any]:
+    """All that decides the content of a set, as it stands in the `info` of its annotations."""
+    return {
+        "generator": "vipnas synthesize",
+        "version": VERSION,
+        "num_images": num_images,
+        "seed": seed,
+        "image_hw": list(image_hw),
+        "people_per_image": list(people_per_image),
+        "difficulty": difficulty,
+    }
+
+
+def synthesize(
+    output_dir: Path,
+    num_images: int,
+    seed: int,
+    image_hw: tuple[int, int] = (240, 320),
+    people_per_image: tuple[int, int] = (1, 3),
+    num_workers: int = 1,
+    difficulty: float = 1.0,
+) -> None:
+    """Write `images/000001.jpg ...` and `annotations.json`, all of it or nothing.
+
+    A complete set of the same settings is left as it is. people_per_image: the least and the most.
+    Boxes (x, y, width, height in pixels) and areas are of the whole person inside the image,
+    whether or not someone stands before them. difficulty, 0 to 1: how much of the variety of poses,
+    views, clutter and occlusion comes; at 0 people are upright and seen from the front.
+
+    Raises ValueError if a setting is out of range, or if `output_dir` holds anything else.
+    """
+    settings = settings_of(num_images, seed, image_hw, people_per_image, difficulty)
+    check_settings(settings, num_workers, (num_images >= 1, "num_images", "1 or more"))
+    make = partial(_make_image, (seed, image_hw, people_per_image, difficulty))
+
+    def fill(folder: Path) -> None:
+        (folder / "images").mkdir()
+        people = list(in_order(partial(make, folder / "images"), num_images, num_workers))
+        write_atomically(
+            folder / ANNOTATIONS, json.dumps(_coco_document(settings, image_hw, people))
+        )
+
+    make_folder(output_dir, settings, ANNOTATIONS, fill)
+
+
+def make_folder(
+    output_dir: Path, settings: dict[str, Any], settings_file: str, fill: Callable[[Path], None]
+) -> None:
+    """Let `fill` make a data set in a folder aside, which then becomes `output_dir`.
+
+    One that holds the complete set of the same settings (in the `info` of its `settings_file`) is
+    left as it is. Of several processes that want the same set one makes it, and the others wait.
+    Raises ValueError if `output_dir` holds anything else.
+    """
+    output_dir = output_dir.absolute()
+    output_dir.parent.mkdir(parents=True, exist_ok=True)
+    with locked(output_dir.parent):
+        if output_dir.exists() and not (output_dir.is_dir() and not any(output_dir.iterdir())):
+            if _settings_in(output_dir / settings_file) == settings:
+                return
+            raise ValueError(
+                f"{output_dir}: not an empty folder, and not this synthetic data set; "
+                "allowed: a new or empty folder, or the complete set of the same settings"
+            )
+        aside = output_dir.with_name(f".{output_dir.name}.partial")
+        shutil.rmtree(aside, ignore_errors=True)  # of a process that was killed
+        aside.mkdir()
+        print(f"synthesize: drawing {output_dir}", file=sys.stderr, flush=True)
+        try:
+            fill(aside)
+            if output_dir.exists():
+                output_dir.rmdir()
+            aside.rename(output_dir)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+Rule = tuple[bool, str, str]  # whether it is kept, the setting, what is allowed
+
+
+def check_settings(settings: dict[str, Any], num_workers: int, *rules: Rule) -> None:
+    """Raises ValueError for the first setting that breaks one of the rules, or of those that images
+    and videos share."""
+    people = next(name for name in settings if name.startswith("people_per_"))
+    least, most = settings[people]
+    shared: tuple[Rule, ...] = (
+        (settings["seed"] >= 0, "seed", "0 or more"),
+        (min(settings["image_hw"]) >= MIN_SIDE_PX, "image_hw", f"{MIN_SIDE_PX} or more each"),
+        (1 <= least <= most <= MAX_PEOPLE, people, f"1 <= least <= most <= {MAX_PEOPLE}"),
+        (0.0 <= settings["difficulty"] <= 1.0, "difficulty", "0 to 1"),
+    )
+    for kept, name, allowed in (*rules, *shared):
+        if not kept:
+            raise ValueError(f"synthesize: {name} {settings[name]}; allowed: {allowed}")
+    if num_workers < 1:
+        raise ValueError(f"synthesize: num_workers {num_workers}; allowed: 1 or more")
+
+
+def _settings_in(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())["info"]["settings"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def in_order(make: Callable[[int], T], count: int, num_workers: int) -> Iterator[T]:
+    """What `make`, which is picklable, makes of 0, 1, ...: in this process, or in several. How far
+    it is is shown where there is a terminal, since thousands take minutes."""
+    from rich.console import Console
+    from rich.progress import track
+
+    yield from track(
+        _made(make, count, num_workers),
+        "drawing",
+        total=count,
+        console=Console(stderr=True),
+        disable=not sys.stderr.isatty(),
+    )
+
+
+def _made(make: Callable[[int], T], count: int, num_workers: int) -> Iterator[T]:
+    if num_workers == 1:
+        yield from map(make, range(count))
+        return
+    # Not forked: the parent may run threads (torch), whose locks a fork would copy.
+    chunk = max(1, min(16, count // (4 * num_workers)))
+    with ProcessPoolExecutor(
+        num_workers, mp_context=get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,)
+    ) as pool:
+        yield from pool.map(make, range(count), chunksize=chunk)
+
+
+def _make_image(
+    settings: tuple[int, tuple[int, int], tuple[int, int], float], images_dir: Path, index: int
+) -> People:
+    """Draw and write image `index`; its people's annotations, still without ids."""
+    seed, image_hw, people_per_image, difficulty = settings
+    jpeg, people = render_image(seed, index, image_hw, people_per_image, difficulty)
+    (images_dir / _file_name(index)).write_bytes(jpeg)
+    return people
+
+
+def _file_name(index: int) -> str:
+    return f"{index + 1:06d}.jpg"
+
+
+def _coco_document(
+    settings: dict[str, Any], image_hw: tuple[int, int], people: list[People]
+) -> dict[str, Any]:
+    height, width = image_hw
+    numbered = [(index, person) for index, found in enumerate(people) for person in found]
+    category = {
+        "id": 1,
+        "name": "person",
+        "supercategory": "person",
+        "keypoints": list(COCO_17.joints),
+        "skeleton": [[start + 1, stop + 1] for start, stop in COCO_17.limbs],
+    }
+    return {
+        "info": {"description": "Synthetic people with exact keypoints", "settings": settings},
+        "images": [
+            {"id": index + 1, "file_name": _file_name(index), "height": height, "width": width}
+            for index in range(len(people))
+        ],
+        "annotations": [
+            {"id": number, "image_id": index + 1, **person}
+            for number, (index, person) in enumerate(numbered, 1)
+        ],
+        "categories": [category],
+    }

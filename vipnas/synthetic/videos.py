@@ -1,0 +1,111 @@
+"""The embedded video set: drawn people who move, with tracks, in PoseTrack18's form.
+
+Video i depends on the seed and i alone, as with the images of `synthetic`.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vipnas.data.formats.skeletons import read_skeleton
+from vipnas.files import write_atomically
+from vipnas.synthetic.clip import frames_of, random_video
+from vipnas.synthetic.images import check_settings, in_order, make_folder
+
+INFO = "info.json"
+VERSION = 1  # of the drawing and the motion: raised whenever the same seed gives other videos
+MAX_SPEED = 10.0
+JOINTS = read_skeleton("posetrack_18").joints
+
+Settings = dict[str, Any]
+
+
+def synthesize_video(
+    output_dir: Path,
+    num_videos: int,
+    seed: int,
+    num_frames: int = 24,
+    image_hw: tuple[int, int] = (240, 320),
+    people_per_video: tuple[int, int] = (1, 3),
+    num_workers: int = 1,
+    difficulty: float = 1.0,
+    speed: float = 1.0,
+) -> None:
+    """Write `images/000001/000000.jpg ...` and `annotations/000001.json ...`, all of it or nothing.
+
+    At 25 frames a second. `difficulty`, 0 to 1, is that of `synthesize`, and how much the camera
+    moves, blurs and loses its focus; `speed` is how fast people move, 1 being natural. Boxes and
+    areas are as in `synthesize`; the joints are those of the skeleton posetrack_18.
+
+    Raises ValueError if a setting is out of range, or if `output_dir` holds anything else.
+    """
+    settings: Settings = {
+        "generator": "vipnas synthesize --video",
+        "version": VERSION,
+        "num_videos": num_videos,
+        "seed": seed,
+        "num_frames": num_frames,
+        "image_hw": list(image_hw),
+        "people_per_video": list(people_per_video),
+        "difficulty": difficulty,
+        "speed": speed,
+    }
+    check_settings(
+        settings,
+        num_workers,
+        (num_videos >= 1, "num_videos", "1 or more"),
+        (num_frames >= 1, "num_frames", "1 or more"),
+        (0 < speed <= MAX_SPEED, "speed", f"above 0, to {MAX_SPEED:g}"),
+    )
+
+    def fill(folder: Path) -> None:
+        (folder / "annotations").mkdir()
+        for _ in in_order(partial(_make_video, settings, folder), num_videos, num_workers):
+            pass
+        write_atomically(folder / INFO, json.dumps({"info": {"settings": settings}}) + "\n")
+
+    make_folder(output_dir, settings, INFO, fill)
+
+
+def _make_video(settings: Settings, folder: Path, index: int) -> None:
+    """Draw and write one video."""
+    name = f"{index + 1:06d}"
+    first_id = (index + 1) * 10_000
+    rng = np.random.default_rng([settings["seed"], index, VERSION])
+    video = random_video(
+        rng,
+        settings["num_frames"],
+        settings["image_hw"],
+        settings["people_per_video"],
+        settings["difficulty"],
+        settings["speed"],
+    )
+    images, annotations = [], []
+    (folder / "images" / name).mkdir(parents=True)
+    for number, (jpeg, people) in enumerate(frames_of(video, rng, JOINTS)):
+        file_name = f"images/{name}/{number:06d}.jpg"
+        (folder / file_name).write_bytes(jpeg)
+        image_id = first_id + number
+        images.append(
+            {
+                "id": image_id,
+                "frame_id": image_id,
+                "vid_id": name,
+                "file_name": file_name,
+                "height": settings["image_hw"][0],
+                "width": settings["image_hw"][1],
+                "nframes": settings["num_frames"],
+                "is_labeled": True,
+            }
+        )
+        for person in people:
+            number_of_person = image_id * 100 + person["track_id"]
+            annotations.append({"id": number_of_person, "image_id": image_id, **person})
+    category = {"id": 1, "name": "person", "supercategory": "person", "keypoints": list(JOINTS)}
+    document = {"images": images, "annotations": annotations, "categories": [category]}
+    (folder / "annotations" / f"{name}.json").write_text(json.dumps(document) + "\n")

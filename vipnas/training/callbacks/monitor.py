@@ -1,0 +1,167 @@
+"""Progress of a training: a bar or plain lines, TensorBoard, and the same numbers as JSON lines."""
+
+from __future__ import annotations
+
+import json
+import math
+import resource
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from vipnas.data.crops.images import write_png
+from vipnas.files import write_atomically
+from vipnas.models.posenet import PoseNet
+from vipnas.training.callbacks.keeping import BestNetwork
+from vipnas.training.callbacks.probes import Probes
+from vipnas.training.loop import Outcome, Training
+
+SECONDS_BETWEEN_LINES = 15.0
+STEPS_BETWEEN_NUMBERS = 20
+
+
+class Monitor:
+    """Watches a run. On a terminal it shows a bar, in a log file plain lines.
+
+    `metrics.jsonl` has a line for every 20th step and for every probe, in order and once, also
+    after a kill: lines of steps that are trained again are taken out first.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        training: Training,
+        best: BestNetwork | None = None,
+        epoch_steps: int | None = None,
+        probes: Probes | None = None,
+    ) -> None:
+        # Imported here because TensorBoard takes seconds to start, and most commands do without.
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.directory, self.best, self.epoch_steps = directory, best, epoch_steps
+        self.probes = probes
+        self.num_steps = training.num_steps
+        self.batch_size = training.schedule.batch_size
+        directory.mkdir(parents=True, exist_ok=True)
+        self.lines = directory / "metrics.jsonl"
+        drop_lines_after(self.lines, training.step)
+        self.writer = SummaryWriter(directory / "tensorboard", purge_step=training.step + 1)
+        self.clock = _Clock(training.step)
+        self.last_line = time.monotonic()
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[losses]}"),
+        )
+        self.bar = Progress(*columns, disable=not sys.stderr.isatty())
+        self.task = self.bar.add_task(
+            directory.name, total=self.num_steps, completed=training.step, losses=""
+        )
+
+    def __enter__(self) -> Monitor:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.bar.stop()
+        self.writer.close()
+
+    def after_step(self, training: Training, outcome: Outcome) -> None:
+        """Numbers are read, which waits for a GPU, only in the steps that show them."""
+        self.bar.update(self.task, completed=training.step)
+        at_end = training.step == self.num_steps
+        numbers: dict[str, float] = {}
+        if training.step % STEPS_BETWEEN_NUMBERS == 0 or at_end:
+            numbers = self._numbers(training, outcome)
+            self._show(training.step, outcome)
+        if self.probes is not None and (at_end or training.step % self.probes.every_steps == 0):
+            numbers |= self._probe(self.probes, training)
+        elif self.probes is None and self.epoch_steps and training.step % self.epoch_steps == 0:
+            self._offer(training, -float(training.mean_loss))
+        if numbers:
+            self._write(training.step, numbers)
+
+    def _numbers(self, training: Training, outcome: Outcome) -> dict[str, float]:
+        rate = self.clock.steps_per_second(training.step) * self.batch_size
+        return {
+            **{f"loss/{name}": float(loss) for name, loss in outcome.losses.items()},
+            "gradient_norm": float(outcome.gradient_norm),
+            "learning_rate": outcome.learning_rate,
+            "images_per_second": rate,
+            **memory_mib(training.device),
+        }
+
+    def _probe(self, probes: Probes, training: Training) -> dict[str, float]:
+        assert isinstance(training.averaged, PoseNet)
+        seen = probes(training.averaged)
+        self._offer(training, float(np.mean(list(seen.aps.values()))))
+        self.writer.add_image("heatmaps", seen.picture, training.step, dataformats="HWC")
+        write_png(self.directory / "heatmaps.png", seen.picture)
+        aps = ", ".join(f"{name} {ap:.3f}" for name, ap in seen.aps.items())
+        self._say(f"step {training.step}/{self.num_steps}, AP on held-out people: {aps}")
+        self.clock = _Clock(training.step)  # the time for looking is not that of training
+        return {f"ap/{name}": ap for name, ap in seen.aps.items()}
+
+    def _offer(self, training: Training, score: float) -> None:
+        if self.best is not None:
+            self.best.offer(training, score)
+
+    def _write(self, step: int, numbers: dict[str, float]) -> None:
+        for name, value in numbers.items():
+            self.writer.add_scalar(name, value, step)
+        self.writer.flush()
+        plain = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
+        with self.lines.open("a") as file:
+            file.write(json.dumps({"step": step, **plain}) + "\n")
+
+    def _show(self, step: int, outcome: Outcome) -> None:
+        text = ", ".join(f"{name} {float(loss):.2e}" for name, loss in outcome.losses.items())
+        self.bar.update(self.task, losses=text)
+        if time.monotonic() - self.last_line < SECONDS_BETWEEN_LINES and step < self.num_steps:
+            return
+        self.last_line = time.monotonic()
+        rate = self.clock.steps_per_second(step)
+        left = (self.num_steps - step) / max(rate, 1e-9)
+        self._say(f"step {step}/{self.num_steps}, {rate:.1f} steps/s, {left:.0f} s left, {text}")
+
+    def _say(self, line: str) -> None:
+        if self.bar.disable:
+            print(f"{self.directory.name}: {line}", flush=True)
+
+
+class _Clock:
+    """The rate since a step."""
+
+    def __init__(self, step: int) -> None:
+        self.step, self.started = step, time.monotonic()
+
+    def steps_per_second(self, step: int) -> float:
+        return (step - self.step) / max(time.monotonic() - self.started, 1e-9)
+
+
+def drop_lines_after(path: Path, step: int) -> None:
+    """Take out of a `metrics.jsonl` what a run will write again: later steps and a torn line."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines(keepends=True):
+        if not line.endswith("\n") or json.loads(line)["step"] > step:
+            break
+        kept.append(line)
+    write_atomically(path, "".join(kept))
+
+
+def memory_mib(device: torch.device) -> dict[str, float]:
+    """The most that this process has had: resident, and on its GPU."""
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    found = {"memory_mib": peak / 2**20}
+    if device.type == "cuda":
+        found["gpu_memory_mib"] = torch.cuda.max_memory_allocated(device) / 2**20
+    return found

@@ -1,0 +1,1 @@
+"""Pictures: poses, sheets, curves, fronts."""

@@ -1,0 +1,36 @@
+"""Poses drawn onto images."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vipnas.data.formats.skeletons import Skeleton
+
+UINT8 = NDArray[np.uint8]
+
+# RGB: joints of the person's left and right, and those without a side.
+LEFT, RIGHT, MIDDLE = (80, 220, 80), (255, 140, 40), (90, 170, 255)
+
+
+def draw_pose(image_HW3: UINT8, keypoints_K3: NDArray[np.floating], skeleton: Skeleton) -> UINT8:
+    """A copy with limbs and joints: full where visible, a ring where hidden."""
+    drawn = image_HW3.copy()
+    places = [(round(float(x)), round(float(y))) for x, y, _ in keypoints_K3]
+    labelled = keypoints_K3[:, 2] > 0
+    for first, second in skeleton.limbs:
+        if labelled[first] and labelled[second]:
+            colour = _colour(skeleton.joints[first], skeleton.joints[second])
+            cv2.line(drawn, places[first], places[second], colour, 1, cv2.LINE_AA)
+    for joint, name in enumerate(skeleton.joints):
+        if labelled[joint]:
+            thickness = cv2.FILLED if keypoints_K3[joint, 2] > 1 else 1
+            cv2.circle(drawn, places[joint], 3, _colour(name), thickness, cv2.LINE_AA)
+    return drawn
+
+
+def _colour(*names: str) -> tuple[int, int, int]:
+    if all(name.startswith("left") for name in names):
+        return LEFT
+    return RIGHT if all(name.startswith("right") for name in names) else MIDDLE

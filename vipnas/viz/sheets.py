@@ -1,0 +1,60 @@
+"""Pictures of predictions that one can look at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vipnas.data.crops.geometry import crop_region, input_from_image, transform
+from vipnas.data.crops.images import read_image, write_png
+from vipnas.data.formats.coco import Person
+from vipnas.data.formats.skeletons import Skeleton
+from vipnas.viz.poses import draw_pose
+
+TILE_HW = (256, 192)
+COLUMNS = 8
+
+
+def predicted_joints(
+    xy_K2: NDArray[np.floating], scores_K: NDArray[np.floating], min_score: float
+) -> NDArray[np.float64]:
+    """Joints (K, 3) for `draw_pose`: those that score below `min_score` count as not there."""
+    return np.column_stack((xy_K2, 2.0 * (scores_K >= min_score)))
+
+
+def prediction_sheet(
+    path: Path,
+    persons: Sequence[Person],
+    xy_NK2: NDArray[np.floating],
+    scores_NK: NDArray[np.floating],
+    skeleton: Skeleton,
+    min_score: float = 0.2,
+) -> None:
+    """Write a PNG of the persons' crops: what was labelled, below it what was predicted.
+
+    `xy_NK2` is in image pixels. Joints whose score is below `min_score` are left out.
+    """
+    tiles = [
+        _pair(person, predicted_joints(xy_K2, scores_K, min_score), skeleton)
+        for person, xy_K2, scores_K in zip(persons, xy_NK2, scores_NK, strict=True)
+    ]
+    blank = np.zeros_like(tiles[0])
+    tiles += [blank] * (-len(tiles) % min(COLUMNS, len(tiles)))
+    columns = min(COLUMNS, len(tiles))
+    rows = [np.hstack(tiles[i : i + columns]) for i in range(0, len(tiles), columns)]
+    write_png(path, np.vstack(rows))
+
+
+def _pair(person: Person, joints_K3: NDArray[np.float64], skeleton: Skeleton) -> NDArray[np.uint8]:
+    matrix = input_from_image(*crop_region(person.box_xywh, TILE_HW), TILE_HW)
+    image = read_image(person.image_path, person.image_hw)
+    crop = np.asarray(cv2.warpAffine(image, matrix, TILE_HW[::-1]), np.uint8)
+    both = []
+    for keypoints_K3 in (person.keypoints_K3, joints_K3):
+        xy_K2 = transform(matrix, keypoints_K3[:, :2])
+        both.append(draw_pose(crop, np.column_stack((xy_K2, keypoints_K3[:, 2])), skeleton))
+    return np.vstack(both)
