@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from vipnas.arch.image import Arch
 from vipnas.config.training import Sampling, Schedule
 from vipnas.data.codecs.heatmap import HeatmapCodec
 from vipnas.models.counting import count_cost
@@ -16,9 +17,10 @@ from vipnas.space.image import SearchSpace
 from vipnas.training.callbacks.keeping import BestNetwork, CheckpointFile
 from vipnas.training.callbacks.monitor import Monitor
 from vipnas.training.callbacks.probes import Probes
+from vipnas.training.checkpoint import save_network
 from vipnas.training.loop import Backward, Batch, Training
 from vipnas.training.sampling import SubnetSampler
-from vipnas.training.step import supernet_backward
+from vipnas.training.step import ImageTask, supernet_backward
 
 BATCH_SIZE = 2
 
@@ -66,11 +68,13 @@ def train(
     stop_after: int | None = None,
     backward: Backward | None = None,
     checkpoint: CheckpointFile | None = None,
-    probes: Probes | None = None,
+    probes: Probes[Arch] | None = None,
 ) -> Training:
     """Train a supernet, from the checkpoint in the directory if there is one."""
     supernet = supernet_of(space)
-    backward = backward or supernet_backward(supernet, sampler_of(space), codec_of(space))
+    backward = backward or supernet_backward(
+        ImageTask(supernet, codec_of(space)), sampler_of(space)
+    )
     training = Training(supernet, schedule, num_steps)
     checkpoint = checkpoint or CheckpointFile(directory / "checkpoint.pt", {"seed": 0}, 1e9)
     checkpoint.resume(training)
@@ -79,7 +83,7 @@ def train(
         for step in range(first, min(first + count, stop_after or first + count)):
             yield batch_of(space, step)
 
-    best = BestNetwork(directory / "best.pt", "AP", training.step)
+    best = BestNetwork(directory / "best.pt", "AP", training.step, save_network)
     with Monitor(directory, training, best, None, probes) as monitor:
         training.run(batches, backward, (monitor, checkpoint))
     if stop_after:

@@ -31,7 +31,7 @@ from vipnas.space.yaml import read_space
 from vipnas.training.capture import CapturedBackward
 from vipnas.training.compute import make_forward
 from vipnas.training.failure import Backward, Batch
-from vipnas.training.step import retrain_backward
+from vipnas.training.step import ImageTask, network_backward
 
 NAMES = ("published/s_vipnas_res50", "published/s_vipnas_mbv3")
 STEPS_A_TURN = 3
@@ -71,7 +71,7 @@ def _row(name: str, batch_size: int, repeats: int) -> str:
     batch = _batch(arch, batch_size)
     network = PoseNet(arch).train().cuda()
     forward = make_forward(network, Compute(precision="bfloat16"))
-    eager = retrain_backward(forward, HeatmapCodec(arch.input_hw, arch.heatmap_hw))
+    eager = network_backward(ImageTask(forward, HeatmapCodec(arch.input_hw, arch.heatmap_hw)))
     ways = (
         eager,
         CapturedBackward(network, eager, dense=False),

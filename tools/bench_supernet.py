@@ -39,7 +39,7 @@ from vipnas.training.compute import make_forward
 from vipnas.training.loop import Backward, Batch, Training
 from vipnas.training.losses import distillation_loss, heatmap_loss
 from vipnas.training.sampling import SampledSubnet, SubnetSampler
-from vipnas.training.step import retrain_backward, supernet_backward
+from vipnas.training.step import ImageTask, network_backward, supernet_backward
 
 SPACES = ("tiny", "quick", "s_vipnas_res50", "s_vipnas_mbv3", "lat_vipnas")
 BATCH_SIZE = 16  # the smallest that the shipped experiments train images with
@@ -207,9 +207,9 @@ def _training_rows(space: SearchSpace, setting: Setting) -> Iterator[str]:
         supernet = setting.supernet(space)
         forward = make_forward(supernet, setting.compute)
         if name == "largest alone":
-            backward = retrain_backward(forward, codec)
+            backward = network_backward(ImageTask(forward, codec))
         else:
-            backward = supernet_backward(forward, members_of, codec)
+            backward = supernet_backward(ImageTask(forward, codec), members_of)
         found = _trained(supernet, backward, space, setting)
         yield (
             f"| {space.name} | {'x'.join(map(str, space.input_hw))} | training, {name}:"

@@ -34,7 +34,7 @@ from vipnas.pipeline.work import train
 from vipnas.search.trial import Trial
 from vipnas.training.checkpoint import load_checkpoint, load_network
 from vipnas.training.compute import make_forward
-from vipnas.training.step import retrain_backward
+from vipnas.training.step import ImageTask, network_backward
 
 Measure = Literal["oks", "ap"]
 Sharing = Literal["block_diagonal", "leading"]
@@ -136,7 +136,7 @@ class Bench:
         forward = make_forward(network, experiment.config.compute)
         schedule = experiment.config.retrain.schedule
         directory = experiment.output / "alone" / f"{number}_seed{seed}"
-        backward = retrain_backward(forward, experiment.codec)
+        backward = network_backward(ImageTask(forward, experiment.codec))
         settings = {"arch": to_plain(arch), "seed": seed, "schedule": to_plain(schedule)}
         trained = train(
             experiment, directory, network, schedule, backward, settings, same_every_step=True

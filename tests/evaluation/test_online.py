@@ -244,9 +244,9 @@ def test_a_score_is_that_of_the_extracted_and_calibrated_networks(
     score = InheritedClipScore(supernet, evaluator, keyed)
     space = video_space_of(small, T)
     first, second = (space.sample(random.Random(seed)) for seed in range(2))
-    found = evaluator.results(score.networks(first))
+    found = evaluator.results(score.network(first))
     score(second)
-    assert found == evaluator.results(score.networks(first))
+    assert found == evaluator.results(score.network(first))
     plain = extract_video(key_frame, supernet, first).follow_ups
     calibrate_along(plain, keyed, 32)
     for result, other in zip(found, evaluator.results(plain), strict=True):

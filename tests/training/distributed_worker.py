@@ -28,7 +28,7 @@ from vipnas.training.compute import make_forward
 from vipnas.training.distributed import ALONE, Disagreement, Processes, joined
 from vipnas.training.failure import FailureFile
 from vipnas.training.loop import Batch, Training
-from vipnas.training.step import retrain_backward, supernet_backward
+from vipnas.training.step import ImageTask, network_backward, supernet_backward
 
 NUM_STEPS = 4
 ROWS = 8
@@ -57,9 +57,9 @@ def train_together(case: str, processes: Processes, directory: Path) -> Training
     seed = processes.rank if case == "disagree" else 0
     members_of = sampler_of(TINY, seed=seed)
     if case == "retrain":
-        backward = retrain_backward(in_double, codec)
+        backward = network_backward(ImageTask(in_double, codec))
     else:
-        backward = supernet_backward(in_double, members_of, codec, reduce=processes.mean)
+        backward = supernet_backward(ImageTask(in_double, codec), members_of, reduce=processes.mean)
     training = Training(supernet, SCHEDULE, NUM_STEPS, compute, processes)
     if case == "start" and processes.rank == 1:
         training.step = 1

@@ -16,7 +16,7 @@ from vipnas.models.posenet import PoseNet
 from vipnas.space.image import SearchSpace
 from vipnas.training.compute import Forward, make_forward
 from vipnas.training.loop import Training
-from vipnas.training.step import supernet_backward
+from vipnas.training.step import ImageTask, supernet_backward
 
 
 def images_of(space: SearchSpace) -> Tensor:
@@ -103,7 +103,7 @@ def test_the_host_never_waits_for_the_gpu_in_a_step(tiny_space: SearchSpace) -> 
     supernet = supernet_of(tiny_space).cuda()
     compute = Compute(precision="bfloat16")
     forward = make_forward(supernet, compute)
-    backward = supernet_backward(forward, sampler_of(tiny_space), codec_of(tiny_space))
+    backward = supernet_backward(ImageTask(forward, codec_of(tiny_space)), sampler_of(tiny_space))
     schedule = Schedule(epochs=1, batch_size=2, learning_rate=1e-3, clip_norm=1.0)
     training = Training(supernet.train(), schedule, 8, compute)
     batches = [training._on_device(batch_of(tiny_space, step)) for step in range(6)]

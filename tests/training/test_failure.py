@@ -20,6 +20,7 @@ from vipnas.config.training import Schedule
 from vipnas.data.crops.loader import Key, TrainingCrops
 from vipnas.models.posenet import PoseNet
 from vipnas.pipeline.experiment import Experiment
+from vipnas.pipeline.image_level import ImageLevel
 from vipnas.pipeline.replay import replay
 from vipnas.pipeline.retrain import retrain
 from vipnas.pipeline.supernet import train_supernet
@@ -28,7 +29,7 @@ from vipnas.training.checkpoint import load_checkpoint, save_checkpoint
 from vipnas.training.compute import Forward
 from vipnas.training.failure import FailureFile, FiniteCheck, NotFinite, Taken
 from vipnas.training.loop import Batch, Training
-from vipnas.training.step import supernet_backward
+from vipnas.training.step import ImageTask, supernet_backward
 
 SCHEDULE = Schedule(epochs=1, batch_size=2, learning_rate=1e-3)
 
@@ -53,8 +54,8 @@ def test_the_run_stops_names_the_step_the_arch_and_the_batch_and_leaves_them(
     supernet, sampler = supernet_of(tiny_space), sampler_of(tiny_space)
     archs = [member.candidates[0] for member in sampler(2)]
     codec, path = codec_of(tiny_space), tmp_path / "failure.pt"
-    whole = supernet_backward(supernet, sampler, codec)
-    broken = supernet_backward(exploding(supernet, archs, 1), sampler, codec)
+    whole = supernet_backward(ImageTask(supernet, codec), sampler)
+    broken = supernet_backward(ImageTask(exploding(supernet, archs, 1), codec), sampler)
     training = Training(supernet, SCHEDULE, 5)
     before: dict[str, Tensor] = {}
 
@@ -78,7 +79,7 @@ def test_the_run_stops_names_the_step_the_arch_and_the_batch_and_leaves_them(
     failure = load_checkpoint(path)
     assert [arch_from_json(arch, "x") for arch in failure["archs"]] == archs
     images, keypoints = batch_of(tiny_space, 2)
-    assert torch.equal(failure["images"], images) and torch.equal(failure["keypoints"], keypoints)
+    assert all(map(torch.equal, failure["batch"], (images, keypoints)))
     for name, parameter in supernet.named_parameters():
         assert torch.equal(parameter, before[name]), name
         assert torch.equal(failure["network"][name], before[name]), name
@@ -135,11 +136,11 @@ def test_a_failed_step_of_an_experiment_is_computed_again_from_its_file_alone(
     monkeypatch.setattr(TrainingCrops, "__getitems__", spoiled)
     with pytest.raises(FloatingPointError) as error:
         if stage == "supernet":
-            train_supernet(experiment)
+            train_supernet(ImageLevel(experiment))
         else:
             arch = tmp_path / "arch.json"
             write_arch(arch, tiny_space.min_arch())
-            retrain(experiment, arch)
+            retrain(ImageLevel(experiment), arch)
     monkeypatch.undo()
     shutil.rmtree(data)
     step, diagnosis = replay(tmp_path / "run" / stage / "failure.pt", torch.device("cpu"))
@@ -154,5 +155,7 @@ def test_a_failed_step_of_an_experiment_is_computed_again_from_its_file_alone(
 def test_what_is_no_failure_is_not_replayed(tiny_space: SearchSpace, tmp_path: Path) -> None:
     path = tmp_path / "failure.pt"
     save_checkpoint(path, {"arch": "{}", "network": {}, "step": 1})
-    with pytest.raises(ValueError, match="failure.pt: experiment, images, keypoints, stage miss"):
+    with pytest.raises(
+        ValueError, match="failure.pt: batch, experiment, level, stage, train_persons miss"
+    ):
         replay(path, torch.device("cpu"))

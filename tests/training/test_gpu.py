@@ -31,7 +31,7 @@ from vipnas.training.checkpoint import load_network, save_network
 from vipnas.training.compute import Forward, make_forward
 from vipnas.training.loop import Batch, Training
 from vipnas.training.sampling import SampledSubnet
-from vipnas.training.step import retrain_backward, supernet_backward
+from vipnas.training.step import ImageTask, network_backward, supernet_backward
 
 pytestmark = pytest.mark.gpu
 
@@ -104,7 +104,7 @@ def test_a_step_in_bfloat16_trains_the_window_and_nothing_else(tiny_space: Searc
     compute = Compute(precision="bfloat16")
     members = (SampledSubnet("smallest", (smallest,)),)
     backward = supernet_backward(
-        make_forward(supernet, compute), lambda step: members, codec_of(tiny_space)
+        ImageTask(make_forward(supernet, compute), codec_of(tiny_space)), lambda step: members
     )
     training = Training(supernet, SCHEDULE, 2, compute)
     batches = [batch_of(tiny_space, step) for step in range(2)]
@@ -133,7 +133,7 @@ def test_a_recorded_step_trains_as_one_that_is_not(tiny_space: SearchSpace, prec
     def trained_alone(cuda_graph: bool) -> Training:
         network = supernet_of(tiny_space).to(DEVICE)
         compute = Compute(precision=precision, cuda_graph=cuda_graph)  # type: ignore[arg-type]
-        backward = retrain_backward(make_forward(network, compute), codec_of(tiny_space))
+        backward = network_backward(ImageTask(make_forward(network, compute), codec_of(tiny_space)))
         training = Training(network, SCHEDULE, NUM_STEPS, compute)
         assert training.captures == cuda_graph
         batches = (batch_of(tiny_space, step) for step in range(NUM_STEPS))
@@ -201,7 +201,7 @@ def trained(
     """As a run does it, from the checkpoint in the directory if there is one."""
     supernet = supernet_of(space).to(device)
     backward = supernet_backward(
-        make_forward(supernet, Compute()), sampler_of(space), codec_of(space)
+        ImageTask(make_forward(supernet, Compute()), codec_of(space)), sampler_of(space)
     )
     training = Training(supernet, SCHEDULE, NUM_STEPS)
     checkpoint = CheckpointFile(directory / "checkpoint.pt", {"seed": 0}, 1e9)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,13 @@ import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from torch import Tensor, nn
+from torch import nn
 from training_fixture import batch_of, supernet_of, train
 
 from vipnas.arch.image import Arch
 from vipnas.config.training import Schedule
 from vipnas.evaluation.metrics import Metrics
+from vipnas.evaluation.scoring import InheritedScore
 from vipnas.models.posenet import PoseNet
 from vipnas.space.image import SearchSpace
 from vipnas.training.callbacks.monitor import drop_lines_after
@@ -42,10 +44,18 @@ class StandInEvaluator:
         return Metrics(**{**dict.fromkeys(Metrics.__dataclass_fields__, 0.0), "ap": float(mean)})
 
 
-def probes_of(space: SearchSpace, every_steps: int) -> Probes:
+def scorer_of(evaluator: Any) -> Callable[[nn.Module], InheritedScore]:
+    def make(network: nn.Module) -> InheritedScore:
+        assert isinstance(network, PoseNet)
+        return InheritedScore(network, evaluator, evaluator.images_B3HW)
+
+    return make
+
+
+def probes_of(space: SearchSpace, every_steps: int) -> Probes[Arch]:
     evaluator: Any = StandInEvaluator(space)
     archs = probed_archs(space, seed=0, num_random=1)
-    return Probes(archs, every_steps, lambda: evaluator, lambda: evaluator.images_B3HW)
+    return Probes(archs, every_steps, scorer_of(evaluator))
 
 
 def lines_of(directory: Path) -> list[dict[str, Any]]:
@@ -82,7 +92,7 @@ def test_the_averaged_weights_with_the_best_mean_are_kept(
 
     evaluator: Any = Better(tiny_space)
     archs = probed_archs(tiny_space, seed=0, num_random=0)
-    probes = Probes(archs, 2, lambda: evaluator, lambda: evaluator.images_B3HW)
+    probes = Probes(archs, 2, scorer_of(evaluator))
     trained = train(tiny_space, SCHEDULE, 4, tmp_path, probes=probes)
     assert load_checkpoint(tmp_path / "best.pt")["found"]["score"] == pytest.approx(0.035)
     kept = load_network(tmp_path / "best.pt").state_dict()
@@ -152,21 +162,13 @@ def test_the_probed_members_are_the_same_all_along(tiny_space: SearchSpace) -> N
     assert all(arch in tiny_space for arch in archs.values())
 
 
-class OneJointAt(PoseNet):
-    """A network that is sure of one place: row 2, column 1 of its heatmaps."""
-
-    def forward(self, images_B3HW: Tensor, arch: Arch | None = None) -> Tensor:
-        heatmaps = super().forward(images_B3HW, arch) * 0
-        heatmaps[:, 0, 2, 1] = 1.0
-        return heatmaps
-
-
 def test_the_heat_lies_over_the_place_and_nowhere_else(tiny_space: SearchSpace) -> None:
-    network = OneJointAt(tiny_space.max_arch()).eval()
+    heatmaps = torch.zeros(2, tiny_space.num_keypoints, *tiny_space.max_arch().heatmap_hw)
+    heatmaps[:, 0, 2, 1] = 1.0  # row 2, column 1
     images = torch.full((2, 3, *tiny_space.input_hw), 100, dtype=torch.uint8)
     height, width = tiny_space.input_hw
     stride = height // tiny_space.max_arch().heatmap_hw[0]
-    picture = heatmaps_over_crops(network, images)
+    picture = heatmaps_over_crops(images, heatmaps)
     assert picture.shape == (height, 2 * width, 3)
     changed = np.abs(picture.astype(int) - 100).sum(2) > 0
     for crop in (changed[:, :width], changed[:, width:]):
@@ -184,7 +186,5 @@ def test_a_probe_that_fails_is_no_reason_to_stop(tiny_space: SearchSpace, tmp_pa
             raise FloatingPointError("the network's heatmaps are not finite")
 
     evaluator: Any = Fails(tiny_space)
-    probes = Probes(
-        {"network": tiny_space.max_arch()}, 1, lambda: evaluator, lambda: evaluator.images_B3HW
-    )
+    probes = Probes({"network": tiny_space.max_arch()}, 1, scorer_of(evaluator))
     assert probes(supernet_of(tiny_space)).aps == {"network": 0.0}

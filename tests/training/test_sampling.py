@@ -15,7 +15,7 @@ from vipnas.config.training import EVEN_CHOICES, RANDOM_ONLY, ProgressiveShrinki
 from vipnas.files import parse
 from vipnas.models.counting import count_cost
 from vipnas.space.image import SearchSpace
-from vipnas.training.sampling import SubnetSampler, with_open_choices
+from vipnas.training.sampling import SubnetSampler
 
 STRATEGIES = ("sandwich", "uniform", "uniform_macs", "cost_balanced", "best_up", "worst_up")
 ELASTIC = {"width", "depth", "kernel_size", "groups", "attention", "expand_ratio"}
@@ -131,7 +131,7 @@ def test_archs_drawn_evenly_within_a_range_are_those_that_lie_there(
 def test_a_range_that_the_space_does_not_have_is_refused(tiny_space: SearchSpace) -> None:
     highest = count_cost(tiny_space.max_arch()).macs
     for between in ((0, 1), (highest + 1, 2 * highest)):
-        with pytest.raises(ValueError, match=f"allowed is what tiny has: .* to {highest:,}"):
+        with pytest.raises(ValueError, match=f"to {highest:,} of tiny, got"):
             sampler_of(tiny_space, macs_between=between)
 
 
@@ -150,7 +150,7 @@ def test_attentive_candidates_are_near_one_another_in_cost(tiny_space: SearchSpa
 
 
 def test_a_closed_choice_stays_at_the_option_of_the_largest(space: SearchSpace) -> None:
-    restricted = with_open_choices(space, {"kernel_size", "depth"})
+    restricted = space.with_open_choices({"kernel_size", "depth"})
     largest = space.max_arch()
     assert restricted.max_arch() == largest
     archs = [restricted.sample(random.Random(seed)) for seed in range(50)]
@@ -161,7 +161,7 @@ def test_a_closed_choice_stays_at_the_option_of_the_largest(space: SearchSpace) 
             assert all(getattr(stage, name) == getattr(full, name) for name in kept)
         assert [deconv.width for deconv in arch.head] == [deconv.width for deconv in largest.head]
     assert len(set(archs)) > 10
-    assert with_open_choices(space, ELASTIC | {"stride", "activation", "max_pool"}) == space
+    assert space.with_open_choices(ELASTIC | {"stride", "activation", "max_pool"}) == space
 
 
 def test_choices_open_one_after_another() -> None:
@@ -191,7 +191,7 @@ def test_the_largest_alone_then_what_is_open(strategy: str, tiny_space: SearchSp
     sampler = SubnetSampler(tiny_space, 0, 10, count_cost, sampling, progressive_shrinking)
     largest = tiny_space.max_arch()
     assert [sampler.archs(step) for step in (0, 9)] == [[largest], [largest]]
-    only_depth = with_open_choices(tiny_space, {"depth"})
+    only_depth = tiny_space.with_open_choices({"depth"})
     for step in (10, 19):
         archs = sampler.archs(step)
         assert all(arch in only_depth for arch in archs)

@@ -17,7 +17,7 @@ from vipnas.models.posenet import PoseNet, extract
 from vipnas.space.image import SearchSpace
 from vipnas.training.losses import distillation_loss, heatmap_loss, softmax_divergence, student_loss
 from vipnas.training.sampling import SampledSubnet
-from vipnas.training.step import choose, retrain_backward, supernet_backward
+from vipnas.training.step import ImageTask, choose, network_backward, supernet_backward
 
 
 def gradients(network: PoseNet) -> dict[str, Tensor]:
@@ -102,7 +102,9 @@ def test_the_step_is_the_sum_of_separate_backward_passes(
     codec, batch = codec_of(tiny_space), batch_of(tiny_space, 3)
     supernet = supernet_of(tiny_space).train()
     sampler = sampler_of(tiny_space, num_random=2, seed=4)
-    shown = supernet_backward(supernet, sampler, codec, Distillation(loss_name))(3, batch)
+    shown = supernet_backward(ImageTask(supernet, codec), sampler, Distillation(loss_name))(
+        3, batch
+    )
     found = gradients(supernet)
 
     images = normalise(batch[0])
@@ -135,10 +137,12 @@ def test_students_of_a_teacher_learn_nothing_from_the_labels(tiny_space: SearchS
     for labels in (keypoints, elsewhere):
         supernet = supernet_of(tiny_space).train()
         lesson = Distillation("mse")
-        supernet_backward(supernet, sampler_of(tiny_space), codec, lesson)(0, (images, labels))
+        supernet_backward(ImageTask(supernet, codec), sampler_of(tiny_space), lesson)(
+            0, (images, labels)
+        )
         step.append(gradients(supernet))
         supernet = supernet_of(tiny_space).train()
-        retrain_backward(supernet, codec)(0, (images, labels))
+        network_backward(ImageTask(supernet, codec))(0, (images, labels))
         alone.append(gradients(supernet))
     for name in step[0]:
         torch.testing.assert_close(
@@ -154,7 +158,9 @@ def test_every_weight_of_the_supernet_learns_in_every_step(tiny_space: SearchSpa
     """So that no parameter is unused, whatever the random archs leave out."""
     supernet = supernet_of(tiny_space).train()
     sampler = sampler_of(tiny_space, num_random=0)
-    supernet_backward(supernet, sampler, codec_of(tiny_space))(0, batch_of(tiny_space, 0))
+    supernet_backward(ImageTask(supernet, codec_of(tiny_space)), sampler)(
+        0, batch_of(tiny_space, 0)
+    )
     assert all(parameter.grad is not None for parameter in supernet.parameters())
 
 
@@ -164,7 +170,7 @@ def test_retraining_a_member_takes_the_gradient_it_has_in_the_supernet(
     arch = tiny_space.min_arch()
     supernet, codec, batch = supernet_of(tiny_space), codec_of(tiny_space), batch_of(tiny_space, 0)
     network = extract(supernet, arch).train()
-    loss = retrain_backward(network, codec)(0, batch)["labels"]
+    loss = network_backward(ImageTask(network, codec))(0, batch)["labels"]
     targets, weights = codec.encode(batch[1])
     expected = heatmap_loss(supernet.train()(normalise(batch[0]), arch), targets, weights)
     assert torch.equal(loss, expected)
@@ -184,7 +190,7 @@ def test_in_a_step_without_the_largest_all_learn_from_the_labels(
     codec, batch = codec_of(tiny_space), batch_of(tiny_space, 0)
     sampler = sampler_of(tiny_space, num_random=1, strategy=strategy)
     supernet = supernet_of(tiny_space).train()
-    shown = supernet_backward(supernet, sampler, codec, Distillation("mse"))(0, batch)
+    shown = supernet_backward(ImageTask(supernet, codec), sampler, Distillation("mse"))(0, batch)
     random_one = sampler(0)[0 if strategy == "uniform" else 1].candidates[0]
     targets, weights = codec.encode(batch[1])
     heatmaps = supernet_of(tiny_space).train()(normalise(batch[0]), random_one)
@@ -201,7 +207,7 @@ def test_the_step_trains_the_candidate_that_it_prefers(tiny_space: SearchSpace) 
 
     def step(*members: SampledSubnet) -> tuple[float, dict[str, Tensor]]:
         supernet = supernet_of(tiny_space).train()
-        shown = supernet_backward(supernet, lambda step: members, codec)(0, batch)
+        shown = supernet_backward(ImageTask(supernet, codec), lambda step: members)(0, batch)
         return float(shown["random"]), gradients(supernet)
 
     alone = {arch: step(largest, SampledSubnet("random", (arch,))) for arch in candidates}

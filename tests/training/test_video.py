@@ -12,20 +12,24 @@ from torch import Tensor, nn
 from training_fixture import codec_of
 from video_fixture import video_space_of, video_supernet
 
-from vipnas.arch.clip import VideoArch
-from vipnas.config.clip import ClipSampling, Exposure
+from vipnas.arch.clip import FollowUp, VideoArch
+from vipnas.config.clip import Exposure
+from vipnas.config.training import Distillation, ProgressiveShrinking, Sampling
 from vipnas.data.crops.crops import normalise
-from vipnas.models.clipnet import FollowUpNet, extract_video, warp_heatmaps
+from vipnas.models.clipnet import (
+    FollowUpNet,
+    FollowUpNets,
+    VideoNet,
+    extract_video,
+    propagate,
+    warp_heatmaps,
+)
+from vipnas.models.counting import mean_cost
 from vipnas.models.posenet import PoseNet
 from vipnas.space.image import SearchSpace
-from vipnas.training.clip_step import (
-    ClipStep,
-    clip_archs_of_step,
-    slices_of,
-    video_retrain_backward,
-    video_supernet_backward,
-)
-from vipnas.training.losses import heatmap_loss
+from vipnas.training.losses import distillation_loss, heatmap_loss
+from vipnas.training.sampling import SampledSubnet, SubnetSampler
+from vipnas.training.step import ClipTask, network_backward, supernet_backward
 
 T = 2
 
@@ -57,10 +61,23 @@ def clips(space: SearchSpace, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     return images, keypoints, warps
 
 
+def sampler_of(space: SearchSpace, sampling: Sampling) -> SubnetSampler[VideoArch]:
+    return SubnetSampler(video_space_of(space, T), "clip-3", 100.0, mean_cost, sampling)
+
+
 def archs_of(space: SearchSpace, step: int, num_random: int) -> dict[str, list[VideoArch]]:
-    return clip_archs_of_step(
-        video_space_of(space, T), 3, ClipSampling("sandwich", num_random), step
-    )
+    archs: dict[str, list[VideoArch]] = {}
+    for subnet in sampler_of(space, Sampling("sandwich", num_random))(step):
+        archs.setdefault(subnet.kind, []).extend(subnet.candidates)
+    return archs
+
+
+def task_of(
+    space: SearchSpace, key_frame: PoseNet, network: nn.Module, exposure: Exposure | None = None
+) -> ClipTask:
+    """How a step runs a supernet, or the networks of a clip."""
+    networks = list(network.networks) if isinstance(network, FollowUpNets) else [network] * T
+    return ClipTask(key_frame, networks, codec_of(space), exposure or Exposure())
 
 
 def drawn_arch(space: SearchSpace) -> VideoArch:
@@ -83,10 +100,37 @@ def test_a_sandwich_has_both_ends_and_random_clips(space: SearchSpace) -> None:
 
 
 def test_uniform_sampling_draws_random_clips_alone(space: SearchSpace) -> None:
-    archs = clip_archs_of_step(video_space_of(space, T), 3, ClipSampling("uniform", 2), 7)
-    assert archs == {"random": archs_of(space, 7, 2)["random"]}
-    with pytest.raises(ValueError, match="num_random: found 0, of strategy uniform"):
-        ClipSampling("uniform", 0)
+    subnets = sampler_of(space, Sampling("uniform", 2))(7)
+    assert [subnet.kind for subnet in subnets] == ["random", "random"]
+    assert [subnet.candidates[0] for subnet in subnets] == archs_of(space, 7, 2)["random"]
+
+
+def test_clips_are_sampled_near_a_budget_as_images_are(space: SearchSpace) -> None:
+    low, high = (mean_cost(arch).macs for arch in ends_of(space))
+    between = (low + (high - low) // 3, low + 2 * (high - low) // 3)
+    near = sampler_of(space, Sampling("uniform", 1, num_draws=100, macs_between=between))
+    found = [mean_cost(near.archs(step)[0]).macs for step in range(20)]
+    assert all(between[0] <= macs <= between[1] for macs in found)
+    anywhere = sampler_of(space, Sampling("uniform", 1))
+    drawn = [mean_cost(anywhere.archs(step)[0]).macs for step in range(20)]
+    assert not all(between[0] <= macs <= between[1] for macs in drawn)
+
+
+def test_clips_shrink_progressively_as_images_do(space: SearchSpace) -> None:
+    clips = video_space_of(space, T)
+    shrinking = ProgressiveShrinking(0.1, (("width",), ("depth",)), 0.1)
+    sampler = SubnetSampler(clips, "clip-3", 100.0, mean_cost, Sampling("sandwich"), shrinking)
+    alone = sampler(5)
+    assert [subnet.kind for subnet in alone] == ["largest"]
+    networks = {f.arch for arch in sampler.archs(12) for f in arch.follow_ups}
+    largest = space.max_arch()
+    assert {network.stages[0].depth for network in networks} == {largest.stages[0].depth}
+    assert len({network.stages[0].width for network in networks}) > 1
+
+
+def ends_of(space: SearchSpace) -> tuple[VideoArch, VideoArch]:
+    clips = video_space_of(space, T)
+    return clips.min_arch(), clips.max_arch()
 
 
 def test_the_loss_of_a_clip_by_hand(
@@ -96,8 +140,8 @@ def test_the_loss_of_a_clip_by_hand(
     arch = drawn_arch(space)
     images, keypoints, warps = batch = clips(space)
     codec = codec_of(space)
-    step = ClipStep(key_frame, codec, Exposure())
-    found = step.losses([slices_of(supernet.eval(), arch)], batch, 0)
+    step = network_backward(task_of(space, key_frame, supernet.eval()), arch)
+    found = step(0, batch)
     with torch.no_grad():
         before = key_frame(normalise(images[:, 0]))
         for frame in range(1, T + 1):
@@ -105,7 +149,19 @@ def test_the_loss_of_a_clip_by_hand(
             member = arch.follow_ups[frame - 1]
             before = supernet(normalise(images[:, frame]), warped, member)
             loss = heatmap_loss(before, *codec.encode(keypoints[:, frame]))
-            torch.testing.assert_close(found[0, frame - 1], loss)
+            torch.testing.assert_close(found[f"frame_{frame}"], loss)
+
+
+def test_a_clip_of_no_follow_up_frames_is_an_image(
+    space: SearchSpace, networks: tuple[PoseNet, FollowUpNet]
+) -> None:
+    """The key frame's network runs through the same `propagate` as a network of images does."""
+    key_frame, _ = networks
+    images, _, warps = clips(space)
+    clip = VideoNet(key_frame, FollowUpNets([]))
+    with torch.no_grad():
+        found = clip(normalise(images[:, :1].flatten(0, 1)).unflatten(0, (2, 1)), warps[:, :0])
+        assert torch.equal(found[:, 0], key_frame(normalise(images[:, 0])))
 
 
 def test_gradients_add_up_over_the_archs_and_the_key_frame_gets_none(
@@ -115,13 +171,12 @@ def test_gradients_add_up_over_the_archs_and_the_key_frame_gets_none(
     supernet.train()
     batch = clips(space)
     archs = [arch for members in archs_of(space, 0, 1).values() for arch in members]
-    step = ClipStep(key_frame, codec_of(space), Exposure())
     before = {name: tensor.clone() for name, tensor in key_frame.state_dict().items()}
 
     def gradients(wanted: list[int]) -> dict[str, Tensor]:
         twin = copy.deepcopy(supernet)
-        chosen = [archs[number] for number in wanted]
-        step.losses([slices_of(twin, arch) for arch in chosen], batch, 0)
+        subnets = [SampledSubnet("random", (archs[number],)) for number in wanted]
+        supernet_backward(task_of(space, key_frame, twin), lambda step: subnets)(0, batch)
         return {n: p.grad for n, p in twin.named_parameters() if p.grad is not None}
 
     alone = [gradients([number]) for number in range(3)]
@@ -133,29 +188,49 @@ def test_gradients_add_up_over_the_archs_and_the_key_frame_gets_none(
     assert all(p.grad is None for p in key_frame.parameters())
 
 
-def test_in_the_first_steps_labels_take_the_place_of_heatmaps(
+def test_smaller_clips_learn_from_the_largest_as_smaller_networks_of_images_do(
+    space: SearchSpace, networks: tuple[PoseNet, FollowUpNet]
+) -> None:
+    key_frame, supernet = networks
+    task = task_of(space, key_frame, supernet.train())
+    largest, random_one = (archs_of(space, 0, 1)[kind][0] for kind in ("largest", "random"))
+    subnets = [SampledSubnet("largest", (largest,)), SampledSubnet("random", (random_one,))]
+    twin = copy.deepcopy(supernet)
+    found = supernet_backward(task, lambda step: subnets, Distillation("mse"))(0, clips(space))
+    prepared = task.prepare(0, clips(space))
+
+    def heatmaps(arch: VideoArch) -> list[Tensor]:
+        run = task_of(space, key_frame, twin).run_of(arch)
+        return list(propagate(run, prepared.frames, prepared.before))
+
+    teacher, student = heatmaps(largest), heatmaps(random_one)
+    wanted = torch.stack([distillation_loss(*pair) for pair in zip(student, teacher, strict=True)])
+    torch.testing.assert_close(found["random"], wanted.mean().detach())
+
+
+def test_teacher_forcing_feeds_the_labels_in_the_first_steps(
     space: SearchSpace, networks: tuple[PoseNet, FollowUpNet]
 ) -> None:
     key_frame, supernet = networks
     arch = drawn_arch(space)
     codec, batch = codec_of(space), clips(space)
-    exposure = Exposure(teacher_forcing_steps=1, teacher_forcing_noise_px=0.0)
-    step = ClipStep(key_frame, codec, exposure)
     seen: list[Tensor] = []
 
-    def run(number: int, images: Tensor, before: Tensor) -> Tensor:
+    def run(images: Tensor, before: Tensor, follow_up: FollowUp) -> Tensor:
         seen.append(before)
-        heatmaps: Tensor = supernet(images, before, arch.follow_ups[number])
+        heatmaps: Tensor = supernet(images, before, follow_up)
         return heatmaps
 
-    step.losses([run], batch, 0)
-    step.losses([run], batch, 1)
+    exposure = Exposure(teacher_forcing_steps=1, teacher_forcing_noise_px=0.0)
+    task = ClipTask(key_frame, [run] * T, codec, exposure)
+    for step in (0, 1):
+        network_backward(task, arch)(step, batch)
     _, keypoints, warps = batch
     labels, _ = codec.encode(keypoints[:, 1])
     torch.testing.assert_close(seen[1], warp_heatmaps(labels, warps[:, 1]))
     assert not torch.allclose(seen[3], seen[1])
-    noisy = replace(step, exposure=replace(exposure, teacher_forcing_noise_px=3.0))
-    noisy.losses([run], batch, 0)
+    noisy = replace(task, exposure=replace(exposure, teacher_forcing_noise_px=3.0))
+    network_backward(noisy, arch)(0, batch)
     assert not torch.allclose(seen[5], seen[1])
 
 
@@ -164,15 +239,13 @@ def test_it_learns(space: SearchSpace, networks: tuple[PoseNet, FollowUpNet], fo
     key_frame, supernet = networks
     trained = copy.deepcopy(supernet).train()
     batch = clips(space)
-    step = ClipStep(key_frame, codec_of(space), Exposure())
     if found:
-        arch = drawn_arch(space)
-        networks_of_arch = extract_video(key_frame, trained, arch).follow_ups.train()
-        network: nn.Module = networks_of_arch
-        backward = video_retrain_backward(step, networks_of_arch)
+        network: nn.Module = extract_video(key_frame, trained, drawn_arch(space)).follow_ups.train()
+        backward = network_backward(task_of(space, key_frame, network))
     else:
         network = trained
-        backward = video_supernet_backward(step, trained, lambda number: archs_of(space, 0, 1))
+        sampler = sampler_of(space, Sampling("sandwich", 1))
+        backward = supernet_backward(task_of(space, key_frame, trained), lambda step: sampler(0))
     optimizer = torch.optim.Adam(network.parameters(), 3e-3)
     history = []
     for number in range(12):

@@ -84,6 +84,12 @@ class VideoArch(Strict):
         """One line, the same for equal archs: a key for journals."""
         return json.dumps(to_plain(self), separators=(",", ":"))
 
+    def with_fusions_of(self, other: VideoArch) -> VideoArch:
+        """Return the same networks with the fusions of another clip of the same length."""
+        pairs = zip(self.follow_ups, other.follow_ups, strict=True)
+        fused = tuple(FollowUp(own.arch, theirs.fusion) for own, theirs in pairs)
+        return VideoArch(self.key_frame, fused)
+
     def without_fusion(self) -> VideoArch:
         """The same networks, each seeing its image alone."""
         alone = tuple(FollowUp(follow_up.arch, None) for follow_up in self.follow_ups)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vipnas.cli.arguments import (
     Commands,
@@ -18,6 +19,7 @@ from vipnas.cli.arguments import (
 
 if TYPE_CHECKING:
     from vipnas.pipeline.experiment import Experiment
+    from vipnas.pipeline.level import Level
 
 
 def add_experiment_commands(commands: Commands) -> None:
@@ -70,38 +72,55 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _train_supernet(options: argparse.Namespace) -> None:
+    from vipnas.pipeline.image_level import ImageLevel
     from vipnas.pipeline.supernet import check_sampling, train_supernet
 
-    with open_with_others(options, check_sampling) as experiment:
-        train_supernet(experiment)
+    def check(experiment: Experiment) -> None:
+        check_sampling(ImageLevel(experiment))
+
+    with open_with_others(options, check) as experiment:
+        train_supernet(ImageLevel(experiment))
 
 
 def _search(options: argparse.Namespace) -> None:
+    from vipnas.pipeline.image_level import ImageLevel
     from vipnas.pipeline.search import search
 
-    search(open_experiment(options), ray_settings(options))
+    search(ImageLevel(open_experiment(options)), ray_settings(options))
 
 
 def _retrain(options: argparse.Namespace) -> None:
+    from vipnas.pipeline.image_level import ImageLevel
+
+    retrain_level(options, ImageLevel, _arch_file(options), options.init_from)
+
+
+def retrain_level(
+    options: argparse.Namespace,
+    level_of: Callable[[Experiment], Level[Any]],
+    arch_file: Path | None,
+    init_from: Path | None,
+) -> None:
+    """Retrain one architecture or a whole front of a level."""
     from vipnas.pipeline.front import retrain_front
-    from vipnas.pipeline.retrain import initial_weights, read_arch_of_space, retrain
-    from vipnas.pipeline.search import existing_best
+    from vipnas.pipeline.level import existing_best
+    from vipnas.pipeline.retrain import retrain
 
     ray = ray_settings(options)
     if options.front is not None:
-        retrain_front(open_experiment(options), options.front, options.init_from, ray)
+        retrain_front(level_of(open_experiment(options)), options.front, init_from, ray)
         return
     if ray is not None:
         raise ValueError("--workers: one arch is one training; allowed: with --front only")
 
-    given = _arch_file(options)
-
     def check(experiment: Experiment) -> None:
-        read_arch_of_space(experiment, given or existing_best(experiment))
-        initial_weights(experiment, options.init_from)
+        level = level_of(experiment)
+        level.read_arch(arch_file or existing_best(level))
+        level.initial_weights(init_from)
 
     with open_with_others(options, check) as experiment:
-        retrain(experiment, given or existing_best(experiment), options.init_from)
+        level = level_of(experiment)
+        retrain(level, arch_file or existing_best(level), init_from)
 
 
 def _arch_file(options: argparse.Namespace) -> Path | None:

@@ -15,6 +15,7 @@ from vipnas.cli.arguments import (
     ray_settings,
     worker_arguments,
 )
+from vipnas.cli.experiment import retrain_level
 
 if TYPE_CHECKING:
     from vipnas.pipeline.experiment import Experiment
@@ -35,7 +36,10 @@ def add_video_commands(commands: Commands) -> None:
     search.set_defaults(run=_search)
 
     retrain = experiment_command(actions, "retrain", "train a clip's networks on, along the clip")
-    retrain.add_argument("--arch", type=Path, help="arch JSON of a clip (default: best.json)")
+    retrained = retrain.add_mutually_exclusive_group()
+    retrained.add_argument("--arch", type=Path, help="arch JSON of a clip (default: best.json)")
+    retrained.add_argument("--front", type=Path, help="pareto.json of a search: train all of it")
+    worker_arguments(retrain)
     retrain.set_defaults(run=_retrain)
 
     evaluate = experiment_command(
@@ -57,42 +61,39 @@ def add_video_commands(commands: Commands) -> None:
 
 
 def _train_supernet(options: argparse.Namespace) -> None:
-    from vipnas.pipeline.clip_level import VideoLevel
-    from vipnas.pipeline.clip_stages import train_video_supernet
+    from vipnas.pipeline.clip_level import ClipLevel
+    from vipnas.pipeline.supernet import check_sampling, train_supernet
 
-    with open_with_others(options, lambda experiment: VideoLevel(experiment).space) as experiment:
-        train_video_supernet(experiment)
+    def check(experiment: Experiment) -> None:
+        check_sampling(ClipLevel(experiment))
+
+    with open_with_others(options, check) as experiment:
+        train_supernet(ClipLevel(experiment))
 
 
 def _search(options: argparse.Namespace) -> None:
-    from vipnas.pipeline.clip_stages import search_video
+    from vipnas.pipeline.clip_level import ClipLevel
+    from vipnas.pipeline.search import search
 
-    search_video(open_experiment(options), ray_settings(options))
+    search(ClipLevel(open_experiment(options)), ray_settings(options))
 
 
 def _retrain(options: argparse.Namespace) -> None:
-    from vipnas.arch.io import read_video_arch
-    from vipnas.pipeline.clip_level import VideoLevel, existing_video_best
-    from vipnas.pipeline.clip_stages import retrain_video
+    from vipnas.pipeline.clip_level import ClipLevel
 
-    def check(experiment: Experiment) -> None:
-        file = options.arch or existing_video_best(experiment)
-        VideoLevel(experiment).space.check_arch(read_video_arch(file), str(file))
-
-    with open_with_others(options, check) as experiment:
-        retrain_video(experiment, options.arch or existing_video_best(experiment))
+    retrain_level(options, ClipLevel, options.arch, None)
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from vipnas.pipeline.clip_level import VideoLevel, video_weights_file
-    from vipnas.pipeline.clip_stages import evaluate_video
+    from vipnas.pipeline.clip_level import ClipLevel, evaluate_video
+    from vipnas.pipeline.level import network_file
     from vipnas.viz.video_sheets import video_sheet
 
-    experiment = open_experiment(options)
-    weights = options.weights or video_weights_file(experiment)
-    scores, found = evaluate_video(experiment, weights, options.split, options.boxes)
+    level = ClipLevel(open_experiment(options))
+    weights = options.weights or network_file(level)
+    scores, found = evaluate_video(level, weights, options.split, options.boxes)
     if options.pictures is not None:
-        data = VideoLevel(experiment).videos(options.split)
+        data = level.videos(options.split)
         video_sheet(options.pictures, data.videos[0], found, data.skeleton)
     print_scores(scores, options.json)
 

@@ -10,7 +10,7 @@ from pydantic import NonNegativeInt, PositiveInt
 from vipnas.arch.clip import Fusion
 from vipnas.config.data import ClipAugmentation
 from vipnas.config.search import SearchConfig
-from vipnas.config.training import Schedule
+from vipnas.config.training import Sampling, Schedule, SupernetConfig
 from vipnas.files import Strict
 
 Boxes = Literal["annotated", "pose"]
@@ -29,24 +29,6 @@ class Exposure(Strict):
     detach: bool = True
     teacher_forcing_steps: int = 0
     teacher_forcing_noise_px: float = 2.0
-
-
-@dataclass(frozen=True)
-class ClipSampling(Strict):
-    """Which clip archs a step of the supernet trains.
-
-    - `sandwich`: all frames largest, `num_random` random clips, all frames smallest. No fusion is
-      larger than the others: the ends draw theirs at random.
-    - `uniform`: the random clips alone. In equal time they make more steps, and light members are
-      trained more (`experiments/reports/`).
-    """
-
-    strategy: Literal["sandwich", "uniform"] = "sandwich"
-    num_random: NonNegativeInt = 1
-
-    def __post_init__(self) -> None:
-        if self.strategy == "uniform" and self.num_random < 1:
-            raise ValueError("num_random: found 0, of strategy uniform allowed is 1 or more")
 
 
 @dataclass(frozen=True)
@@ -69,26 +51,25 @@ class FusionOptions(Strict):
 
 
 @dataclass(frozen=True)
-class VideoTraining(Strict):
-    """Training along clips; epochs count clips, of which one begins at every frame."""
+class VideoSupernetConfig(SupernetConfig):
+    """How the supernet of the follow-up frames is trained; epochs count clips, of which one begins
+    at every frame."""
 
-    schedule: Schedule
+    sampling: Sampling = field(default_factory=lambda: Sampling("sandwich"))
     exposure: Exposure = field(default_factory=Exposure)
 
 
 @dataclass(frozen=True)
-class VideoSupernetConfig(VideoTraining):
-    """How the supernet of the follow-up frames is trained, and on which clip archs."""
+class VideoRetrainConfig(Strict):
+    """How the networks of a clip are trained, from their weights in the supernet.
 
-    sampling: ClipSampling = field(default_factory=ClipSampling)
+    With `weights: own`, each follow-up frame's network has weights of its own from there on. With
+    `shared`, one set serves them all, as in the supernet, of which only these subnets are trained:
+    a shared weight learns from every frame.
+    """
 
-
-@dataclass(frozen=True)
-class VideoRetrainConfig(VideoTraining):
-    """`weights`: with `own`, each follow-up frame's network is taken out of the supernet and has
-    weights of its own from there on; with `shared`, one set serves them all, as in the supernet, of
-    which only the found members are trained. A shared weight learns from every frame."""
-
+    schedule: Schedule
+    exposure: Exposure = field(default_factory=Exposure)
     weights: Literal["own", "shared"] = "own"
 
 
@@ -114,11 +95,3 @@ class VideoConfig(Strict):
     calibration_clips: PositiveInt = 64
     val_clips: PositiveInt = 100
     boxes: Boxes = "annotated"
-
-    def __post_init__(self) -> None:
-        margin = self.search.early_stop_margin
-        if margin is not None:
-            raise ValueError(
-                f"search.early_stop_margin: found {margin:g}, allowed is none: clips are scored"
-                " whole"
-            )

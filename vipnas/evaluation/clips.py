@@ -9,11 +9,13 @@ N clips, F frames of a clip, T = F - 1 follow-up frames, K keypoints, H W the he
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from vipnas.arch.clip import VideoArch
 from vipnas.data.codecs.heatmap import HeatmapCodec
@@ -22,19 +24,16 @@ from vipnas.data.crops.crops import normalise
 from vipnas.data.formats.results import keypoint_results
 from vipnas.data.formats.skeletons import Skeleton
 from vipnas.evaluation.coco_ap import coco_metrics
-from vipnas.evaluation.evaluator import measure_statistics
+from vipnas.evaluation.evaluator import measure_statistics, middle_batch
 from vipnas.evaluation.metrics import Metrics
-from vipnas.models.clipnet import (
-    FollowUpNet,
-    FollowUpNets,
-    extract_follow_up,
-    propagate,
-    warp_heatmaps,
-)
+from vipnas.evaluation.scoring import Inherited
+from vipnas.models.clipnet import FollowUpNet, FollowUpNets, Frame, extract_follow_up, propagate
 from vipnas.models.fold import fold_batch_norm
 from vipnas.models.posenet import PoseNet
 
 Results = list[dict[str, Any]]
+FloatArray = NDArray[np.float64]
+Scores = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -44,12 +43,15 @@ class KeyedClips:
     clips: FixedClips
     heatmaps_NKHW: Tensor
 
-    def batches(self, batch_size: int) -> Iterator[tuple[Tensor, list[Tensor], Tensor]]:
-        """Key frames' heatmaps, uint8 images of each follow-up frame and warps, `batch_size` clips
-        at a time."""
-        for rows in torch.arange(len(self.clips)).split(batch_size):
-            images = [crops.images_B3HW[rows] for crops in self.clips.frames[1:]]
-            yield self.heatmaps_NKHW[rows], images, self.clips.warps_NT23[rows]
+    def frames(self, rows: Tensor | slice, device: torch.device) -> Iterator[Frame]:
+        """Yield the follow-up frames of some clips, with uint8 images on the device."""
+        for distance, crops in enumerate(self.clips.frames[1:], start=1):
+            warps = self.clips.warps_NT23[rows, distance - 1].to(device)
+            yield Frame(distance, crops.images_B3HW[rows].to(device), warps)
+
+    def of(self, rows: slice) -> KeyedClips:
+        """Return some of the clips."""
+        return KeyedClips(self.clips.of(rows), self.heatmaps_NKHW[rows])
 
 
 @torch.no_grad()
@@ -67,28 +69,28 @@ def with_key_frames(clips: FixedClips, key_frame: PoseNet, batch_size: int) -> K
 def calibrate_along(networks: FollowUpNets, keyed: KeyedClips, batch_size: int) -> None:
     """Measure the batch-norm statistics of each frame's network, one frame after another.
 
-    Each meets the heatmaps of the networks before it, which are calibrated by then.
+    Each sees the heatmaps of the networks before it, which are calibrated by then.
     """
-    device = next(networks.parameters()).device
-    before = list(keyed.heatmaps_NKHW.split(batch_size))
-    for number in range(len(networks.archs)):
-        inputs = [
-            (
-                normalise(images[number].to(device)),
-                warp_heatmaps(heatmaps.to(device), warps[:, number].to(device)),
-            )
-            for heatmaps, (_, images, warps) in zip(before, keyed.batches(batch_size), strict=True)
-        ]
-        network = networks[number]
+    device = next(networks.parameters(), torch.empty(0)).device
+
+    def calibrate(distance: int, images_N3HW: Tensor, before_NKHW: Tensor | None) -> Tensor:
+        assert before_NKHW is not None
+        images = (normalise(rows.to(device)) for rows in images_N3HW.split(batch_size))
+        inputs = list(zip(images, before_NKHW.split(batch_size), strict=True))
+        network = networks[distance - 1]
         measure_statistics(network, inputs)
-        before = [network.eval()(*batch).cpu() for batch in inputs]
+        return torch.cat([network.eval()(*batch) for batch in inputs])
+
+    frames = keyed.frames(slice(None), device)
+    for _ in propagate(calibrate, frames, keyed.heatmaps_NKHW.to(device)):
+        pass
 
 
 @dataclass(frozen=True)
 class ClipEvaluator:
-    """Scores the networks of follow-up frames on fixed clips; the key frames' count as well.
+    """Score the networks of follow-up frames on fixed clips; the key frames count as well.
 
-    `ground_truth` is the COCO dict that the clips' people are of; of it only they count.
+    `ground_truth` is the COCO dict of the clips' persons; only these persons count.
     """
 
     keyed: KeyedClips
@@ -98,67 +100,115 @@ class ClipEvaluator:
     batch_size: int = 32
 
     def __call__(self, networks: FollowUpNets) -> Metrics:
-        """The ten COCO figures over all frames of all clips.
+        """Return the ten COCO metrics over all frames of all clips.
 
-        Raises FloatingPointError if heatmaps are not finite.
+        Raises:
+            FloatingPointError: Heatmaps are not finite.
         """
+        return self.metrics_of(*self.predict(networks))
+
+    def metrics_of(self, xy_NFK2: FloatArray, scores_NFK: Scores) -> Metrics:
+        """Return the metrics of predictions for all frames of all clips."""
         counted = {
             person.annotation_id for clip in self.keyed.clips.clips for person in clip.people
         }
         annotations = [e for e in self.ground_truth["annotations"] if e["id"] in counted]
         truth = {**self.ground_truth, "annotations": annotations}
-        return coco_metrics(truth, self.results(networks), self.skeleton)
+        return coco_metrics(truth, self.results_of(xy_NFK2, scores_NFK), self.skeleton)
 
-    def results(self, networks: FollowUpNets) -> Results:
-        """What the networks find in all frames, in COCO results form."""
-        xy_NFK2, scores_NFK = self._predict(networks)
+    def score(self, xy_NFK2: FloatArray, scores_NFK: Scores) -> float:
+        """Return the AP (0..1) over all frames."""
+        return self.metrics_of(xy_NFK2, scores_NFK).ap
+
+    def results_of(self, xy_NFK2: FloatArray, scores_NFK: Scores) -> Results:
+        """Return predictions in COCO results form."""
         results: Results = []
         for number, crops in enumerate(self.keyed.clips.frames):
-            xy_px = crops.to_image(xy_NFK2[:, number])
-            results += keypoint_results(crops.persons, xy_px, scores_NFK[:, number].numpy())
+            results += keypoint_results(crops.persons, xy_NFK2[:, number], scores_NFK[:, number])
         return results
 
+    def results(self, networks: FollowUpNets) -> Results:
+        """Return what the networks find in all frames, in COCO results form."""
+        return self.results_of(*self.predict(networks))
+
     @torch.no_grad()
-    def _predict(self, networks: FollowUpNets) -> tuple[Tensor, Tensor]:
-        """Joints (N, F, K, 2) in input pixels of each frame's crop, and their scores (N, F, K)."""
+    def predict(self, networks: FollowUpNets) -> tuple[FloatArray, Scores]:
+        """Return joints (N, F, K, 2) in pixels of each frame's image, and scores (N, F, K)."""
         device = next(networks.parameters(), torch.empty(0)).device
+        networks.eval()
         decoded = []
-        for first, images, warps in self.keyed.batches(self.batch_size):
-            first = first.to(device)
-            following = (normalise(frame.to(device)) for frame in images)
-            frames = [first, *propagate(networks.eval(), first, following, warps.to(device))]
-            if not all(torch.isfinite(heatmaps).all() for heatmaps in frames):
+        for rows in torch.arange(len(self.keyed.clips)).split(self.batch_size):
+            first = self.keyed.heatmaps_NKHW[rows].to(device)
+            frames = (
+                frame._replace(images_B3HW=normalise(frame.images_B3HW))
+                for frame in self.keyed.frames(rows, device)
+            )
+            along = [first, *propagate(networks, frames, first)]
+            if not all(torch.isfinite(heatmaps).all() for heatmaps in along):
                 raise FloatingPointError("the networks' heatmaps are not finite")
-            found = [self.codec.decode(heatmaps) for heatmaps in frames]
+            found = [self.codec.decode(heatmaps) for heatmaps in along]
             decoded.append([torch.stack(part, dim=1).cpu() for part in zip(*found, strict=True)])
-        xy, scores = zip(*decoded, strict=True)
-        return torch.cat(xy), torch.cat(scores)
+        xy_NFK2, scores_NFK = (torch.cat(parts) for parts in zip(*decoded, strict=True))
+        in_image = [
+            crops.to_image(xy_NFK2[:, number])
+            for number, crops in enumerate(self.keyed.clips.frames)
+        ]
+        return np.stack(in_image, axis=1), scores_NFK.numpy()
+
+    def halves(self) -> tuple[ClipEvaluator, ClipEvaluator] | None:
+        """Return evaluators of the first half of the batches and of the rest; None for one."""
+        middle = middle_batch(len(self.keyed.clips), self.batch_size)
+        if middle == 0:
+            return None
+        first, rest = (
+            replace(self, keyed=self.keyed.of(rows))
+            for rows in (slice(middle), slice(middle, None))
+        )
+        return first, rest
 
 
 @dataclass(frozen=True)
-class InheritedClipScore:
-    """The quality of a clip's arch with the supernet's weights: extract, calibrate, evaluate."""
+class InheritedClipScore(Inherited[VideoArch]):
+    """The quality of a clip's architecture with the supernet's weights."""
 
-    supernet: FollowUpNet
+    supernet: FollowUpNet | FollowUpNets
     evaluator: ClipEvaluator
     calibration: KeyedClips
+    early_stop_margin: float = 0.0
 
     def to(self, device: torch.device) -> InheritedClipScore:
-        """The same with the weights on a device, to which crops go batch by batch."""
+        """Move the weights to a device, to which crops go batch by batch; in place."""
         self.supernet.to(device)
         return self
 
-    def networks(self, arch: VideoArch) -> FollowUpNets:
-        """The follow-up networks, calibrated, to be run only: batch norm is folded."""
-        members = [extract_follow_up(self.supernet, member) for member in arch.follow_ups]
-        networks = FollowUpNets(members).eval()
+    def of(self, supernet: nn.Module) -> InheritedClipScore:
+        assert isinstance(supernet, (FollowUpNet, FollowUpNets))
+        return replace(self, supernet=supernet)
+
+    @torch.no_grad()
+    def seen(self, network: nn.Module, count: int) -> tuple[Tensor, Tensor]:
+        """Return the crops of the last frame of the first clips, and their heatmaps."""
+        assert isinstance(network, FollowUpNets)
+        keyed = self.evaluator.keyed.of(slice(count))
+        device = next(network.parameters(), torch.empty(0)).device
+        frames = (
+            frame._replace(images_B3HW=normalise(frame.images_B3HW))
+            for frame in keyed.frames(slice(None), device)
+        )
+        first = keyed.heatmaps_NKHW.to(device)
+        return keyed.clips.frames[-1].images_B3HW, [first, *propagate(network, frames, first)][-1]
+
+    def _weights_of(self, number: int) -> FollowUpNet:
+        """Return the supernet, or the network of that follow-up frame, from 0."""
+        return self.supernet if isinstance(self.supernet, FollowUpNet) else self.supernet[number]
+
+    def network(self, arch: VideoArch) -> FollowUpNets:
+        """Return the follow-up networks, calibrated, for inference only: batch norm is folded."""
+        extracted = [
+            extract_follow_up(self._weights_of(number), follow_up)
+            for number, follow_up in enumerate(arch.follow_ups)
+        ]
+        networks = FollowUpNets(extracted).eval()
         calibrate_along(networks, self.calibration, self.evaluator.batch_size)
         fold_batch_norm(networks)
         return networks
-
-    def metrics(self, arch: VideoArch) -> Metrics:
-        return self.evaluator(self.networks(arch))
-
-    def __call__(self, arch: VideoArch) -> float:
-        """AP in 0..1 over key frames and follow-up frames."""
-        return self.metrics(arch).ap

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -93,13 +93,30 @@ class Evaluator:
         areas_N = np.array([person.area for person in self.crops.persons])
         return suppress(results, areas_N, self.skeleton, self.suppression)
 
-    def similarity(self, xy_px: NDArray[np.float64]) -> float:
-        """Mean object keypoint similarity (0..1) of predictions for all crops, each to the labels
+    def score(self, xy_px: NDArray[np.float64], scores: NDArray[np.float32]) -> float:
+        """Return the mean object keypoint similarity (0..1) of predictions, each to the labels
         of its own person: for crops around annotated people, not around boxes of a detector."""
         persons = self.crops.persons
         truth_NK3 = np.array([person.keypoints_K3 for person in persons])
         areas_N = np.array([person.area for person in persons])
         return mean_similarity(xy_px, truth_NK3, areas_N, self.skeleton.sigmas)
+
+    def halves(self) -> tuple[Evaluator, Evaluator] | None:
+        """Return evaluators of the first half of the batches and of the rest; None for one batch.
+
+        The batches stay the same and so, to the bit, do the predictions.
+        """
+        middle = middle_batch(len(self.crops), self.batch_size)
+        if middle == 0:
+            return None
+        boxes = self.box_scores_N
+        first, rest = (
+            replace(
+                self, crops=self.crops.of(rows), box_scores_N=None if boxes is None else boxes[rows]
+            )
+            for rows in (slice(middle), slice(middle, None))
+        )
+        return first, rest
 
     @torch.no_grad()
     def predict(self, network: nn.Module) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
@@ -128,6 +145,11 @@ class Evaluator:
         mirrored: Tensor = network(mirror(images_B3HW, shift)).contiguous()
         both = heatmaps + flip_back(mirrored, self.skeleton.flip_order, shift)
         return both.mul_(0.5)
+
+
+def middle_batch(count: int, batch_size: int) -> int:
+    """Return how many of `count` rows the first half of their batches has."""
+    return batch_size * (-(-count // batch_size) // 2)
 
 
 def mirror(images_B3HW: Tensor, shift: bool) -> Tensor:

@@ -1,9 +1,9 @@
-"""The networks of a clip along whole videos, as at run time: frame after frame, the crop moving
-with the person, the heatmaps of the frame before warped to the crop of this one.
+"""The networks of a clip along whole videos, as at run time: the crop follows the person, and the
+heatmaps of the frame before are warped to the crop of this one.
 
-Everybody has a clock of their own: a key frame when they come into view, and from there on every
-T + 1 frames. What is found of a person does not depend on the others, so that people of all videos
-run side by side, by the number of frames that they have been in view.
+Key frames are scheduled per track: one when a person comes into view, then every T + 1 frames. What
+is found of a person does not depend on others. So persons of all videos run side by side, by the
+number of frames that they have been in view.
 
 N people in view, K keypoints, H W the heatmaps' size.
 """
@@ -21,13 +21,14 @@ from torch import Tensor
 
 from vipnas.config.clip import Boxes
 from vipnas.data.codecs.heatmap import HeatmapCodec
-from vipnas.data.crops.crops import Crops, fixed_crops, normalise
+from vipnas.data.crops.crops import fixed_crops, normalise
 from vipnas.data.crops.geometry import box_of_joints, heatmap_warp, invert
 from vipnas.data.formats.posetrack import Box, Frame, TrackedPerson, Video
 from vipnas.data.formats.results import SCORE_THRESHOLD
 from vipnas.data.formats.skeletons import Skeleton
 from vipnas.data.poses import TrackedPose
-from vipnas.models.clipnet import VideoNet, warp_heatmaps
+from vipnas.models.clipnet import Frame as FrameInput
+from vipnas.models.clipnet import VideoNet, propagate
 
 # A box around the joints found in the frame before: so much wider and higher, since joints are not
 # the outline, and since the person moves.
@@ -86,72 +87,108 @@ class OnlineLoop:
 
     @torch.no_grad()
     def __call__(self, videos: Sequence[Video]) -> list[TrackedPose]:
-        """Everything found in labelled frames, in the order of the videos and their frames."""
+        """Return everything found in labelled frames, in the order of the videos and frames."""
         self.network.eval()
-        in_view = [tracklet for video in videos for tracklet in tracklets(video)]
+        views = _Views(self, [tracklet for video in videos for tracklet in tracklets(video)])
         found: list[TrackedPose] = []
-        before: _State | None = None
-        for age in range(max((len(tracklet) for tracklet in in_view), default=0)):
-            going_on = [row for row, tracklet in enumerate(in_view) if len(tracklet) > age]
-            in_view = [in_view[row] for row in going_on]
-            if before is not None:
-                before = before.of(going_on)
-            detections = [tracklet[age] for tracklet in in_view]
-            distance = age % len(self.network.arch)
-            now = self._step(detections, distance, before)
-            found += _found(detections, distance, now)
-            before = now
+        for heatmaps_NKHW in propagate(self._run, views.frames(), feed=views.followed):
+            found += views.decoded(heatmaps_NKHW)
         frames = (frame for video in videos for frame in video.frames)
         order = {frame.image_id: place for place, frame in enumerate(frames)}
         return sorted(found, key=lambda item: order[item.person.image_id])
 
-    def _step(
-        self, detections: Sequence[FrameDetection], distance: int, before: _State | None
-    ) -> _State:
-        boxes = [
-            self._box(detection, None if before is None else before.found(row))
-            for row, detection in enumerate(detections)
-        ]
-        persons = [
-            _in_box(detection, box, self.skeleton)
-            for detection, box in zip(detections, boxes, strict=True)
-        ]
-        arch = self.network.arch.key_frame
-        crops = fixed_crops(persons, self.skeleton, arch.input_hw, span_hw=self.codec.span_hw)
-        heatmaps_NKHW = torch.cat(list(self._heatmaps(crops, distance, before)))
+    def _run(self, distance: int, images_N3HW: Tensor, before_NKHW: Tensor | None) -> Tensor:
+        """Run one frame of everybody in view, `batch_size` persons at a time."""
+        device = next(self.network.parameters()).device
+        found = []
+        for rows in torch.arange(len(images_N3HW)).split(self.batch_size):
+            before = None if before_NKHW is None else before_NKHW[rows].to(device)
+            images = normalise(images_N3HW[rows].to(device))
+            found.append(self.network.run_frame(distance, images, before).cpu())
+        heatmaps_NKHW = torch.cat(found)
         if not torch.isfinite(heatmaps_NKHW).all():
             raise FloatingPointError("the networks' heatmaps are not finite")
-        xy_NK2, scores_NK = self.codec.decode(heatmaps_NKHW)
-        joints_NK3 = np.concatenate((crops.to_image(xy_NK2), scores_NK[..., None].numpy()), axis=2)
-        return _State(heatmaps_NKHW, invert(crops.image_from_input_B23), boxes, joints_NK3)
+        return heatmaps_NKHW
 
-    def _heatmaps(self, crops: Crops, distance: int, before: _State | None) -> Iterator[Tensor]:
-        device = next(self.network.parameters()).device
-        for rows in torch.arange(len(crops)).split(self.batch_size):
-            images = normalise(crops.images_B3HW[rows].to(device))
-            if distance == 0:
-                yield self.network.key_frame(images).cpu()
-                continue
-            assert before is not None
-            now = invert(crops.image_from_input_B23[rows.numpy()])
-            warps = heatmap_warp(
-                before.input_from_image_N23[rows.numpy()],
-                now,
-                self.codec.stride_xy,
-                self.codec.heatmap_hw,
-            )
-            warped = warp_heatmaps(
-                before.heatmaps_NKHW[rows].to(device), torch.from_numpy(warps).float().to(device)
-            )
-            yield self.network.follow_ups(distance - 1, images, warped).cpu()
 
-    def _box(
-        self, detection: FrameDetection, before: tuple[Box, NDArray[np.float64]] | None
-    ) -> Box:
-        if before is None or (self.boxes == "annotated" and detection.person is not None):
+class _Views:
+    """Everybody in view, by the number of frames since they came into view: the state of the loop.
+
+    The crop of a frame may depend on the pose found in the frame before.
+    """
+
+    def __init__(self, loop: OnlineLoop, in_view: list[tuple[FrameDetection, ...]]) -> None:
+        self.loop = loop
+        self.in_view = in_view
+        self.age = -1
+        self.rows: list[int] = []  # of those in view, their rows in the frame before
+        self.boxes: list[Box] = []
+        self.boxes_before: list[Box] = []
+        self.joints_NK3 = np.zeros((0, loop.skeleton.num_joints, 3))
+        self.input_from_image_N23 = np.zeros((0, 2, 3))
+
+    def frames(self) -> Iterator[FrameInput]:
+        """Yield the next frame of all who are still in view; needs the poses of the one before."""
+        loop = self.loop
+        input_hw = loop.network.arch.key_frame.input_hw
+        for age in range(max((len(tracklet) for tracklet in self.in_view), default=0)):
+            self.age = age
+            self.rows = [row for row, found in enumerate(self.in_view) if len(found) > age]
+            self.in_view = [self.in_view[row] for row in self.rows]
+            self.boxes = [self._box(row, place) for place, row in enumerate(self.rows)]
+            persons = [
+                _in_box(detection, box, loop.skeleton)
+                for detection, box in zip(self._detections, self.boxes, strict=True)
+            ]
+            self.crops = fixed_crops(persons, loop.skeleton, input_hw, span_hw=loop.codec.span_hw)
+            yield FrameInput(self._distance, self.crops.images_B3HW, self._warps())
+
+    @property
+    def _detections(self) -> list[FrameDetection]:
+        return [tracklet[self.age] for tracklet in self.in_view]
+
+    @property
+    def _distance(self) -> int:
+        return self.age % len(self.loop.network.arch)
+
+    def _warps(self) -> Tensor | None:
+        """Return the warps from this frame's crops to those before; None in a key frame."""
+        before_N23, self.input_from_image_N23 = (
+            self.input_from_image_N23,
+            invert(self.crops.image_from_input_B23),
+        )
+        if self._distance == 0:
+            return None
+        codec, now_N23 = self.loop.codec, self.input_from_image_N23
+        warps = heatmap_warp(before_N23[self.rows], now_N23, codec.stride_xy, codec.heatmap_hw)
+        return torch.from_numpy(warps).float()
+
+    def _box(self, row: int, place: int) -> Box:
+        """Return the box of the person at `place` now, who was at `row` in the frame before."""
+        detection = self._detections[place]
+        annotated = self.loop.boxes == "annotated" and detection.person is not None
+        if self.age == 0 or annotated:
             assert detection.person is not None
             return detection.person.box_xywh
-        return box_of_pose(*before)
+        return box_of_pose(self.boxes_before[row], self.joints_NK3[row])
+
+    def followed(self, distance: int, heatmaps_NKHW: Tensor) -> Tensor:
+        """Return the heatmaps before of those who are still in view."""
+        return heatmaps_NKHW[self.rows]
+
+    def decoded(self, heatmaps_NKHW: Tensor) -> list[TrackedPose]:
+        """Return the poses of a frame, and keep them for the boxes of the next."""
+        xy_NK2, scores_NK = self.loop.codec.decode(heatmaps_NKHW)
+        xy_px = self.crops.to_image(xy_NK2)
+        self.joints_NK3 = np.concatenate((xy_px, scores_NK[..., None].numpy()), axis=2)
+        self.boxes_before = self.boxes
+        return [
+            TrackedPose(detection.person, box_xywh, self._distance, joints_K3)
+            for detection, box_xywh, joints_K3 in zip(
+                self._detections, self.boxes, self.joints_NK3, strict=True
+            )
+            if detection.person is not None
+        ]
 
 
 def box_of_pose(box_xywh: Box, joints_K3: NDArray[np.float64]) -> Box:
@@ -162,27 +199,6 @@ def box_of_pose(box_xywh: Box, joints_K3: NDArray[np.float64]) -> Box:
     x, y, width, height = box_of_joints(xy_N2)
     more = POSE_BOX_PADDING - 1
     return x - width * more / 2, y - height * more / 2, width * (1 + more), height * (1 + more)
-
-
-class _State(NamedTuple):
-    """What a frame leaves to the next: of each person in view the heatmaps, the crop, the box, the
-    joints."""
-
-    heatmaps_NKHW: Tensor
-    input_from_image_N23: NDArray[np.float64]
-    boxes: list[Box]
-    joints_NK3: NDArray[np.float64]
-
-    def of(self, rows: list[int]) -> _State:
-        return _State(
-            self.heatmaps_NKHW[rows],
-            self.input_from_image_N23[rows],
-            [self.boxes[row] for row in rows],
-            self.joints_NK3[rows],
-        )
-
-    def found(self, row: int) -> tuple[Box, NDArray[np.float64]]:
-        return self.boxes[row], self.joints_NK3[row]
 
 
 def _in_box(detection: FrameDetection, box_xywh: Box, skeleton: Skeleton) -> TrackedPerson:
@@ -198,13 +214,3 @@ def _in_box(detection: FrameDetection, box_xywh: Box, skeleton: Skeleton) -> Tra
         keypoints_K3=np.zeros((skeleton.num_joints, 3), np.float32),
         image_hw=detection.frame.image_hw,
     )
-
-
-def _found(detections: Sequence[FrameDetection], distance: int, now: _State) -> list[TrackedPose]:
-    return [
-        TrackedPose(detection.person, box_xywh, distance, joints_K3)
-        for detection, box_xywh, joints_K3 in zip(
-            detections, now.boxes, now.joints_NK3, strict=True
-        )
-        if detection.person is not None
-    ]

@@ -5,73 +5,81 @@ from __future__ import annotations
 
 import math
 import warnings
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from vipnas.arch.image import Arch
-from vipnas.data.crops.crops import Crops
+from vipnas.data.crops.crops import normalise
 from vipnas.evaluation.evaluator import Evaluator, calibrate_bn
 from vipnas.evaluation.metrics import Metrics
 from vipnas.models.fold import fold_batch_norm
 from vipnas.models.posenet import PoseNet, extract
 
+A = TypeVar("A")
 
-@dataclass(frozen=True)
-class InheritedScore:
-    """The quality of an arch with the supernet's weights: extract, calibrate, fold, evaluate.
 
-    It is the mean object keypoint similarity of people to their own labels, which counts every
-    joint by how far it is off. AP counts people who are better than a threshold: with weights
-    shared by millions of archs and trained for minutes there are few or none of these, and it
-    ranks worse (`experiments/reports/ranking_2026-11-26.md`).
+class Evaluates(Protocol):
+    """Scores networks on fixed crops or clips."""
 
-    A function of the weights, the crops and the arch alone. A copy for another process, made by
-    pickling, shares the memory of the crops where the transport can (Ray's object store can).
+    batch_size: int
+
+    def __call__(self, network: Any) -> Metrics: ...
+    def predict(self, network: Any) -> tuple[NDArray[np.float64], NDArray[np.float32]]: ...
+    def score(self, xy: NDArray[np.float64], scores: NDArray[np.float32]) -> float: ...
+    def halves(self) -> tuple[Evaluates, Evaluates] | None: ...
+
+
+class Inherited(ABC, Generic[A]):
+    """The quality of an architecture with the supernet's weights: extract, calibrate, fold, score.
+
+    A function of the weights, the crops and the architecture alone.
     """
 
-    supernet: PoseNet
-    evaluator: Evaluator
-    calibration_images_N3HW: Tensor
-    early_stop_margin: float = 0.0
+    evaluator: Any
+    early_stop_margin: float
 
-    def to(self, device: torch.device) -> InheritedScore:
-        """The same with the weights and all crops on a device; the supernet is moved in place."""
-        crops = self.evaluator.crops
-        crops = replace(crops, images_B3HW=crops.images_B3HW.to(device))
-        return InheritedScore(
-            self.supernet.to(device),
-            replace(self.evaluator, crops=crops),
-            self.calibration_images_N3HW.to(device),
-            self.early_stop_margin,
-        )
+    @abstractmethod
+    def network(self, arch: A) -> nn.Module:
+        """Return the subnet, calibrated, for inference only."""
 
-    def network(self, arch: Arch) -> PoseNet:
-        """The subnet, calibrated, to be run only: batch norm is folded into its convolutions."""
-        subnet = extract(self.supernet, arch).eval()
-        calibrate_bn(subnet, self.calibration_images_N3HW, self.evaluator.batch_size)
-        fold_batch_norm(subnet)
-        return subnet
+    @abstractmethod
+    def to(self, device: torch.device) -> Inherited[A]:
+        """Return the same on a device."""
 
-    def metrics(self, arch: Arch) -> Metrics:
-        return self.evaluator(self.network(arch))
+    @abstractmethod
+    def of(self, supernet: nn.Module) -> Inherited[A]:
+        """Return the same for other weights."""
 
-    def __call__(self, arch: Arch) -> float:
-        """In 0..1.
+    @abstractmethod
+    def seen(self, network: nn.Module, count: int) -> tuple[Tensor, Tensor]:
+        """Return the first crops (count, 3, H, W), uint8, and the network's heatmaps of them."""
 
-        Raises FloatingPointError for heatmaps that are not finite, MemoryError where the arch does
-        not fit into the memory.
+    def metrics(self, arch: A) -> Metrics:
+        metrics: Metrics = self.evaluator(self.network(arch))
+        return metrics
+
+    def __call__(self, arch: A) -> float:
+        """Return the score, in 0..1.
+
+        Raises:
+            FloatingPointError: Heatmaps are not finite.
+            MemoryError: The architecture does not fit into memory.
         """
         return self.above(arch, -math.inf)[0]
 
-    def above(self, arch: Arch, floor: float) -> tuple[float, bool]:
-        """The score and False; or, if on the first half of the people it is more than the margin
-        below the floor, the score there and True. Raises what a call raises."""
+    def above(self, arch: A, floor: float) -> tuple[float, bool]:
+        """Return the score and whether it was cut short.
+
+        It is cut short where the first half of the persons scores more than the margin below
+        `floor`; it is then that half's score. Raises what a call raises.
+        """
         try:
             return self._above(arch, floor)
         except RuntimeError as error:
@@ -83,44 +91,70 @@ class InheritedScore:
             torch.cuda.empty_cache()
         raise MemoryError(reason)
 
-    def _above(self, arch: Arch, floor: float) -> tuple[float, bool]:
+    def _above(self, arch: A, floor: float) -> tuple[float, bool]:
         network, halves = self.network(arch), self._halves
         if math.isinf(floor) or halves is None:
-            return self.evaluator.similarity(self.evaluator.predict(network)[0]), False
+            return self.evaluator.score(*self.evaluator.predict(network)), False
         first, rest = halves
-        found = first.predict(network)[0]
-        rough = first.similarity(found)
+        found = first.predict(network)
+        rough = first.score(*found)
         if rough + self.early_stop_margin < floor:
             return rough, True
-        more = rest.predict(network)[0]
-        return self.evaluator.similarity(np.concatenate((found, more))), False
+        more = rest.predict(network)
+        xy, scores = np.concatenate((found[0], more[0])), np.concatenate((found[1], more[1]))
+        return self.evaluator.score(xy, scores), False
 
     @cached_property
-    def _halves(self) -> tuple[Evaluator, Evaluator] | None:
-        """Evaluators of the first half of the batches and of the others; None for a single batch.
+    def _halves(self) -> tuple[Evaluates, Evaluates] | None:
+        evaluator: Evaluates = self.evaluator
+        return evaluator.halves()
 
-        The batches stay the same ones, and so, to the bit, the predictions.
-        """
-        evaluator, crops = self.evaluator, self.evaluator.crops
-        middle = evaluator.batch_size * (-(-len(crops) // evaluator.batch_size) // 2)
-        if middle == 0:
-            return None
-        first, rest = (
-            replace(
-                evaluator,
-                crops=Crops(
-                    crops.images_B3HW[rows],
-                    crops.keypoints_BK3[rows],
-                    crops.persons[rows],
-                    crops.image_from_input_B23[rows],
-                ),
-                box_scores_N=None
-                if evaluator.box_scores_N is None
-                else evaluator.box_scores_N[rows],
-            )
-            for rows in (slice(middle), slice(middle, None))
+
+@dataclass(frozen=True)
+class InheritedScore(Inherited[Arch]):
+    """The quality of an image network's architecture with the supernet's weights.
+
+    It is the mean object keypoint similarity of persons to their own labels, which counts every
+    joint by its error. AP counts persons above a threshold: with weights shared by millions of
+    architectures there are few of these, and it ranks worse
+    (`experiments/reports/ranking_2026-11-26.md`).
+
+    A copy for another process, made by pickling, shares the memory of the crops where the transport
+    can (Ray's object store can).
+    """
+
+    supernet: PoseNet
+    evaluator: Evaluator
+    calibration_images_N3HW: Tensor
+    early_stop_margin: float = 0.0
+
+    def to(self, device: torch.device) -> InheritedScore:
+        """Move the supernet, in place, and all crops to a device."""
+        crops = self.evaluator.crops
+        crops = replace(crops, images_B3HW=crops.images_B3HW.to(device))
+        return InheritedScore(
+            self.supernet.to(device),
+            replace(self.evaluator, crops=crops),
+            self.calibration_images_N3HW.to(device),
+            self.early_stop_margin,
         )
-        return first, rest
+
+    def of(self, supernet: nn.Module) -> InheritedScore:
+        assert isinstance(supernet, PoseNet)
+        return replace(self, supernet=supernet)
+
+    @torch.no_grad()
+    def seen(self, network: nn.Module, count: int) -> tuple[Tensor, Tensor]:
+        images_B3HW = self.evaluator.crops.images_B3HW[:count]
+        device = next(network.parameters()).device
+        return images_B3HW, network(normalise(images_B3HW.to(device)))
+
+    def network(self, arch: Arch) -> PoseNet:
+        """Return the subnet, calibrated, for inference only: batch norm is folded."""
+        subnet = extract(self.supernet, arch).eval()
+        calibrate_bn(subnet, self.calibration_images_N3HW, self.evaluator.batch_size)
+        fold_batch_norm(subnet)
+        return subnet
 
     def __reduce__(self) -> tuple[Any, ...]:
         crops = self.evaluator.crops

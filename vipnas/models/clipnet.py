@@ -12,7 +12,7 @@ clip, F = T + 1 its frames.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -24,9 +24,11 @@ from vipnas.models.elastic import ElasticLayer
 from vipnas.models.fusion import FusionModule, fusions_of, module_name, tap_of
 from vipnas.models.posenet import PoseNet, extract, segments
 
-# Heatmaps of a follow-up frame by its number, from 0, its images (B, 3, H, W) and the heatmaps
-# before (B, K, h, w).
-RunFollowUp: TypeAlias = Callable[[int, Tensor, Tensor], Tensor]
+# Heatmaps of a frame by its distance from the key frame, its images (B, 3, H, W) and the warped
+# heatmaps of the frame before (B, K, h, w), None in a key frame.
+RunFrame: TypeAlias = Callable[[int, Tensor, "Tensor | None"], Tensor]
+# What of the heatmaps of the frame before a frame is given, by its distance.
+Feed: TypeAlias = Callable[[int, Tensor], Tensor]
 
 
 class FollowUpNet(nn.Module):
@@ -108,9 +110,9 @@ class FollowUpNets(nn.Module):
         assert isinstance(network, FollowUpNet)
         return network
 
-    def forward(self, number: int, images_B3HW: Tensor, before_BKHW: Tensor) -> Tensor:
-        """Heatmaps of follow-up frame `number`, from 0."""
-        heatmaps: Tensor = self[number](images_B3HW, before_BKHW)
+    def forward(self, distance: int, images_B3HW: Tensor, before_BKHW: Tensor | None) -> Tensor:
+        """Return the heatmaps of the follow-up frame at `distance` from the key frame, from 1."""
+        heatmaps: Tensor = self[distance - 1](images_B3HW, before_BKHW)
         return heatmaps
 
 
@@ -132,12 +134,26 @@ class VideoNet(nn.Module):
         members = [self.follow_ups[number % length] for number in range(num_follow_ups)]
         return VideoNet(self.key_frame, FollowUpNets(members))
 
+    def run_frame(self, distance: int, images_B3HW: Tensor, before_BKHW: Tensor | None) -> Tensor:
+        """Return the heatmaps of a frame by its distance from the key frame."""
+        if before_BKHW is None:
+            heatmaps: Tensor = self.key_frame(images_B3HW)
+        else:
+            heatmaps = self.follow_ups(distance, images_B3HW, before_BKHW)
+        return heatmaps
+
     def forward(self, images_BF3HW: Tensor, warps_BT23: Tensor) -> Tensor:
-        """Heatmaps (B, F, K, h, w) of normalised images (B, F, 3, H, W); `warps_BT23` as in
+        """Return heatmaps (B, F, K, h, w) of normalised images (B, F, 3, H, W); `warps_BT23` as in
         `warp_heatmaps`."""
-        first: Tensor = self.key_frame(images_BF3HW[:, 0])
-        following = propagate(self.follow_ups, first, images_BF3HW[:, 1:].unbind(1), warps_BT23)
-        return torch.stack((first, *following), dim=1)
+        frames = frames_of(images_BF3HW, warps_BT23)
+        return torch.stack(tuple(propagate(self.run_frame, frames)), dim=1)
+
+
+def frames_of(images_BF3HW: Tensor, warps_BT23: Tensor) -> Iterator[Frame]:
+    """Yield the frames of clips, the key frame first."""
+    yield Frame(0, images_BF3HW[:, 0])
+    for distance in range(1, images_BF3HW.shape[1]):
+        yield Frame(distance, images_BF3HW[:, distance], warps_BT23[:, distance - 1])
 
 
 def build_video_net(arch: VideoArch, initialise: bool = True) -> VideoNet:
@@ -155,23 +171,47 @@ def extract_video(key_frame: PoseNet, supernet: FollowUpNet, arch: VideoArch) ->
     return VideoNet(key_frame, FollowUpNets(members))
 
 
-def propagate(
-    run: RunFollowUp,
-    heatmaps_BKHW: Tensor,
-    frames_B3HW: Iterable[Tensor],
-    warps_BT23: Tensor,
-    detach: bool = True,
-) -> Iterator[Tensor]:
-    """Heatmaps of the follow-up frames one after another, from those of the key frame.
+class Frame(NamedTuple):
+    """One frame as a network sees it.
 
-    `frames_B3HW` are the images of one follow-up frame after another. Each is given the heatmaps of
-    the frame before, warped to its own crop. With `detach` no gradient flows from a frame to the
-    one before.
+    `distance` counts frames since the key frame: 0 is a key frame, which has no `warps`. Images are
+    normalised, (B, 3, H, W); `warps` (B, 2, 3) are those of `warp_heatmaps`.
     """
-    for number, images_B3HW in enumerate(frames_B3HW):
-        before = heatmaps_BKHW.detach() if detach else heatmaps_BKHW
-        before = warp_heatmaps(before, warps_BT23[:, number])
-        heatmaps_BKHW = run(number, images_B3HW, before)
+
+    distance: int
+    images_B3HW: Tensor
+    warps_B23: Tensor | None = None
+
+
+def detached(distance: int, heatmaps_BKHW: Tensor) -> Tensor:
+    """Feed the heatmaps forward as they are; no gradient flows into the frame before."""
+    return heatmaps_BKHW.detach()
+
+
+def propagate(
+    run: RunFrame,
+    frames: Iterable[Frame],
+    heatmaps_BKHW: Tensor | None = None,
+    feed: Feed = detached,
+) -> Iterator[Tensor]:
+    """Yield the heatmaps of one frame after another; each is given those of the frame before.
+
+    Training, calibration, scoring, the online loop and exported networks all run through here. An
+    image is a clip of one key frame.
+
+    Args:
+        run: Computes the heatmaps of a frame.
+        frames: Read one by one, after the heatmaps of the frame before are yielded: a frame may
+            depend on them.
+        heatmaps_BKHW: Those of the frame before the first one; None where it is a key frame.
+        feed: What of the heatmaps before is fed forward, before it is warped to the frame's crop.
+    """
+    for frame in frames:
+        before = None
+        if frame.distance > 0:
+            assert heatmaps_BKHW is not None and frame.warps_B23 is not None
+            before = warp_heatmaps(feed(frame.distance, heatmaps_BKHW), frame.warps_B23)
+        heatmaps_BKHW = run(frame.distance, frame.images_B3HW, before)
         yield heatmaps_BKHW
 
 

@@ -7,49 +7,50 @@ from pathlib import Path
 from typing import Any
 
 from vipnas.arch.io import read_arch
-from vipnas.evaluation.metrics import Metrics
 from vipnas.evaluation.scoring import InheritedScore
 from vipnas.files import read_json, to_plain, write_atomically
 from vipnas.models.counting import count_cost
-from vipnas.pipeline.clip_stages import retrain_video, search_video, train_video_supernet
+from vipnas.pipeline.clip_level import ClipLevel
 from vipnas.pipeline.clip_summary import summarise_video
 from vipnas.pipeline.experiment import Experiment
-from vipnas.pipeline.retrain import read_metrics, retrain
-from vipnas.pipeline.search import best_file, search, search_methods
-from vipnas.pipeline.supernet import supernet_file, train_supernet
+from vipnas.pipeline.image_level import ImageLevel, read_metrics
+from vipnas.pipeline.level import Level, best_file, network_file, supernet_file
+from vipnas.pipeline.retrain import retrain
+from vipnas.pipeline.search import search, search_methods
+from vipnas.pipeline.supernet import train_supernet
 from vipnas.search.parallel import RaySettings
-from vipnas.training.checkpoint import load_network
 
 
 def run(experiment: Experiment, ray: RaySettings | None = None) -> Path:
-    """Supernet, search (in this process without `ray`), retraining; then `summary.json`, which is
-    also printed. After that the temporal level, if the experiment has one."""
-    train_supernet(experiment)
-    best = search(experiment, ray)
-    network = retrain(experiment, best)
-    summary = summarise(experiment, read_metrics(network.with_name("metrics.json")))
+    """Run the supernet, the search (in this process without `ray`) and the retraining of a level,
+    images first; then write and print the summary of each."""
+    level = ImageLevel(experiment)
+    _run_level(level, ray)
+    summary = summarise(level)
     path = experiment.output / "summary.json"
     write_atomically(path, json.dumps(summary, indent=2) + "\n")
     print_summary(summary)
     if experiment.config.video is not None:
-        run_video(experiment, ray)
+        clips = ClipLevel(experiment)
+        _run_level(clips, ray)
+        summarise_video(clips)
     return path
 
 
-def run_video(experiment: Experiment, ray: RaySettings | None = None) -> Path:
-    """The temporal level: supernet, search, training along clips; then `video/summary.json`."""
-    train_video_supernet(experiment)
-    retrain_video(experiment, search_video(experiment, ray))
-    return summarise_video(experiment)
+def _run_level(level: Level[Any], ray: RaySettings | None) -> None:
+    train_supernet(level)
+    retrain(level, search(level, ray))
 
 
-def summarise(experiment: Experiment, retrained: Metrics) -> dict[str, Any]:
-    """Test figures of the found network beside random search's and the supernet's ends.
+def summarise(level: ImageLevel) -> dict[str, Any]:
+    """Return test metrics of the found network beside random search's best and the reference
+    architectures.
 
     All but the retrained one run with inherited weights.
     """
+    experiment = level.experiment
     score = InheritedScore(
-        load_network(supernet_file(experiment)).to(experiment.device),
+        level.load_supernet(supernet_file(level)).to(experiment.device),
         experiment.evaluator("test"),
         experiment.calibration_images,
     )
@@ -57,20 +58,20 @@ def summarise(experiment: Experiment, retrained: Metrics) -> dict[str, Any]:
         "largest, inherited": experiment.space.max_arch(),
         "smallest, inherited": experiment.space.min_arch(),
         **{
-            f"{method}'s best, inherited": read_arch(best_file(experiment, method))
-            for method in search_methods(experiment)
+            f"{method}'s best, inherited": read_arch(best_file(level, method))
+            for method in search_methods(level)
         },
     }
     rows = [
         {"network": name, **to_plain(count_cost(arch)), **to_plain(score.metrics(arch))}
         for name, arch in archs.items()
     ]
-    found = read_arch(best_file(experiment))
+    found = read_arch(best_file(level))
     rows.append(
         {
-            "network": f"{search_methods(experiment)[0]}'s best, retrained",
+            "network": f"{search_methods(level)[0]}'s best, retrained",
             **to_plain(count_cost(found)),
-            **to_plain(retrained),
+            **to_plain(read_metrics(network_file(level).with_name("metrics.json"))),
         }
     )
     seconds = {

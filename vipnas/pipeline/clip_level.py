@@ -1,80 +1,99 @@
-"""The temporal level of an experiment, opened: its parts, and where its results are."""
+"""The level of clips: light networks for the frames after a key frame, whose network is that of
+the level of images."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
+from vipnas.arch.clip import Fusion, VideoArch
+from vipnas.arch.io import read_video_arch, video_arch_from_json, write_video_arch
 from vipnas.config.clip import Boxes, Exposure, VideoConfig
-from vipnas.data.crops.clips import Clip, FixedClips, TrainingClips, clips_of, fixed_clips
+from vipnas.config.search import SearchConfig
+from vipnas.config.training import Schedule, SupernetConfig
+from vipnas.data.crops.clips import TrainingClips, clips_of, fixed_clips
 from vipnas.data.formats.posetrack import PoseTrackData
-from vipnas.evaluation.clips import ClipEvaluator, KeyedClips, with_key_frames
+from vipnas.data.poses import TrackedPose
+from vipnas.evaluation.clips import (
+    ClipEvaluator,
+    InheritedClipScore,
+    KeyedClips,
+    calibrate_along,
+    with_key_frames,
+)
 from vipnas.evaluation.online import OnlineLoop
+from vipnas.evaluation.protocols import Score, protocols_for, score
 from vipnas.files import digest, to_plain
-from vipnas.models.clipnet import VideoNet
-from vipnas.models.posenet import PoseNet
+from vipnas.models.clipnet import (
+    FollowUpNet,
+    FollowUpNets,
+    VideoNet,
+    build_video_net,
+    extract_video,
+)
+from vipnas.models.counting import mean_cost
+from vipnas.models.posenet import PoseNet, insert
 from vipnas.pipeline.experiment import Experiment, Split
-from vipnas.pipeline.retrain import network_file
+from vipnas.pipeline.image_level import ImageLevel, cost_of_images
+from vipnas.pipeline.level import existing_supernet, network_file, supernet_file
 from vipnas.pipeline.work import needed
+from vipnas.quantities import Cost
+from vipnas.search.constraints import CostOf
+from vipnas.search.trial import Trial
 from vipnas.shipped import find_shipped
 from vipnas.space.clip import VideoSpace
 from vipnas.space.image import SearchSpace
 from vipnas.space.yaml import read_space
 from vipnas.training.checkpoint import load_network
-from vipnas.training.clip_step import ClipStep
-
-
-def video_folder(experiment: Experiment) -> Path:
-    return experiment.output / "video"
-
-
-def clip_best_file(experiment: Experiment, method: str | None = None) -> Path:
-    """The clip's arch that a method found; the experiment's searcher by default."""
-    name = "random_best.json" if method == "random" else "best.json"
-    return video_folder(experiment) / "search" / name
-
-
-def existing_video_best(experiment: Experiment) -> Path:
-    """Raises ValueError where nothing was searched yet."""
-    file = clip_best_file(experiment)
-    if not file.exists():
-        raise ValueError(
-            f"{file}: no arch found yet; run `vipnas video search` first or give --arch"
-        )
-    return file
-
-
-def video_weights_file(experiment: Experiment, name: str = "retrain") -> Path:
-    return video_folder(experiment) / name / "video.pt"
-
-
-def video_supernet_file(experiment: Experiment) -> Path:
-    return video_folder(experiment) / "supernet" / "supernet.pt"
+from vipnas.training.clip_checkpoint import (
+    load_follow_up_supernet,
+    load_video,
+    save_follow_up_supernet,
+    save_video,
+)
+from vipnas.training.compute import Forward, make_forward
+from vipnas.training.step import ClipTask
 
 
 @dataclass(frozen=True)
-class VideoLevel:
-    """An experiment's temporal level, opened: its parts, each made when first needed."""
+class ClipLevel:
+    """An experiment's level of clips: its parts, each made when first needed.
+
+    The key frame's network is by default that of the level of images, retrained.
+    """
 
     experiment: Experiment
+    given_key_frame: PoseNet | None = None
+    name = "clip"
+    commands = "vipnas video"
 
     @cached_property
     def config(self) -> VideoConfig:
         return needed(self.experiment.config.video, "video")
 
-    @cached_property
+    def of(self, experiment: Experiment) -> ClipLevel:
+        return ClipLevel(experiment)
+
+    @property
+    def folder(self) -> Path:
+        return self.experiment.output / "video"
+
+    @property
     def key_frame_file(self) -> Path:
-        path = network_file(self.experiment)
+        path = network_file(ImageLevel(self.experiment))
         if not path.exists():
             raise ValueError(f"{path}: no network for the key frames; run `vipnas retrain` first")
         return path
 
     @cached_property
     def key_frame(self) -> PoseNet:
-        return load_network(self.key_frame_file).to(self.experiment.device)
+        network = self.given_key_frame or load_network(self.key_frame_file)
+        return network.to(self.experiment.device)
 
     @cached_property
     def space(self) -> VideoSpace:
@@ -92,8 +111,35 @@ class VideoLevel:
         space = read_space(find_shipped("search_spaces", self.config.space, ".yaml"))
         return space.with_facts(own.input_hw, own.num_keypoints)
 
+    @property
+    def supernet_config(self) -> SupernetConfig:
+        return self.config.supernet
+
+    @property
+    def search_config(self) -> SearchConfig:
+        return self.config.search
+
+    @property
+    def retrain_schedule(self) -> Schedule:
+        return self.config.retrain.schedule
+
+    @property
+    def network_step_is_static(self) -> bool:
+        return self.config.retrain.exposure.teacher_forcing_steps == 0
+
+    @property
+    def sampler_seed(self) -> str:
+        return f"clip-{self.experiment.config.seed}"
+
+    def count_cost(self, arch: VideoArch) -> Cost:
+        return mean_cost(arch)
+
+    def cost_of(self) -> tuple[CostOf[VideoArch], dict[str, str | None]]:
+        image_cost, costs = cost_of_images(self.search_config, self.space.image_space)
+        return partial(mean_cost, image_cost=image_cost), costs
+
     def videos(self, split: Split | None) -> PoseTrackData:
-        """Of a split; None is for training."""
+        """Return the videos of a split; None is for training."""
         experiment = self.experiment
         data = experiment.train_data if split is None else experiment.data_of(split)
         if not isinstance(data, PoseTrackData):
@@ -101,7 +147,7 @@ class VideoLevel:
         return data
 
     @cached_property
-    def training_clips(self) -> TrainingClips:
+    def training_data(self) -> TrainingClips:
         experiment = self.experiment
         return TrainingClips(
             clips_of(self.videos(None), self.config.num_follow_ups),
@@ -112,37 +158,99 @@ class VideoLevel:
             experiment.skip_bad_images,
         )
 
-    def keyed_clips(self, split: Split | None, at_most: int) -> KeyedClips:
-        """Clips that do not overlap, spread over the videos, with their key frames' heatmaps."""
+    def _keyed_clips(self, split: Split | None, at_most: int) -> KeyedClips:
+        """Return clips that do not overlap, spread over the videos."""
         length = self.config.num_follow_ups + 1
         clips = clips_of(self.videos(split), self.config.num_follow_ups, stride=length)
-        chosen = _spread(len(clips), at_most)
-        fixed = self._fixed([clips[place] for place in chosen])
-        return with_key_frames(fixed, self.key_frame, self.batch_size)
-
-    def _fixed(self, clips: Sequence[Clip]) -> FixedClips:
-        return fixed_clips(clips, self.experiment.skeleton, self.experiment.codec)
+        chosen = [clips[place] for place in _spread(len(clips), at_most)]
+        fixed = fixed_clips(chosen, self.experiment.skeleton, self.experiment.codec)
+        return with_key_frames(fixed, self.key_frame, self._batch_size)
 
     @property
-    def batch_size(self) -> int:
+    def _batch_size(self) -> int:
         return self.experiment.config.evaluation_batch_size
 
     @cached_property
     def calibration(self) -> KeyedClips:
-        return self.keyed_clips(None, self.config.calibration_clips)
+        return self._keyed_clips(None, self.config.calibration_clips)
 
-    def evaluator(self, split: Split, at_most: int) -> ClipEvaluator:
+    def _evaluator(self, split: Split, at_most: int) -> ClipEvaluator:
         return ClipEvaluator(
-            self.keyed_clips(split, at_most),
+            self._keyed_clips(split, at_most),
             self.videos(split).ground_truth,
             self.experiment.skeleton,
             self.experiment.codec,
-            self.batch_size,
+            self._batch_size,
         )
 
-    def step_of(self, exposure: Exposure) -> ClipStep:
-        precision = self.experiment.config.compute.precision
-        return ClipStep(self.key_frame, self.experiment.codec, exposure, precision)
+    def scorer(self, supernet: nn.Module, num_persons: int | None = None) -> InheritedClipScore:
+        assert isinstance(supernet, (FollowUpNet, FollowUpNets))
+        at_most = min(self.config.val_clips, num_persons or self.config.val_clips)
+        margin = self.search_config.early_stop_margin if num_persons is None else None
+        evaluator = self._evaluator("val", at_most)
+        return InheritedClipScore(supernet, evaluator, self.calibration, margin or 0.0)
+
+    def supernet(self) -> FollowUpNet:
+        """Build the supernet of the follow-up frames.
+
+        Where both levels have the same largest architecture, it starts with the weights of the
+        supernet of images, and with those of the key frame's network in their place: that has been
+        trained for longer.
+        """
+        supernet = FollowUpNet(self.space.image_space.max_arch(), self._fusions)
+        if (images_file := self._starts_from) is not None:
+            supernet.posenet = load_network(images_file, self.space.image_space.max_arch())
+            insert(self.key_frame, supernet.posenet)
+        return supernet
+
+    @property
+    def _starts_from(self) -> Path | None:
+        images_file = supernet_file(ImageLevel(self.experiment))
+        same = self.experiment.space.max_arch() == self.space.image_space.max_arch()
+        return images_file if same and images_file.exists() else None
+
+    def blank(self, arch: VideoArch | None) -> FollowUpNet | FollowUpNets:
+        if arch is not None and self.config.retrain.weights == "own":
+            return build_video_net(arch, initialise=False).follow_ups
+        return FollowUpNet(self.space.image_space.max_arch(), self._fusions, initialise=False)
+
+    @property
+    def _fusions(self) -> list[Fusion]:
+        return [fusion for fusion in self.space.fusions if fusion is not None]
+
+    def supernet_task(self, supernet: nn.Module) -> ClipTask:
+        return self._task([supernet] * self.config.num_follow_ups, self.config.supernet.exposure)
+
+    def network(self, arch: VideoArch, init_from: Path | None) -> FollowUpNet | FollowUpNets:
+        """Return the networks of a clip: with weights of their own, or the supernet to share."""
+        assert init_from is not None
+        supernet = self.load_supernet(init_from).to(self.experiment.device)
+        if self.config.retrain.weights == "shared":
+            return supernet
+        return extract_video(self.key_frame, supernet, arch).follow_ups
+
+    def network_task(
+        self, network: nn.Module, arch: VideoArch
+    ) -> tuple[ClipTask, VideoArch | None]:
+        exposure = self.config.retrain.exposure
+        if isinstance(network, FollowUpNet):
+            return self._task([network] * len(arch.follow_ups), exposure), arch
+        assert isinstance(network, FollowUpNets)
+        return self._task(list(network.networks), exposure), None
+
+    def _task(self, networks: Sequence[nn.Module], exposure: Exposure) -> ClipTask:
+        compute, processes = self.experiment.config.compute, self.experiment.processes
+        forwards: dict[nn.Module, Forward] = {}
+        for network in networks:
+            assert isinstance(network, FollowUpNet)
+            if network not in forwards:
+                forwards[network] = make_forward(network, compute, processes)
+        return ClipTask(
+            make_forward(self.key_frame, compute),
+            [forwards[network] for network in networks],
+            self.experiment.codec,
+            exposure,
+        )
 
     def online(self, network: VideoNet, boxes: Boxes | None = None) -> OnlineLoop:
         return OnlineLoop(
@@ -150,21 +258,115 @@ class VideoLevel:
             self.experiment.skeleton,
             self.experiment.codec,
             boxes or self.config.boxes,
-            self.batch_size,
+            self._batch_size,
         )
 
     def settings(self) -> dict[str, Any]:
-        """All that any training of the temporal level depends on, as plain values."""
         return {
             **self.experiment.training_settings(),
             "key_frame": digest(self.key_frame_file),
             "num_follow_ups": self.config.num_follow_ups,
             "clip_augmentation": to_plain(self.config.augmentation),
-            "training_clips": len(self.training_clips),
+            "training_clips": len(self.training_data),
         }
+
+    def supernet_settings(self) -> dict[str, Any]:
+        starts_from = self._starts_from
+        return {
+            "fusions": [str(fusion or "none") for fusion in self.space.fusions],
+            "video_supernet": to_plain(self.config.supernet),
+            "init_from": digest(starts_from) if starts_from else None,
+        }
+
+    def search_settings(self) -> dict[str, Any]:
+        return {
+            "key_frame": digest(self.key_frame_file),
+            "val_clips": self.config.val_clips,
+            "calibration_clips": self.config.calibration_clips,
+        }
+
+    def retrain_settings(self, arch: VideoArch, init_from: Path | None) -> dict[str, Any]:
+        assert init_from is not None
+        return {
+            "video_retrain": to_plain(self.config.retrain),
+            "video_arch": to_plain(arch),
+            "init_from": digest(init_from),
+            "calibration_clips": self.config.calibration_clips,
+        }
+
+    def scoring_settings(self) -> dict[str, Any]:
+        return {"boxes": self.config.boxes}
+
+    def initial_weights(self, init_from: Path | None) -> Path:
+        """Return the supernet of the follow-up frames: that of the experiment by default."""
+        return init_from or existing_supernet(self)
+
+    def replay_state(self) -> dict[str, Any]:
+        key_frame = self.key_frame
+        return {"key_frame_arch": key_frame.arch.to_json(), "key_frame": key_frame.state_dict()}
+
+    def save_supernet(self, path: Path, supernet: nn.Module, **found: Any) -> None:
+        assert isinstance(supernet, FollowUpNet)
+        save_follow_up_supernet(path, supernet, **found)
+
+    def load_supernet(self, path: Path) -> FollowUpNet:
+        return load_follow_up_supernet(path)
+
+    def save_network(self, path: Path, network: nn.Module, arch: VideoArch, **found: Any) -> None:
+        networks = network
+        if isinstance(network, FollowUpNet):
+            networks = extract_video(self.key_frame, network, arch).follow_ups
+        assert isinstance(networks, FollowUpNets)
+        calibrate_along(networks.eval(), self.calibration, self._batch_size)
+        save_video(path, VideoNet(self.key_frame, networks), **found)
+
+    def save_best(self, path: Path, network: nn.Module, **found: Any) -> None:
+        if isinstance(network, FollowUpNet):
+            save_follow_up_supernet(path, network, **found)
+        else:
+            assert isinstance(network, FollowUpNets)
+            save_video(path, VideoNet(self.key_frame, network), **found)
+
+    def test_metrics(self, path: Path) -> dict[str, Any]:
+        scores, _ = evaluate_video(self, path, "test")
+        return {name: to_plain(value) for name, value in scores.items()}
+
+    def read_arch(self, path: Path) -> VideoArch:
+        arch = read_video_arch(path)
+        self.space.check_arch(arch, str(path))
+        return arch
+
+    def parse_arch(self, text: str, where: str) -> VideoArch:
+        return video_arch_from_json(text, where)
+
+    def write_arch(self, path: Path, arch: VideoArch, **found: Any) -> None:
+        write_video_arch(path, arch, **found)
+
+    def write_trial(self, path: Path, best: Trial) -> None:
+        assert isinstance(best.arch, VideoArch)
+        found = {key: value for key, value in to_plain(best).items() if key != "arch"}
+        write_video_arch(path, best.arch, **found)
+
+
+def evaluate_video(
+    level: ClipLevel, weights: Path, split: Split, boxes: Boxes | None = None
+) -> tuple[dict[str, Score], list[TrackedPose]]:
+    """Run a clip's networks online over the videos of a split.
+
+    Returns the metrics of every protocol that the labels allow, and what was found.
+    """
+    data = level.videos(split)
+    found = level.online(load_video(weights), boxes)(data.videos)
+    return video_scores(data, found), found
+
+
+def video_scores(data: PoseTrackData, found: Sequence[TrackedPose]) -> dict[str, Score]:
+    """Return OKS AP, and PoseTrack mAP where the labels allow it."""
+    wanted = [name for name in protocols_for(data) if name in ("coco", "posetrack")]
+    return score(data, [item.result() for item in found], wanted)
 
 
 def _spread(count: int, at_most: int) -> list[int]:
-    """At most so many of `count` places, evenly spread."""
+    """Return at most so many of `count` places, evenly spread."""
     kept = min(count, at_most)
     return [count * place // kept for place in range(kept)]

@@ -20,9 +20,8 @@ from vipnas.files import to_plain, write_atomically
 from vipnas.models.clipnet import FollowUpNets, VideoNet
 from vipnas.models.counting import frame_costs, mean_cost
 from vipnas.models.posenet import PoseNet
-from vipnas.pipeline.clip_level import VideoLevel, clip_best_file, video_folder, video_weights_file
-from vipnas.pipeline.clip_stages import clip_score, video_scores
-from vipnas.pipeline.experiment import Experiment
+from vipnas.pipeline.clip_level import ClipLevel, video_scores
+from vipnas.pipeline.level import best_file, network_file, supernet_file
 from vipnas.pipeline.search import search_methods
 from vipnas.training.clip_checkpoint import load_video
 from vipnas.viz.fronts import write_figure
@@ -30,25 +29,23 @@ from vipnas.viz.fronts import write_figure
 LONGEST_DISTANCE = 7
 
 
-def summarise_video(experiment: Experiment) -> Path:
+def summarise_video(level: ClipLevel) -> Path:
     """Write `video/summary.json` and `video/along_clip.png`; returns the former.
 
     Rows are figures on the test videos, in online order. All but the last run with inherited
     weights; what is compared at the end of other trainings is made by `tools/bench_video.py`.
     """
-    level = VideoLevel(experiment)
-    inherited = clip_score(level)
-    found = read_video_arch(clip_best_file(experiment))
-    _, compared_with = search_methods(experiment)
+    supernet = level.load_supernet(supernet_file(level)).to(level.experiment.device)
+    inherited = level.scorer(supernet)
+    found = read_video_arch(best_file(level))
+    _, compared_with = search_methods(level)
     archs = {
         "found, inherited": found,
         "found without fusion, inherited": found.without_fusion(),
-        "random search's best, inherited": read_video_arch(
-            clip_best_file(experiment, compared_with)
-        ),
+        "random search's best, inherited": read_video_arch(best_file(level, compared_with)),
     }
     networks = {name: inherited_video(level, inherited, arch) for name, arch in archs.items()}
-    retrained = load_video(video_weights_file(experiment))
+    retrained = load_video(network_file(level))
     networks["key frame's network in every frame"] = every_frame(level.key_frame)
     networks["found, retrained"] = retrained
     summary = {
@@ -56,16 +53,16 @@ def summarise_video(experiment: Experiment) -> Path:
         "along_clip": along_clip(found),
         "drift": drift(level, retrained),
     }
-    path = video_folder(experiment) / "summary.json"
+    path = level.folder / "summary.json"
     write_atomically(path, json.dumps(summary, indent=2) + "\n")
     draw_along_clip(path.with_name("along_clip.png"), summary)
     print_video_summary(summary)
     return path
 
 
-def inherited_video(level: VideoLevel, score_of: InheritedClipScore, arch: VideoArch) -> VideoNet:
+def inherited_video(level: ClipLevel, score_of: InheritedClipScore, arch: VideoArch) -> VideoNet:
     """A clip's networks with the supernet's weights."""
-    return VideoNet(level.key_frame, score_of.networks(arch))
+    return VideoNet(level.key_frame, score_of.network(arch))
 
 
 def every_frame(network: PoseNet) -> VideoNet:
@@ -73,7 +70,7 @@ def every_frame(network: PoseNet) -> VideoNet:
     return VideoNet(network, FollowUpNets([]))
 
 
-def row_of(level: VideoLevel, name: str, network: VideoNet) -> dict[str, Any]:
+def row_of(level: ClipLevel, name: str, network: VideoNet) -> dict[str, Any]:
     """Mean cost of a frame, and figures on the test videos."""
     data = level.videos("test")
     scores = video_scores(data, level.online(network)(data.videos))
@@ -93,7 +90,7 @@ def along_clip(arch: VideoArch) -> list[dict[str, Any]]:
     ]
 
 
-def drift(level: VideoLevel, network: VideoNet) -> list[dict[str, float]]:
+def drift(level: ClipLevel, network: VideoNet) -> list[dict[str, float]]:
     """Mean similarity (OKS) and error by the number of frames since the key frame, up to 7.
 
     Where a clip is shorter, its follow-up networks are used in turn; distances that no test video

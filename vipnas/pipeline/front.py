@@ -11,12 +11,10 @@ from typing import Any
 
 import torch
 
-from vipnas.arch.image import Arch
-from vipnas.arch.io import write_arch
 from vipnas.files import parse, read_json, to_plain, write_atomically
 from vipnas.memory import keep_freed_memory
-from vipnas.pipeline.experiment import Experiment
-from vipnas.pipeline.retrain import read_metrics, retrain
+from vipnas.pipeline.level import Level
+from vipnas.pipeline.retrain import retrain
 from vipnas.search.asha import Report, run_all
 from vipnas.search.parallel import RaySettings
 from vipnas.search.trial import Trial
@@ -26,21 +24,21 @@ AP = "ap/network"
 
 
 def retrain_front(
-    experiment: Experiment,
+    level: Level[Any],
     front_file: Path,
     init_from: Path | None = None,
     ray: RaySettings | None = None,
 ) -> Path:
-    """Train every arch of a `pareto.json` as `retrain` trains one, each in `retrain/front_NUMBER`
-    with its `arch.json`, and print a table, which `retrain/front.json` keeps.
+    """Train every architecture of a `pareto.json` as `retrain` trains one.
 
-    With `ray` they run side by side, and those whose AP on the search's people falls behind are
-    stopped early (`vipnas.search.asha`). After a kill the same command goes on, each training from
-    its own checkpoint. Raises ValueError for a file that is no front.
+    Each trains in `retrain/front_NUMBER`, with its `arch.json`; a table is printed and kept in
+    `retrain/front.json`. With `ray` they run side by side, and those whose validation AP falls
+    behind are stopped early (`vipnas.search.asha`). After a kill the same command resumes, each
+    training from its own checkpoint. Raises ValueError for a file that is no front.
     """
-    front = _read_front(front_file)
+    experiment, front = level.experiment, _read_front(level, front_file)
     document = [to_plain(trial) for trial in front]
-    directory, target = experiment.output / "retrain", experiment.output / "retrain" / "front.json"
+    directory, target = level.folder / "retrain", level.folder / "retrain" / "front.json"
     if target.exists() and read_json(target)["front"] == document:
         print(f"retrain: done already; {target}")
         _print(read_json(target)["rows"])
@@ -50,15 +48,14 @@ def retrain_front(
             "monitoring: found probe_epochs null; trainings are stopped by their probes"
         )
     for number, trial in enumerate(front):
-        assert isinstance(trial.arch, Arch)
         found = {"front": str(front_file), "score": trial.score, **to_plain(trial.cost)}
-        write_arch(_arch_file(directory, number), trial.arch, **found)
+        level.write_arch(_arch_file(directory, number), trial.arch, **found)
     # Read here, so that data which has to be drawn is not drawn by several at once.
     _ = experiment.train_data, experiment.test_data
     names = [str(number) for number in range(len(front))]
     if ray is None:
         for name in names:
-            _train(experiment, directory, init_from, None, name, None)
+            _train(level, directory, init_from, None, name, None)
     else:
         threads = max(1, (os.cpu_count() or 1) // ray.num_workers)
         absolute = replace(
@@ -67,7 +64,7 @@ def retrain_front(
             data_root=experiment.data_root.resolve(),
             device=torch.device(experiment.device.type),  # Ray numbers a worker's GPUs anew
         )
-        run = partial(_train, absolute, directory.resolve(), init_from, threads)
+        run = partial(_train, level.of(absolute), directory.resolve(), init_from, threads)
         run_all(run, names, replace(ray, threads=threads), directory)
     rows = [_row(directory, number, trial) for number, trial in enumerate(front)]
     write_atomically(target, json.dumps({"front": document, "rows": rows}, indent=1) + "\n")
@@ -75,14 +72,13 @@ def retrain_front(
     return target
 
 
-def _read_front(path: Path) -> list[Trial]:
+def _read_front(level: Level[Any], path: Path) -> list[Trial]:
     document = read_json(path)
     if not isinstance(document, list) or not document:
         raise ValueError(f"{path}: found no list of trials; allowed is a pareto.json")
     front = [parse(Trial, entry, f"{path}: trial {n}") for n, entry in enumerate(document)]
     for number, trial in enumerate(front):
-        if not isinstance(trial.arch, Arch):
-            raise ValueError(f"{path}: trial {number}: found networks of a clip, allowed is one")
+        level.space.check_arch(trial.arch, f"{path}: trial {number}")
     return front
 
 
@@ -91,7 +87,7 @@ def _arch_file(directory: Path, number: int | str) -> Path:
 
 
 def _train(
-    experiment: Experiment,
+    level: Level[Any],
     directory: Path,
     init_from: Path | None,
     threads: int | None,
@@ -105,29 +101,38 @@ def _train(
     arch_file = _arch_file(directory, number)
     folder = arch_file.parent
     if report is None:
-        retrain(experiment, arch_file, init_from, folder)
+        retrain(level, arch_file, init_from, folder)
         return
-    num_steps = experiment.config.retrain.schedule.num_steps(len(experiment.training_crops))
+    num_steps = level.retrain_schedule.num_steps(len(level.training_data))
     reporter = Reporter(folder / "metrics.jsonl", num_steps, report)
     reporter.after_step()  # what there was before a kill
-    retrain(experiment, arch_file, init_from, folder, [reporter])
+    retrain(level, arch_file, init_from, folder, [reporter])
 
 
 @dataclass
 class Reporter:
-    """A callback that reports the AP on the search's people, as the monitor has written it down,
-    each once; not that of the last step, where there is nothing left to stop."""
+    """A callback that reports the validation AP, as the monitor writes it down, each once; not that
+    of the last step, where there is nothing left to stop."""
 
     lines: Path
     num_steps: int
     report: Report
     reported_step: int = 0
+    num_read: int = 0
 
     def after_step(self, *_: object) -> None:
-        if not self.lines.exists():
+        """Read what was added to the file since the last call, whole lines only."""
+        size = self.lines.stat().st_size if self.lines.exists() else 0
+        if size < self.num_read:  # a training that resumes drops the lines it will write again
+            self.num_read = 0
+        if size == self.num_read:
             return
-        # Torn by a kill, the last line is written again by the training that goes on.
-        for line in self.lines.read_text().split("\n")[:-1]:
+        with self.lines.open("rb") as file:
+            file.seek(self.num_read)
+            # Torn by a kill, the last line is written again by the training that resumes.
+            whole, newline, _torn = file.read().rpartition(b"\n")
+        self.num_read += len(whole) + len(newline)
+        for line in whole.splitlines():
             found = json.loads(line)
             new = self.reported_step < found["step"] < self.num_steps
             if new and found.get(AP) is not None:
@@ -138,9 +143,15 @@ class Reporter:
 def _row(directory: Path, number: int, trial: Trial) -> dict[str, Any]:
     folder = _arch_file(directory, number).parent
     metrics = folder / "metrics.json"
-    figures = to_plain(read_metrics(metrics)) if metrics.exists() else None
+    figures = coco_metrics_of(read_json(metrics)) if metrics.exists() else None
     cost = to_plain(trial.cost)
     return {"folder": folder.name, **cost, "score": trial.score, "retrained": figures}
+
+
+def coco_metrics_of(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Return the COCO metrics of a `metrics.json` of either level."""
+    found: dict[str, Any] = metrics.get("coco", metrics)
+    return {name: value for name, value in found.items() if name != "settings"}
 
 
 def _print(rows: list[dict[str, Any]]) -> None:

@@ -6,82 +6,59 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Generic
 
 import torch
 
-from vipnas.arch.image import Arch
 from vipnas.config.search import SearchConfig
-from vipnas.evaluation.scoring import InheritedScore
+from vipnas.evaluation.scoring import Inherited
 from vipnas.files import digest, to_plain
 from vipnas.memory import keep_freed_memory
-from vipnas.pipeline.experiment import Experiment
-from vipnas.pipeline.supernet import existing_supernet
-from vipnas.pipeline.work import needed
+from vipnas.pipeline.level import Level, existing_supernet
 from vipnas.search.constraints import A
 from vipnas.search.loop import Workers
 from vipnas.search.parallel import RaySettings, RayWorkers
 from vipnas.search.workers import Evaluate, InProcess, MakeEvaluate
-from vipnas.training.checkpoint import load_network
 
 
-def search_settings(experiment: Experiment, config: SearchConfig, supernet: Path) -> dict[str, Any]:
-    """What the trials of a search depend on, at either level."""
+def search_settings(level: Level[Any]) -> dict[str, Any]:
+    """Return what the trials of a search depend on."""
+    experiment = level.experiment
     return {
         "seed": experiment.config.seed,
-        "search": {**to_plain(config), "seconds_limit": None},
-        "supernet": digest(supernet),
+        "search": {**to_plain(level.search_config), "seconds_limit": None},
+        "supernet": digest(existing_supernet(level)),
         "device": experiment.device.type,
         "codec": experiment.config.codec,
         "evaluation_batch_size": experiment.config.evaluation_batch_size,
+        **level.search_settings(),
     }
 
 
-class Scorer:
-    """Makes the function that scores archs, in this process or, pickled, in a worker. The crops are
-    made when first needed."""
+class Scorer(Generic[A]):
+    """Makes the function that scores architectures, in this process or, pickled, in a worker. The
+    crops are made when first needed."""
 
-    def __init__(self, experiment: Experiment, threads: int) -> None:
-        self.experiment = experiment
-        self.threads = threads
-        self.file = existing_supernet(experiment)
-        self.supernet = load_network(self.file, experiment.space.max_arch())
-
-    def settings(self) -> dict[str, Any]:
-        """All that a trial of the search depends on."""
-        search = needed(self.experiment.config.search, "search")
-        return {
-            **search_settings(self.experiment, search, self.file),
-            "val_persons": len(self.experiment.val_data.persons),
-            "flip_test": self.experiment.config.flip_test,
-        }
+    def __init__(self, level: Level[A]) -> None:
+        self.level = level
+        self.supernet = level.load_supernet(existing_supernet(level))
 
     @cached_property
-    def score(self) -> InheritedScore:
-        evaluator = self.experiment.evaluator("val")
-        margin = needed(self.experiment.config.search, "search").early_stop_margin
-        images = self.experiment.calibration_images
-        return InheritedScore(self.supernet, evaluator, images, margin or 0.0)
+    def score(self) -> Inherited[A]:
+        return self.level.scorer(self.supernet.to(self.level.experiment.device))
 
-    def __call__(self) -> Evaluate[Arch]:
-        return in_worker(self.score, self.experiment.device, self.threads)
+    def __call__(self) -> Evaluate[A]:
+        device, threads = self.level.experiment.device, self.level.search_config.threads
+        return in_worker(self.score, device, threads)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Ray numbers the GPUs anew that it lets a worker see.
-        device = torch.device(self.experiment.device.type)
-        return partial, (in_worker, self.score, device, self.threads)
+        device = torch.device(self.level.experiment.device.type)
+        return partial, (in_worker, self.score, device, self.level.search_config.threads)
 
 
-class Movable(Protocol):
-    """A function that scores archs, and has tensors."""
-
-    def to(self, device: torch.device) -> Evaluate[Any]:
-        """The same on a device."""
-
-
-def in_worker(score: Movable, device: torch.device, threads: int) -> Evaluate[Any]:
-    """The same number of threads everywhere: sums of floats depend on it."""
+def in_worker(score: Inherited[A], device: torch.device, threads: int) -> Evaluate[A]:
+    """Move the scores to a device. Sums of floats depend on the number of threads."""
     keep_freed_memory()
     torch.set_num_threads(threads)
     return score.to(device)

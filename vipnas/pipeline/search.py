@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vipnas.arch.image import Arch
-from vipnas.arch.io import write_arch
 from vipnas.config.search import SearchConfig
 from vipnas.files import to_plain, write_atomically
-from vipnas.models.counting import count_cost
-from vipnas.pipeline.experiment import Experiment
-from vipnas.pipeline.scorer import Scorer, opened_workers
-from vipnas.pipeline.work import needed, timed
+from vipnas.pipeline.level import Level, best_file
+from vipnas.pipeline.scorer import Scorer, opened_workers, search_settings
+from vipnas.pipeline.work import timed
 from vipnas.quantities import Objective
 from vipnas.search.constraints import A, CostOf, FeasibleSpace, Space
 from vipnas.search.journal import Journal
@@ -31,74 +27,39 @@ from vipnas.search.searchers import EvolutionSearcher, RandomSearcher, Searcher
 from vipnas.search.searchers_nsga2 import NSGA2Searcher
 from vipnas.search.searchers_predictor import PredictorSearcher
 from vipnas.search.trial import Trial
-from vipnas.space.image import SearchSpace
 from vipnas.viz.fronts import draw_front
 
 # The method name of the reference architectures: the largest and the smallest of the space.
 REFERENCES = "reference"
 
 
-def search_methods(experiment: Experiment) -> tuple[str, str]:
-    """The experiment's searcher, and what it is compared with."""
-    return needed(experiment.config.search, "search").searcher, "random"
+def search_methods(level: Level[Any]) -> tuple[str, str]:
+    """Return the experiment's searcher, and what it is compared with."""
+    return level.search_config.searcher, "random"
 
 
-def best_file(experiment: Experiment, method: str | None = None) -> Path:
-    """The arch that a method found; the experiment's searcher by default."""
-    name = "random_best.json" if method == "random" else "best.json"
-    return experiment.output / "search" / name
+def search(level: Level[A], ray: RaySettings | None = None) -> Path:
+    """Search the trained supernet, and by random search with as many scores.
 
-
-def existing_best(experiment: Experiment) -> Path:
-    """Raises ValueError where nothing was searched yet."""
-    file = best_file(experiment)
-    if not file.exists():
-        raise ValueError(f"{file}: no arch found yet; run `vipnas search` first or give --arch")
-    return file
-
-
-def search(experiment: Experiment, ray: RaySettings | None = None) -> Path:
-    """Search the trained supernet, and by random search with as many scores; without `ray` in this
+    `search/best.json` is the architecture with the best score within the budgets, `pareto.json` the
+    front of the objectives, `pareto.png` a picture of both searches. Without `ray` it runs in this
     process.
-
-    `search/best.json` is the arch with the best score within the budgets, `pareto.json` the front
-    of the objectives, `pareto.png` a picture of both searches.
     """
-    config = needed(experiment.config.search, "search")
-    cost_of, costs = cost_of_images(config, experiment.space)
-    searchers = searchers_of(config, experiment.space, experiment.config.seed, cost_of)
-    directory = best_file(experiment).parent
-    scorer = Scorer(experiment, config.threads)
-    journal = Journal(directory / "trials.jsonl", {**scorer.settings(), **costs})
+    config = level.search_config
+    cost_of, costs = level.cost_of()
+    searchers = searchers_of(config, level.space, level.experiment.config.seed, cost_of)
+    directory = best_file(level).parent
+    scorer = Scorer(level)
+    journal = Journal(directory / "trials.jsonl", {**search_settings(level), **costs})
 
     def write_best(method: str, best: Trial) -> None:
-        path = best_file(experiment, method)
-        write_trial(path, best, experiment, latency=_measured(config, experiment, path.name, best))
+        level.write_trial(best_file(level, method), best)
 
     with timed(directory), opened_workers(scorer, config, ray) as workers:
         stop_early = config.early_stop_margin is not None
         trials = run_methods(config, searchers, workers, cost_of, journal, write_best, stop_early)
     write_fronts(directory, config, trials)
-    return best_file(experiment)
-
-
-def _measured(
-    config: SearchConfig, experiment: Experiment, name: str, best: Trial
-) -> dict[str, Any] | None:
-    """What a winner really takes, where the search went by predictions; also printed."""
-    if config.latency is None:
-        return None
-    from vipnas.latency.predictors import open_predictor
-
-    assert isinstance(best.arch, Arch)
-    compared = open_predictor(config.latency, experiment.space).compare(best.arch)
-    warning = ""
-    if compared.measured is not None:
-        cost = replace(best.cost, latency_ms=compared.measured.median_ms)
-        missed = [str(limit) for limit in config.constraints if limit.excess(cost)]
-        warning = f"; outside of the budget: {', '.join(missed)}" if missed else ""
-    print(f"search: {name}: {compared}{warning}")
-    return asdict(compared)
+    return best_file(level)
 
 
 def run_methods(
@@ -178,19 +139,6 @@ def best_of(trials: list[Trial]) -> Trial:
     return best
 
 
-def cost_of_images(
-    config: SearchConfig, space: SearchSpace
-) -> tuple[CostOf[Arch], dict[str, str | None]]:
-    """What an arch costs, and what of it the journal must know."""
-    if config.latency is None:
-        return count_cost, {"latency_table": None}
-    from vipnas.latency.predictors import open_predictor, with_latency
-
-    predictor = open_predictor(config.latency, space)
-    print(f"search: {predictor}")
-    return with_latency(count_cost, predictor), {"latency_table": predictor.fingerprint}
-
-
 def searchers_of(
     config: SearchConfig, space: Space[A], seed: int, cost_of: CostOf[A]
 ) -> Mapping[str, Searcher[A]]:
@@ -208,21 +156,6 @@ def searchers_of(
         "random": RandomSearcher(feasible, seed),
         REFERENCES: Listed((space.max_arch(), space.min_arch())),
     }
-
-
-def write_trial(
-    path: Path, trial: Trial, experiment: Experiment, latency: dict[str, Any] | None = None
-) -> None:
-    """`latency`: what is known of it besides the cost that the search went by."""
-    assert isinstance(trial.arch, Arch)
-    name, seed = experiment.space.name, experiment.config.seed
-    measured = {} if latency is None else {"latency": latency}
-    write_arch(path, trial.arch, space=name, seed=seed, **found_by(trial), **measured)
-
-
-def found_by(trial: Trial) -> dict[str, Any]:
-    """What an arch file says of where the arch comes from."""
-    return {key: value for key, value in to_plain(trial).items() if key != "arch"}
 
 
 def show_trial(trial: Trial, num_trials: int) -> None:

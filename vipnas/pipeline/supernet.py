@@ -1,104 +1,85 @@
-"""Train the supernet."""
+"""Train the supernet of a level."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from vipnas.files import to_plain
-from vipnas.models.counting import count_cost
-from vipnas.models.posenet import PoseNet
-from vipnas.pipeline.experiment import Experiment
-from vipnas.pipeline.work import is_done, needed, timed, train
+from torch import nn
+
+from vipnas.pipeline.level import Level, supernet_file
+from vipnas.pipeline.work import is_done, timed, train
 from vipnas.training.callbacks.probes import probed_archs
-from vipnas.training.checkpoint import save_network
-from vipnas.training.compute import make_forward
 from vipnas.training.loop import Backward
 from vipnas.training.randomness import seed_process
 from vipnas.training.sampling import SubnetSampler
 from vipnas.training.step import supernet_backward
 
-
-def supernet_file(experiment: Experiment) -> Path:
-    return experiment.output / "supernet" / "supernet.pt"
-
-
-def existing_supernet(experiment: Experiment) -> Path:
-    """Raises ValueError where the supernet is not trained yet."""
-    file = supernet_file(experiment)
-    if not file.exists():
-        raise ValueError(f"{file}: no supernet; run `vipnas train-supernet` first")
-    return file
+A = TypeVar("A")
 
 
 def train_supernet(
-    experiment: Experiment, target: Path | None = None, more_settings: dict[str, Any] | None = None
+    level: Level[A], target: Path | None = None, more_settings: dict[str, Any] | None = None
 ) -> Path:
     """Train the supernet; `target`, by default `supernet/supernet.pt`, holds its averaged weights.
 
     `more_settings` is what else the training depends on, where the caller changed it.
     """
-    target = target or supernet_file(experiment)
-    config = needed(experiment.config.supernet, "supernet")
-    check_sampling(experiment)
-    settings = {
-        **experiment.training_settings(),
-        "supernet": to_plain(config),
-        **(more_settings or {}),
-    }
+    target = target or supernet_file(level)
+    check_sampling(level)
+    experiment = level.experiment
+    settings = {**level.settings(), **level.supernet_settings(), **(more_settings or {})}
     if is_done(target, settings):
         return target
     seed_process(experiment.config.seed)
-    supernet = PoseNet(experiment.space.max_arch()).to(experiment.device)
-    backward = backward_of(experiment, supernet, len(experiment.train_data.persons))
+    supernet = level.supernet().to(experiment.device)
+    backward = backward_of(level, supernet, len(level.training_data))
     with timed(target.parent, experiment.processes.is_first):
         trained = train(
-            experiment,
+            level,
             target.parent,
             supernet,
-            config.schedule,
+            level.supernet_config.schedule,
             backward,
             settings,
             probed_archs(
-                experiment.space,
-                experiment.config.seed,
-                experiment.config.monitoring.random_probes,
+                level.space, experiment.config.seed, experiment.config.monitoring.random_probes
             ),
             "supernet",
         )
         if experiment.processes.is_first:
-            save_network(target, trained, settings=json.dumps(settings, sort_keys=True))
+            level.save_supernet(target, trained, settings=json.dumps(settings, sort_keys=True))
     print(f"supernet: trained; {target}")
     return target
 
 
-def backward_of(experiment: Experiment, supernet: PoseNet, num_persons: int) -> Backward:
-    """What a step of the supernet does, on a training set of so many people."""
-    config, processes = needed(experiment.config.supernet, "supernet"), experiment.processes
+def backward_of(level: Level[A], supernet: nn.Module, num_persons: int) -> Backward:
+    """Return the step of the supernet, on a training set of so many persons or clips."""
     return supernet_backward(
-        make_forward(supernet, experiment.config.compute, processes),
-        subnet_sampler(experiment, num_persons),
-        experiment.codec,
-        config.distillation,
-        processes.mean,
+        level.supernet_task(supernet),
+        subnet_sampler(level, num_persons),
+        level.supernet_config.distillation,
+        level.experiment.processes.mean,
     )
 
 
-def check_sampling(experiment: Experiment) -> None:
-    """Raises ValueError where the experiment has no supernet, or none that can be sampled as it
-    says: before the data are read, which may have to be drawn."""
-    subnet_sampler(experiment, num_persons=1)
+def check_sampling(level: Level[Any]) -> None:
+    """Raise ValueError where the supernet cannot be sampled as the experiment says.
+
+    To be called before the data are read, which may have to be synthesized.
+    """
+    subnet_sampler(level, num_persons=1)
 
 
-def subnet_sampler(experiment: Experiment, num_persons: int | None = None) -> SubnetSampler:
-    """Who trains in which step, as the experiment says, on so many people (by default its own)."""
-    config = needed(experiment.config.supernet, "supernet")
+def subnet_sampler(level: Level[A], num_persons: int | None = None) -> SubnetSampler[A]:
+    """Return which subnets are trained in which step, on so many persons (by default its own)."""
+    config = level.supernet_config
     return SubnetSampler(
-        experiment.space,
-        experiment.config.seed,
-        (num_persons or len(experiment.train_data.persons)) / config.schedule.batch_size,
-        count_cost,
+        level.space,
+        level.sampler_seed,
+        (num_persons or len(level.training_data)) / config.schedule.batch_size,
+        level.count_cost,
         config.sampling,
         config.progressive_shrinking,
     )

@@ -1,105 +1,67 @@
-"""What every command of an experiment shares: a training that goes on where it was killed, results
-that are not made twice, the time it took.
-"""
+"""What the stages of an experiment share: training that resumes, results that are not made twice,
+the time it took."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from torch import Tensor, nn
+from torch import nn
 
-from vipnas.arch.image import Arch
 from vipnas.config.training import Schedule
-from vipnas.data.crops.loader import KeyedBatches, training_batches
-from vipnas.evaluation.evaluator import Evaluator
+from vipnas.data.crops.loader import training_batches
 from vipnas.files import read_json, to_plain, write_atomically
-from vipnas.models.posenet import PoseNet
-from vipnas.pipeline.experiment import Experiment
 from vipnas.training.callbacks.keeping import BestNetwork, CheckpointFile, check_settings
 from vipnas.training.callbacks.monitor import Monitor
 from vipnas.training.callbacks.probes import Probes
 from vipnas.training.checkpoint import load_checkpoint
 from vipnas.training.failure import FailureFile
-from vipnas.training.loop import Backward, Batch, Callback, Training
+from vipnas.training.loop import Backward, Callback, Training
 
+if TYPE_CHECKING:
+    from vipnas.pipeline.level import Level
+
+A = TypeVar("A")
 Section = TypeVar("Section")
 
 
 def train(
-    experiment: Experiment,
+    level: Level[A],
     directory: Path,
-    network: PoseNet,
+    network: nn.Module,
     schedule: Schedule,
     backward: Backward,
     settings: dict[str, Any],
-    probed: Mapping[str, Arch] | None = None,
+    probed: Mapping[str, A],
     stage: str = "retrain",
     callbacks: Sequence[Callback] = (),
     same_every_step: bool = False,
-) -> PoseNet:
-    """Train from the checkpoint in `directory`, or from the start; returns the averaged network.
-
-    `probed` are the members whose AP is followed, by name; by default the network itself. `stage`
-    tells `vipnas.pipeline.replay` how to make the backward pass; `same_every_step` says whether it
-    depends on the batch alone. `callbacks` run after the usual ones. Of several processes all
-    get the same network; only the first writes and has callbacks.
-    """
-    crops = experiment.training_crops
-    about = {"stage": stage, "experiment": json.dumps(to_plain(experiment.config))}
-    failure = FailureFile(directory / "failure.pt", {**about, "train_persons": len(crops)})
-
-    def monitor(training: Training, epoch_steps: int) -> Monitor:
-        probes = _probes(experiment, schedule, probed or {"network": network.arch})
-        measure = "mean training loss, negative" if probes is None else "mean AP of the probes"
-        best = BestNetwork(directory / "best.pt", measure, training.step)
-        return Monitor(directory, training, best, epoch_steps, probes)
-
-    trained = run_training(
-        experiment,
-        directory,
-        network,
-        crops,
-        schedule,
-        backward,
-        settings,
-        monitor,
-        about,
-        callbacks,
-        failure,
-        same_every_step,
-    )
-    assert isinstance(trained, PoseNet)
-    return trained
-
-
-def run_training(
-    experiment: Experiment,
-    directory: Path,
-    network: nn.Module,
-    data: KeyedBatches[Batch],
-    schedule: Schedule,
-    backward: Backward,
-    settings: dict[str, Any],
-    monitor: Callable[[Training, int], Monitor],
-    about: dict[str, Any] | None = None,
-    callbacks: Sequence[Callback] = (),
-    failure: FailureFile | None = None,
-    same_every_step: bool = False,
 ) -> nn.Module:
-    """Train on people or on clips, from the checkpoint in `directory` or from the start; the
-    averaged network, the same in all processes.
+    """Train from the checkpoint in `directory`, or from the start.
 
-    `monitor(training, steps of an epoch)` is made by the first process alone, which writes and has
-    `callbacks`. `about` is kept in the checkpoints.
+    Args:
+        probed: The subnets whose AP is followed, by name.
+        stage: Tells `vipnas.pipeline.replay` how to make the backward pass.
+        callbacks: Run after the usual ones.
+        same_every_step: The backward pass depends on the batch alone.
+
+    Returns:
+        The averaged network. Of several processes all get the same one; only the first writes and
+        has callbacks.
     """
+    experiment, data = level.experiment, level.training_data
     config, processes = experiment.config, experiment.processes
-    share = processes.share(schedule.batch_size)
     num_steps, epoch_steps = schedule.num_steps(len(data)), schedule.num_steps_of(1, len(data))
+    about = {
+        "stage": stage,
+        "level": level.name,
+        "experiment": json.dumps(to_plain(config)),
+    }
     training = Training(network, schedule, num_steps, config.compute, processes)
     checkpoint = CheckpointFile(
         directory / "checkpoint.pt",
@@ -107,17 +69,27 @@ def run_training(
         config.checkpoint_minutes,
         epoch_steps,
         config.keep_checkpoints,
-        about or {},
+        about,
     )
     checkpoint.resume(training)
+    trained = {"arch": to_json(probed.get("network")), "train_persons": len(data)}
+    failure = FailureFile(directory / "failure.pt", {**about, **trained, **level.replay_state()})
     with ExitStack() as stack:
         all_callbacks: list[Callback] = []
         if processes.is_first:
-            shown = stack.enter_context(monitor(training, epoch_steps))
-            all_callbacks = [shown, checkpoint, *callbacks]
+            probes = _probes(level, schedule, probed)
+            measure = "mean training loss, negative" if probes is None else "mean AP of the probes"
+            best = BestNetwork(directory / "best.pt", measure, training.step, level.save_best)
+            monitor = Monitor(directory, training, best, epoch_steps, probes)
+            all_callbacks = [stack.enter_context(monitor), checkpoint, *callbacks]
         training.run(
             lambda first, count: training_batches(
-                data, schedule.batch_size, first, count, config.data.num_workers, share
+                data,
+                schedule.batch_size,
+                first,
+                count,
+                config.data.num_workers,
+                processes.share(schedule.batch_size),
             ),
             backward,
             all_callbacks,
@@ -127,23 +99,21 @@ def run_training(
     return training.averaged
 
 
-def _probes(experiment: Experiment, schedule: Schedule, archs: Mapping[str, Arch]) -> Probes | None:
-    config = experiment.config.monitoring
+def to_json(arch: Any | None) -> str | None:
+    """Return an architecture of either level as JSON; None for the supernet's own."""
+    return None if arch is None else str(arch.to_json())
+
+
+def _probes(level: Level[A], schedule: Schedule, archs: Mapping[str, A]) -> Probes[A] | None:
+    config = level.experiment.config.monitoring
     if config.probe_epochs is None:
         return None
-
-    def evaluator() -> Evaluator:
-        return experiment.evaluator("val", config.probe_persons)
-
-    def calibration_images() -> Tensor:
-        return experiment.calibration_images[: config.probe_persons]
-
-    every_steps = schedule.num_steps_of(config.probe_epochs, len(experiment.training_crops))
-    return Probes(dict(archs), every_steps, evaluator, calibration_images)
+    every_steps = schedule.num_steps_of(config.probe_epochs, len(level.training_data))
+    return Probes(dict(archs), every_steps, partial(level.scorer, num_persons=config.probe_persons))
 
 
 def is_done(target: Path, settings: dict[str, Any]) -> bool:
-    """Whether the result is there; raises ValueError if it was made with other settings."""
+    """Return whether the result exists; raises ValueError if it was made with other settings."""
     if not target.exists():
         return False
     found = json.loads(load_checkpoint(target)["found"]["settings"])

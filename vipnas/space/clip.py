@@ -4,7 +4,7 @@ torch here."""
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 
 from vipnas.arch.clip import FollowUp, Fusion, VideoArch
@@ -60,6 +60,25 @@ class VideoSpace(GeneSpace[VideoArch]):
                 for member in drawn.follow_ups
             ),
         )
+
+    def largest(self, rng: random.Random) -> VideoArch:
+        """Return the largest networks, each with a random fusion: none is larger than another."""
+        return self.max_arch().with_fusions_of(self.sample(rng))
+
+    def smallest(self, rng: random.Random) -> VideoArch:
+        """Return the smallest networks, each with a random fusion."""
+        return self.min_arch().with_fusions_of(self.sample(rng))
+
+    @property
+    def choices(self) -> Set[str]:
+        return self.image_space.choices
+
+    def with_open_choices(self, open_choices: Set[str]) -> VideoSpace:
+        """Return the space whose other choices keep only the option of the largest.
+
+        Fusions stay open: none is larger than another.
+        """
+        return replace(self, image_space=self.image_space.with_open_choices(open_choices))
 
     def decode(self, genes: Sequence[int]) -> VideoArch:
         length = len(self.image_space.num_options) + 1

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Generic, TypeVar
 
 A = TypeVar("A")
@@ -59,6 +59,23 @@ class GeneSpace(ABC, Generic[A]):
     def max_arch(self) -> A:
         """The largest member: the supernet's own architecture."""
         return self.decode([count - 1 for count in self.num_options])
+
+    def largest(self, rng: random.Random) -> A:
+        """Return the largest architecture of a training step; what has no size is drawn."""
+        return self.max_arch()
+
+    def smallest(self, rng: random.Random) -> A:
+        """Return the smallest architecture of a training step; what has no size is drawn."""
+        return self.min_arch()
+
+    @property
+    @abstractmethod
+    def choices(self) -> Set[str]:
+        """The names of the choices, such as `width`."""
+
+    @abstractmethod
+    def with_open_choices(self, open_choices: Set[str]) -> GeneSpace[A]:
+        """Return the space whose other choices keep only the option of the largest."""
 
     def sample(self, rng: random.Random) -> A:
         """Draw every choice independently and uniformly."""

@@ -5,7 +5,7 @@ Inside, an architecture is a list of genes, see `GeneSpace`, which also samples 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -108,6 +108,24 @@ class SearchSpace(GeneSpace[Arch]):
         )
         check_options(changed, self.name)
         return changed
+
+    @property
+    def choices(self) -> Set[str]:
+        return {name for part in self.parts for name in part.options}
+
+    def with_open_choices(self, open_choices: Set[str]) -> SearchSpace:
+        """Return the space whose other choices keep only the option of the largest."""
+        parts = (
+            replace(
+                part,
+                options={
+                    name: options if name in open_choices else options[-1:]
+                    for name, options in part.options.items()
+                },
+            )
+            for part in self.parts
+        )
+        return replace(self, parts=tuple(parts))
 
     def to_plain(self) -> dict[str, Any]:
         """All that makes the space, as plain values: equal for equal spaces."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -14,7 +15,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from vipnas.arch.clip import FollowUp
 from vipnas.arch.image import Arch
+from vipnas.models.clipnet import FollowUpNet
 from vipnas.models.posenet import PoseNet
 from vipnas.training.checkpoint import save_checkpoint
 
@@ -91,7 +94,7 @@ class Diagnosis:
     number of the first arch with such heatmaps, and the first parameter with such a gradient."""
 
     losses: dict[str, float]
-    archs: tuple[Arch, ...]
+    archs: tuple[Arch | FollowUp, ...]
     bad_arch: int | None
     bad_gradient: str | None
 
@@ -110,20 +113,24 @@ class Diagnosis:
         return f"losses: {losses}; {where}; first bad gradient: {self.bad_gradient or 'none'}"
 
 
-def arch_hash(arch: Arch) -> str:
+def arch_hash(arch: Arch | FollowUp) -> str:
     return sha256(arch.to_json().encode()).hexdigest()[:8]
 
 
-def diagnose(network: PoseNet, backward: Backward, taken: Taken) -> Diagnosis:
-    """Compute a step again, looking on; leaves no gradients."""
-    ran: list[tuple[Arch, bool]] = []
+def diagnose(network: nn.Module, backward: Backward, taken: Taken) -> Diagnosis:
+    """Compute a step again and note what it runs; leaves no gradients."""
+    ran: list[tuple[Arch | FollowUp, bool]] = []
 
     def note(module: nn.Module, inputs: tuple[Any, ...], heatmaps: Tensor) -> None:
-        arch = inputs[1] if len(inputs) > 1 else None
-        ran.append((arch or network.arch, bool(torch.isfinite(heatmaps).all())))
+        told = inputs[-1] if isinstance(inputs[-1], (Arch, FollowUp)) else module.arch
+        assert isinstance(told, (Arch, FollowUp))
+        ran.append((told, bool(torch.isfinite(heatmaps).all())))
 
+    networks = [m for m in network.modules() if isinstance(m, (PoseNet, FollowUpNet))]
     network.zero_grad(set_to_none=True)
-    with network.register_forward_hook(note):
+    with ExitStack() as hooks:
+        for module in networks:
+            hooks.enter_context(module.register_forward_hook(note))
         losses = {name: float(loss) for name, loss in backward(*taken).items()}
     bad_gradients = (
         name
@@ -147,14 +154,11 @@ class FailureFile:
     path: Path
     about: dict[str, Any]
 
-    def save(self, network: PoseNet, taken: Taken, diagnosis: Diagnosis) -> None:
-        images_B3HW, keypoints_BK3 = taken.batch
+    def save(self, network: nn.Module, taken: Taken, diagnosis: Diagnosis) -> None:
         content = {
-            "arch": network.arch.to_json(),
             "network": network.state_dict(),
             "step": taken.step,
-            "images": images_B3HW.contiguous(),
-            "keypoints": keypoints_BK3,
+            "batch": [part.contiguous() for part in taken.batch],
             "archs": [arch.to_json() for arch in diagnosis.archs],
             "losses": diagnosis.losses,
             **self.about,
@@ -163,11 +167,11 @@ class FailureFile:
 
     def describe(self, taken: Taken, diagnosis: Diagnosis) -> str:
         """One line: step, arch, batch, and how to see it again."""
-        images_B3HW, keypoints_BK3 = taken.batch
-        bad_rows = (~torch.isfinite(keypoints_BK3)).flatten(1).any(1).nonzero().flatten().tolist()
+        images, keypoints = taken.batch[:2]
+        bad_rows = (~torch.isfinite(keypoints)).flatten(1).any(1).nonzero().flatten().tolist()
         rows = f", keypoints of rows {bad_rows} not finite" if bad_rows else ""
         return (
             f"step {taken.step}: losses or gradients are not finite: {diagnosis};"
-            f" batch of step {taken.step}: {len(images_B3HW)} images{rows};"
+            f" batch of step {taken.step}: {len(images)} images{rows};"
             f" see it again: python tools/replay.py {self.path}"
         )

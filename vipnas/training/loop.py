@@ -167,7 +167,6 @@ class Training:
         """The error with all that can be found out about its step; the first process writes it."""
         if failure is None:
             return error
-        assert isinstance(self.network, PoseNet)
         diagnosis = diagnose(self.network, backward, error.taken)
         joint = tuple(self.processes.joint(part) for part in error.taken.batch)
         taken = Taken(error.taken.step, joint)

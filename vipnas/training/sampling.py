@@ -1,17 +1,16 @@
-"""Which architectures a training step of the supernet runs: deciding only, no training.
+"""Which architectures a step of the supernet trains: deciding only, no training.
 
-A step's members are a pure function of the seed and the step's number: a resumed run and every
-process of a cluster agree without talking.
+The subnets of a step are a pure function of (seed, step): a resumed run and every process of a
+cluster agree without communication.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Set
-from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Generic, Literal, TypeVar
 
-from vipnas.arch.image import Arch
 from vipnas.config.training import (
     EVEN_CHOICES,
     RANDOM_ONLY,
@@ -20,93 +19,99 @@ from vipnas.config.training import (
     Strategy,
 )
 from vipnas.quantities import Cost
-from vipnas.space.image import SearchSpace
+from vipnas.space.genes import GeneSpace
 
 Kind = Literal["largest", "random", "smallest"]
 Prefer = Literal["lowest_loss", "highest_loss"]
+A = TypeVar("A")
 
-
-# Of these the step chooses among candidates.
+# Strategies that let the step choose among candidates.
 PREFERENCES: dict[Strategy, Prefer] = {"best_up": "lowest_loss", "worst_up": "highest_loss"}
 
-# How far draws lean to an end. With 32 draws and no lean (1) the costs of the shipped spaces stay
+# How strongly draws are biased. With 32 draws and no bias (1) the costs of the shipped spaces stay
 # 0.19 to 0.49 away from an even distribution (Kolmogorov-Smirnov), with 8 up to 0.07.
 STRONGEST_BIAS = 8.0
 
 
-class SampledSubnet(NamedTuple):
-    """One subnet of a step. Of several candidates the step takes the one that it prefers by the
-    loss on its images."""
+@dataclass(frozen=True)
+class SampledSubnet(Generic[A]):
+    """One subnet of a step. Of several candidates, the step takes the one that it prefers by the
+    loss on its batch."""
 
     kind: Kind
-    candidates: tuple[Arch, ...]
+    candidates: tuple[A, ...]
     prefer: Prefer = "lowest_loss"
 
 
 @dataclass(frozen=True)
-class SubnetSampler:
-    """The members of every step: `sampler(step)`, the largest first, the smallest last.
+class SubnetSampler(Generic[A]):
+    """The subnets of every step: `sampler(step)`, the largest first, the smallest last.
 
-    `steps_per_epoch` need not be whole. Where only one arch is open, the step trains it alone.
+    `steps_per_epoch` need not be whole. Where only one architecture is open, the step trains it
+    alone. Steps of equal `seed` and number draw the same subnets.
     """
 
-    space: SearchSpace
-    seed: int
+    space: GeneSpace[A]
+    seed: int | str
     steps_per_epoch: float
-    cost_of: Callable[[Arch], Cost]
+    cost_of: Callable[[A], Cost]
     sampling: Sampling = field(default_factory=Sampling)
     progressive_shrinking: ProgressiveShrinking = field(default_factory=ProgressiveShrinking)
 
     def __post_init__(self) -> None:
-        ends = (self.space.min_arch(), self.space.max_arch())
-        lowest, highest = (self.cost_of(arch).macs for arch in ends)
-        low, high = self.sampling.macs_between or (lowest, highest)
+        if self.sampling.macs_between is None:
+            return
+        low, high = self.sampling.macs_between
+        lowest, highest = self._macs_of(self.space)
         if low > highest or high < lowest:
             raise ValueError(
-                f"supernet.sampling.macs_between: found {low:,} to {high:,}, allowed is what"
-                f" {self.space.name} has: {lowest:,} to {highest:,}"
+                f"supernet.sampling.macs_between: expected a range that overlaps {lowest:,} to"
+                f" {highest:,} of {self.space.name}, got {low:,} to {high:,}"
             )
 
-    def __call__(self, step: int) -> tuple[SampledSubnet, ...]:
-        choices = {name for part in self.space.parts for name in part.options}
+    def __call__(self, step: int) -> tuple[SampledSubnet[A], ...]:
+        choices = self.space.choices
         open_choices = self.progressive_shrinking.open_at(step / self.steps_per_epoch, choices)
-        space = with_open_choices(self.space, open_choices)
-        largest = SampledSubnet("largest", (space.max_arch(),))
-        if space.size == 1:
-            return (largest,)
+        space = self.space.with_open_choices(open_choices)
         rng = random.Random(f"{self.seed}-{step}")
+        if not open_choices or space.size == 1:
+            return (SampledSubnet("largest", (space.largest(rng),)),)
         between = tuple(self._random_subnets(space, rng))
         if self.sampling.strategy in RANDOM_ONLY:
             return between
-        return (largest, *between, SampledSubnet("smallest", (space.min_arch(),)))
+        largest = SampledSubnet("largest", (space.largest(rng),))
+        return (largest, *between, SampledSubnet("smallest", (space.smallest(rng),)))
 
-    def archs(self, step: int) -> list[Arch]:
-        """All candidates of a step, in the order in which they run."""
-        return [arch for member in self(step) for arch in member.candidates]
+    def archs(self, step: int) -> list[A]:
+        """Return all candidates of a step, in the order in which they run."""
+        return [arch for subnet in self(step) for arch in subnet.candidates]
 
-    def _random_subnets(self, space: SearchSpace, rng: random.Random) -> Iterator[SampledSubnet]:
+    def _macs_of(self, space: GeneSpace[A]) -> tuple[int, int]:
+        """Return the MACs of the smallest and of the largest architecture."""
+        return self.cost_of(space.min_arch()).macs, self.cost_of(space.max_arch()).macs
+
+    def _random_subnets(
+        self, space: GeneSpace[A], rng: random.Random
+    ) -> Iterator[SampledSubnet[A]]:
         sampling = self.sampling
-        lowest, highest = sampling.macs_between or (
-            self.cost_of(arch).macs for arch in (space.min_arch(), space.max_arch())
-        )
         for _ in range(sampling.num_random):
             if sampling.strategy in EVEN_CHOICES:
                 yield SampledSubnet("random", (self._even_draw(space, rng),))
                 continue
-            target = rng.uniform(lowest, highest)
+            target = rng.uniform(*(sampling.macs_between or self._macs_of(space)))
             near = nearest_to(target, space, self.cost_of, sampling.num_draws, rng)
             if prefer := PREFERENCES.get(sampling.strategy):
                 yield SampledSubnet("random", near[: sampling.num_candidates], prefer)
             else:
                 yield SampledSubnet("random", near[:1])
 
-    def _even_draw(self, space: SearchSpace, rng: random.Random) -> Arch:
-        """Of up to `num_draws` archs the first within `macs_between`, or the nearest to it."""
+    def _even_draw(self, space: GeneSpace[A], rng: random.Random) -> A:
+        """Return the first of up to `num_draws` draws within `macs_between`, or the nearest."""
         if self.sampling.macs_between is None:
             return space.sample(rng)
         low, high = self.sampling.macs_between
 
-        def distance(arch: Arch) -> int:
+        def distance(arch: A) -> int:
             macs = self.cost_of(arch).macs
             return max(low - macs, macs - high, 0)
 
@@ -118,38 +123,23 @@ class SubnetSampler:
         return nearest
 
 
-def with_open_choices(space: SearchSpace, open_choices: Set[str]) -> SearchSpace:
-    """The space whose other choices have but the option of the largest."""
-    parts = (
-        replace(
-            part,
-            options={
-                name: options if name in open_choices else options[-1:]
-                for name, options in part.options.items()
-            },
-        )
-        for part in space.parts
-    )
-    return replace(space, parts=tuple(parts))
-
-
 def nearest_to(
     macs: float,
-    space: SearchSpace,
-    cost_of: Callable[[Arch], Cost],
+    space: GeneSpace[A],
+    cost_of: Callable[[A], Cost],
     num_draws: int,
     rng: random.Random,
-) -> tuple[Arch, ...]:
-    """`num_draws` random archs, the one with the nearest cost first.
+) -> tuple[A, ...]:
+    """Return `num_draws` random architectures, the one with the nearest cost first.
 
-    The draws lean to the small or the large options, each by its own chance: evenly drawn ones
-    hardly ever come near the ends.
+    Each draw is biased towards small or large options, by its own chance: even draws rarely come
+    near the extremes.
     """
     draws = [_biased_sample(space, rng) for _ in range(num_draws)]
     return tuple(sorted(draws, key=lambda arch: abs(cost_of(arch).macs - macs)))
 
 
-def _biased_sample(space: SearchSpace, rng: random.Random) -> Arch:
-    """All choices with one common lean: u ** lean is even at 1, small above it, large below."""
-    lean = STRONGEST_BIAS ** rng.uniform(-1, 1)
-    return space.decode([int(count * rng.random() ** lean) for count in space.num_options])
+def _biased_sample(space: GeneSpace[A], rng: random.Random) -> A:
+    """Draw all choices with one common bias: u ** bias is even at 1, small above, large below."""
+    bias = STRONGEST_BIAS ** rng.uniform(-1, 1)
+    return space.decode([int(count * rng.random() ** bias) for count in space.num_options])

@@ -1,82 +1,202 @@
-"""Training of the supernet: what a step does with the members that it is given."""
+"""What a training step does, for images and for clips.
+
+A level gives a `Task`: how a batch is prepared and how an architecture runs on it. An image is a
+clip of one frame.
+
+B batch, F frames of a clip, K keypoints, H W height and width of the heatmaps.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
+from vipnas.arch.clip import VideoArch
 from vipnas.arch.image import Arch
+from vipnas.config.clip import Exposure
 from vipnas.config.training import Distillation
 from vipnas.data.codecs.heatmap import HeatmapCodec
 from vipnas.data.crops.crops import normalise
+from vipnas.models.clipnet import Feed, Frame, RunFrame, detached, propagate
 from vipnas.training.compute import Forward
-from vipnas.training.loop import Backward, Batch
+from vipnas.training.failure import Backward, Batch
 from vipnas.training.losses import heatmap_loss, student_loss
 from vipnas.training.sampling import SampledSubnet
 
+A = TypeVar("A")
+Runs = TypeVar("Runs", contravariant=True)
+
+
+class Prepared(NamedTuple):
+    """A batch, ready to run: the frames that are trained, with their targets.
+
+    `targets` and `weights` have an entry for each frame, (B, K, H, W) and (B, K). `before` and
+    `feed` are those of `propagate`.
+    """
+
+    frames: list[Frame]
+    targets: list[Tensor]
+    weights: list[Tensor]
+    before: Tensor | None = None
+    feed: Feed = detached
+
+    def losses(self, heatmaps: Sequence[Tensor]) -> list[Tensor]:
+        """Return the loss of each frame against its labels."""
+        return list(map(heatmap_loss, heatmaps, self.targets, self.weights))
+
+    def names(self) -> list[str]:
+        """Return what each frame's loss is called."""
+        return [f"frame_{f.distance}" if f.distance else "labels" for f in self.frames]
+
+
+class Task(Protocol[Runs]):
+    """How a level trains."""
+
+    def prepare(self, step: int, batch: Batch) -> Prepared:
+        """Normalise the images and encode the targets of a batch."""
+
+    def run_of(self, arch: Runs | None) -> RunFrame:
+        """Return how an architecture runs on the network's weights; None is the whole network."""
+
+
+@dataclass(frozen=True)
+class ImageTask:
+    """Train a network of images: batches are `images_B3HW` (uint8) and `keypoints_BK3`."""
+
+    forward: Forward
+    codec: HeatmapCodec
+
+    def prepare(self, step: int, batch: Batch) -> Prepared:
+        images_B3HW, keypoints_BK3 = batch
+        targets, weights = self.codec.encode(keypoints_BK3)
+        return Prepared([Frame(0, normalise(images_B3HW))], [targets], [weights])
+
+    def run_of(self, arch: Arch | None) -> RunFrame:
+        return lambda distance, images, before: self.forward(images, arch)
+
+
+@dataclass(frozen=True)
+class ClipTask:
+    """Train the networks of follow-up frames; the key frame's network is given and stays as it is.
+
+    Batches are `images_BF3HW` (uint8), `keypoints_BFK3` and `warps_BT23`. `follow_ups` run the
+    frames after the key frame, in their order; of a supernet, all are the same.
+    """
+
+    key_frame: Forward
+    follow_ups: Sequence[Forward]
+    codec: HeatmapCodec
+    exposure: Exposure
+
+    def prepare(self, step: int, batch: Batch) -> Prepared:
+        images_BF3HW, keypoints_BFK3, warps_BT23 = batch
+        length = images_BF3HW.shape[:2]
+        images = normalise(images_BF3HW.flatten(0, 1)).unflatten(0, length)
+        targets, weights = self.codec.encode(keypoints_BFK3.flatten(0, 1))
+        targets, weights = targets.unflatten(0, length), weights.unflatten(0, length)
+        with torch.no_grad():
+            first = self.key_frame(images[:, 0], None)
+        return Prepared(
+            [Frame(n, images[:, n], warps_BT23[:, n - 1]) for n in range(1, length[1])],
+            list(targets.unbind(1))[1:],
+            list(weights.unbind(1))[1:],
+            first,
+            self._feed(keypoints_BFK3, step),
+        )
+
+    def run_of(self, arch: VideoArch | None) -> RunFrame:
+        def run(distance: int, images_B3HW: Tensor, before_BKHW: Tensor | None) -> Tensor:
+            follow_up = None if arch is None else arch.follow_ups[distance - 1]
+            return self.follow_ups[distance - 1](images_B3HW, before_BKHW, follow_up)
+
+        return run
+
+    def _feed(self, keypoints_BFK3: Tensor, step: int) -> Feed:
+        """Return the network's own heatmaps or, in the first steps, those of the labels."""
+        if step >= self.exposure.teacher_forcing_steps:
+            return detached if self.exposure.detach else lambda distance, heatmaps: heatmaps
+        generator = torch.Generator().manual_seed(step)
+        noise = torch.randn(*keypoints_BFK3.shape[:-1], 2, generator=generator)
+        moved = keypoints_BFK3.clone()
+        moved[..., :2] += self.exposure.teacher_forcing_noise_px * noise.to(moved)
+        labels: Tensor = self.codec.encode(moved.flatten(0, 1))[0]
+        labels_BFKHW = labels.unflatten(0, keypoints_BFK3.shape[:2])
+        return lambda distance, heatmaps: labels_BFKHW[:, distance - 1]
+
 
 def supernet_backward(
-    forward: Forward,
-    members_of: Callable[[int], Sequence[SampledSubnet]],
-    codec: HeatmapCodec,
+    task: Task[A],
+    subnets_of: Callable[[int], Sequence[SampledSubnet[A]]],
     distillation: Distillation | None = None,
     reduce: Callable[[Tensor], Tensor] = lambda losses: losses,
 ) -> Backward:
-    """The step: the largest learns from labels, the others as `distillation` says. Gradients add
-    up.
+    """Return the step of a supernet; the gradients of its subnets add up.
 
-    In a step without the largest all learn from labels. `reduce` gives the mean of a tensor over
-    all processes: where a member is chosen by its loss, all then choose the same.
+    The largest learns from labels, the others as `distillation` says. In a step without the
+    largest, all learn from labels. `reduce` gives the mean of a tensor over all processes: where a
+    subnet is chosen by its loss, all then choose the same.
     """
     distillation = distillation or Distillation()
 
     def backward(step: int, batch: Batch) -> dict[str, Tensor]:
-        images_B3HW, keypoints_BK3 = batch
-        targets, weights = codec.encode(keypoints_BK3)
-        images = normalise(images_B3HW)
-        teacher: Tensor | None = None
+        prepared = task.prepare(step, batch)
+        teacher: list[Tensor] | None = None
 
-        def run(arch: Arch) -> tuple[Tensor, Tensor]:
-            heatmaps = forward(images, arch)
+        def run(arch: A) -> tuple[Tensor, list[Tensor]]:
+            heatmaps = _heatmaps(task, prepared, arch)
             if teacher is None:
-                return heatmap_loss(heatmaps, targets, weights), heatmaps
-            return student_loss(distillation, step, heatmaps, teacher, targets, weights), heatmaps
+                losses = prepared.losses(heatmaps)
+            else:
+                targets = zip(heatmaps, teacher, prepared.targets, prepared.weights, strict=True)
+                losses = [student_loss(distillation, step, *frame) for frame in targets]
+            return torch.stack(losses).mean(), heatmaps
 
-        shown: dict[str, list[Tensor]] = {}
-        for member in members_of(step):
-            loss, heatmaps = run(choose(member, lambda arch: run(arch)[0], reduce))
+        reported: dict[str, list[Tensor]] = {}
+        for subnet in subnets_of(step):
+            loss, heatmaps = run(choose(subnet, lambda arch: run(arch)[0], reduce))
             loss.backward()
-            if member.kind == "largest":
-                teacher = heatmaps.detach()
-            shown.setdefault(member.kind, []).append(loss.detach())
-        return {kind: torch.stack(losses).mean() for kind, losses in shown.items()}
+            if subnet.kind == "largest":
+                teacher = [frame.detach() for frame in heatmaps]
+            reported.setdefault(subnet.kind, []).append(loss.detach())
+        return {kind: torch.stack(losses).mean() for kind, losses in reported.items()}
 
     return backward
+
+
+def network_backward(task: Task[A], arch: A | None = None) -> Backward:
+    """Return the step of one network by itself: forward, losses against the labels, backward.
+
+    `arch` trains the weights of a supernet that this architecture shares; None, the whole network.
+    """
+
+    def backward(step: int, batch: Batch) -> dict[str, Tensor]:
+        prepared = task.prepare(step, batch)
+        losses = torch.stack(prepared.losses(_heatmaps(task, prepared, arch)))
+        losses.mean().backward()
+        return dict(zip(prepared.names(), losses.detach().unbind(), strict=True))
+
+    return backward
+
+
+def _heatmaps(task: Task[A], prepared: Prepared, arch: A | None) -> list[Tensor]:
+    run = task.run_of(arch)
+    return list(propagate(run, prepared.frames, prepared.before, prepared.feed))
 
 
 @torch.no_grad()
 def choose(
-    member: SampledSubnet, loss_of: Callable[[Arch], Tensor], reduce: Callable[[Tensor], Tensor]
-) -> Arch:
-    """The candidate that the member prefers by its loss, which waits for the device; one candidate
-    is taken unseen."""
-    if len(member.candidates) == 1:
-        return member.candidates[0]
-    losses = reduce(torch.stack([loss_of(arch) for arch in member.candidates]))
-    preferred = losses.argmin() if member.prefer == "lowest_loss" else losses.argmax()
-    return member.candidates[int(preferred)]
+    subnet: SampledSubnet[A], loss_of: Callable[[A], Tensor], reduce: Callable[[Tensor], Tensor]
+) -> A:
+    """Return the candidate that the subnet prefers by its loss, which waits for the device.
 
-
-def retrain_backward(forward: Forward, codec: HeatmapCodec) -> Backward:
-    """The step: forward, loss against the labels, backward."""
-
-    def backward(step: int, batch: Batch) -> dict[str, Tensor]:
-        images_B3HW, keypoints_BK3 = batch
-        targets, weights = codec.encode(keypoints_BK3)
-        loss = heatmap_loss(forward(normalise(images_B3HW), None), targets, weights)
-        loss.backward()
-        return {"labels": loss.detach()}
-
-    return backward
+    A single candidate is taken unseen.
+    """
+    if len(subnet.candidates) == 1:
+        return subnet.candidates[0]
+    losses = reduce(torch.stack([loss_of(arch) for arch in subnet.candidates]))
+    preferred = losses.argmin() if subnet.prefer == "lowest_loss" else losses.argmax()
+    return subnet.candidates[int(preferred)]

@@ -218,6 +218,11 @@ class FixedClips:
     def __len__(self) -> int:
         return len(self.clips)
 
+    def of(self, rows: slice) -> FixedClips:
+        """Return some of the clips."""
+        frames = tuple(crops.of(rows) for crops in self.frames)
+        return FixedClips(self.clips[rows], frames, self.warps_NT23[rows])
+
 
 def fixed_clips(
     clips: Sequence[Clip], skeleton: Skeleton, codec: HeatmapCodec, follow: Follow = "own"

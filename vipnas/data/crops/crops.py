@@ -60,8 +60,17 @@ class Crops:
     def __len__(self) -> int:
         return len(self.persons)
 
+    def of(self, rows: slice) -> Crops:
+        """Return some of the crops."""
+        return Crops(
+            self.images_B3HW[rows],
+            self.keypoints_BK3[rows],
+            self.persons[rows],
+            self.image_from_input_B23[rows],
+        )
+
     def to_image(self, xy_BK2: Tensor) -> FloatArray:
-        """Points in input pixels, one row of K a crop, to image pixels."""
+        """Return points in input pixels, one row of K a crop, in image pixels."""
         return transform(self.image_from_input_B23, xy_BK2.double().cpu().numpy())
 
 

@@ -6,13 +6,13 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from vipnas.files import first_difference
-from vipnas.models.posenet import PoseNet
-from vipnas.training.checkpoint import load_checkpoint, save_checkpoint, save_network
+from vipnas.training.checkpoint import load_checkpoint, save_checkpoint
 from vipnas.training.loop import Outcome, Training
 
 
@@ -82,10 +82,12 @@ def _name(step: int) -> str:
 class BestNetwork:
     """The averaged weights with the best score so far, as a file of weights like any other."""
 
-    def __init__(self, path: Path, measure: str, first_step: int) -> None:
+    def __init__(
+        self, path: Path, measure: str, first_step: int, save: Callable[..., None]
+    ) -> None:
         """`measure` says what the score is; that of another, or of a later step, does not count:
-        the run will come by there again."""
-        self.path, self.measure = path, measure
+        the run will reach it again. `save(path, network, **found)` writes a network."""
+        self.path, self.measure, self._save = path, measure, save
         self.score = -float("inf")
         if path.exists():
             found = load_checkpoint(path)["found"]
@@ -96,8 +98,7 @@ class BestNetwork:
         if score > self.score:
             self.score = score
             found = {"step": training.step, "measure": self.measure, "score": score}
-            assert isinstance(training.averaged, PoseNet)
-            save_network(self.path, training.averaged, **found)
+            self._save(self.path, training.averaged, **found)
 
 
 def check_settings(found: dict[str, Any], wanted: dict[str, Any], path: Path) -> None:

@@ -8,6 +8,7 @@ import resource
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from vipnas.data.crops.images import write_png
 from vipnas.files import write_atomically
-from vipnas.models.posenet import PoseNet
 from vipnas.training.callbacks.keeping import BestNetwork
 from vipnas.training.callbacks.probes import Probes
 from vipnas.training.loop import Outcome, Training
@@ -37,7 +37,7 @@ class Monitor:
         training: Training,
         best: BestNetwork | None = None,
         epoch_steps: int | None = None,
-        probes: Probes | None = None,
+        probes: Probes[Any] | None = None,
     ) -> None:
         # Imported here because TensorBoard takes seconds to start, and most commands do without.
         from torch.utils.tensorboard import SummaryWriter
@@ -97,8 +97,7 @@ class Monitor:
             **memory_mib(training.device),
         }
 
-    def _probe(self, probes: Probes, training: Training) -> dict[str, float]:
-        assert isinstance(training.averaged, PoseNet)
+    def _probe(self, probes: Probes[Any], training: Training) -> dict[str, float]:
         seen = probes(training.averaged)
         self._offer(training, float(np.mean(list(seen.aps.values()))))
         self.writer.add_image("heatmaps", seen.picture, training.step, dataformats="HWC")

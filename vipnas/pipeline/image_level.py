@@ -1,0 +1,221 @@
+"""The level of images: networks that see one crop."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from vipnas.arch.image import Arch
+from vipnas.arch.io import arch_from_json, read_arch, write_arch
+from vipnas.config.search import SearchConfig
+from vipnas.config.training import Schedule, SupernetConfig
+from vipnas.data.crops.loader import TrainingCrops
+from vipnas.evaluation.evaluator import calibrate_bn
+from vipnas.evaluation.metrics import Metrics
+from vipnas.evaluation.scoring import InheritedScore
+from vipnas.files import digest, read_json, to_plain
+from vipnas.models.counting import count_cost
+from vipnas.models.posenet import PoseNet
+from vipnas.pipeline.experiment import Experiment
+from vipnas.pipeline.level import existing_supernet
+from vipnas.pipeline.work import needed
+from vipnas.quantities import Cost
+from vipnas.search.constraints import CostOf
+from vipnas.search.trial import Trial
+from vipnas.space.image import SearchSpace
+from vipnas.training.checkpoint import inherit, load_network, save_network
+from vipnas.training.compute import make_forward
+from vipnas.training.step import ImageTask
+
+
+@dataclass(frozen=True)
+class ImageLevel:
+    """An experiment's level of images."""
+
+    experiment: Experiment
+    name = "image"
+    commands = "vipnas"
+    network_step_is_static = True
+
+    def of(self, experiment: Experiment) -> ImageLevel:
+        return ImageLevel(experiment)
+
+    @property
+    def folder(self) -> Path:
+        return self.experiment.output
+
+    @property
+    def space(self) -> SearchSpace:
+        return self.experiment.space
+
+    @property
+    def supernet_config(self) -> SupernetConfig:
+        return needed(self.experiment.config.supernet, "supernet")
+
+    @property
+    def search_config(self) -> SearchConfig:
+        return needed(self.experiment.config.search, "search")
+
+    @property
+    def retrain_schedule(self) -> Schedule:
+        return self.experiment.config.retrain.schedule
+
+    @property
+    def training_data(self) -> TrainingCrops:
+        return self.experiment.training_crops
+
+    @property
+    def sampler_seed(self) -> int:
+        return self.experiment.config.seed
+
+    def count_cost(self, arch: Arch) -> Cost:
+        return count_cost(arch)
+
+    def cost_of(self) -> tuple[CostOf[Arch], dict[str, str | None]]:
+        return cost_of_images(self.search_config, self.space)
+
+    def supernet(self) -> PoseNet:
+        return PoseNet(self.space.max_arch())
+
+    def blank(self, arch: Arch | None) -> PoseNet:
+        return PoseNet(arch or self.space.max_arch(), initialise=False)
+
+    def supernet_task(self, supernet: nn.Module) -> ImageTask:
+        return self._task(supernet)
+
+    def network(self, arch: Arch, init_from: Path | None) -> PoseNet:
+        return PoseNet(arch) if init_from is None else inherit(init_from, arch)
+
+    def network_task(self, network: nn.Module, arch: Arch) -> tuple[ImageTask, None]:
+        return self._task(network), None
+
+    def _task(self, network: nn.Module) -> ImageTask:
+        assert isinstance(network, PoseNet)
+        experiment = self.experiment
+        forward = make_forward(network, experiment.config.compute, experiment.processes)
+        return ImageTask(forward, experiment.codec)
+
+    def scorer(self, supernet: nn.Module, num_persons: int | None = None) -> InheritedScore:
+        assert isinstance(supernet, PoseNet)
+        search = self.experiment.config.search
+        margin = search.early_stop_margin if search is not None and num_persons is None else None
+        evaluator = self.experiment.evaluator("val", num_persons)
+        return InheritedScore(supernet, evaluator, self._calibration(num_persons), margin or 0.0)
+
+    def _calibration(self, at_most: int | None) -> Tensor:
+        images: Tensor = self.experiment.calibration_images
+        return images if at_most is None else images[:at_most]
+
+    def settings(self) -> dict[str, Any]:
+        return self.experiment.training_settings()
+
+    def supernet_settings(self) -> dict[str, Any]:
+        return {"supernet": to_plain(self.supernet_config)}
+
+    def search_settings(self) -> dict[str, Any]:
+        return {
+            "val_persons": len(self.experiment.val_data.persons),
+            "flip_test": self.experiment.config.flip_test,
+        }
+
+    def retrain_settings(self, arch: Arch, init_from: Path | None) -> dict[str, Any]:
+        return {
+            "retrain": to_plain(self.experiment.config.retrain),
+            "arch": to_plain(arch),
+            "init_from": None if init_from is None else digest(init_from),
+            "calibration_batch_size": self.experiment.config.evaluation_batch_size,
+        }
+
+    def scoring_settings(self) -> dict[str, Any]:
+        return {}
+
+    def initial_weights(self, init_from: Path | None) -> Path | None:
+        if init_from is None and self.experiment.config.retrain.init_from == "supernet":
+            return existing_supernet(self)
+        if init_from is not None and not init_from.is_file():
+            raise ValueError(f"{init_from}: no such checkpoint")
+        return init_from
+
+    def replay_state(self) -> dict[str, Any]:
+        return {}
+
+    def save_supernet(self, path: Path, supernet: nn.Module, **found: Any) -> None:
+        assert isinstance(supernet, PoseNet)
+        save_network(path, supernet, **found)
+
+    def load_supernet(self, path: Path) -> PoseNet:
+        return load_network(path, self.space.max_arch())
+
+    def save_network(self, path: Path, network: nn.Module, arch: Arch, **found: Any) -> None:
+        assert isinstance(network, PoseNet)
+        if self.retrain_schedule.average_decay > 0:
+            # The running statistics are of the last weights, not of the averaged ones.
+            batch_size = self.experiment.config.evaluation_batch_size
+            calibrate_bn(network, self.experiment.calibration_images, batch_size)
+        save_network(path, network, **found)
+
+    def save_best(self, path: Path, network: nn.Module, **found: Any) -> None:
+        assert isinstance(network, PoseNet)
+        save_network(path, network, **found)
+
+    def test_metrics(self, path: Path) -> dict[str, Any]:
+        network = load_network(path).to(self.experiment.device)
+        metrics = self.experiment.evaluator("test")(network)
+        print(f"retrain: {metrics} on the test set; {path}")
+        return dict(to_plain(metrics))
+
+    def read_arch(self, path: Path) -> Arch:
+        arch = read_arch(path)
+        self.space.check_arch(arch, str(path))
+        return arch
+
+    def parse_arch(self, text: str, where: str) -> Arch:
+        return arch_from_json(text, where)
+
+    def write_arch(self, path: Path, arch: Arch, **found: Any) -> None:
+        write_arch(path, arch, **found)
+
+    def write_trial(self, path: Path, best: Trial) -> None:
+        assert isinstance(best.arch, Arch)
+        found = {key: value for key, value in to_plain(best).items() if key != "arch"}
+        name, seed = self.space.name, self.experiment.config.seed
+        write_arch(path, best.arch, space=name, seed=seed, **found, **self._measured(path, best))
+
+    def _measured(self, path: Path, best: Trial) -> dict[str, Any]:
+        """Measure the latency of a winner whose search went by predictions, and print it."""
+        config = self.search_config
+        if config.latency is None:
+            return {}
+        from vipnas.latency.predictors import open_predictor
+
+        assert isinstance(best.arch, Arch)
+        compared = open_predictor(config.latency, self.space).compare(best.arch)
+        warning = ""
+        if compared.measured is not None:
+            cost = replace(best.cost, latency_ms=compared.measured.median_ms)
+            missed = [str(limit) for limit in config.constraints if limit.excess(cost)]
+            warning = f"; outside of the budget: {', '.join(missed)}" if missed else ""
+        print(f"search: {path.name}: {compared}{warning}")
+        return {"latency": asdict(compared)}
+
+
+def cost_of_images(
+    config: SearchConfig, space: SearchSpace
+) -> tuple[CostOf[Arch], dict[str, str | None]]:
+    """Return what an architecture costs, and what of it the journal must know."""
+    if config.latency is None:
+        return count_cost, {"latency_table": None}
+    from vipnas.latency.predictors import open_predictor, with_latency
+
+    predictor = open_predictor(config.latency, space)
+    print(f"search: {predictor}")
+    return with_latency(count_cost, predictor), {"latency_table": predictor.fingerprint}
+
+
+def read_metrics(path: Path) -> Metrics:
+    """Return the metrics of a `metrics.json`, without the settings that they were measured with."""
+    figures = read_json(path)
+    return Metrics(**{field.name: figures[field.name] for field in fields(Metrics)})
