@@ -9,8 +9,12 @@ import pytest
 import torch
 from tool_fixture import tool
 
-turns, grouped, forms = tool("bench_turns"), tool("bench_grouped"), tool("grouped_forms")
-command = tool("command")
+turns, grouped, forms = (
+    tool("benchmarks.interleaved"),
+    tool("benchmarks.grouped"),
+    tool("benchmarks.grouped_forms"),
+)
+command = tool("benchmarks.command")
 
 
 def test_what_runs_at_once_counts_once() -> None:

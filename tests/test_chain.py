@@ -124,6 +124,6 @@ def test_metrics_of_another_codec_are_measured_anew(
 
 @pytest.mark.slow
 def test_killed_at_random_moments_it_ends_where_the_unbroken_run_does(tmp_path: Path) -> None:
-    kills = tool("kill_test").kill_test(tmp_path, kills=1, seed=1)
+    kills = tool("benchmarks.kill_test").kill_test(tmp_path, kills=1, seed=1)
     assert [kill.command for kill in kills] == ["train-supernet", "search", "retrain"]
     assert [kill.differences for kill in kills] == [[], [], []]

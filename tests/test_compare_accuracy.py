@@ -27,7 +27,7 @@ PUBLISHED = {"s_vipnas_res50": 16, "s_vipnas_mbv3": 8}
 
 @pytest.fixture(scope="module")
 def scaling() -> Any:
-    return tool("scaled_networks")
+    return tool("benchmarks.scaled_networks")
 
 
 def published(name: str) -> Arch:
@@ -76,7 +76,7 @@ def test_scaled_to_is_the_quickest_that_takes_the_time(scaling: Any) -> None:
 
 
 def test_pieces_are_made_once_in_the_order_of_their_needs(tmp_path: Path) -> None:
-    pieces_of_work = tool("pieces")
+    pieces_of_work = tool("benchmarks.pieces")
     made: list[str] = []
 
     def piece(name: str, *needs: str) -> Any:
@@ -96,7 +96,7 @@ def test_pieces_are_made_once_in_the_order_of_their_needs(tmp_path: Path) -> Non
 
 
 def test_what_another_process_is_at_is_left_to_it(tmp_path: Path) -> None:
-    pieces_of_work = tool("pieces")
+    pieces_of_work = tool("benchmarks.pieces")
     with (tmp_path / ".claimed").open("w") as other:
         fcntl.flock(
             other, fcntl.LOCK_EX
@@ -108,7 +108,7 @@ def test_what_another_process_is_at_is_left_to_it(tmp_path: Path) -> None:
 
 
 def test_comparisons_are_paired_and_of_the_mean_over_seeds(tmp_path: Path) -> None:
-    report = tool("accuracy_report")
+    report = tool("benchmarks.accuracy_report")
     noise = np.linspace(-0.1, 0.1, 101)  # the same test images for both
 
     def row(name: str, ms: float, *aps: float) -> Any:
@@ -130,7 +130,7 @@ def test_comparisons_are_paired_and_of_the_mean_over_seeds(tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_a_study_from_supernets_to_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    compare = tool("compare_accuracy")
+    compare = tool("benchmarks.compare_accuracy")
     tiny = read_space(find_shipped("search_spaces", "tiny"))
     write_arch(tmp_path / "known.json", tiny.max_arch())
     study = {

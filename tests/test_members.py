@@ -15,7 +15,7 @@ from vipnas.space.image import SearchSpace
 
 @pytest.fixture(scope="module")
 def members() -> Any:
-    return tool("members")
+    return tool("benchmarks.members")
 
 
 def test_members_by_name(members: Any, tiny_space: SearchSpace, tmp_path: Path) -> None:

@@ -27,17 +27,17 @@ from vipnas.space.image import SearchSpace
 
 @pytest.fixture(scope="module")
 def ranking() -> Any:
-    return tool("rank_correlation")
+    return tool("benchmarks.rank_correlation")
 
 
 @pytest.fixture(scope="module")
 def bench() -> Any:
-    return tool("ranking_bench")
+    return tool("benchmarks.ranking_bench")
 
 
 @pytest.fixture(scope="module")
 def statistics() -> Any:
-    return tool("ranking_report")
+    return tool("benchmarks.ranking_report")
 
 
 def numbers(*values: float) -> Any:
@@ -142,7 +142,7 @@ def test_leading_columns_replace_the_block_diagonal_inside_only(bench: Any) -> N
 
 
 def test_the_supernets_to_compare_are_read_and_their_opening_fits_any_run() -> None:
-    compare = tool("compare_supernets")
+    compare = tool("benchmarks.compare_supernets")
     path = ROOT / "experiments" / "ranking" / "supernets.yaml"
     variants: dict[str, Any] = parse(dict[str, compare.Variant], read_yaml(path), str(path))  # type: ignore[name-defined]
     base = SupernetConfig(Schedule(epochs=1, batch_size=16, learning_rate=1e-3))
@@ -199,5 +199,5 @@ def untimed(line: str) -> str:
 
 
 def run(name: str, *arguments: str) -> None:
-    command = [sys.executable, str(ROOT / "tools" / f"{name}.py"), *arguments]
+    command = [sys.executable, "-m", f"tools.benchmarks.{name}", *arguments]
     subprocess.run(command, check=True, cwd=ROOT, timeout=600)

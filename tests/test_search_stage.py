@@ -148,9 +148,9 @@ def test_two_workers_make_the_trials_of_one_process(trained: Path, tmp_path: Pat
 def test_searches_killed_at_random_moments_end_with_the_same_trials() -> None:
     """A command without Ray, a command with, a worker."""
     pytest.importorskip("ray")
-    tool = Path(__file__).resolve().parent.parent / "tools" / "kill_search.py"
+    tool = ("-m", "tools.benchmarks.kill_search")
     done = subprocess.run(
-        [sys.executable, str(tool), "--kills", "3", "--seed", "2"], capture_output=True, text=True
+        [sys.executable, *tool, "--kills", "3", "--seed", "2"], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("all the same") == 3

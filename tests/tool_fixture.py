@@ -11,9 +11,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def tool(name: str) -> Any:
-    """A tool as it is when it runs: its own directory comes first."""
-    sys.path.insert(0, str(ROOT / "tools"))
+    """Import a tool as it is when it runs from the root of the checkout."""
+    sys.path.insert(0, str(ROOT))
     try:
-        return import_module(name)
+        return import_module(f"tools.{name}")
     finally:
         sys.path.pop(0)

@@ -33,7 +33,7 @@ def summarise_video(level: ClipLevel) -> Path:
     """Write `video/summary.json` and `video/along_clip.png`; returns the former.
 
     Rows are figures on the test videos, in online order. All but the last run with inherited
-    weights; what is compared at the end of other trainings is made by `tools/bench_video.py`.
+    weights; what is compared at the end of other trainings is made by `tools/benchmarks/video.py`.
     """
     supernet = level.load_supernet(supernet_file(level)).to(level.experiment.device)
     inherited = level.scorer(supernet)

@@ -162,7 +162,7 @@ class EvolutionSearcher(Breeder[A]):
 
     Real et al., "Regularized evolution for image classifier architecture search", 2019, let the
     oldest die, so that one lucky measurement does not rule for ever. Scores with inherited weights
-    are exact for an arch, and the best staying is the default; `tools/bench_search.py table`
+    are exact for an arch, and the best staying is the default; `tools/benchmarks/search.py table`
     compares the two.
     """
 

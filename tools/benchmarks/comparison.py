@@ -1,4 +1,5 @@
-"""The networks that tools/compare_accuracy.py compares: found, scaled, trained, timed; each a piece
+"""The networks that tools/benchmarks/compare_accuracy.py compares: found, scaled, trained,
+timed; each a piece
 of work of its own."""
 
 from __future__ import annotations
@@ -10,11 +11,10 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
-from accuracy_study import Study
-from pieces import Piece
-from same_people import SamePeople
-from scaled_networks import scaled_to
-
+from tools.benchmarks.accuracy_study import Study
+from tools.benchmarks.pieces import Piece
+from tools.benchmarks.same_people import SamePeople
+from tools.benchmarks.scaled_networks import scaled_to
 from vipnas.arch.image import Arch
 from vipnas.arch.io import read_arch, write_arch
 from vipnas.config.experiment import ExperimentConfig
@@ -26,10 +26,12 @@ from vipnas.latency.measure import key_of_this_machine, measure_archs, pinned
 from vipnas.latency.profile import Profile, anchor_of, profile_space, retry_if_noisy
 from vipnas.models.counting import count_cost
 from vipnas.pipeline.experiment import Experiment
+from vipnas.pipeline.image_level import ImageLevel, cost_of_images
+from vipnas.pipeline.level import supernet_file
 from vipnas.pipeline.retrain import retrain
-from vipnas.pipeline.scorer import Scorer, opened_workers
-from vipnas.pipeline.search import cost_of_images, run_methods, searchers_of, write_trial
-from vipnas.pipeline.supernet import supernet_file, train_supernet
+from vipnas.pipeline.scorer import Scorer, opened_workers, search_settings
+from vipnas.pipeline.search import run_methods, searchers_of
+from vipnas.pipeline.supernet import train_supernet
 from vipnas.pipeline.work import needed
 from vipnas.quantities import Constraint
 from vipnas.search.journal import Journal
@@ -70,7 +72,11 @@ class Comparison:
             yield from map(self._supernet, self.spaces.values())
 
     def _supernet(self, experiment: Experiment) -> Piece:
-        return Piece(supernet_file(experiment), (), partial(train_supernet, experiment))
+        return Piece(
+            supernet_file(ImageLevel(experiment)),
+            (),
+            partial(train_supernet, ImageLevel(experiment)),
+        )
 
     def _trainings(self, which: slice) -> Iterator[Piece]:
         for name in self.names():
@@ -94,7 +100,7 @@ class Comparison:
         for number, share in enumerate(self.study.budgets):
             found = self.arch_file(f"a-{self.base.space.name}-{share:g}")
             for space, experiment in self.spaces.items():
-                supernet = supernet_file(experiment)
+                supernet = supernet_file(ImageLevel(experiment))
                 if space == self.base.space.name:
                     make = partial(self._search_latency, experiment, found, number)
                     yield Piece(found, (self.budgets, self.table, supernet), make)
@@ -175,11 +181,12 @@ class Comparison:
             latency = LatencyConfig(str(self.table), runtime, threads, any_device=True)
         config = replace(config, constraints=(constraint,), latency=latency)
         experiment = replace(experiment, config=replace(experiment.config, search=config))
-        scorer = Scorer(experiment, config.threads)
+        level = ImageLevel(experiment)
+        scorer = Scorer(level)
         cost_of, costs = cost_of_images(config, experiment.space)
         searchers = searchers_of(config, experiment.space, experiment.config.seed, cost_of)
         searcher = {str(config.searcher): searchers[config.searcher]}
-        journal = Journal(target.with_name("trials.jsonl"), {**scorer.settings(), **costs})
+        journal = Journal(target.with_name("trials.jsonl"), {**search_settings(level), **costs})
         with opened_workers(scorer, config, None) as workers:
             run_methods(
                 config,
@@ -187,14 +194,14 @@ class Comparison:
                 workers,
                 cost_of,
                 journal,
-                lambda _, best: write_trial(target, best, experiment),
+                lambda _, best: level.write_trial(target, best),
             )
 
     def _train(self, name: str, seed: int) -> None:
         """What the network finds on the test people is kept, so that a report needs no weights."""
         arch_file, target = self.arch_file(name), self.results_file(name, seed)
         experiment = self.alone(read_arch(arch_file), seed)
-        weights = retrain(experiment, arch_file, None, target.parent)
+        weights = retrain(ImageLevel(experiment), arch_file, None, target.parent)
         network = load_network(weights, read_arch(arch_file)).to(self.base.device)
         found = {"settings": self.settings(experiment), "results": self.evaluator.results(network)}
         write_atomically(target, json.dumps(found) + "\n")

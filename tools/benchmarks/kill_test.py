@@ -1,6 +1,6 @@
 """Kills each of the three commands at random moments, runs it again, compares with an unbroken run.
 
-    python tools/kill_test.py [--kills 3] [--seed 0] [--report FILE]
+    python -m tools.benchmarks.kill_test [--kills 3] [--seed 0] [--report FILE]
 
 Compared bit for bit: weights and averaged weights, the trials but for the seconds that they took,
 the winner, the test figures. Ends with 1 if anything differs. Uses a small drawn data set; a few
@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from command import command_line, write_report
+
+from tools.benchmarks.command import command_line, write_report
 
 ROOT = Path(__file__).resolve().parent.parent
 MEASURED = {"seconds", "images_per_second", "memory_mib", "gpu_memory_mib"}

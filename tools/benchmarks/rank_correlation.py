@@ -1,6 +1,7 @@
 """How well do supernets rank? Archs trained alone, beside their scores with inherited weights.
 
-    python tools/rank_correlation.py EXPERIMENT --num-archs 24 --band 24 --repeat-seeds 8 \
+    python -m tools.benchmarks.rank_correlation EXPERIMENT --num-archs 24 --band 24 \
+        --repeat-seeds 8 \
         --supernet NAME=FILE ... --output DIR
 
 Archs are drawn spread over the costs of the space, and a second set within a narrow band of costs.
@@ -11,7 +12,7 @@ DIR/ranking.md says how well scores, MACs and parameters agree with the AP of tr
 how well that agrees with itself under another seed: what is missing there no supernet can know.
 Of a set whose archs were all trained twice it says the same of the mean of both.
 
-Without --supernet, those below DIR/supernets (of tools/compare_supernets.py) are taken.
+Without --supernet, those below DIR/supernets (of tools/benchmarks/compare_supernets.py) are taken.
 """
 
 from __future__ import annotations
@@ -26,10 +27,17 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from command import command_line
-from ranking_bench import Measure, Place, Source, draw_people, in_processes, measured
-from ranking_report import Floats, Ranking, scatter, text_of
 
+from tools.benchmarks.command import command_line
+from tools.benchmarks.ranking_bench import (
+    Measure,
+    Place,
+    Source,
+    draw_people,
+    in_processes,
+    measured,
+)
+from tools.benchmarks.ranking_report import Floats, Ranking, scatter, text_of
 from vipnas.arch.image import Arch
 from vipnas.files import read_json, to_plain, write_atomically
 from vipnas.models.counting import count_cost

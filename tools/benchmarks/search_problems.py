@@ -1,4 +1,4 @@
-"""What `tools/bench_search.py` searches: a space of bare genes, a synthetic problem, and other
+"""What `tools/benchmarks/search.py` searches: a space of bare genes, a synthetic problem, and other
 libraries' NSGA-II on it."""
 
 from __future__ import annotations

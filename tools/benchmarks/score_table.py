@@ -1,13 +1,16 @@
 """Score every arch of a small space with the weights of a trained supernet: a table for
-`tools/bench_search.py table`.
+`tools/benchmarks/search.py table`.
 
-    python tools/score_table.py EXPERIMENT SPACE TABLE [--part I N] [--output DIR] [--data-root DIR]
+    python -m tools.benchmarks.score_table EXPERIMENT SPACE TABLE [--part I N] [--output DIR] \
+        [--data-root DIR]
                                 [--threads N]
 
 SPACE is a YAML file whose archs are all members of the experiment's space, and whose supernet
-`vipnas train-supernet EXPERIMENT` has trained. TABLE is JSON lines: first all that it was made with,
+`vipnas train-supernet EXPERIMENT` has trained. TABLE is JSON lines: first all that it was made
+with,
 then {"genes", "ap", "macs", "params"} of every arch, in the order of the genes. Given again after a
-kill it goes on. Parts may be made side by side, each into its file; the first, and of the others all
+kill it goes on. Parts may be made side by side, each into its file; the first, and of the others
+all
 lines but the first (`tail -q -n +2`), are the table.
 """  # noqa: E501
 
@@ -23,14 +26,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from command import exit_with
 
+from tools.benchmarks.command import exit_with
 from vipnas.evaluation.scoring import InheritedScore
 from vipnas.files import digest, to_plain, write_atomically
 from vipnas.memory import keep_freed_memory
 from vipnas.models.counting import count_cost
 from vipnas.pipeline.experiment import Experiment
-from vipnas.pipeline.supernet import supernet_file
+from vipnas.pipeline.image_level import ImageLevel
+from vipnas.pipeline.level import supernet_file
 from vipnas.space.image import SearchSpace
 from vipnas.space.yaml import read_space
 from vipnas.training.checkpoint import load_network
@@ -60,12 +64,12 @@ def make_table(
         "space": space.name,
         "num_options": list(space.num_options),
         "experiment": to_plain(experiment.config),
-        "supernet": digest(supernet_file(experiment)),
+        "supernet": digest(supernet_file(ImageLevel(experiment))),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
     }
     num_done = _begin(path, header)
-    supernet = load_network(supernet_file(experiment), experiment.space.max_arch())
+    supernet = load_network(supernet_file(ImageLevel(experiment)), experiment.space.max_arch())
     score = InheritedScore(supernet, experiment.evaluator("val"), experiment.calibration_images)
     size = math.prod(space.num_options)
     first, last = size * (part - 1) // num_parts, size * part // num_parts

@@ -1,4 +1,4 @@
-"""What `bench_data.py` prints and writes: tables of figures beside what is wanted."""
+"""What `tools/benchmarks/data.py` prints and writes: tables of figures beside what is wanted."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""Trains several supernets of one experiment for equal time, for tools/rank_correlation.py.
+"""Trains several supernets of one experiment for equal time, for
+tools/benchmarks/rank_correlation.py.
 
-    python tools/compare_supernets.py EXPERIMENT SUPERNETS --seconds 210 --output DIR
+    python -m tools.benchmarks.compare_supernets EXPERIMENT SUPERNETS --seconds 210 --output DIR
 
 SUPERNETS is a YAML file: name -> {sampling, distillation, progressive_shrinking, sharing, seed},
 each as in the section `supernet` of an experiment but for the epochs of `progressive_shrinking`,
@@ -25,14 +26,15 @@ from statistics import mean
 from typing import Any
 
 import torch
-from ranking_bench import Place, Sharing, draw_people, in_processes, sharing
 
+from tools.benchmarks.ranking_bench import Place, Sharing, draw_people, in_processes, sharing
 from vipnas.config.training import Distillation, ProgressiveShrinking, Sampling, SupernetConfig
 from vipnas.data.crops.loader import training_batches
 from vipnas.files import Strict, parse, read_json, read_yaml, write_atomically
 from vipnas.memory import keep_freed_memory
 from vipnas.models.posenet import PoseNet
 from vipnas.pipeline.experiment import Experiment
+from vipnas.pipeline.image_level import ImageLevel
 from vipnas.pipeline.supernet import backward_of, train_supernet
 from vipnas.pipeline.work import needed
 from vipnas.shipped import find_shipped
@@ -78,7 +80,7 @@ def timed_steps(place: Place, variant: Variant) -> Iterator[float]:
     num_steps = schedule.num_steps(len(crops))
     torch.manual_seed(0)
     supernet = PoseNet(experiment.space.max_arch()).train().to(experiment.device)
-    backward = backward_of(experiment, supernet, len(crops))
+    backward = backward_of(ImageLevel(experiment), supernet, len(crops))
     optimizer = torch.optim.AdamW(supernet.parameters(), lr=schedule.learning_rate)
     for number in (None, *range(NUM_TIMED)):
         step = int(((number or 0) + 0.5) * num_steps / NUM_TIMED)
@@ -131,7 +133,7 @@ def train_variant(place: Place, name: str, variant: Variant, epochs: float) -> s
     experiment = of_variant(place, variant, epochs)
     target = place.output / "supernets" / name / "supernet.pt"
     with sharing(variant.sharing):
-        train_supernet(experiment, target, {"sharing": variant.sharing})
+        train_supernet(ImageLevel(experiment), target, {"sharing": variant.sharing})
     return name
 
 

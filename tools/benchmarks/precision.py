@@ -1,7 +1,7 @@
 """What a network gains and loses in fewer bits: size, milliseconds and AP by format and precision.
 
-    python tools/bench_precision.py EXPERIMENT --weights FILE [--arch NAME ...] [--report FILE]
-    python tools/bench_precision.py --arch NAME ... [--runtime NAME ...] [--precision NAME ...]
+    python -m tools.benchmarks.precision EXPERIMENT --weights FILE [--arch NAME ...] [--report FILE]
+    python -m tools.benchmarks.precision --arch NAME ... [--runtime NAME ...] [--precision NAME ...]
 
 The trained network is exported in every form, int8 calibrated on training crops of the experiment;
 each file is scored on the experiment's test set and timed, batch 1, in turn with the others. After
@@ -22,10 +22,10 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
-from command import command_line, exit_with, write_report
-from members import HELP, find_member
 from torch import nn
 
+from tools.benchmarks.command import command_line, exit_with, write_report
+from tools.benchmarks.members import HELP, find_member
 from vipnas.arch.image import Arch
 from vipnas.config.search import Precision, RuntimeName
 from vipnas.deploy.export import SUFFIXES, Form, export_network

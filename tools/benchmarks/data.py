@@ -1,6 +1,6 @@
 """How fast and how exact the data pipeline and the evaluation are, against bare limits in one run.
 
-    VIPNAS_DATA=/where/the/data/is python tools/bench_data.py [--report FILE.md]
+    VIPNAS_DATA=/where/the/data/is python -m tools.benchmarks.data [--report FILE.md]
 
 All ratios are taken within this run, the compared loops by turns, so that a busy machine slows
 both, and the median over the turns is shown; rates without a ratio are those of the calmest turn.
@@ -26,10 +26,10 @@ os.environ.setdefault("OPENCV_FOR_THREADS_NUM", "1")
 import cv2
 import numpy as np
 import torch
-from command import exit_with, write_report
-from data_report import Report, by_turns
-from random_results import random_coco, random_posetrack, truth_as_results
 
+from tools.benchmarks.command import exit_with, write_report
+from tools.benchmarks.data_report import Report, by_turns
+from tools.benchmarks.random_results import random_coco, random_posetrack, truth_as_results
 from vipnas.config.data import Augmentation
 from vipnas.data.codecs.heatmap import CODECS, HeatmapCodec, make_codec
 from vipnas.data.crops.augmentation import augmented_matrix, crop_draws

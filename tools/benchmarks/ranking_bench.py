@@ -1,5 +1,5 @@
 """Archs trained alone and scored with inherited weights, in several processes: for
-tools/rank_correlation.py and tools/compare_supernets.py."""
+tools/benchmarks/rank_correlation.py and tools/benchmarks/compare_supernets.py."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
-from same_people import SamePeople
 
+from tools.benchmarks.same_people import SamePeople
 from vipnas.arch.image import Arch
 from vipnas.config.experiment import read_experiment
 from vipnas.evaluation.evaluator import Evaluator, calibrate_bn
@@ -30,6 +30,7 @@ from vipnas.models import elastic
 from vipnas.models.counting import count_cost
 from vipnas.models.posenet import PoseNet
 from vipnas.pipeline.experiment import Experiment
+from vipnas.pipeline.image_level import ImageLevel
 from vipnas.pipeline.work import train
 from vipnas.search.trial import Trial
 from vipnas.training.checkpoint import load_checkpoint, load_network
@@ -139,7 +140,14 @@ class Bench:
         backward = network_backward(ImageTask(forward, experiment.codec))
         settings = {"arch": to_plain(arch), "seed": seed, "schedule": to_plain(schedule)}
         trained = train(
-            experiment, directory, network, schedule, backward, settings, same_every_step=True
+            ImageLevel(experiment),
+            directory,
+            network,
+            schedule,
+            backward,
+            settings,
+            {"network": arch},
+            same_every_step=True,
         )
         calibrate_bn(trained, experiment.calibration_images, self.test_evaluator.batch_size)
         ap = self.test_evaluator(trained).ap

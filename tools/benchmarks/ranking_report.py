@@ -1,4 +1,4 @@
-"""How well two rankings agree, and the report of it: for tools/rank_correlation.py."""
+"""How well two rankings agree, and the report of it: for tools/benchmarks/rank_correlation.py."""
 
 from __future__ import annotations
 

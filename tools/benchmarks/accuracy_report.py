@@ -1,4 +1,4 @@
-"""The table, the comparisons and the picture of tools/compare_accuracy.py."""
+"""The table, the comparisons and the picture of tools/benchmarks/compare_accuracy.py."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from command import command_line
 from numpy.typing import NDArray
 
+from tools.benchmarks.command import command_line
 from vipnas.files import to_plain, write_atomically
 from vipnas.latency.interleaved import Latency
 from vipnas.quantities import Cost

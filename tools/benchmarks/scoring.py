@@ -1,6 +1,6 @@
 """Scores per second of a search: where the time goes, what Ray workers add, costs and predictions.
 
-    python tools/bench_scoring.py EXPERIMENT --output RUN [--data-root DIR] [--archs 24]
+    python -m tools.benchmarks.scoring EXPERIMENT --output RUN [--data-root DIR] [--archs 24]
                                   [--workers 1 2] [--report FILE]
 
 RUN holds a trained supernet of the experiment. One thread each, on a quiet machine. Workers score
@@ -17,6 +17,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -24,9 +25,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from command import exit_with, write_report
 
+from tools.benchmarks.command import exit_with, write_report
 from vipnas.arch.image import Arch
+from vipnas.config.search import SearchConfig
 from vipnas.data.crops.crops import normalise
 from vipnas.evaluation.evaluator import calibrate_bn
 from vipnas.evaluation.scoring import InheritedScore
@@ -35,6 +37,7 @@ from vipnas.models.counting import count_cost
 from vipnas.models.fold import fold_batch_norm
 from vipnas.models.posenet import extract
 from vipnas.pipeline.experiment import Experiment
+from vipnas.pipeline.image_level import ImageLevel
 from vipnas.pipeline.scorer import Scorer
 from vipnas.search.journal import Journal
 from vipnas.search.listed import Listed
@@ -60,7 +63,9 @@ def main() -> int:
     torch.set_num_threads(1)
     cpu = torch.device("cpu")
     experiment = Experiment.open(options.experiment, options.output, options.data_root, cpu)
-    scorer = Scorer(experiment, threads=1)
+    scorer = Scorer(OneThread(experiment))
+    score = scorer.score
+    assert isinstance(score, InheritedScore)
     rng = random.Random(0)
     archs = list({experiment.space.sample(rng): None for _ in range(options.archs)})
     lines = [
@@ -71,7 +76,7 @@ def main() -> int:
         f"{len(experiment.val_data.persons)} people, {len(experiment.calibration_images)}"
         f" calibration crops, {len(archs)} archs.",
         "",
-        *parts(scorer.score, archs),
+        *parts(score, archs),
         "",
         *rates(experiment.space, rng),
         "",
@@ -80,6 +85,14 @@ def main() -> int:
     print("\n".join([*lines, *table]))
     write_report(options.report, [*lines, *table])
     return int(not same)
+
+
+class OneThread(ImageLevel):
+    """A level whose search scores with one thread."""
+
+    @property
+    def search_config(self) -> SearchConfig:
+        return replace(super().search_config, threads=1)
 
 
 def parts(score: InheritedScore, archs: list[Arch]) -> list[str]:
@@ -100,7 +113,7 @@ def parts_of(score: InheritedScore, arch: Arch) -> dict[str, float]:
     plain = extract(score.supernet, arch).eval()
     calibrate_bn(plain, calibration, batch_size)
     folded = score.network(arch)
-    xy_px, _ = evaluator.predict(folded)
+    xy_px, scores = evaluator.predict(folded)
     whole: dict[str, Callable[[], Any]] = {
         "extract": lambda: extract(score.supernet, arch),
         "calibrate": lambda: calibrate_bn(plain, calibration, batch_size),
@@ -108,7 +121,7 @@ def parts_of(score: InheritedScore, arch: Arch) -> dict[str, float]:
         "predict, not folded": lambda: evaluator.predict(plain),
         "predict, folded": lambda: evaluator.predict(folded),
         "its forward passes": lambda: [folded(batch) for batch in batches],
-        "similarity": lambda: evaluator.similarity(xy_px),
+        "score of what was found": lambda: evaluator.score(xy_px, scores),
         "the whole score": lambda: score(arch),
     }
     # Round by round, so that a busy moment of the machine does not hit one part only.
@@ -137,7 +150,7 @@ def rates(space: SearchSpace, rng: random.Random) -> list[str]:
     return lines
 
 
-def workers(scorer: Scorer, archs: list[Arch], counts: list[int]) -> tuple[list[str], bool]:
+def workers(scorer: Scorer[Arch], archs: list[Arch], counts: list[int]) -> tuple[list[str], bool]:
     """A table, and whether all numbers of workers gave the same trials. The first arch of each
     worker is left out: Ray, imports and crops come before it."""
     rows = ["| Ray workers | scores/s | to one worker |", "|---|---|---|"]

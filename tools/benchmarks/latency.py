@@ -1,6 +1,7 @@
 """How well latency is predicted, and what the networks of each space reach of the machine's peak.
 
-    python tools/bench_latency.py [--space NAME ...] [--runtime NAME ...] [--report FILE] [--quick]
+    python -m tools.benchmarks.latency [--space NAME ...] [--runtime NAME ...] [--report FILE] \
+        [--quick]
 
 For every space and runtime: a latency table (`vipnas profile`, in --tables, goes on where it was
 killed); 60 archs drawn uniformly that are not in it, a third of them measured again, minutes later;
@@ -19,8 +20,8 @@ from datetime import date
 from pathlib import Path
 
 import numpy as np
-from latency_peak import CLIMB_STEPS, ROUNDS, Peak, progress
 
+from tools.benchmarks.latency_peak import CLIMB_STEPS, ROUNDS, Peak, progress
 from vipnas.config.search import RuntimeName
 from vipnas.files import digest
 from vipnas.latency.interleaved import MAX_SPREAD
@@ -54,7 +55,7 @@ def main() -> int:
     names = options.space or [name for name in SPACES if name in shipped_files("search_spaces")]
     report = _Report(options.report)
     report.add(f"# Latency: measured against predicted, {date.today()}", "")
-    report.add(f"Command: `{' '.join(['python tools/bench_latency.py', *sys.argv[1:]])}`", "")
+    report.add(f"Command: `{' '.join(['python -m tools.benchmarks.latency', *sys.argv[1:]])}`", "")
     failures = 0
     for runtime in options.runtime or RUNTIMES:
         for name in names:

@@ -1,6 +1,6 @@
 """What the temporal level is worth, on an experiment that `vipnas run` has finished.
 
-    python tools/bench_video.py experiments/quickstart_video.yaml [--output runs/NAME]
+    python -m tools.benchmarks.video experiments/quickstart_video.yaml [--output runs/NAME]
 
 Trains what the found networks are to be compared with, all at (about) their mean MACs per frame,
 and measures all of them on the test videos in online order:
@@ -38,10 +38,11 @@ from vipnas.files import write_atomically
 from vipnas.memory import keep_freed_memory
 from vipnas.models.clipnet import FollowUpNets, VideoNet
 from vipnas.models.counting import count_cost, mean_cost
-from vipnas.pipeline.clip_level import VideoLevel, clip_best_file, video_folder, video_weights_file
-from vipnas.pipeline.clip_stages import retrain_video
+from vipnas.pipeline.clip_level import ClipLevel
 from vipnas.pipeline.clip_summary import every_frame, row_of
 from vipnas.pipeline.experiment import Experiment
+from vipnas.pipeline.image_level import ImageLevel
+from vipnas.pipeline.level import best_file, network_file
 from vipnas.pipeline.retrain import retrain
 from vipnas.pipeline.search import search
 from vipnas.pipeline.work import needed
@@ -70,7 +71,8 @@ def main(arguments: list[str] | None = None) -> int:
     device = torch.device(options.device)
     try:
         experiment = Experiment.open(options.experiment, options.output, options.data_root, device)
-        level, networks = VideoLevel(experiment), compared(experiment)
+        level = ClipLevel(experiment)
+        networks = compared(level)
         rows = [measured(level, name, network) for name, network in networks.items()]
         intervals = {
             f"(a) - {other}": difference(level, networks["(a) found"], networks[other])
@@ -80,7 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"bench_video: {error}", file=sys.stderr)
         return 1
     document = {"test": rows, "difference_of_oks_ap": intervals}
-    target = video_folder(experiment) / "bench.json"
+    target = level.folder / "bench.json"
     write_atomically(target, json.dumps(document, indent=1) + "\n")
     print(f"\n{'on the test videos':24} {'mean MMACs':>10} {'OKS AP':>7} {'mAP':>6}")
     for row in rows:
@@ -92,21 +94,20 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def compared(experiment: Experiment) -> dict[str, VideoNet]:
+def compared(level: ClipLevel) -> dict[str, VideoNet]:
     """The networks by what they are called in the table, those that are missing being trained."""
-    level = VideoLevel(experiment)
-    found = load_video(video_weights_file(experiment))
-    alone_file = video_folder(experiment) / "search" / "without_fusion.json"
+    found = load_video(network_file(level))
+    alone_file = level.folder / "search" / "without_fusion.json"
     write_video_arch(alone_file, found.arch.without_fusion())
-    alone = retrain_video(experiment, alone_file, "retrain_without_fusion")
-    drawn_file = clip_best_file(experiment, "random")
+    alone = retrain(level, alone_file, None, level.folder / "retrain_without_fusion")
+    drawn_file = best_file(level, "random")
     same = read_video_arch(drawn_file) == found.arch
     drawn = (
-        video_weights_file(experiment)
+        network_file(level)
         if same
-        else retrain_video(experiment, drawn_file, "retrain_random")
+        else retrain(level, drawn_file, None, level.folder / "retrain_random")
     )
-    every = every_frame(load_network(best_of_images(experiment, mean_cost(found.arch).macs)))
+    every = every_frame(load_network(best_of_images(level, mean_cost(found.arch).macs)))
     without_fusion, every_one, random_one, carried, key_everywhere = OTHERS
     return {
         "(a) found": found,
@@ -128,11 +129,12 @@ class CarriedAlong(FollowUpNets):
         super().__init__([])
         self.archs = (FollowUp(arch, None),) * num_follow_ups  # of the right sizes; none is run
 
-    def forward(self, number: int, images_B3HW: Tensor, before_BKHW: Tensor) -> Tensor:
+    def forward(self, distance: int, images_B3HW: Tensor, before_BKHW: Tensor | None) -> Tensor:
+        assert before_BKHW is not None
         return before_BKHW
 
 
-def measured(level: VideoLevel, name: str, network: VideoNet) -> dict[str, Any]:
+def measured(level: ClipLevel, name: str, network: VideoNet) -> dict[str, Any]:
     """A row of the table; frames without a network cost nothing."""
     row = row_of(level, name, network)
     if isinstance(network.follow_ups, CarriedAlong):
@@ -141,7 +143,7 @@ def measured(level: VideoLevel, name: str, network: VideoNet) -> dict[str, Any]:
     return row
 
 
-def difference(level: VideoLevel, network: VideoNet, other: VideoNet) -> tuple[float, float]:
+def difference(level: ClipLevel, network: VideoNet, other: VideoNet) -> tuple[float, float]:
     """Interval of the difference in OKS AP over the test videos."""
     data = level.videos("test")
     results, others = (
@@ -151,12 +153,13 @@ def difference(level: VideoLevel, network: VideoNet, other: VideoNet) -> tuple[f
     return ap_difference_interval(data.ground_truth, results, others, data.skeleton, videos)
 
 
-def best_of_images(experiment: Experiment, mean_macs: int) -> Path:
+def best_of_images(level: ClipLevel, mean_macs: int) -> Path:
     """Search the supernet of images within that cost, and train what is found as long as a clip's
     networks were trained in all, crop for crop."""
-    config, output = experiment.config, video_folder(experiment) / "every_frame"
+    experiment = level.experiment
+    config, output = experiment.config, level.folder / "every_frame"
     video, wanted = needed(config.video, "video"), needed(config.search, "search")
-    clips = len(VideoLevel(experiment).training_clips)
+    clips = len(level.training_data)
     crops = clips * video.num_follow_ups / len(experiment.training_crops)  # in an epoch of clips
     more = crops * (video.supernet.schedule.epochs + video.retrain.schedule.epochs)
     schedule = replace(config.retrain.schedule, epochs=config.retrain.schedule.epochs + more)
@@ -172,7 +175,7 @@ def best_of_images(experiment: Experiment, mean_macs: int) -> Path:
         target = (experiment.output / shared).resolve()
         if target.exists() and not (output / shared).exists():
             (output / shared).symlink_to(target)
-    images = replace(experiment, config=changed, output=output)
+    images = ImageLevel(replace(experiment, config=changed, output=output))
     return retrain(images, search(images))
 
 

@@ -1,7 +1,9 @@
 """Where a network's time goes: by kind of operation and by part of the network.
 
-    python tools/profile_layers.py published/s_vipnas_res50 [--runtime openvino] [--runs N]
-    python tools/profile_layers.py lat_vipnas:3     # of a space: largest, smallest, a seed
+    python -m tools.benchmarks.profile_layers published/s_vipnas_res50 [--runtime openvino] \
+        [--runs N]
+    python -m tools.benchmarks.profile_layers lat_vipnas:3     # of a space: largest, smallest, a \
+        seed
 
 Batch 1, float32, random weights. The time of an operation is the best of all runs, so that what
 else the machine does drops out; so is the rate of a product of square matrices, by the fastest
@@ -24,9 +26,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from command import exit_with
-from members import HELP, find_member
 
+from tools.benchmarks.command import exit_with
+from tools.benchmarks.members import HELP, find_member
 from vipnas.arch.image import Arch, DeconvArch
 from vipnas.latency.gemm_reference import products
 from vipnas.models.counting import count_cost

@@ -1,6 +1,6 @@
 """AP against measured milliseconds: networks found, published and scaled, trained by one recipe.
 
-    python tools/compare_accuracy.py experiments/accuracy_latency/drawn.yaml --output DIR
+    python -m tools.benchmarks.compare_accuracy experiments/accuracy_latency/drawn.yaml --output DIR
 
 The networks, for several budgets of milliseconds (shares of what the quickest published network
 takes):
@@ -29,11 +29,11 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from accuracy_report import Measured, Row, write_report
-from accuracy_study import Study
-from comparison import Comparison
-from pieces import make_all
 
+from tools.benchmarks.accuracy_report import Measured, Row, write_report
+from tools.benchmarks.accuracy_study import Study
+from tools.benchmarks.comparison import Comparison
+from tools.benchmarks.pieces import make_all
 from vipnas.arch.io import read_arch
 from vipnas.evaluation.coco_ap import ap_samples
 from vipnas.evaluation.metrics import Metrics

@@ -1,6 +1,6 @@
 """How fast single kinds of layers run, beside a product of matrices: what `lat_vipnas` is made of.
 
-    python tools/layer_rates.py [--threads N] [--report FILE]
+    python -m tools.benchmarks.layer_rates [--threads N] [--report FILE]
 
 Three equal convolutions in a row, each with bias and ReLU, and ways to double the resolution, in
 ONNX Runtime and OpenVINO: GFLOP/s at the median, batch 1, float32. All of a runtime take turns with
@@ -16,9 +16,9 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from command import exit_with, write_report
 from torch import nn
 
+from tools.benchmarks.command import exit_with, write_report
 from vipnas.config.search import RuntimeName
 from vipnas.latency.gemm_reference import products
 from vipnas.latency.interleaved import MAX_SPREAD, interleaved

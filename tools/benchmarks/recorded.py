@@ -1,6 +1,7 @@
 """A training step on a GPU: asked for kernel by kernel, recorded, and recorded with dense forms.
 
-    python tools/bench_recorded.py [NAME ...] [--batch-size N ...] [--repeats N] [--report FILE]
+    python -m tools.benchmarks.recorded [NAME ...] [--batch-size N ...] [--repeats N] [--report \
+        FILE]
 
 Forward and backward pass of networks that are trained by themselves, in bfloat16 and channels_last
 at 256 x 192: eager, replayed as one CUDA graph, and that with those grouped convolutions as dense
@@ -18,8 +19,8 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from command import command_line, exit_with, write_report
 
+from tools.benchmarks.command import command_line, exit_with, write_report
 from vipnas.arch.image import Arch
 from vipnas.arch.io import read_arch
 from vipnas.config.training import Compute

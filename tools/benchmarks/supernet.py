@@ -1,7 +1,8 @@
 """What running a slice of the supernet costs beside the same arch extracted, on this machine.
 
-    python tools/bench_supernet.py [--report FILE] [--full-size] [--repeats N]
-    python tools/bench_supernet.py --device cuda --precision bfloat16 --full-size --batch-size 64
+    python -m tools.benchmarks.supernet [--report FILE] [--full-size] [--repeats N]
+    python -m tools.benchmarks.supernet --device cuda --precision bfloat16 --full-size \
+        --batch-size 64
 
 Forward and backward of a batch as training runs them, gradients adding up as in a step; the two
 ways take turns, so that whatever else the machine does meets both; medians, and of the ratio the
@@ -25,10 +26,17 @@ from statistics import median
 from typing import NamedTuple
 
 import torch
-from bench_turns import Compared, Setting, add_options, interleaved, setting_of, space_of
-from command import command_line, exit_with, write_report
 from torch import Tensor
 
+from tools.benchmarks.command import command_line, exit_with, write_report
+from tools.benchmarks.interleaved import (
+    Compared,
+    Setting,
+    add_options,
+    interleaved,
+    setting_of,
+    space_of,
+)
 from vipnas.arch.image import Arch
 from vipnas.config.training import Sampling, Schedule
 from vipnas.data.codecs.heatmap import HeatmapCodec
@@ -39,7 +47,7 @@ from vipnas.training.compute import make_forward
 from vipnas.training.loop import Backward, Batch, Training
 from vipnas.training.losses import distillation_loss, heatmap_loss
 from vipnas.training.sampling import SampledSubnet, SubnetSampler
-from vipnas.training.step import ImageTask, network_backward, supernet_backward
+from vipnas.training.step import ImageTask, Task, network_backward, supernet_backward
 
 SPACES = ("tiny", "quick", "s_vipnas_res50", "s_vipnas_mbv3", "lat_vipnas")
 BATCH_SIZE = 16  # the smallest that the shipped experiments train images with
@@ -200,7 +208,7 @@ def _training_rows(space: SearchSpace, setting: Setting) -> Iterator[str]:
     codec = HeatmapCodec(space.input_hw, space.max_arch().heatmap_hw)
     sampler = SubnetSampler(space, 0, 1, count_cost, Sampling("sandwich", 2))
 
-    def members_of(step: int) -> Sequence[SampledSubnet]:
+    def members_of(step: int) -> Sequence[SampledSubnet[Arch]]:
         return sampler(step % STEPS_A_TURN)
 
     for name in ("sandwich of 4", "largest alone"):
@@ -209,7 +217,8 @@ def _training_rows(space: SearchSpace, setting: Setting) -> Iterator[str]:
         if name == "largest alone":
             backward = network_backward(ImageTask(forward, codec))
         else:
-            backward = supernet_backward(ImageTask(forward, codec), members_of)
+            task: Task[Arch] = ImageTask(forward, codec)
+            backward = supernet_backward(task, members_of)
         found = _trained(supernet, backward, space, setting)
         yield (
             f"| {space.name} | {'x'.join(map(str, space.input_hw))} | training, {name}:"

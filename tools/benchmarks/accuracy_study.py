@@ -1,4 +1,4 @@
-"""What tools/compare_accuracy.py compares: the file of a study."""
+"""What tools/benchmarks/compare_accuracy.py compares: the file of a study."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Kills searches at random moments, runs each again, compares with an unbroken run.
 
-    python tools/kill_search.py [--kills 10] [--seed 0] > REPORT.md
+    python -m tools.benchmarks.kill_search [--kills 10] [--seed 0] > REPORT.md
 
 In turn: the whole command, without Ray; the command of a search in two Ray workers; one of the two
 workers, while the command goes on. Compared: every trial, but for who scored it and how long that
@@ -23,10 +23,10 @@ from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from command import command_line
+from tools.benchmarks.command import command_line
 
 # Of the tool beside this one: a small experiment, and how a command is started.
-from kill_test import EXPERIMENT, start
+from tools.benchmarks.kill_test import EXPERIMENT, start
 
 WORKERS = ("--workers", "2")
 VICTIMS = {"process": (), "driver": WORKERS, "worker": WORKERS}

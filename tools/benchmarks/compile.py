@@ -1,7 +1,9 @@
 """What `torch.compile` brings to the parts of a supernet's step that are static, on this machine.
 
-    python tools/bench_compile.py [--space NAME ...] [--part NAME ...] [--full-size] [--repeats N]
-    python tools/bench_compile.py --device cuda --precision bfloat16 --full-size --batch-size 64
+    python -m tools.benchmarks.compile [--space NAME ...] [--part NAME ...] [--full-size] \
+        [--repeats N]
+    python -m tools.benchmarks.compile --device cuda --precision bfloat16 --full-size \
+        --batch-size 64
 
 The largest member, as training compiles it; the smallest, extracted; the loss on labels, and that
 on the largest's heatmaps. Forward and backward, compiled and eager by turns; medians. A loss is
@@ -17,10 +19,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from bench_turns import Setting, add_options, interleaved, setting_of, space_of
-from command import command_line, exit_with, write_report
 from torch import Tensor
 
+from tools.benchmarks.command import command_line, exit_with, write_report
+from tools.benchmarks.interleaved import Setting, add_options, interleaved, setting_of, space_of
 from vipnas.models.posenet import PoseNet, extract
 from vipnas.space.image import SearchSpace
 from vipnas.training.compute import Forward, make_forward

@@ -1,7 +1,9 @@
 """Grouped convolutions on this machine: with how many groups, and in which memory order?
 
-    python tools/bench_grouped.py [--space NAME ...] [--full-size] [--repeats N] [--report FILE]
-    python tools/bench_grouped.py --device cuda --precision bfloat16 --full-size --batch-size 64
+    python -m tools.benchmarks.grouped [--space NAME ...] [--full-size] [--repeats N] [--report \
+        FILE]
+    python -m tools.benchmarks.grouped --device cuda --precision bfloat16 --full-size \
+        --batch-size 64
 
 A convolution with groups is also one with fewer groups whose weights off the block diagonal are 0:
 more multiply-adds, but in a shape that the library may compute faster; with one group it is dense.
@@ -27,11 +29,11 @@ from statistics import median
 from typing import NamedTuple
 
 import torch
-from bench_turns import Setting, add_options, setting_of, space_of
-from command import command_line, exit_with, write_report
-from grouped_forms import Form, Grouped, forms_of, grouped_layers
 from torch import Tensor
 
+from tools.benchmarks.command import command_line, exit_with, write_report
+from tools.benchmarks.grouped_forms import Form, Grouped, forms_of, grouped_layers
+from tools.benchmarks.interleaved import Setting, add_options, setting_of, space_of
 from vipnas.space.image import SearchSpace
 
 SPACES = ("tiny", "quick", "s_vipnas_res50", "s_vipnas_mbv3")

@@ -1,13 +1,14 @@
 """The searchers beside pymoo's and optuna's NSGA-II, and on a table of real scores.
 
-    python tools/bench_search.py synthetic [--seeds N] [--picture FILE] [--keep DIR]
-    python tools/bench_search.py table TABLE [--seeds N] [--picture FILE]
+    python -m tools.benchmarks.search synthetic [--seeds N] [--picture FILE] [--keep DIR]
+    python -m tools.benchmarks.search table TABLE [--seeds N] [--picture FILE]
 
 `synthetic`: 30 categorical choices of 4 options, two objectives (`search_problems.Problem`), 2,000
 evaluations for each seed, 1,000 by the predictor; needs vipnas[bench]. The settings of the
 searchers were chosen on problems 1 to 3 with seeds from 100; reported is problem 0 with seeds from
 0. With --keep, a command that was broken off goes on with the runs that it had not finished.
-`table`: every arch of a small space has its real score (`tools/score_table.py`), so that the best
+`table`: every arch of a small space has its real score (`tools/benchmarks/score_table.py`), so
+that the best
 one and the front are known. Pictures show hypervolume over evaluations, and the lowest and the
 highest seed.
 """
@@ -27,8 +28,9 @@ from pathlib import Path
 from statistics import mean, median
 
 import numpy as np
-from command import exit_with
-from search_problems import (
+
+from tools.benchmarks.command import exit_with
+from tools.benchmarks.search_problems import (
     NUM_CHOICES,
     NUM_OPTIONS,
     Genes,
@@ -39,7 +41,6 @@ from search_problems import (
     with_optuna,
     with_pymoo,
 )
-
 from vipnas.config.search import NSGA2, Evolution, Predictor
 from vipnas.files import read_json, write_atomically
 from vipnas.quantities import Constraint, Cost, Objective

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from scaled_networks import space_of
 from torch import Tensor
 
+from tools.benchmarks.scaled_networks import space_of
 from vipnas.arch.image import Arch
 from vipnas.data.formats.coco import PoseData
 from vipnas.pipeline.experiment import Experiment

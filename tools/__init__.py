@@ -1,0 +1,1 @@
+"""Launchers, data preparation and benchmarks. Run from the root of a checkout."""
