@@ -76,7 +76,7 @@ VIDEO: dict[str, Any] = {
         ({"sed": 1}, "experiment.yaml: sed: unknown key; did you mean 'seed'?"),
         ({"seed": "one"}, "experiment.yaml: seed: found 'one', which should be a valid integer"),
         (changed("search", num_trials=0), "search.num_trials: found 0, which should be greater"),
-        (changed("data", search_person=4), "data.search_person: unknown key; did you mean 'val"),
+        (changed("data", val_person=4), "data.val_person: unknown key; did you mean 'val_p"),
         (changed("data", train=None), "data: found no one source of people: give either synthetic"),
         ({"space": "tinny"}, "tinny: neither a file nor a name in search_spaces/; did you mean"),
         ({"input_hw": [65, 48]}, "tiny: input_hw: found [65, 48], allowed are multiples of 8"),

@@ -26,6 +26,7 @@ from vipnas.evaluation.clips import (
     with_key_frames,
 )
 from vipnas.evaluation.evaluator import Evaluator
+from vipnas.evaluation.oks import mean_similarity
 from vipnas.evaluation.online import OnlineLoop, box_of_pose, tracklets
 from vipnas.models.blocks import Stem
 from vipnas.models.clipnet import FollowUpNets, VideoNet, build_video_net, extract_video
@@ -251,3 +252,34 @@ def test_a_score_is_that_of_the_extracted_and_calibrated_networks(
     calibrate_along(plain, keyed, 32)
     for result, other in zip(found, evaluator.results(plain), strict=True):
         assert np.allclose(result["keypoints"], other["keypoints"], atol=0.1)
+
+
+def test_a_clip_scores_the_mean_similarity_of_its_frames_and_stops_early(
+    data: PoseTrackData, small: SearchSpace, codec: HeatmapCodec
+) -> None:
+    torch.manual_seed(0)
+    key_frame, supernet = video_supernet(small)
+    clips = fixed_clips(clips_of(data, T, stride=T + 1), SKELETON, codec)
+    keyed = with_key_frames(clips, key_frame.eval(), 64)
+    evaluator = ClipEvaluator(keyed, data.ground_truth, SKELETON, codec, batch_size=2)
+    score = InheritedClipScore(supernet.eval(), evaluator, keyed, early_stop_margin=0.1)
+    arch = video_space_of(small, T).sample(random.Random(0))
+    xy_NFK2, scores_NFK = evaluator.predict(score.network(arch))
+    by_frame = [
+        mean_similarity(
+            xy_NFK2[:, number],
+            np.array([person.keypoints_K3 for person in crops.persons]),
+            np.array([person.area for person in crops.persons]),
+            SKELETON.sigmas,
+        )
+        for number, crops in enumerate(clips.frames)
+    ]
+    assert len(by_frame) == T + 1
+    assert score(arch) == pytest.approx(np.mean(by_frame))
+    halves = evaluator.halves()
+    assert halves is not None and len(halves[0].keyed.clips) + len(halves[1].keyed.clips) == len(
+        clips
+    )
+    assert score.above(arch, score(arch)) == (score(arch), False)
+    rough, was_cut = score.above(arch, 1.0)
+    assert was_cut and rough == halves[0].score(*halves[0].predict(score.network(arch)))

@@ -26,6 +26,7 @@ from vipnas.data.formats.skeletons import Skeleton
 from vipnas.evaluation.coco_ap import coco_metrics
 from vipnas.evaluation.evaluator import measure_statistics, middle_batch
 from vipnas.evaluation.metrics import Metrics
+from vipnas.evaluation.oks import mean_similarity
 from vipnas.evaluation.scoring import Inherited
 from vipnas.models.clipnet import FollowUpNet, FollowUpNets, Frame, extract_follow_up, propagate
 from vipnas.models.fold import fold_batch_norm
@@ -117,8 +118,12 @@ class ClipEvaluator:
         return coco_metrics(truth, self.results_of(xy_NFK2, scores_NFK), self.skeleton)
 
     def score(self, xy_NFK2: FloatArray, scores_NFK: Scores) -> float:
-        """Return the AP (0..1) over all frames."""
-        return self.metrics_of(xy_NFK2, scores_NFK).ap
+        """Return the mean object keypoint similarity (0..1) over all frames, as of images."""
+        persons = [p for crops in self.keyed.clips.frames for p in crops.persons]
+        truth_MK3 = np.array([person.keypoints_K3 for person in persons])
+        areas_M = np.array([person.area for person in persons])
+        xy_MK2 = xy_NFK2.swapaxes(0, 1).reshape(-1, *xy_NFK2.shape[2:])
+        return mean_similarity(xy_MK2, truth_MK3, areas_M, self.skeleton.sigmas)
 
     def results_of(self, xy_NFK2: FloatArray, scores_NFK: Scores) -> Results:
         """Return predictions in COCO results form."""

@@ -13,7 +13,7 @@ from vipnas.quantities import Cost
 @dataclass(frozen=True)
 class Trial(Strict):
     """One scored architecture of a search; `score` is its quality with
-    inherited weights, in 0..1: of images the mean object keypoint similarity, of clips the AP.
+    inherited weights, in 0..1: the mean object keypoint similarity.
 
     `number` counts the trials of one `method` (evolution, random) from 0. `seconds` is what the
     scoring took. A failed evaluation has no score and says why in `failure`; it counts as worse
