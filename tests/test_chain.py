@@ -14,7 +14,7 @@ from tool_fixture import tool
 from vipnas.arch.io import read_arch
 from vipnas.cli.main import main
 from vipnas.models.counting import count_cost
-from vipnas.pipeline.retrain import read_metrics
+from vipnas.pipeline.image_level import read_metrics
 from vipnas.shipped import find_shipped
 from vipnas.space.yaml import read_space
 from vipnas.training.checkpoint import load_network
