@@ -1,7 +1,8 @@
 # Each target first makes .venv, or mends it (tools/set_up.py; instant when it is up to date).
 #
 #   make quickstart        the whole chain on drawn people; EXPERIMENT=... names another experiment
-#   make test              the fast tests; some of them: make test ARGS="tests/data -k heatmap"
+#   make test              the fast tests, on all cores (JOBS=1: in one process); some of them:
+#                          make test ARGS="tests/data -k heatmap"
 #   make check             all that a reviewer runs: lint, types, fast tests
 #   make slow              the tests that take minutes
 #   make format            what `make lint` asks for
@@ -13,6 +14,8 @@
 PYTHON3 ?= python3 python3.13 python3.12 python3.11 python3.10 python
 EXPERIMENT ?= experiments/quickstart.yaml
 BIN := .venv/bin
+# Worker processes of the tests. A file stays in one of them: its tests share what they prepare.
+JOBS ?= auto
 
 .PHONY: quickstart test slow check lint types format environment clean
 
@@ -20,7 +23,7 @@ quickstart: environment
 	$(BIN)/vipnas run $(EXPERIMENT)
 
 test: environment
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 slow: environment
 	$(BIN)/python -m pytest -m slow $(ARGS)

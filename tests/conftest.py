@@ -20,6 +20,7 @@ for variable in (
 ):
     os.environ[variable] = "1"
 
+MOST_WORKERS = 4  # each loads its own PyTorch
 SLOW_TIMEOUT_SECONDS = 1800
 GPU_TIMEOUT_SECONDS = 120  # the first test loads the libraries of the GPU
 
@@ -93,6 +94,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(SLOW_TIMEOUT_SECONDS))
         elif item.get_closest_marker("gpu") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(GPU_TIMEOUT_SECONDS))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """For `-n auto`: a worker for each core that this process may keep busy."""
+    from vipnas.threads import usable_cores
+
+    return min(MOST_WORKERS, usable_cores())
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

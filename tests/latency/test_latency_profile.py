@@ -188,11 +188,20 @@ def test_first_come_layers_with_a_kernel_that_none_before_has(tiny_space: Search
     assert profiled_layers(tiny_space, 7, seed=0) == places[:7]
 
 
+@pytest.fixture(scope="module")
+def table_content(tiny_space: SearchSpace, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Of 25 archs and 50 blocks."""
+    path = tmp_path_factory.mktemp("table") / "table.json"
+    with pytest.MonkeyPatch.context() as patch:
+        MadeUpDevice(patch)
+        profile_space(tiny_space, KEY, path, Profile(num_archs=25, num_blocks=50), quiet)
+    return path.read_bytes()
+
+
 @pytest.fixture
-def table_file(device: MadeUpDevice, tiny_space: SearchSpace, tmp_path: Path) -> Path:
+def table_file(device: MadeUpDevice, table_content: bytes, tmp_path: Path) -> Path:
     path = tmp_path / "table.json"
-    amount = Profile(num_archs=25, num_blocks=50)
-    profile_space(tiny_space, KEY, path, amount, quiet)
+    path.write_bytes(table_content)
     return path
 
 

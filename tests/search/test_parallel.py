@@ -39,7 +39,7 @@ def ray() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         # Where the workers find the modules of the tests.
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
-        ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, configure_logging=False)
+        ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, configure_logging=False)
         yield
         ray.shutdown()
 

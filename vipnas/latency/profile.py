@@ -128,7 +128,7 @@ def profiled_archs(space: SearchSpace, amount: Profile) -> list[Arch]:
     rng = random.Random(f"profile-{amount.seed}")
     archs: dict[Arch, None] = {}
     for _ in range(100 * amount.num_archs):
-        if len(archs) == amount.num_archs:
+        if len(archs) == min(amount.num_archs, space.size):
             break
         evenly = rng.random() < amount.evenly
         archs[_of_some_size(space, rng) if evenly else space.sample(rng)] = None
