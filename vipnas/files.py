@@ -47,7 +47,9 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 def sync_directory(directory: Path) -> None:
-    """Make a rename in the directory survive a power cut."""
+    """Make a rename in the directory survive a power cut, where the system opens directories."""
+    if not hasattr(os, "O_DIRECTORY"):  # Windows
+        return
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -242,10 +242,12 @@ def test_a_full_disk_ends_the_keeping_not_the_run(
 ) -> None:
     expected, _ = crops_with(data, opened(data, tmp_path / "one")).__getitems__(KEYS)
 
-    def full(*_: Any) -> int:
-        raise OSError(28, "No space left on device")
+    open_file = Path.open
 
-    monkeypatch.setattr("os.pwrite", full)
+    def on_a_full_disk(path: Path, mode: str, *arguments: Any) -> Any:
+        return open_file(Path("/dev/full") if mode == "r+b" else path, mode, *arguments)
+
+    monkeypatch.setattr(Path, "open", on_a_full_disk)
     with caplog.at_level(logging.WARNING):
         found, _ = crops_with(data, opened(data, tmp_path / "two")).__getitems__(KEYS)
     assert torch.equal(found, expected)

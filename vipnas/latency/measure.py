@@ -29,6 +29,7 @@ from vipnas.runtimes.runtime import (
     torch_session,
     torch_threads,
 )
+from vipnas.threads import allowed_cores
 
 if TYPE_CHECKING:
     from torch import nn
@@ -66,7 +67,7 @@ def key_of_this_machine(
     """Raises ValueError where the runtime is not installed or cannot compute so, or more threads
     are asked for than this process may have cores."""
     check_precision(runtime, precision)
-    cores = len(os.sched_getaffinity(0))
+    cores = len(allowed_cores())
     if not 1 <= threads <= cores:
         raise ValueError(f"threads: found {threads}, allowed are 1 to {cores}, the cores there are")
     return Key(
@@ -147,11 +148,16 @@ def _open(module: nn.Module, images: np.ndarray, key: Key) -> Session:
 def pinned(key: Key) -> Iterator[None]:
     """Pin this thread, and those that it starts, to the `key.threads` least busy cores.
 
-    PyTorch gets as many threads. Open sessions inside."""
-    allowed = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, least_busy_cores(allowed, key.threads))
-    try:
-        with torch_threads(key.threads):
+    PyTorch gets as many threads. Open sessions inside. macOS and Windows choose the cores
+    themselves.
+    """
+    with torch_threads(key.threads):
+        if not hasattr(os, "sched_setaffinity"):
             yield
-    finally:
-        os.sched_setaffinity(0, allowed)
+            return
+        allowed = allowed_cores()
+        os.sched_setaffinity(0, least_busy_cores(allowed, key.threads))
+        try:
+            yield
+        finally:
+            os.sched_setaffinity(0, allowed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
@@ -34,6 +33,7 @@ from vipnas.space.image import SearchSpace
 from vipnas.space.yaml import read_space
 from vipnas.synthetic.images import ANNOTATIONS, synthesize
 from vipnas.synthetic.videos import synthesize_video
+from vipnas.threads import usable_cores
 from vipnas.training.distributed import ALONE, Processes
 
 Split = Literal["test", "val"]
@@ -231,7 +231,7 @@ class Experiment:
             self._synthetic_seed(split),
             config.image_hw,
             config.people_per_image,
-            os.cpu_count() or 1,
+            usable_cores(),
             config.difficulty,
         )
         return read_coco(directory / ANNOTATIONS, directory / "images", self.skeleton)
@@ -246,7 +246,7 @@ class Experiment:
             own or config.num_frames,
             config.image_hw,
             config.people_per_video,
-            os.cpu_count() or 1,
+            usable_cores(),
             config.difficulty,
             config.speed,
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +17,7 @@ from vipnas.pipeline.retrain import retrain
 from vipnas.search.asha import Report, run_all
 from vipnas.search.parallel import RaySettings
 from vipnas.search.trial import Trial
+from vipnas.threads import usable_cores
 
 # As the monitor names it.
 AP = "ap/network"
@@ -57,7 +57,7 @@ def retrain_front(
         for name in names:
             _train(level, directory, init_from, None, name, None)
     else:
-        threads = max(1, (os.cpu_count() or 1) // ray.num_workers)
+        threads = max(1, usable_cores() // ray.num_workers)
         absolute = replace(
             experiment,
             output=experiment.output.resolve(),

@@ -12,6 +12,7 @@ import importlib
 import logging
 import math
 import os
+import platform
 import re
 import time
 from collections import deque
@@ -66,7 +67,7 @@ class _Scorer(Generic[A]):
         """Not done when it is built, so that what goes wrong comes back as it was raised."""
         make_evaluate: MakeEvaluate[A] = import_ray().get(self.shared[0])
         self.evaluate = make_evaluate()
-        return f"{os.uname().nodename}:{os.getpid()}"
+        return f"{platform.node()}:{os.getpid()}"
 
     def score(self, number: int, arch: A, floor: float | None) -> Scored:
         return scored(self.evaluate, number, arch, floor)

@@ -107,12 +107,11 @@ class CropCache:
 
     def _write(self, index: int, pixels: NDArray[np.uint8]) -> None:
         # Not through the map: on a full disk that would end the process without a word.
-        descriptor = os.open(self.path, os.O_WRONLY)
-        try:
-            os.pwrite(descriptor, pixels.data, int(self._offsets[index]))
-            os.pwrite(descriptor, _checksum(pixels).to_bytes(4, "little"), 4 * index)
-        finally:
-            os.close(descriptor)
+        with self.path.open("r+b") as file:
+            file.seek(int(self._offsets[index]))
+            file.write(pixels.data)
+            file.seek(4 * index)
+            file.write(_checksum(pixels).to_bytes(4, "little"))
 
     def _content(self) -> NDArray[np.uint8]:
         if self._map is None:

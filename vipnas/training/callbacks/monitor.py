@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import resource
 import sys
 import time
 from pathlib import Path
@@ -157,10 +156,16 @@ def drop_lines_after(path: Path, step: int) -> None:
 
 
 def memory_mib(device: torch.device) -> dict[str, float]:
-    """The most that this process has had: resident, and on its GPU."""
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    found = {"memory_mib": peak / 2**20}
+    """The most that this process has had: resident, where the system says, and on its GPU."""
+    found = {}
+    try:
+        import resource
+    except ImportError:  # Windows
+        pass
+    else:
+        unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        found["memory_mib"] = peak / 2**20
     if device.type == "cuda":
         found["gpu_memory_mib"] = torch.cuda.max_memory_allocated(device) / 2**20
     return found

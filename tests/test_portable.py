@@ -1,0 +1,121 @@
+"""macOS and Windows lack some modules and functions of Linux: nothing depends on them."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from vipnas.files import write_atomically
+from vipnas.latency import measure
+from vipnas.latency.measure import Key, pinned
+from vipnas.training.callbacks.monitor import memory_mib
+
+PACKAGE = Path(__file__).resolve().parent.parent / "vipnas"
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+
+MODULES = {"fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"}
+FUNCTIONS = {
+    "os": {
+        *("O_DIRECTORY", "fork", "getloadavg", "getuid", "killpg", "mkfifo", "nice", "pread"),
+        *("pwrite", "sched_getaffinity", "sched_setaffinity", "setsid", "statvfs", "uname"),
+    },
+    "signal": {"SIGKILL", "SIGHUP", "SIGALRM", "SIGUSR1", "SIGUSR2", "alarm", "setitimer"},
+}
+# The lock of a folder, until it is one that Windows has too.
+STILL_THERE = {"files.py": ["line 8: import fcntl"]}
+
+
+def complaints(tree: ast.Module) -> list[str]:
+    """Imports that run with the module; functions used where nobody asks whether they exist."""
+    found = [
+        f"line {node.lineno}: {ast.unparse(node)}"
+        for node in tree.body
+        if isinstance(node, ast.Import | ast.ImportFrom) and MODULES & set(imported(node))
+    ]
+    for part in tree.body:
+        asked = {ast.unparse(node) for node in ast.walk(part) if isinstance(node, ast.Call)}
+        for node in ast.walk(part):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                module, name = node.value.id, node.attr
+                guard = f"hasattr({module}, '{name}')"
+                if name in FUNCTIONS.get(module, ()) and guard not in asked:
+                    found.append(f"line {node.lineno}: {ast.unparse(node)}")
+    return found
+
+
+def imported(node: ast.Import | ast.ImportFrom) -> Iterator[str]:
+    if isinstance(node, ast.ImportFrom):
+        yield node.module or ""
+    else:
+        yield from (alias.name for alias in node.names)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_no_module_needs_what_only_posix_has(path: Path) -> None:
+    known = STILL_THERE.get(path.relative_to(PACKAGE).as_posix(), [])
+    found = complaints(ast.parse(path.read_text(encoding="utf-8")))
+    assert [one for one in found if one not in known] == []
+
+
+@pytest.mark.parametrize(
+    ("source", "number"),
+    [
+        ("import resource", 1),
+        ("from fcntl import flock", 1),
+        ("def late():\n    import resource", 0),
+        ("def cores():\n    return os.sched_getaffinity(0)", 1),
+        (
+            "def cores():\n    if hasattr(os, 'sched_getaffinity'):\n"
+            "        return os.sched_getaffinity(0)",
+            0,
+        ),
+        ("def write():\n    hasattr(os, 'pread')\n    os.pwrite(1, b'', 0)", 1),
+        ("os.kill(pid, signal.SIGKILL)", 1),
+        ("os.fsync(file)", 0),
+    ],
+)
+def test_what_only_posix_has_is_found(source: str, number: int) -> None:
+    assert len(complaints(ast.parse(source))) == number
+
+
+@pytest.fixture
+def windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system without any of them, once pytest has made its folder."""
+    for name in FUNCTIONS["os"]:
+        monkeypatch.delattr(os, name, raising=False)
+    import_module = builtins.__import__
+
+    def without_posix(name: str, *arguments: Any, **more: Any) -> Any:
+        if name in MODULES:
+            raise ModuleNotFoundError(f"No module named {name!r}")
+        return import_module(name, *arguments, **more)
+
+    monkeypatch.setattr(builtins, "__import__", without_posix)
+
+
+def test_files_are_written_there(windows: None, tmp_path: Path) -> None:
+    write_atomically(tmp_path / "new" / "file.json", "{}\n")
+    assert (tmp_path / "new" / "file.json").read_text() == "{}\n"
+
+
+def test_memory_is_left_out_there(windows: None) -> None:
+    assert memory_mib(torch.device("cpu")) == {}
+
+
+def test_latency_is_measured_there(windows: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unpinned, with the threads asked for."""
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    key: Key = measure.key_of_this_machine("torch", (64, 48), threads=2)
+    before = torch.get_num_threads()
+    with pinned(key):
+        assert torch.get_num_threads() == 2
+    assert torch.get_num_threads() == before
+    with pytest.raises(ValueError, match="threads: found 3, allowed are 1 to 2"):
+        measure.key_of_this_machine("torch", (64, 48), threads=3)
