@@ -102,7 +102,8 @@ def test_a_turned_photograph_has_the_size_it_is_read_with(tmp_path: Path) -> Non
         jpeg[:2] + b"\xff\xe1" + (len(segment) + 2).to_bytes(2, "big") + segment + jpeg[2:]
     )
     assert image_size(path) == read_image(path).shape[:2] == (50, 40)
-    assert bad_images({1: path}, {1: (40, 50)}) == {}  # left to decoding
+    assert bad_images({1: path}, {1: (50, 40)}) == {}
+    assert "EXIF orientation 6" in bad_images({1: path}, {1: (40, 50)})[1]
 
 
 @pytest.mark.parametrize("name", ["plain.jpg", "progressive.jpg", "plain.png"])

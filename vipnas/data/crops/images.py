@@ -1,4 +1,4 @@
-"""Image files: read, written, and found to be missing or cut short before a run depends on them."""
+"""Image files: reading, writing, and checks before a run depends on them."""
 
 from __future__ import annotations
 
@@ -6,169 +6,227 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vipnas.data import jpeg
+from vipnas.data.decoding import decode_jpeg, decode_other
+from vipnas.data.headers import PNG_START, Header, read_header
 from vipnas.files import write_atomically
 
-# JPEGs can be decoded at a half or a quarter of their size in a fraction of the time.
-REDUCTIONS = {2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4}
-
-JPEG_START, JPEG_SCAN, JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
-# Segments that begin a frame and hold its size: all from C0 to CF but tables (C4, C8, CC).
-JPEG_FRAMES = {bytes((0xFF, code)) for code in range(0xC0, 0xD0)} - {
-    *(b"\xff\xc4", b"\xff\xc8", b"\xff\xcc")
-}
-PNG_START, PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
-# So much of a file is looked at for its size; few have more before the picture.
+JPEG_START = jpeg.START
+PNG_END = b"IEND\xaeB`\x82"
+# The first bytes that are read for the size; few files have more before the picture.
 HEAD_BYTES = 4096
+# By how much training may reduce JPEGs while they are decoded.
+REDUCTIONS = (2, 4)
+# Fast enough to decode a whole data set for its damage alone.
+_QUICK_REDUCTION = 8
 
 
-def read_image(path: Path, image_hw: tuple[int, int] | None = None) -> NDArray[np.uint8]:
-    """The picture as (H, W, 3) RGB, turned as its EXIF orientation says.
+def read_image(
+    path: Path, image_hw: tuple[int, int] | None = None, ignore_exif: bool = False
+) -> NDArray[np.uint8]:
+    """Return the picture as (H, W, 3) RGB, with its EXIF orientation applied.
 
-    Raises ValueError naming the file where it is missing, cut short (OpenCV alone would return
-    such a JPEG half grey, without an error), not an image, or not of the size `image_hw`.
+    Args:
+        path: JPEG, PNG, or any other format of OpenCV.
+        image_hw: Height and width that the picture must have.
+        ignore_exif: Return the picture as stored, without its EXIF orientation.
+
+    Raises:
+        ValueError: The file is missing, truncated, damaged, not an image, or of another size. The
+            message names it.
     """
-    image, _ = read_reduced(path, 1, image_hw)
+    image, _ = read_reduced(path, 1, image_hw, ignore_exif)
     return image
 
 
 def write_png(path: Path, picture_HW3: NDArray[np.uint8]) -> None:
-    """An RGB picture, whole or not at all."""
+    """Write an RGB picture, whole or not at all."""
     done, png = cv2.imencode(".png", cv2.cvtColor(picture_HW3, cv2.COLOR_RGB2BGR))
     assert done
     write_atomically(path, png.tobytes())
 
 
 def read_reduced(
-    path: Path, reduction: int, image_hw: tuple[int, int] | None = None
+    path: Path,
+    reduction: int,
+    image_hw: tuple[int, int] | None = None,
+    ignore_exif: bool = False,
 ) -> tuple[NDArray[np.uint8], int]:
-    """The picture made smaller by `reduction` (1, 2 or 4) while it is decoded, if it is a JPEG, and
-    the factor by which it was. Pixel (x, y) is the mean of the image's r x r pixels from (r x, r y)
-    on. Errors are those of `read_image`; `image_hw` is the size of the whole picture.
+    """Return the picture and the factor by which decoding reduced it: `reduction` for a JPEG, else
+    1.
+
+    Pixel (x, y) is the mean of the image's r x r pixels from (r x, r y) on. Arguments and errors
+    are those of `read_image`; `reduction` is 1, 2, 4 or 8, and `image_hw` the size of the whole
+    picture.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
+    data = _read(path)
     if problem := _cut_short(data):
         raise ValueError(f"{path}: {problem}")
-    reduction = reduction if data.startswith(JPEG_START) else 1
-    flags = REDUCTIONS.get(reduction, cv2.IMREAD_COLOR_RGB)
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    if image is None:
-        raise ValueError(f"{path}: not an image that can be decoded")
+    if data.startswith(JPEG_START):
+        image = decode_jpeg(path, data, reduction, ignore_exif)
+    else:
+        image, reduction = decode_other(path, data, ignore_exif), 1
     if image_hw is not None and image.shape[:2] != tuple(-(-n // reduction) for n in image_hw):
-        found_hw = [n * reduction for n in image.shape[:2]]
-        raise ValueError(f"{path}: {_other_size(found_hw, image_hw)}")
-    if reduction > 1:  # OpenCV gives these as BGR only
-        cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
-    return np.asarray(image, np.uint8), reduction
+        height, width = (n * reduction for n in image.shape[:2])
+        problem = _other_size((height, width), image_hw, read_header(data), ignore_exif)
+        raise ValueError(f"{path}: {problem}")
+    return image, reduction
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """Height and width of the picture as `read_image` gives it, from its first bytes if they say.
+def image_size(path: Path, ignore_exif: bool = False) -> tuple[int, int]:
+    """Return height and width of the picture as `read_image` gives it.
 
-    Raises ValueError naming the file.
+    Nothing is decoded where the header tells the size. Raises ValueError naming the file.
     """
+    data = _read(path)
+    if header := read_header(data):
+        return header.stored_hw if ignore_exif else header.turned_hw
+    height, width = read_image(path, ignore_exif=ignore_exif).shape[:2]
+    return height, width
+
+
+def _read(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
-            size_hw = _size_in_head(file.read(HEAD_BYTES))
+        return path.read_bytes()
     except OSError as error:
         raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
-    if size_hw is None:
-        height, width = read_image(path).shape[:2]
-        return height, width
-    return size_hw
 
 
-def _other_size(found_hw: Sequence[int], said_hw: Sequence[int]) -> str:
-    return (
+def _other_size(
+    found_hw: tuple[int, int],
+    said_hw: Sequence[int],
+    header: Header | None,
+    ignore_exif: bool,
+) -> str:
+    problem = (
         f"is {found_hw[1]} x {found_hw[0]} pixels, but the annotation file says "
         f"{said_hw[1]} x {said_hw[0]}"
     )
+    if header is None or header.orientation == 1:
+        return problem
+    if ignore_exif and tuple(said_hw) == header.turned_hw:
+        return (
+            f"{problem}, the size after its EXIF orientation {header.orientation} is applied "
+            "(remove `exif: ignore` from the experiment's data section)"
+        )
+    if not ignore_exif and tuple(said_hw) == header.stored_hw:
+        return (
+            f"{problem}, the size before its EXIF orientation {header.orientation} is applied "
+            "(set `exif: ignore` in the experiment's data section to read images as stored)"
+        )
+    return problem
+
+
+class Checks(NamedTuple):
+    """What a check of image files found: the problem of each bad file, and the header of each good
+    one that has an EXIF orientation, by key."""
+
+    problems: dict[int, str]
+    turned: dict[int, Header]
 
 
 def bad_images(
     paths: Mapping[int, Path], sizes_hw: Mapping[int, tuple[int, int]] | None = None
 ) -> dict[int, str]:
-    """What is wrong with which file, by key: missing, empty, cut short, or not of the size that
-    `sizes_hw` says; nothing is decoded.
+    """Return the problems that `check_images` finds without decoding."""
+    return check_images(paths, sizes_hw).problems
 
-    Only the first and the last bytes are read, by several threads because a disk or a network
-    file system makes one wait. A size that the first bytes do not tell is left to `read_image`.
+
+def check_images(
+    paths: Mapping[int, Path],
+    sizes_hw: Mapping[int, tuple[int, int]] | None = None,
+    ignore_exif: bool = False,
+    decode: bool = False,
+) -> Checks:
+    """Find files that are missing, empty, truncated, or of another size than expected.
+
+    Only the first and the last bytes are read, by several threads because a disk or a network file
+    system makes one wait. A size that the header does not tell is left to `read_image`.
+
+    Args:
+        paths: Files by key.
+        sizes_hw: Expected height and width by key.
+        ignore_exif: Compare sizes as stored, without EXIF orientation.
+        decode: Decode every file as well, which finds all that `read_image` refuses.
     """
-    names = [(key, path, (sizes_hw or {}).get(key)) for key, path in paths.items()]
-    parts = [names[first : first + 256] for first in range(0, len(names), 256)]
+    files = [
+        _File(key, path, sizes_hw[key] if sizes_hw else None, ignore_exif)
+        for key, path in paths.items()
+    ]
+    parts = [files[first : first + 256] for first in range(0, len(files), 256)]
+    checks = Checks({}, {})
     with ThreadPoolExecutor(max_workers=8) as pool:
-        return {key: problem for found in pool.map(_problems, parts) for key, problem in found}
+        for found in pool.map(_check, parts):
+            checks.problems.update(found.problems)
+            checks.turned.update(found.turned)
+    for file in files if decode else ():
+        if file.key not in checks.problems and (problem := file.decoding_problem()):
+            checks.problems[file.key] = problem
+            checks.turned.pop(file.key, None)
+    return checks
 
 
-def _problems(
-    names: Sequence[tuple[int, Path, tuple[int, int] | None]],
-) -> list[tuple[int, str]]:
-    found = [(key, _problem(path, size_hw)) for key, path, size_hw in names]
-    return [(key, problem) for key, problem in found if problem]
+class _File(NamedTuple):
+    """One file to check."""
 
+    key: int
+    path: Path
+    image_hw: tuple[int, int] | None
+    ignore_exif: bool
 
-def _problem(path: Path, size_hw: tuple[int, int] | None) -> str | None:
-    try:
-        with path.open("rb") as file:
-            head = file.read(HEAD_BYTES)
-            file.seek(0, os.SEEK_END)
-            file.seek(-min(len(PNG_END), file.tell()), os.SEEK_END)
-            problem = _cut_short(head[: len(PNG_START)] + file.read())
-            if problem and head.startswith(JPEG_START):  # the end may only be padded
-                file.seek(0)
-                problem = _cut_short(file.read())
-    except OSError as error:
-        return f"{path}: {error.strerror}"
-    if not problem and size_hw:
-        found_hw = _size_in_head(head)
-        problem = _other_size(found_hw, size_hw) if found_hw and found_hw != size_hw else None
-    return f"{path}: {problem}" if problem else None
+    def check(self) -> tuple[str | None, Header | None]:
+        """The problem that the first and the last bytes show; the header where it was read."""
+        try:
+            with self.path.open("rb") as file:
+                head = file.read(HEAD_BYTES)
+                file.seek(0, os.SEEK_END)
+                file.seek(-min(len(PNG_END), file.tell()), os.SEEK_END)
+                problem = _cut_short(head[: len(PNG_START)] + file.read())
+                header = None if problem else read_header(head)
+                if head.startswith((JPEG_START, PNG_START)) and header is None:
+                    # The end may only be padded; or the header is longer.
+                    file.seek(0)
+                    data = file.read()
+                    problem, header = _cut_short(data), read_header(data)
+        except OSError as error:
+            return f"{self.path}: {error.strerror}", None
+        if not problem and header and self.image_hw:
+            found_hw = header.stored_hw if self.ignore_exif else header.turned_hw
+            if found_hw != self.image_hw:
+                problem = _other_size(found_hw, self.image_hw, header, self.ignore_exif)
+        return f"{self.path}: {problem}" if problem else None, header
 
-
-def _size_in_head(head: bytes) -> tuple[int, int] | None:
-    """Height and width of a JPEG or PNG, or None where the first bytes do not settle it."""
-    if head.startswith(PNG_START):
-        width, height = (int.from_bytes(head[at : at + 4], "big") for at in (16, 20))
-        return (height, width) if b"eXIf" not in head else None
-    if not head.startswith(JPEG_START):
+    def decoding_problem(self) -> str | None:
+        try:
+            read_reduced(self.path, _QUICK_REDUCTION, self.image_hw, self.ignore_exif)
+        except ValueError as error:
+            return str(error)
         return None
-    position = len(JPEG_START)
-    while head[position : position + 1] == b"\xff" and position + 10 <= len(head):
-        if head[position + 4 : position + 8] == b"Exif":
-            return None  # it may say that the picture is to be turned
-        if head[position : position + 2] in JPEG_FRAMES:
-            height, width = (
-                int.from_bytes(head[at : at + 2], "big") for at in (position + 5, position + 7)
-            )
-            return height, width
-        position += 2 + max(2, int.from_bytes(head[position + 2 : position + 4], "big"))
-    return None
+
+
+def _check(files: Sequence[_File]) -> Checks:
+    checks = Checks({}, {})
+    for file in files:
+        problem, header = file.check()
+        if problem:
+            checks.problems[file.key] = problem
+        elif header and header.orientation != 1:
+            checks.turned[file.key] = header
+    return checks
 
 
 def _cut_short(data: bytes) -> str | None:
     """What a file, or its first and last bytes, lacks to be whole."""
     if not data:
         return "an empty file"
-    if data.startswith(JPEG_START) and not data.endswith(JPEG_END):
-        # Phones append a film or padding. Within the picture's data the end marker cannot occur.
-        return None if JPEG_END in data[_jpeg_scan(data) :] else "a truncated JPEG"
+    if data.startswith(JPEG_START) and jpeg.is_truncated(data):
+        return "a truncated JPEG"
     if data.startswith(PNG_START) and not data.endswith(PNG_END):
         return "a truncated PNG"
     return None
-
-
-def _jpeg_scan(data: bytes) -> int:
-    """Where the first scan begins: behind the thumbnail, which has an end marker of its own."""
-    position = len(JPEG_START)
-    while data[position : position + 1] == b"\xff" and position + 4 <= len(data):
-        if data[position : position + 2] == JPEG_SCAN:
-            return position
-        position += 2 + max(2, int.from_bytes(data[position + 2 : position + 4], "big"))
-    return len(data)
