@@ -40,20 +40,68 @@ def test_a_bright_spot_is_found_where_it_is(tmp_path: Path, tiny_space: SearchSp
     assert (tmp_path / "out" / "spot.png").exists()
 
 
-@pytest.mark.parametrize(("names", "folder"), [(["a/x.jpg", "b/x.png"], "out"), (["a/x.png"], "a")])
-def test_no_picture_takes_the_place_of_another_or_of_an_image(
-    names: list[str], folder: str, tmp_path: Path, tiny_space: SearchSpace
-) -> None:
-    images = [tmp_path / name for name in names]
-    for path in images:
-        path.parent.mkdir()
-        cv2.imwrite(str(path), np.zeros((20, 20, 3), np.uint8))
-    before = {path: path.read_bytes() for path in images}
-    network = PoseNet(tiny_space.min_arch())
+def predict(images: list[Path], output: Path, space: SearchSpace) -> list[str]:
+    """The images that were found, in the order of the file."""
+    network = PoseNet(space.min_arch()).eval()
     codec = HeatmapCodec(network.arch.input_hw, network.arch.heatmap_hw)
-    with pytest.raises(ValueError, match=f"would be .*{folder}/x.png, which .*a/x.* has taken"):
-        predict_images(network, codec, COCO_17, images, tmp_path / folder)
-    assert before == {path: path.read_bytes() for path in images}
+    path = predict_images(network, codec, COCO_17, images, output)
+    return [entry["image"] for entry in json.loads(path.read_text())]
+
+
+def black(root: Path, *names: str) -> list[Path]:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(root / name), np.zeros((20, 20, 3), np.uint8))
+    return [root / name for name in names]
+
+
+def below(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("names", "pictures"),
+    [
+        (["a/x.jpg", "b/y.png"], ["x.png", "y.png"]),
+        (["a/x.jpg", "b/x.png"], ["a/x.png", "b/x.png"]),
+        (["a/x.jpg", "a/x.png"], ["x.jpg.png", "x.png.png"]),
+        (["a/x.jpg", "a/x.png", "b/c/x.jpg"], ["a/x.jpg.png", "a/x.png.png", "b/c/x.png"]),
+        (["x.jpg", "x.jpg", "b/y.jpg"], ["x.png", "y.png"]),
+    ],
+)
+def test_equal_names_have_pictures_of_their_own(
+    names: list[str], pictures: list[str], tmp_path: Path, tiny_space: SearchSpace
+) -> None:
+    images = black(tmp_path, *names)
+    assert predict(images, tmp_path / "out", tiny_space) == [str(path) for path in images]
+    assert below(tmp_path / "out") == {*pictures, "keypoints.json"}
+
+
+def test_no_picture_takes_the_place_of_an_image(tmp_path: Path, tiny_space: SearchSpace) -> None:
+    (image,) = black(tmp_path, "a/x.png")
+    before = image.read_bytes()
+    with pytest.raises(ValueError, match="would be .*a/x.png, which .*a/x.* has taken"):
+        predict([image], tmp_path / "a", tiny_space)
+    assert image.read_bytes() == before
+
+
+def test_folders_are_taken_with_their_images_alone(
+    tmp_path: Path, tiny_space: SearchSpace, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = black(tmp_path, "in/a.jpg", "in/b/a.jpg", "in/c.png")
+    for name in ("in/.DS_Store", "in/notes.txt", "in/b/empty.jpg"):
+        (tmp_path / name).write_text("" if name.endswith("jpg") else "text")
+    output = tmp_path / "in" / "out"  # what is written there is no input of the next time
+    for _ in range(2):
+        assert predict([tmp_path / "in"], output, tiny_space) == [str(path) for path in found]
+        assert below(output) == {"a.png", "b/a.png", "c.png", "keypoints.json"}
+        assert f"3 files that are no images left out, such as {tmp_path / 'in'}" in caplog.text
+
+
+def test_a_folder_without_images_is_named(tmp_path: Path, tiny_space: SearchSpace) -> None:
+    (tmp_path / "in").mkdir()
+    with pytest.raises(ValueError, match="in: expected images in this folder, found none"):
+        predict([tmp_path / "in"], tmp_path / "out", tiny_space)
     assert not (tmp_path / "out").exists()
 
 

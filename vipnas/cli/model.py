@@ -58,7 +58,9 @@ def add_network_commands(commands: Commands) -> None:
 
     predict = commands.add_parser("predict", help="poses in image files, one person to an image")
     weights_arguments(predict)
-    predict.add_argument("--images", type=Path, nargs="+", required=True, help="image files")
+    predict.add_argument(
+        "--images", type=Path, nargs="+", required=True, help="image files, folders"
+    )
     predict.add_argument(
         "--codec", default="quarter", help="of the experiment: quarter (default), dark or udp"
     )
