@@ -196,6 +196,34 @@ def test_a_lost_image_is_left_out_of_its_video(tree: Tree) -> None:
     assert len(data.persons) == 5
 
 
+def test_the_size_of_a_video_is_that_of_an_image_that_can_be_read(tree: Tree) -> None:
+    folder = tree.root / "images/val/000522"
+    (folder / "000002.jpg").unlink()  # the first in the file
+    (folder / "000001.jpg").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"images/val/000522/00000\d\.jpg"):
+        tree.read()
+    video = tree.read(skip_bad_images=True).videos[1]
+    assert [(frame.number, frame.image_hw) for frame in video.frames] == [(0, (60, 80))]
+
+
+def test_a_video_without_an_image_is_left_out(tree: Tree) -> None:
+    for path in (tree.root / "images/val/000522").iterdir():
+        path.unlink()
+    with pytest.raises(ValueError, match=r"000522/000002\.jpg: cannot be read"):
+        tree.read()
+    data = tree.read(skip_bad_images=True)
+    assert [video.name for video in data.videos] == ["000342"]
+    assert len(data.ground_truth["images"]) == len(data.frames) == 3
+
+
+def test_file_names_of_another_system_are_found(tree: Tree) -> None:
+    for document in tree.documents.values():
+        for image in document["images"]:
+            del image["vid_id"]  # the video is then that of the folder
+            image["file_name"] = image["file_name"].replace("/", "\\")
+    assert [video.name for video in tree.read().videos] == ["000342_mpii_test", "000522"]
+
+
 def test_shared_track_ids_are_told(tree: Tree, caplog: pytest.LogCaptureFixture) -> None:
     tree.documents["000522"]["annotations"][1]["track_id"] = 0
     tree.read()

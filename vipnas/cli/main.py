@@ -12,6 +12,7 @@ from vipnas.cli.data import add_data_commands
 from vipnas.cli.experiment import add_experiment_commands
 from vipnas.cli.model import add_network_commands
 from vipnas.cli.video import add_video_commands
+from vipnas.data.skipped import listed_at_the_end
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -20,13 +21,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     command = " ".join(filter(None, (options.command, getattr(options, "action", None))))
     try:
-        options.run(options)
+        with listed_at_the_end() as skipped:
+            options.run(options)
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"vipnas {command}: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"vipnas {command}: interrupted; the same command goes on", file=sys.stderr)
         return 130
+    if skipped:
+        print(f"vipnas {command}: {len(skipped)} bad images left out:", file=sys.stderr)
+        print("\n".join(f"  {problem}" for problem in skipped), file=sys.stderr)
     return 0
 
 

@@ -65,7 +65,8 @@ class Data(Strict):
     are training crops that batch norm is measured on. `cache` is a folder for decoded training
     crops. `detections` is a COCO results file of boxes on the test images, relative to the data
     root: without it the test set is scored on the annotated boxes; people found twice are then
-    suppressed (`suppression`).
+    suppressed (`suppression`). `exif: ignore` reads images as stored, without the EXIF orientation
+    that is applied by default.
     """
 
     synthetic: SyntheticData | None = None
@@ -80,6 +81,7 @@ class Data(Strict):
     detections: str | None = None
     detection_threshold: float = 0.0
     suppression: Literal["hard", "soft"] = "hard"
+    exif: Literal["ignore"] | None = None
 
     def __post_init__(self) -> None:
         sources = (self.synthetic, self.synthetic_video, self.train)

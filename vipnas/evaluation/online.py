@@ -213,4 +213,5 @@ def _in_box(detection: FrameDetection, box_xywh: Box, skeleton: Skeleton) -> Tra
         area=box_xywh[2] * box_xywh[3],
         keypoints_K3=np.zeros((skeleton.num_joints, 3), np.float32),
         image_hw=detection.frame.image_hw,
+        ignore_exif=detection.frame.ignore_exif,
     )

@@ -42,7 +42,11 @@ FAR_AWAY_PX = 1e9
 
 
 def score(data: PoseData, results: Results, protocols: Sequence[str]) -> dict[str, Score]:
-    """Scores of results in COCO results form, for images of `data`, by the name of the protocol."""
+    """Scores of results in COCO results form, for images of `data`, by the name of the protocol.
+
+    Results for skipped images do not count, as the persons in them do not.
+    """
+    results = [result for result in results if result["image_id"] not in data.skipped_images]
     return {name: PROTOCOLS[name](data, results) for name in protocols}
 
 

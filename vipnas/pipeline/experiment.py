@@ -136,7 +136,6 @@ class Experiment:
             self.space.input_hw,
             augmentation,
             self.config.seed,
-            self.skip_bad_images,
             self.codec.span_hw,
         )
 
@@ -218,10 +217,11 @@ class Experiment:
         files: PoseFiles | None = getattr(config, split)
         assert files is not None
         images, skip = self.data_root / files.images, self.skip_bad_images
+        how = self.skeleton, skip, config.exif == "ignore"
         if files.posetrack is not None:
-            return read_posetrack(self.data_root / files.posetrack, images, self.skeleton, skip)
+            return read_posetrack(self.data_root / files.posetrack, images, *how)
         assert files.annotations is not None
-        return read_coco(self.data_root / files.annotations, images, self.skeleton, skip)
+        return read_coco(self.data_root / files.annotations, images, *how)
 
     def _read_synthetic(self, config: SyntheticData, split: str) -> PoseData:
         directory = self.output / "data" / split

@@ -51,7 +51,7 @@ def prediction_sheet(
 
 def _pair(person: Person, joints_K3: NDArray[np.float64], skeleton: Skeleton) -> NDArray[np.uint8]:
     matrix = input_from_image(*crop_region(person.box_xywh, TILE_HW), TILE_HW)
-    image = read_image(person.image_path, person.image_hw)
+    image = read_image(person.image_path, person.image_hw, person.ignore_exif)
     crop = np.asarray(cv2.warpAffine(image, matrix, TILE_HW[::-1]), np.uint8)
     both = []
     for keypoints_K3 in (person.keypoints_K3, joints_K3):

@@ -52,7 +52,7 @@ def video_sheet(
 def _tile(
     frame: Frame, found: Sequence[TrackedPose], skeleton: Skeleton, min_score: float
 ) -> NDArray[np.uint8]:
-    image = read_image(frame.image_path, frame.image_hw)
+    image = read_image(frame.image_path, frame.image_hw, frame.ignore_exif)
     scale = TILE_WIDTH / image.shape[1]
     image = np.asarray(cv2.resize(image, None, fx=scale, fy=scale), np.uint8)
     for item in found:

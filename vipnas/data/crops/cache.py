@@ -147,7 +147,9 @@ def open_crop_cache(
         reductions.append(reduction)
         key = (person.annotation_id, person.box_xywh, str(person.image_path), size, modified)
         stamps.append((*key, rects[-1], reduction))
-    facts = (FORMAT, span_hw, to_plain(augmentation), skeleton.name, stamps)
+    facts: list[Any] = [FORMAT, span_hw, to_plain(augmentation), skeleton.name, stamps]
+    if any(person.ignore_exif for person in persons):
+        facts.append("as stored")
     digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
     cache = CropCache(directory / f"crops-{digest}.cache", np.array(rects), np.array(reductions))
     _create(cache.path, cache.num_bytes)

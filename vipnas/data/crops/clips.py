@@ -7,7 +7,6 @@ width of the network's input. Images are those of `crops`, five-dimensional.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -28,8 +27,7 @@ from vipnas.data.crops.loader import Key
 from vipnas.data.crops.pictures import Picture, crop_into
 from vipnas.data.formats.posetrack import PoseTrackData, TrackedPerson
 from vipnas.data.formats.skeletons import Skeleton
-
-log = logging.getLogger(__name__)
+from vipnas.data.skipped import log_skipped
 
 
 @dataclass(frozen=True)
@@ -102,8 +100,9 @@ class ClipBatch(NamedTuple):
 class TrainingClips(Dataset[ClipBatch]):
     """Augmented clips by key (epoch, index of the clip); a key always gives the same clip.
 
-    `skip_bad_images`: a clip with an undecodable image is logged and the next is shown instead;
-    otherwise it is a ValueError naming the file. `training_batches` takes these as it takes crops.
+    `skip_bad_images`: where an image went bad after the data were opened, its clip is logged and
+    the next is shown instead; otherwise it is a ValueError naming the file. `training_batches`
+    takes these as it takes crops.
     """
 
     clips: Sequence[Clip]
@@ -176,7 +175,8 @@ class TrainingClips(Dataset[ClipBatch]):
             except ValueError as error:
                 if not self.skip_bad_images:
                     raise
-                log.warning("clip of %d left out: %s", clip.people[0].annotation_id, error)
+                number = clip.people[0].annotation_id
+                log_skipped(str(error), "clip of %d left out: %s", number, error)
         raise ValueError("none of the clips can be read; allowed: at least one")
 
     def _picture(self, clip: Clip, frame: int) -> Picture:
@@ -185,7 +185,8 @@ class TrainingClips(Dataset[ClipBatch]):
         reduction = decode_reduction(
             shown, self.skeleton, self.codec.span_hw, self.augmentation.crop
         )
-        return Picture(*read_reduced(person.image_path, reduction, person.image_hw))
+        image = read_reduced(person.image_path, reduction, person.image_hw, person.ignore_exif)
+        return Picture(*image)
 
 
 def _nudged(

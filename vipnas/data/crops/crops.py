@@ -6,7 +6,6 @@ B batch, K keypoints, H W height and width of the network's input. Images are ui
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -25,8 +24,6 @@ from vipnas.data.crops.images import read_reduced
 from vipnas.data.crops.pictures import Picture, crop_into
 from vipnas.data.formats.coco import Person
 from vipnas.data.formats.skeletons import Skeleton
-
-log = logging.getLogger(__name__)
 
 IMAGENET_MEAN_RGB = (0.485, 0.456, 0.406)
 IMAGENET_STD_RGB = (0.229, 0.224, 0.225)
@@ -80,36 +77,35 @@ def fixed_crops(
     input_hw: tuple[int, int],
     augmentation: Augmentation | None = None,
     seed: int = 0,
-    skip_bad_images: bool = False,
     span_hw: tuple[int, int] | None = None,
 ) -> Crops:
     """Crop every person once, image by image so that each is decoded once.
 
     Without `augmentation` the crop is the padded box of the whole image; with it, each crop is that
     of epoch 0 of `TrainingCrops` with the same seed and persons. The order of the persons is kept.
-    With `skip_bad_images`, people in undecodable images are logged and left out (and so are missed
-    people for the scoring, which knows the whole ground truth). `span_hw` is that of the codec,
-    where it is not `input_hw`.
+    `span_hw` is that of the codec, where it is not `input_hw`.
+
+    Raises ValueError for an image that cannot be read, naming it. Bad images are to be skipped
+    where data are opened (`read_coco`): the scoring counts everybody in the ground truth.
     """
     span_hw = span_hw or input_hw
     views = [
         _fixed_view(persons, index, skeleton, span_hw, augmentation, seed)
         for index in range(len(persons))
     ]
-    images, kept = _cut(persons, views, input_hw, skip_bad_images)
-    matrices = np.array([views[index].matrix_23 for index in kept]).reshape(-1, 2, 3)
+    matrices = np.array([view.matrix_23 for view in views]).reshape(-1, 2, 3)
     keypoints = keypoints_in_crops(
-        np.array([persons[index].keypoints_K3 for index in kept]).reshape(len(kept), -1, 3),
+        np.array([person.keypoints_K3 for person in persons]).reshape(
+            len(persons), skeleton.num_joints, 3
+        ),
         skeleton,
         matrices,
-        np.array([views[index].mirrored for index in kept], bool),
+        np.array([view.mirrored for view in views], bool),
     )
     return Crops(
-        images_B3HW=torch.from_numpy(images if len(kept) == len(persons) else images[kept]).permute(
-            0, 3, 1, 2
-        ),
+        images_B3HW=torch.from_numpy(_cut(persons, views, input_hw)).permute(0, 3, 1, 2),
         keypoints_BK3=torch.from_numpy(keypoints),
-        persons=tuple(persons[index] for index in kept),
+        persons=tuple(persons),
         image_from_input_B23=invert(matrices),
     )
 
@@ -139,32 +135,21 @@ def _fixed_view(
 
 
 def _cut(
-    persons: Sequence[Person],
-    views: Sequence[_View],
-    input_hw: tuple[int, int],
-    skip_bad_images: bool,
-) -> tuple[NDArray[np.uint8], list[int]]:
-    """The crops (N, H, W, 3), and the indices of those that could be made."""
+    persons: Sequence[Person], views: Sequence[_View], input_hw: tuple[int, int]
+) -> NDArray[np.uint8]:
+    """The crops (N, H, W, 3)."""
     images = np.empty((len(persons), *input_hw, 3), np.uint8)
-    kept: list[int] = []
     by_image = sorted(range(len(persons)), key=lambda index: (persons[index].image_path, index))
     for path, same_image in groupby(by_image, key=lambda index: persons[index].image_path):
         indices = list(same_image)
-        image_hw = persons[indices[0]].image_hw
-        try:
-            pictures = {
-                reduction: Picture(*read_reduced(path, reduction, image_hw))
-                for reduction in {views[index].reduction for index in indices}
-            }
-        except ValueError as error:
-            if not skip_bad_images:
-                raise
-            log.warning("%d persons left out: %s", len(indices), error)
-            continue
+        image_hw, ignore_exif = persons[indices[0]].image_hw, persons[indices[0]].ignore_exif
+        pictures = {
+            reduction: Picture(*read_reduced(path, reduction, image_hw, ignore_exif))
+            for reduction in {views[index].reduction for index in indices}
+        }
         for index in indices:
             crop_into(images[index], pictures[views[index].reduction], views[index].matrix_23)
-        kept += indices
-    return images, sorted(kept)
+    return images
 
 
 def normalise(images_B3HW: Tensor) -> Tensor:

@@ -9,7 +9,6 @@ B batch, K keypoints, H W height and width of the network's input.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -30,8 +29,7 @@ from vipnas.data.crops.images import read_reduced
 from vipnas.data.crops.pictures import Picture, crop_into
 from vipnas.data.formats.coco import Person
 from vipnas.data.formats.skeletons import Skeleton
-
-log = logging.getLogger(__name__)
+from vipnas.data.skipped import log_skipped
 
 Key = tuple[int, int]  # epoch, index of the person
 Batch = tuple[Tensor, Tensor]  # images_B3HW uint8, keypoints_BK3 float32 in input pixels
@@ -41,9 +39,8 @@ AnyBatch = TypeVar("AnyBatch", covariant=True)
 class TrainingCrops(Dataset[Batch]):
     """Augmented crops by key (epoch, index of the person); a key always gives the same crop.
 
-    `skip_bad_images`: an image that turns out to be undecodable is logged and the next person is
-    shown instead (those that `read_coco` can find are not in the data in the first place);
-    otherwise it is a ValueError naming the file.
+    `skip_bad_images`: where an image went bad after `read_coco` had checked it, its persons are
+    logged and the next are shown instead; otherwise it is a ValueError naming the file.
 
     `span_hw` is that of the codec, where it is not `input_hw`. A `cache` is that which
     `open_crop_cache` makes for the same persons.
@@ -110,7 +107,8 @@ class TrainingCrops(Dataset[Batch]):
             except ValueError as error:
                 if not self.skip_bad_images:
                     raise
-                log.warning("annotation %d left out: %s", person.annotation_id, error)
+                number = person.annotation_id
+                log_skipped(str(error), "annotation %d left out: %s", number, error)
         raise ValueError("none of the images can be read; allowed: at least one")
 
     def _picture(self, index: int, person: Person) -> Picture:
@@ -118,7 +116,8 @@ class TrainingCrops(Dataset[Batch]):
         if kept is not None:
             return kept
         reduction = decode_reduction(person, self.skeleton, self.span_hw, self.augmentation)
-        picture = Picture(*read_reduced(person.image_path, reduction, person.image_hw))
+        image = read_reduced(person.image_path, reduction, person.image_hw, person.ignore_exif)
+        picture = Picture(*image)
         return picture if self.cache is None else self.cache.keep(index, picture)
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Container, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vipnas.data.crops.images import bad_images
 from vipnas.data.formats.coco_checks import (
     annotations_of,
     check_annotations,
@@ -22,6 +21,7 @@ from vipnas.data.formats.coco_checks import (
     read_document,
 )
 from vipnas.data.formats.skeletons import Skeleton
+from vipnas.data.image_entries import bad_images_of, named_as_on_disk
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,8 @@ class Person:
     `box_xywh` is in image pixels and lies inside the image; `area` in square pixels is the
     segmented area that the keypoint similarity is measured by; `keypoints_K3` is float32: x, y in
     image pixels and the visibility (0 not labelled, 1 hidden, 2 visible). `image_hw` is what the
-    annotation file says of the image, checked when the image is read.
+    annotation file says of the image, checked when the image is read. With `ignore_exif`, all this
+    is of the image as stored, before its EXIF orientation is applied.
     """
 
     annotation_id: int
@@ -47,6 +48,7 @@ class Person:
     area: float
     keypoints_K3: NDArray[np.float32]
     image_hw: tuple[int, int] | None = None
+    ignore_exif: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,12 +58,16 @@ class PoseData:
     `persons` are those with at least one labelled joint, no crowds, in the order of the file.
     `ground_truth` is the COCO dict (images, annotations, categories) of the same images for
     scoring; it keeps crowds and people without labelled joints, which the protocol ignores.
+    `skipped_images` are the problems of those that were left out, by id. `ignore_exif` is that of
+    its persons.
     """
 
     skeleton: Skeleton
     image_root: Path
     persons: tuple[Person, ...]
     ground_truth: dict[str, Any]
+    skipped_images: Mapping[int, str] = field(default_factory=dict)
+    ignore_exif: bool = False
 
     def unit_of(self, image: Mapping[str, Any]) -> int | str:
         """What must stay together when data are split: each image is alone."""
@@ -81,19 +87,25 @@ class PoseData:
 
 
 def read_coco(
-    annotation_file: Path, image_root: Path, skeleton: Skeleton, skip_bad_images: bool = False
+    annotation_file: Path,
+    image_root: Path,
+    skeleton: Skeleton,
+    skip_bad_images: bool = False,
+    ignore_exif: bool = False,
 ) -> PoseData:
     """Open a COCO keypoint file: persons, and the ground truth to score them by.
 
     Everything that can be checked without decoding is checked here, so that a run does not stop
     after hours. Missing and truncated images, and those of another size than the file says, are
-    errors, or, with `skip_bad_images`, are logged and left out of both the persons and the ground
-    truth. Annotations of categories without keypoints are left out, and counted in the log.
+    errors. With `skip_bad_images` all images are decoded, and the bad ones are logged and left out
+    of both the persons and the ground truth. Images are turned as their EXIF orientation says, or
+    taken as stored with `ignore_exif`. Annotations of categories without keypoints are left out,
+    and counted in the log.
 
     Raises ValueError, one line: the file, the id, what was found, what is allowed.
     """
     raw = read_document(annotation_file)
-    return pose_data(raw, str(annotation_file), image_root, skeleton, skip_bad_images)
+    return pose_data(raw, str(annotation_file), image_root, skeleton, skip_bad_images, ignore_exif)
 
 
 def pose_data(
@@ -102,11 +114,12 @@ def pose_data(
     image_root: Path,
     skeleton: Skeleton,
     skip_bad_images: bool = False,
+    ignore_exif: bool = False,
 ) -> PoseData:
     """What `read_coco` makes of a document that is in memory; `where` begins its errors."""
-    images = images_by_id(raw["images"], where)
+    images = named_as_on_disk(images_by_id(raw["images"], where), image_root, where)
     annotations = _annotations_of_persons(raw, where, images, skeleton)
-    bad = _bad_images(images, image_root, where, skip_bad_images)
+    bad = bad_images_of(images, image_root, where, skip_bad_images, ignore_exif)
     ground_truth = {
         "images": [image for image_id, image in images.items() if image_id not in bad],
         "annotations": [entry for entry in annotations if entry["image_id"] not in bad],
@@ -115,13 +128,13 @@ def pose_data(
         ],
     }
     persons = tuple(
-        person_of(entry, images[entry["image_id"]], image_root)
+        person_of(entry, images[entry["image_id"]], image_root, ignore_exif)
         for entry in ground_truth["annotations"]
         if entry["num_keypoints"] > 0 and not entry["iscrowd"]
     )
     if not persons:
         raise ValueError(f"{where}: no person with a labelled joint; allowed: at least one")
-    return PoseData(skeleton, image_root, persons, ground_truth)
+    return PoseData(skeleton, image_root, persons, ground_truth, bad, ignore_exif)
 
 
 def _annotations_of_persons(
@@ -151,24 +164,9 @@ def _complete(entry: dict[str, Any], keypoints: list[float]) -> dict[str, Any]:
     }
 
 
-def _bad_images(
-    images: dict[int, Any], image_root: Path, where: str, skip_bad_images: bool
-) -> dict[int, str]:
-    bad = bad_images(
-        {key: image_root / image["file_name"] for key, image in images.items()},
-        {key: (image["height"], image["width"]) for key, image in images.items()},
-    )
-    if bad and not skip_bad_images:
-        raise ValueError(
-            f"{where}: image {next(iter(bad))}: {next(iter(bad.values()))} ({len(bad)} such of "
-            f"{len(images)} images); allowed: whole files, or --skip-bad-images to go on without"
-        )
-    for image_id, problem in bad.items():
-        log.warning("%s: image %d left out: %s", where, image_id, problem)
-    return bad
-
-
-def person_of(entry: dict[str, Any], image: dict[str, Any], image_root: Path) -> Person:
+def person_of(
+    entry: dict[str, Any], image: dict[str, Any], image_root: Path, ignore_exif: bool = False
+) -> Person:
     """The person of an annotation of `PoseData.ground_truth`, with its box cut at the edge."""
     x, y, width, height = entry["bbox"]
     left, top = max(0.0, x), max(0.0, y)
@@ -181,6 +179,7 @@ def person_of(entry: dict[str, Any], image: dict[str, Any], image_root: Path) ->
         area=float(entry["area"]),
         keypoints_K3=np.asarray(entry["keypoints"], np.float32).reshape(-1, 3),
         image_hw=(image["height"], image["width"]),
+        ignore_exif=ignore_exif,
     )
 
 

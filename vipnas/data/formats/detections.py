@@ -119,6 +119,7 @@ def _person(
         area=box_xywh[2] * box_xywh[3],
         keypoints_K3=np.zeros((data.skeleton.num_joints, 3), np.float32),
         image_hw=(image["height"], image["width"]),
+        ignore_exif=data.ignore_exif,
     )
 
 

@@ -48,6 +48,7 @@ class Frame:
     is_labelled: bool
     people: tuple[TrackedPerson, ...]
     ignore_regions: tuple[NDArray[np.float64], ...] = ()
+    ignore_exif: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,30 +89,34 @@ class PoseTrackData(PoseData):
 
 
 def read_posetrack(
-    annotations: Path, image_root: Path, skeleton: Skeleton, skip_bad_images: bool = False
+    annotations: Path,
+    image_root: Path,
+    skeleton: Skeleton,
+    skip_bad_images: bool = False,
+    ignore_exif: bool = False,
 ) -> PoseTrackData:
     """Open PoseTrack18: `annotations` is a folder of the official per-video files, or one file.
 
     Joints are labelled unless x, y and visibility are all 0, as in the official kit; those with
     visibility 0 are hidden (1). Sizes that the files do not give are read from the first image of
-    each video. Checks and `skip_bad_images` are those of `read_coco`.
+    each video. Checks, `skip_bad_images` and `ignore_exif` are those of `read_coco`.
 
     Raises ValueError, one line: the file, the id, what was found, what is allowed.
     """
     where = str(annotations)
-    raw = merged_document(annotations, image_root)
-    people = pose_data(raw, where, image_root, skeleton, skip_bad_images)
+    raw = merged_document(annotations, image_root, skip_bad_images, ignore_exif)
+    people = pose_data(raw, where, image_root, skeleton, skip_bad_images, ignore_exif)
     images = {image["id"]: image for image in people.ground_truth["images"]}
     extras = {entry["id"]: entry for entry in raw["annotations"]}
     tracked: dict[int, list[TrackedPerson]] = {image_id: [] for image_id in images}
     for entry in people.ground_truth["annotations"]:
-        person = person_of(entry, images[entry["image_id"]], image_root)
+        person = person_of(entry, images[entry["image_id"]], image_root, ignore_exif)
         tracked[person.image_id].append(_tracked(person, extras[entry["id"]], where))
     _warn_of_shared_tracks(tracked, where)
     by_id = {person.annotation_id: person for frame in tracked.values() for person in frame}
     videos: dict[str, list[Frame]] = {}
     for image_id, image in images.items():
-        frame = _frame(image, tuple(tracked[image_id]), image_root, where)
+        frame = _frame(image, tuple(tracked[image_id]), image_root, where, ignore_exif)
         videos.setdefault(video_name(image), []).append(frame)
     in_order = {
         name: sorted(frames, key=lambda frame: frame.number) for name, frames in videos.items()
@@ -121,6 +126,8 @@ def read_posetrack(
         image_root,
         tuple(by_id[person.annotation_id] for person in people.persons),
         people.ground_truth,
+        people.skipped_images,
+        ignore_exif,
         tuple(Video(name, tuple(frames)) for name, frames in in_order.items()),
     )
 
@@ -144,7 +151,11 @@ def _tracked(person: Person, entry: Mapping[str, Any], where: str) -> TrackedPer
 
 
 def _frame(
-    image: Mapping[str, Any], people: tuple[TrackedPerson, ...], image_root: Path, where: str
+    image: Mapping[str, Any],
+    people: tuple[TrackedPerson, ...],
+    image_root: Path,
+    where: str,
+    ignore_exif: bool,
 ) -> Frame:
     stem = Path(image["file_name"]).stem
     if not stem.isdecimal():
@@ -161,6 +172,7 @@ def _frame(
         is_labelled=bool(image.get("is_labeled", people)),
         people=people,
         ignore_regions=tuple(np.column_stack((x, y)).astype(np.float64) for x, y in columns if x),
+        ignore_exif=ignore_exif,
     )
 
 

@@ -10,21 +10,33 @@ import numpy as np
 
 from vipnas.data.crops.geometry import box_of_joints
 from vipnas.data.crops.images import image_size
+from vipnas.data.file_names import names_on_disk
+from vipnas.data.skipped import log_skipped
 from vipnas.files import read_json
 
 # A person without a box gets that of the joints, made larger as by the official converter.
 BOX_OF_JOINTS = 1.3
 
 
-def merged_document(annotations: Path, image_root: Path) -> dict[str, Any]:
+def merged_document(
+    annotations: Path,
+    image_root: Path,
+    skip_bad_images: bool = False,
+    ignore_exif: bool = False,
+) -> dict[str, Any]:
     """One document in COCO form of a folder of per-video files, or of one file.
 
     Images get `width` and `height`, where the file says none those of the first image of their
-    video; people without a box get one around their joints. Raises ValueError in one line.
+    video that can be read; people without a box get one around their joints. With
+    `skip_bad_images`, a video that needs that and has none is left out. Raises ValueError in one
+    line.
     """
     raw = _merged(annotations)
     where = str(annotations)
-    _fill_in_images(raw["images"], image_root, where)
+    if lost := _fill_in_images(raw["images"], image_root, where, skip_bad_images, ignore_exif):
+        raw["images"] = [image for image in raw["images"] if image.get("id") not in lost]
+        entries = raw["annotations"]
+        raw["annotations"] = [entry for entry in entries if entry.get("image_id") not in lost]
     for entry in raw["annotations"]:
         _fill_in_annotation(entry, f"{where}: annotation {entry.get('id', '(no id)')}")
     return raw
@@ -70,16 +82,49 @@ def _joint_names(document: Mapping[str, Any]) -> list[Any]:
     return [category.get("keypoints") for category in document["categories"]]
 
 
-def _fill_in_images(images: list[dict[str, Any]], image_root: Path, where: str) -> None:
-    sizes_hw: dict[str, tuple[int, int]] = {}
+def _fill_in_images(
+    images: list[dict[str, Any]],
+    image_root: Path,
+    where: str,
+    skip_bad_images: bool,
+    ignore_exif: bool,
+) -> list[Any]:
+    """Return the ids of the images of videos without a size, which are skipped."""
     for image in images:
         if not isinstance(image.get("file_name"), str):
             raise ValueError(f"{where}: image {image.get('id', '(no id)')}: file_name is missing")
+    renamed = names_on_disk((image["file_name"] for image in images), image_root, where)
+    without_size: dict[str, list[dict[str, Any]]] = {}
+    for image in images:
+        image["file_name"] = renamed.get(image["file_name"], image["file_name"])
         if "width" not in image or "height" not in image:
-            name = video_name(image)
-            if name not in sizes_hw:
-                sizes_hw[name] = image_size(image_root / image["file_name"])
-            image["height"], image["width"] = sizes_hw[name]
+            without_size.setdefault(video_name(image), []).append(image)
+    lost: list[Any] = []
+    for name, frames in without_size.items():
+        paths = [image_root / image["file_name"] for image in frames]
+        try:
+            height, width = _first_size(paths, ignore_exif)
+        except ValueError as error:
+            if not skip_bad_images:
+                raise
+            log_skipped(str(error), "%s: video %s left out: %s", where, name, error)
+            lost += [image.get("id") for image in frames]
+        else:
+            for image in frames:
+                image["height"], image["width"] = height, width
+    return lost
+
+
+def _first_size(paths: Sequence[Path], ignore_exif: bool) -> tuple[int, int]:
+    """Height and width of the first image that can be read. Raises the ValueError of the first."""
+    first_error = None
+    for path in paths:
+        try:
+            return image_size(path, ignore_exif)
+        except ValueError as error:
+            first_error = first_error or error
+    assert first_error is not None
+    raise first_error
 
 
 def _fill_in_annotation(entry: dict[str, Any], place: str) -> None:

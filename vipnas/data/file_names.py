@@ -1,0 +1,75 @@
+"""Names of image files in annotation files, matched to the names on disk.
+
+Annotation tools write backslashes, percent-encoding, or another Unicode form than the file system.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import unquote
+
+log = logging.getLogger(__name__)
+
+
+def names_on_disk(names: Iterable[str], image_root: Path, where: str) -> dict[str, str]:
+    """Return the names on disk of those files that exist under another spelling only.
+
+    A name that fits several files is left as it is. Both are logged, in one line each that begins
+    with `where`.
+    """
+    missing = [name for name in names if not os.path.exists(os.path.join(image_root, name))]
+    folders = _Folders(image_root)
+    found = {name: folders.files(_plain(name)) for name in missing}
+    renamed = {name: files[0] for name, files in found.items() if len(files) == 1}
+    if renamed:
+        name, file = next(iter(renamed.items()))
+        log.warning(
+            "%s: %d file names found in another spelling, such as %r as %s",
+            *(where, len(renamed), name, image_root / file),
+        )
+    ambiguous = {name: files for name, files in found.items() if len(files) > 1}
+    if ambiguous:
+        name, files = next(iter(ambiguous.items()))
+        log.warning(
+            "%s: %d file names fit several files in another spelling, such as %r: %s",
+            *(where, len(ambiguous), name, ", ".join(files)),
+        )
+    return renamed
+
+
+def _plain(name: str) -> str:
+    return unicodedata.normalize("NFC", unquote(name.replace("\\", "/")))
+
+
+@dataclass
+class _Folders:
+    """The folders below a root, each listed once."""
+
+    root: Path
+    _listed: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+
+    def files(self, plain_name: str) -> list[str]:
+        """Everything whose plain name this is."""
+        found = [""]
+        for part in plain_name.split("/"):
+            if part not in ("", "."):
+                found = [
+                    os.path.join(folder, entry)
+                    for folder in found
+                    for entry in self._entries(folder).get(part, ())
+                ]
+        return found
+
+    def _entries(self, folder: str) -> dict[str, list[str]]:
+        """The names in a folder by their plain form."""
+        if folder not in self._listed:
+            entries = self._listed[folder] = {}
+            path = self.root / folder
+            for name in sorted(os.listdir(path)) if path.is_dir() else ():
+                entries.setdefault(_plain(name), []).append(name)
+        return self._listed[folder]

@@ -1,0 +1,74 @@
+"""The image entries of an annotation file, matched to the image files."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vipnas.data.crops.images import check_images
+from vipnas.data.file_names import names_on_disk
+from vipnas.data.headers import Header
+from vipnas.data.skipped import log_skipped
+
+log = logging.getLogger(__name__)
+
+
+def named_as_on_disk(
+    images: dict[int, Any], image_root: Path, where: str
+) -> dict[int, dict[str, Any]]:
+    """Copies of the entries, with the file names that exist on disk."""
+    names = (image["file_name"] for image in images.values())
+    renamed = names_on_disk(names, image_root, where)
+    return {
+        key: {**image, "file_name": renamed.get(image["file_name"], image["file_name"])}
+        for key, image in images.items()
+    }
+
+
+def bad_images_of(
+    images: dict[int, Any],
+    image_root: Path,
+    where: str,
+    skip_bad_images: bool,
+    ignore_exif: bool,
+) -> dict[int, str]:
+    """Return the problems of the images to skip, by id.
+
+    Raises ValueError for bad images that are not to be skipped, and where all images are bad.
+    """
+    checks = check_images(
+        {key: image_root / image["file_name"] for key, image in images.items()},
+        {key: (image["height"], image["width"]) for key, image in images.items()},
+        ignore_exif,
+        decode=skip_bad_images,
+    )
+    bad = checks.problems
+    if bad and (not skip_bad_images or len(bad) == len(images)):
+        hint = "" if skip_bad_images else ", or --skip-bad-images to go on without"
+        raise ValueError(
+            f"{where}: image {next(iter(bad))}: {next(iter(bad.values()))} ({len(bad)} such of "
+            f"{len(images)} images); allowed: whole files{hint}"
+        )
+    for image_id, problem in bad.items():
+        log_skipped(problem, "%s: image %d left out: %s", where, image_id, problem)
+    if not ignore_exif:
+        _warn_of_unclear_orientation(checks.turned, images, image_root, where)
+    return bad
+
+
+def _warn_of_unclear_orientation(
+    turned: Mapping[int, Header], images: dict[int, Any], image_root: Path, where: str
+) -> None:
+    """Sizes settle whether labels are of turned images only where these lie on their side."""
+    unclear = [key for key, header in turned.items() if header.stored_hw == header.turned_hw]
+    if len(unclear) < len(turned) or not unclear:
+        return
+    log.warning(
+        "%s: %d images have an EXIF orientation that does not change their size, such as %s (%d): "
+        "their labels are taken to be of the turned images; `exif: ignore` in the experiment's data"
+        " section takes them to be of the stored images",
+        *(where, len(unclear), image_root / images[unclear[0]]["file_name"]),
+        turned[unclear[0]].orientation,
+    )
