@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Everything that waits for a GPU, in at most ten minutes: tests, rates, busy share and ratios of
+# both published families and lat_vipnas, compilation of the largest subnet.
+#
+#     tools/gpu_check.sh [FOLDER]          # reports go there; by default runs/gpu_check
+#
+# PYTHON names the interpreter. DEVICE=cpu rehearses the script on small inputs without a GPU. A
+# part that fails or runs out of time does not stop the others; the exit status says whether all
+# parts ended well.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+folder="${1:-runs/gpu_check}"
+device="${DEVICE:-cuda}"
+python="${PYTHON:-.venv/bin/python}"
+[ -x "$python" ] || python="$(command -v python3)"
+mkdir -p "$folder"
+failed=0
+
+# part SECONDS NAME ARGUMENTS...: run python with a time limit; its output is kept and shown.
+part() {
+    local seconds="$1" name="$2" started="$SECONDS"
+    shift 2
+    echo "gpu_check: $name (at most $seconds s)"
+    if timeout --signal=INT --kill-after=10 "$seconds" "$python" "$@" 2>&1 | tee "$folder/$name.log"; then
+        echo "gpu_check: $name: done in $((SECONDS - started)) s"
+    else
+        echo "gpu_check: $name: FAILED or out of time after $((SECONDS - started)) s"
+        failed=1
+    fi
+}
+
+size=(--full-size --batch-size 64 --precision bfloat16)
+[ "$device" = cpu ] && size=(--batch-size 2 --precision float32)
+
+part 20 machine -c "import torch; print(torch.__version__, torch.cuda.get_device_name() if torch.cuda.is_available() else 'no GPU')"
+[ "$device" = cpu ] || part 150 tests -m pytest -q -m gpu -p no:cacheprovider
+for space in s_vipnas_res50 s_vipnas_mbv3 lat_vipnas; do
+    part 100 "supernet_$space" -m tools.benchmarks.supernet --device "$device" "${size[@]}" \
+        --space "$space" --repeats 3 --seconds 80 --report "$folder/supernet_$space.md"
+done
+for space in s_vipnas_res50 lat_vipnas; do
+    part 60 "compile_$space" -m tools.benchmarks.compile --device "$device" "${size[@]}" \
+        --space "$space" --part largest --repeats 3 --report "$folder/compile_$space.md"
+done
+exit "$failed"
