@@ -81,23 +81,22 @@ def _runtime_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def _cost(options: argparse.Namespace) -> None:
-    from dataclasses import asdict, replace
-
     from vipnas.arch.io import read_arch
+    from vipnas.files import to_plain
     from vipnas.models.counting import count_cost
     from vipnas.shipped import find_shipped
 
     arch = read_arch(find_shipped("search_spaces", options.arch, ".json"))
     cost = count_cost(arch)
     if not options.latency:
-        print(json.dumps(asdict(cost)) if options.json else cost)
+        print(json.dumps(to_plain(cost)) if options.json else cost)
         return
     from vipnas.latency.measure import measure_arch
 
     key = _key(options, arch.input_hw)
     latency = measure_arch(arch, key, options.max_spread)
-    cost = replace(cost, latency_ms=latency.median_ms)
-    found = {**asdict(cost), "latency": asdict(latency), "key": asdict(key)}
+    cost = cost.with_values(latency_ms=latency.median_ms)
+    found = {**to_plain(cost), "latency": to_plain(latency), "key": to_plain(key)}
     print(json.dumps(found) if options.json else f"{cost}; {key}: {latency}")
 
 

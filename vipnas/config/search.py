@@ -9,7 +9,14 @@ from typing import Literal
 from pydantic import PositiveFloat, PositiveInt
 
 from vipnas.files import Strict
-from vipnas.quantities import Constraint, Objective, check_objectives
+from vipnas.quantities import (
+    DEFAULT_OBJECTIVES,
+    QUANTITIES,
+    Constraint,
+    Objective,
+    check_objectives,
+    costs_among,
+)
 
 PROBABILITIES = ("crossover_probability", "mutation_probability", "mutation_after_crossover")
 
@@ -134,7 +141,7 @@ class SearchConfig(Strict):
     num_trials: PositiveInt
     constraints: tuple[Constraint, ...] = ()
     searcher: Literal["evolution", "nsga2", "predictor"] = "evolution"
-    objectives: tuple[Objective, ...] = ("score", "macs")
+    objectives: tuple[Objective, ...] = DEFAULT_OBJECTIVES
     evolution: Evolution = field(default_factory=Evolution)
     nsga2: NSGA2 = field(default_factory=NSGA2)
     predictor: Predictor = field(default_factory=Predictor)
@@ -146,6 +153,9 @@ class SearchConfig(Strict):
 
     def __post_init__(self) -> None:
         check_objectives(self.objectives)
-        wanted = {*self.objectives, *(constraint.quantity for constraint in self.constraints)}
-        if "latency_ms" in wanted and self.latency is None:
-            raise ValueError("latency_ms: no table to take it from; give latency: {table: FILE}")
+        constrained = (QUANTITIES[constraint.quantity] for constraint in self.constraints)
+        for quantity in (*costs_among(self.objectives), *constrained):
+            if quantity.section is not None and getattr(self, quantity.section) is None:
+                raise ValueError(
+                    f"{quantity.name}: expected a section {quantity.section}, got none"
+                )

@@ -159,7 +159,7 @@ def with_latency(count_cost: CostOf[Arch], predictor: Predictor) -> CostOf[Arch]
     """Costs with milliseconds, to 4 digits after the point: equal on all machines."""
 
     def cost_of(arch: Arch) -> Cost:
-        return replace(count_cost(arch), latency_ms=round(predictor(arch), 4))
+        return count_cost(arch).with_values(latency_ms=round(predictor(arch), 4))
 
     return cost_of
 

@@ -17,6 +17,7 @@ from vipnas.pipeline.experiment import Experiment
 from vipnas.pipeline.retrain import read_metrics, retrain
 from vipnas.pipeline.search import best_file, search, search_methods
 from vipnas.pipeline.supernet import supernet_file, train_supernet
+from vipnas.quantities import header_cells, known_quantities, value_cells
 from vipnas.search.parallel import RaySettings
 from vipnas.training.checkpoint import load_network
 
@@ -81,10 +82,11 @@ def summarise(experiment: Experiment, retrained: Metrics) -> dict[str, Any]:
 
 
 def print_summary(summary: dict[str, Any]) -> None:
-    print(f"\n{'on the test set':30} {'MMACs':>9} {'params':>10} {'AP':>6} {'AP50':>6} {'AR':>6}")
+    costs = known_quantities(summary["test"])
+    print(f"\n{'on the test set':30} {header_cells(costs)} {'AP':>6} {'AP50':>6} {'AR':>6}")
     for row in summary["test"]:
         print(
-            f"{row['network']:30} {row['macs'] / 1e6:9.2f} {row['params']:10,}"
+            f"{row['network']:30} {value_cells(costs, row)}"
             f" {row['ap']:6.3f} {row['ap50']:6.3f} {row['ar']:6.3f}"
         )
     times = ", ".join(f"{stage} {seconds:.0f}" for stage, seconds in summary["seconds"].items())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -94,7 +94,7 @@ def _measured(
     compared = open_predictor(config.latency, experiment.space).compare(best.arch)
     warning = ""
     if compared.measured is not None:
-        cost = replace(best.cost, latency_ms=compared.measured.median_ms)
+        cost = best.cost.with_values(latency_ms=compared.measured.median_ms)
         missed = [str(limit) for limit in config.constraints if limit.excess(cost)]
         warning = f"; outside of the budget: {', '.join(missed)}" if missed else ""
     print(f"search: {name}: {compared}{warning}")
