@@ -24,6 +24,9 @@ class OpenTable(Mapping[str, Row]):
     def __getitem__(self, name: str) -> Row:
         return self._own[name] if name in self._own else self._load(self._added()[name])
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._own or name in self._added()
+
     def __iter__(self) -> Iterator[str]:
         return iter((*self._own, *self._added()))
 

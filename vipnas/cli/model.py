@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vipnas.cli.arguments import Commands, count, network_of, weights_arguments
+from vipnas.runtimes.table import DEFAULT_RUNTIME, RUNTIMES
 
 if TYPE_CHECKING:
     from vipnas.latency.measure import Key
@@ -37,8 +38,8 @@ def add_network_commands(commands: Commands) -> None:
 
     export = commands.add_parser("export", help="a network for other runtimes")
     weights_arguments(export)
-    export.add_argument("--format", choices=("onnx", "openvino", "torch"), default="onnx")
-    export.add_argument("--precision", choices=("fp32", "fp16", "int8"), default="fp32")
+    export.add_argument("--format", help="format of a runtime (default: by the suffix of -o)")
+    export.add_argument("--precision", default="fp32", help="of the weights (default: fp32)")
     export.add_argument(
         "--calibrate-with", metavar="EXPERIMENT", help="whose training crops int8 is scaled by"
     )
@@ -68,13 +69,18 @@ def add_network_commands(commands: Commands) -> None:
 
 
 def _runtime_arguments(command: argparse.ArgumentParser) -> None:
-    names = ("onnxruntime", "openvino", "torch", "torch-compiled")
-    command.add_argument("--runtime", choices=names, default="onnxruntime")
-    command.add_argument("--threads", type=count, default=1)
-    command.add_argument("--batch", type=count, default=1, help="images at a time")
-    precisions = ("fp32", "bf16", "fp16", "int8")
-    command.add_argument("--precision", choices=precisions, default="fp32")
-    command.add_argument("--accelerator", choices=("cpu", "cuda"), default="cpu")
+    command.add_argument(
+        "--runtime",
+        choices=tuple(RUNTIMES),
+        default=DEFAULT_RUNTIME,
+        help=f"what runs the network (default: {DEFAULT_RUNTIME})",
+    )
+    command.add_argument("--threads", type=count, default=1, help="CPU threads (default: 1)")
+    command.add_argument("--batch", type=count, default=1, help="images at a time (default: 1)")
+    command.add_argument(
+        "--precision", default="fp32", help="fp32 (default), bf16, fp16, int8: as the runtime can"
+    )
+    command.add_argument("--accelerator", default="cpu", help="cpu (default) or cuda")
     command.add_argument(
         "--max-spread", type=float, default=0.1, help="of the samples; beyond, none is reported"
     )
@@ -146,13 +152,14 @@ def _convert(options: argparse.Namespace) -> None:
 
 def _export(options: argparse.Namespace) -> None:
     from vipnas.data.codecs.heatmap import make_codec
-    from vipnas.deploy.export import Form, export_network
+    from vipnas.deploy.export import Form, export_network, format_of
 
     network, codec, crops = network_of(options), None, None
+    file_format = options.format or format_of(options.output)
     if options.with_decode is not None:
         sizes = network.arch.input_hw, network.arch.heatmap_hw
         codec = make_codec(options.with_decode, *sizes, options.sigma_px)
-    form = Form(options.format, options.precision, options.with_preprocessing, codec)
+    form = Form(file_format, options.precision, options.with_preprocessing, codec)
     if options.calibrate_with is not None:
         import torch
 

@@ -17,6 +17,7 @@ from vipnas.data.crops.images import write_png
 from vipnas.files import write_atomically
 from vipnas.models.posenet import PoseNet
 from vipnas.training.callbacks.keeping import BestNetwork
+from vipnas.training.callbacks.loggers import DEFAULT_LOGGER, LOGGERS
 from vipnas.training.callbacks.probes import Probes
 from vipnas.training.loop import Outcome, Training
 
@@ -39,9 +40,6 @@ class Monitor:
         epoch_steps: int | None = None,
         probes: Probes | None = None,
     ) -> None:
-        # Imported here because TensorBoard takes seconds to start, and most commands do without.
-        from torch.utils.tensorboard import SummaryWriter
-
         self.directory, self.best, self.epoch_steps = directory, best, epoch_steps
         self.probes = probes
         self.num_steps = training.num_steps
@@ -49,7 +47,7 @@ class Monitor:
         directory.mkdir(parents=True, exist_ok=True)
         self.lines = directory / "metrics.jsonl"
         drop_lines_after(self.lines, training.step)
-        self.writer = SummaryWriter(directory / "tensorboard", purge_step=training.step + 1)
+        self.logger = LOGGERS[DEFAULT_LOGGER](directory, training.step)
         self.clock = _Clock(training.step)
         self.last_line = time.monotonic()
         columns = (
@@ -70,7 +68,7 @@ class Monitor:
 
     def __exit__(self, *error: object) -> None:
         self.bar.stop()
-        self.writer.close()
+        self.logger.close()
 
     def after_step(self, training: Training, outcome: Outcome) -> None:
         """Numbers are read, which waits for a GPU, only in the steps that show them."""
@@ -101,7 +99,7 @@ class Monitor:
         assert isinstance(training.averaged, PoseNet)
         seen = probes(training.averaged)
         self._offer(training, float(np.mean(list(seen.aps.values()))))
-        self.writer.add_image("heatmaps", seen.picture, training.step, dataformats="HWC")
+        self.logger.log_picture(training.step, "heatmaps", seen.picture)
         write_png(self.directory / "heatmaps.png", seen.picture)
         aps = ", ".join(f"{name} {ap:.3f}" for name, ap in seen.aps.items())
         self._say(f"step {training.step}/{self.num_steps}, AP on held-out people: {aps}")
@@ -113,9 +111,7 @@ class Monitor:
             self.best.offer(training, score)
 
     def _write(self, step: int, numbers: dict[str, float]) -> None:
-        for name, value in numbers.items():
-            self.writer.add_scalar(name, value, step)
-        self.writer.flush()
+        self.logger.log_numbers(step, numbers)
         plain = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
         with self.lines.open("a") as file:
             file.write(json.dumps({"step": step, **plain}) + "\n")
