@@ -118,8 +118,8 @@ def _pool_globally(graph: Any) -> None:
 def to_onnx_quickly(module: nn.Module, inputs: Mapping[str, Tensor]) -> bytes:
     """Return an ONNX model of exactly the inputs' shapes, for timing.
 
-    By the older exporter, which takes a tenth of the time. After a runtime has optimised them both,
-    the operations are those of `to_onnx`. Constants are not folded, which runtimes do anyway.
+    The older exporter takes a tenth of the time or less. Once a runtime has optimised them, the
+    operations are those of `to_onnx`. Constants are not folded, because runtimes do that.
     """
     buffer = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():
