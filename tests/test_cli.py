@@ -122,7 +122,8 @@ def test_a_budget_out_of_reach_and_budgets_that_contradict(fail: Run, tmp_path: 
     )
     budget = [{"quantity": "mac", "at_most": 1000}]
     message = fail("search", **changed("search", constraints=budget))
-    assert "search.constraints[0].quantity: found 'mac', which should be 'macs'" in message
+    assert "search.constraints[0]: quantity: expected one of macs, params, " in message
+    assert "got 'mac' (did you mean 'macs'?)" in message
 
 
 def test_a_search_without_a_supernet(fail: Run) -> None:

@@ -132,4 +132,4 @@ def test_a_product_without_a_formula_is_an_error_and_not_zero() -> None:
 
 
 def test_the_numbers_are_printed_in_millions() -> None:
-    assert str(Cost(1_464_409_440, 7_286_772)) == "1,464.4 MMACs, 7.287 M parameters"
+    assert str(Cost(1_464_409_440, 7_286_772)) == "1,464.41 MMACs, 7.287 M parameters"

@@ -26,11 +26,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "memory": set(),
     "threads": set(),
     "shipped": set(),
+    "tables": set(),
     "arch": set(),
-    "quantities": set(),
+    "quantities": {"tables"},
     "config": {"arch", "quantities"},
     "space": {"arch"},
-    "search": {"arch", "config", "quantities", "space", "threads"},
+    "search": {"arch", "config", "quantities", "space", "tables", "threads"},
     "models": {"arch", "quantities", "space"},
     "data": {"config", "models"},
 }
@@ -50,7 +51,8 @@ for layer in LAYERS:
     MAY_IMPORT |= {part: below for part in layer}
 MAY_IMPORT["__init__"] = set()
 
-FREE_OF_TORCH = {"files", "shipped", "threads", "arch", "quantities", "config", "space", "search"}
+FREE_OF_TORCH = {"files", "shipped", "tables", "threads", "arch", "quantities", "config", "space"}
+FREE_OF_TORCH |= {"search"}
 ONLY_WHERE_USED = {"ray", "pycocotools", "motmetrics"}
 # Anything of these modules but their error classes; and these functions.
 EXECUTES_DATA = {"pickle", "dill", "cloudpickle", "shelve", "marshal"}

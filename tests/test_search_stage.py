@@ -167,11 +167,14 @@ def test_workers_options_need_workers(trained: Path, capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ({"objectives": ["macs"]}, "objectives: found"),
-        ({"objectives": ["score", "latency_ms"]}, "latency_ms: no table to take it from"),
+        ({"objectives": ["macs"]}, "objectives: expected score and"),
+        (
+            {"objectives": ["score", "latency_ms"]},
+            "latency_ms: expected a section latency, got none",
+        ),
         (
             {"constraints": [{"quantity": "latency_ms", "at_most": 5}]},
-            "latency_ms: no table to take it from",
+            "latency_ms: expected a section latency, got none",
         ),
         ({"searcher": "evolutoin"}, "searcher: found 'evolutoin'"),
         ({"pending": 0}, "pending: found 0"),

@@ -1,75 +1,212 @@
-"""What is measured of an architecture: frozen records, in and out of JSON. No torch here."""
+"""The quantities that an architecture costs, each spelled once: a row of `QUANTITIES`. No torch.
+
+A new quantity is a row here and a getter where `pipeline` counts costs. Constraints, objectives,
+tables, figures and journals then know it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal, TypeAlias
+
+from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from vipnas.files import Strict
+from vipnas.tables import check_known
+
+# The one objective that is no cost: a trial's quality, which is maximised.
+SCORE = "score"
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A cost of an architecture, lower is better.
+
+    Attributes:
+        name: The key in `Cost`, constraints and objectives.
+        unit: The unit of displayed values.
+        scale: A displayed value is the value over this.
+        display: The format of a displayed value.
+        exact: The format of a value in its own unit, as in constraints.
+        label: The label of an axis with displayed values.
+        per: Over a clip, a cost per `frame` is averaged and one per `network` summed.
+        section: The section of `search` that this quantity needs, if any.
+    """
+
+    name: str
+    unit: str
+    scale: float
+    display: str
+    exact: str
+    label: str
+    per: Literal["frame", "network"] = "frame"
+    section: str | None = None
+
+    def shown(self, value: float) -> str:
+        """Format a value without its unit."""
+        return format(value / self.scale, self.display)
+
+
+QUANTITIES: dict[str, Quantity] = {
+    quantity.name: quantity
+    for quantity in (
+        Quantity("macs", "MMACs", 1e6, ",.2f", ",.0f", "MMACs"),
+        Quantity("params", "M parameters", 1e6, ",.3f", ",.0f", "M parameters", per="network"),
+        Quantity("latency_ms", "ms", 1.0, ",.2f", ",.3f", "latency, ms", section="latency"),
+    )
+}
 
 
 @dataclass(frozen=True)
 class Cost(Strict):
-    """What a network costs for one image: multiply-accumulates, parameters, and milliseconds on the
-    device that a latency table is of (None without a table)."""
+    """The cost of a network for one image.
+
+    Attributes:
+        macs: Multiply-accumulates.
+        params: Parameters.
+        latency_ms: Milliseconds on the device of a latency table; None without a table.
+        others: All other quantities by name; in JSON they stand beside those above.
+    """
 
     macs: int
     params: int
     latency_ms: float | None = None
+    others: Mapping[str, float] = field(default_factory=dict, hash=False)
+
+    def get(self, name: str) -> float | None:
+        """Return a quantity by name, or None where it is unknown."""
+        value: float | None = getattr(self, name) if name in _OWN else self.others.get(name)
+        return value
+
+    def value(self, name: str) -> float:
+        """Return a quantity by name.
+
+        Raises:
+            ValueError: The quantity is unknown.
+        """
+        value = self.get(name)
+        if value is None:
+            section = QUANTITIES[name].section
+            hint = f" (give search.{section})" if section else ""
+            raise ValueError(f"{name}: expected a known cost, got none{hint}")
+        return value
+
+    def with_values(self, **values: float) -> Cost:
+        """Return a copy with these quantities."""
+        own: dict[str, Any] = {name: value for name, value in values.items() if name in _OWN}
+        others = {name: value for name, value in values.items() if name not in _OWN}
+        return replace(self, **own, others={**self.others, **others})
 
     def __str__(self) -> str:
-        counted = f"{self.macs / 1e6:,.1f} MMACs, {self.params / 1e6:.3f} M parameters"
-        return counted if self.latency_ms is None else f"{counted}, {self.latency_ms:.2f} ms"
+        return ", ".join(
+            f"{quantity.shown(value)} {quantity.unit}"
+            for name, quantity in QUANTITIES.items()
+            if (value := self.get(name)) is not None
+        )
+
+    @model_serializer(mode="wrap")
+    def _flat(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        plain: dict[str, Any] = handler(self)
+        others = plain.pop("others")
+        return {**plain, **others}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _unflat(cls, raw: Any) -> Any:
+        if not isinstance(raw, dict):
+            return raw
+        others = {name: raw[name] for name in raw if name in QUANTITIES and name not in _OWN}
+        own = {name: value for name, value in raw.items() if name not in others}
+        return {**own, "others": others} if others else own
 
 
-Quantity: TypeAlias = Literal["macs", "params", "latency_ms"]
+_OWN = {one.name for one in fields(Cost)} - {"others"}
+
+
+def cost_of_clip(frames: Sequence[Cost], networks: Sequence[Cost]) -> Cost:
+    """Return the mean cost of a frame, by the costs of all frames and of all distinct networks.
+
+    A quantity that any of them lacks is unknown.
+    """
+    values: dict[str, float] = {}
+    for name, quantity in QUANTITIES.items():
+        per_frame = quantity.per == "frame"
+        costs = frames if per_frame else networks
+        known = [value for cost in costs if (value := cost.get(name)) is not None]
+        if len(known) == len(costs):
+            values[name] = sum(known) / (len(costs) if per_frame else 1)
+    macs, params = (round(values.pop(name)) for name in ("macs", "params"))
+    return Cost(macs, params).with_values(**values)
 
 
 @dataclass(frozen=True)
 class Constraint(Strict):
-    """A hard range of one quantity of `Cost`, both ends allowed."""
+    """A hard range of one quantity, both ends allowed."""
 
-    quantity: Quantity
+    quantity: str
     at_most: float
     at_least: float = 0
 
     def __post_init__(self) -> None:
-        if not self.at_least <= self.at_most:  # not-a-number neither
+        check_known(self.quantity, QUANTITIES, "quantity")
+        if not self.at_least <= self.at_most:  # rejects NaN too
             raise ValueError(
-                f"{self.quantity}: found at_least {self.at_least:g} and at_most {self.at_most:g},"
-                " allowed are numbers with at_least not above at_most"
+                f"{self.quantity}: expected at_least not above at_most,"
+                f" got at_least {self.at_least:g} and at_most {self.at_most:g}"
             )
 
     def value(self, cost: Cost) -> float:
-        """Raises ValueError where no latency is known."""
-        value: float | None = getattr(cost, self.quantity)
-        if value is None:
-            raise ValueError(
-                f"constraint {self.quantity}: the costs of this search hold none; name a latency"
-                " table"
-            )
-        return value
+        """Return the constrained quantity; raises ValueError where it is unknown."""
+        return cost.value(self.quantity)
 
     def excess(self, cost: Cost) -> float:
-        """How far outside the range, in its unit: above 0 too much, below 0 too little."""
+        """Return how far the cost is outside the range: above 0 too much, below 0 too little."""
         value = self.value(cost)
         return max(0.0, value - self.at_most) or min(0.0, value - self.at_least)
 
     def format(self, value: float) -> str:
-        return f"{value:,.3f}" if self.quantity == "latency_ms" else f"{value:,.0f}"
+        """Format a value of the constrained quantity in its own unit."""
+        return format(value, QUANTITIES[self.quantity].exact)
 
     def __str__(self) -> str:
         return f"{self.quantity} {self.format(self.at_least)} to {self.format(self.at_most)}"
 
 
-Objective = Literal["score", "macs", "params", "latency_ms"]
+# `SCORE` or the name of a quantity.
+Objective: TypeAlias = str
+DEFAULT_OBJECTIVES = (SCORE, "macs")
 
 
 def check_objectives(objectives: Sequence[Objective]) -> None:
-    """Raises ValueError unless the score is among them and none stands there twice."""
-    if "score" not in objectives or len(set(objectives)) < len(objectives):
+    """Raise ValueError unless all are known, each is given once, and the score is among them."""
+    known = {SCORE, *QUANTITIES}
+    if SCORE not in objectives or len(set(objectives)) < len(objectives) or {*objectives} - known:
         raise ValueError(
-            f"objectives: found {list(objectives)}, allowed are score and any of macs, params,"
-            " latency_ms, each once"
+            f"objectives: expected {SCORE} and any of {', '.join(QUANTITIES)}, each once,"
+            f" got {list(objectives)}"
         )
+
+
+def costs_among(objectives: Sequence[Objective]) -> list[Quantity]:
+    """Return the quantities among the objectives, in order."""
+    return [QUANTITIES[name] for name in objectives if name != SCORE]
+
+
+def known_quantities(rows: Sequence[Mapping[str, Any]]) -> list[Quantity]:
+    """Return the quantities that every row of a table has a value for."""
+    return [
+        quantity
+        for name, quantity in QUANTITIES.items()
+        if all(row.get(name) is not None for row in rows)
+    ]
+
+
+def header_cells(quantities: Sequence[Quantity], width: int = 12) -> str:
+    """Return the units as right-aligned cells, the heads of `value_cells`."""
+    return " ".join(f"{quantity.unit:>{width}}" for quantity in quantities)
+
+
+def value_cells(quantities: Sequence[Quantity], row: Mapping[str, Any], width: int = 12) -> str:
+    """Return the displayed values of a row as right-aligned cells."""
+    return " ".join(f"{quantity.shown(row[quantity.name]):>{width}}" for quantity in quantities)

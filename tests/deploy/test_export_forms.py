@@ -18,7 +18,7 @@ from vipnas.data.codecs.heatmap import HeatmapCodec, make_codec
 from vipnas.data.crops.crops import normalise
 from vipnas.deploy import export
 from vipnas.deploy.deployed import DeployedNet
-from vipnas.deploy.export import SUFFIXES, Form, export_network, relative_difference
+from vipnas.deploy.export import Form, export_network, relative_difference
 from vipnas.models.posenet import PoseNet
 from vipnas.runtimes.exported import (
     INPUT_NOTE,
@@ -28,8 +28,9 @@ from vipnas.runtimes.exported import (
     ExportedNetwork,
     open_exported,
 )
-from vipnas.runtimes.onnx_model import quantise
-from vipnas.runtimes.runtime import open_session, to_onnx_quickly
+from vipnas.runtimes.onnx_model import quantise, to_onnx_quickly
+from vipnas.runtimes.onnxruntime import inference_session
+from vipnas.runtimes.runtime import RunSettings
 from vipnas.shipped import find_shipped
 from vipnas.space.yaml import read_space
 from vipnas.training.checkpoint import save_network
@@ -110,7 +111,7 @@ def test_a_file_computes_what_pytorch_does(
 ) -> None:
     if form.format == "openvino":
         pytest.importorskip("openvino")
-    path = tmp_path / f"network{SUFFIXES[form.format]}"
+    path = tmp_path / f"network{form.file.suffix}"
     result = export_network(network, path, form, crops)
     run, _ = open_exported(path, 1)
     images = crops.permute(0, 2, 3, 1) if form.with_preprocessing else normalise(crops)
@@ -172,11 +173,11 @@ def test_grouped_deconvolutions_stay_in_float(network: PoseNet) -> None:
     deconv = replace(ARCH.head[0], width=8, groups=4)
     images = torch.randn(2, 3, *ARCH.input_hw, generator=torch.Generator().manual_seed(0))
     grouped = as_if_trained(replace(ARCH, head=(deconv,)))
-    model = quantise(to_onnx_quickly(grouped, images), "images", images.numpy())
-    run = open_session(model, "onnxruntime")
+    model = quantise(to_onnx_quickly(grouped, {"images": images}), "images", images.numpy())
+    session = inference_session(model, RunSettings())
     with torch.no_grad():
         wanted = grouped(images)
-    found = torch.from_numpy(run(images.numpy()))
+    found = torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
     assert relative_difference(found, wanted) <= WITHIN["int8"][1]
 
 
@@ -194,9 +195,9 @@ def test_an_exported_file_stands_in_for_the_network(
     model = onnx.load_from_string(plain)
     notes = {note.key: note.value for note in model.metadata_props}
     for changed, message in (
-        ({**notes, OUTPUT_NOTE: KEYPOINTS}, "vipnas_output: found keypoints, needed is heatmaps"),
-        ({**notes, INPUT_NOTE: PIXELS}, "vipnas_input: found uint8 RGB .*, needed is float32 RGB"),
-        ({}, "not a file that vipnas exported"),
+        ({**notes, OUTPUT_NOTE: KEYPOINTS}, "vipnas_output: expected heatmaps, got keypoints"),
+        ({**notes, INPUT_NOTE: PIXELS}, "vipnas_input: expected float32 RGB .*, got uint8 RGB"),
+        ({}, "expected a file that vipnas exported"),
     ):
         del model.metadata_props[:]
         onnx.helper.set_model_props(model, changed)
@@ -213,15 +214,25 @@ def test_an_exported_file_stands_in_for_the_network(
 @pytest.mark.parametrize(
     ("form", "suffix", "with_crops", "message"),
     [
-        (Form("torch", "int8"), ".pt2", True, "int8: found format torch, allowed are onnx and"),
-        (Form("onnx", "int8"), ".onnx", False, "int8: needs crops to calibrate with"),
-        (Form("openvino"), ".onnx", False, "format openvino is written to .xml"),
-        (Form(), ".xml", False, "found '.xml', format onnx is written to .onnx"),
+        (
+            Form("torch", "int8"),
+            ".pt2",
+            True,
+            "precision: expected one of fp32, fp16 with format torch, got 'int8'",
+        ),
+        (Form("onnx", "int8"), ".onnx", False, "int8: expected crops to calibrate with"),
+        (
+            Form("openvino"),
+            ".onnx",
+            False,
+            "expected the suffix .xml of format openvino, got '.onnx'",
+        ),
+        (Form(), ".xml", False, "expected the suffix .onnx of format onnx, got '.xml'"),
         (
             Form("onnx"),
             ".onnx",
             True,
-            r"crops: found \[16, 16\], the network's input is \[32, 32\]",
+            r"crops: expected the network's input size \[32, 32\], got \[16, 16\]",
         ),
     ],
     ids=["torch int8", "no crops", "suffix", "suffix of another format", "size of the crops"],
@@ -229,7 +240,7 @@ def test_an_exported_file_stands_in_for_the_network(
 def test_what_cannot_be_is_one_line(
     form: Form, suffix: str, with_crops: bool, message: str, network: PoseNet, tmp_path: Path
 ) -> None:
-    size = 16 if "crops: found" in message else 32
+    size = 16 if "crops: expected the" in message else 32
     crops = torch.zeros(2, 3, size, size, dtype=torch.uint8) if with_crops else None
     with pytest.raises(ValueError, match=message) as raised:
         export_network(network, tmp_path / f"network{suffix}", form, crops)

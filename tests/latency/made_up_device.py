@@ -8,7 +8,7 @@ import pytest
 
 from vipnas.arch.image import Arch
 from vipnas.latency import profile
-from vipnas.latency.interleaved import Beside, Latency
+from vipnas.latency.interleaved import Latency, WithAnchor
 from vipnas.latency.measure import Key
 from vipnas.latency.model import layers_of
 from vipnas.latency.operations import describe
@@ -33,7 +33,7 @@ class MadeUpDevice:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.batches: list[int] = []
         self.slowness = 1.0
-        monkeypatch.setattr(profile, "measure_beside", self.measure_beside)
+        monkeypatch.setattr(profile, "measure_with_anchor", self.measure_with_anchor)
         monkeypatch.setattr(profile, "Block", lambda layer: layer)
         monkeypatch.setattr(profile, "PoseNet", lambda arch: arch)
         monkeypatch.setattr(profile, "SECONDS_BETWEEN_TRIES", 0.0)
@@ -41,7 +41,7 @@ class MadeUpDevice:
     def latency(self, layers: Iterable[Layer]) -> Latency:
         return Latency(self.slowness * made_up_ms(layers), 0.01, 12)
 
-    def measure_beside(
+    def measure_with_anchor(
         self,
         anchor: Arch,
         modules: Sequence[Arch | Layer],
@@ -49,9 +49,9 @@ class MadeUpDevice:
         key: Key,
         max_spread: float,
         rounds: int,
-    ) -> list[Beside]:
+    ) -> list[WithAnchor]:
         self.batches.append(len(modules))
         assert len(shapes_CHW) == len(modules)
         anchor_ms = self.latency(layers_of(anchor)).median_ms
         alone = [[x] if isinstance(x, Layer) else layers_of(x) for x in modules]
-        return [Beside(self.latency(layers), anchor_ms) for layers in alone]
+        return [WithAnchor(self.latency(layers), anchor_ms) for layers in alone]

@@ -36,7 +36,7 @@ def test_a_profile_is_made_and_read_by_a_search(
     other_amount = ["--num-archs", "7", "--num-blocks", "3"]
     assert main(["profile", "tiny", *other_amount, "--output", str(path)]) == 1
     error = capsys.readouterr().err
-    assert "num_archs: made with 5, asked for is 7" in error
+    assert "num_archs: expected 7, got 5" in error
     assert error.count("\n") == 1
 
 

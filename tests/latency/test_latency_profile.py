@@ -16,8 +16,8 @@ from vipnas.config.search import LatencyConfig
 from vipnas.files import digest
 from vipnas.latency import predictors as predict
 from vipnas.latency import profile
-from vipnas.latency.interleaved import Beside, Latency, TooNoisy
-from vipnas.latency.measure import Key
+from vipnas.latency.interleaved import Latency, TooNoisy, WithAnchor
+from vipnas.latency.measure import Key, fill_for_timing
 from vipnas.latency.model import layers_of
 from vipnas.latency.operations import Operation, describe
 from vipnas.latency.predictors import Predictor, measurements, open_predictor, with_latency
@@ -39,7 +39,6 @@ from vipnas.latency.table import (
 from vipnas.models.blocks import HeatmapConv
 from vipnas.models.counting import count_cost
 from vipnas.models.posenet import plan
-from vipnas.runtimes.runtime import fill_for_timing
 from vipnas.space.image import SearchSpace
 
 AMOUNT = Profile(num_archs=12, num_blocks=30)
@@ -97,18 +96,18 @@ def test_a_noisy_moment_is_waited_for_and_a_noisy_machine_refused(
 ) -> None:
     noisy_times = 0
 
-    def noisy(*arguments: object) -> list[Beside]:
+    def noisy(*arguments: object) -> list[WithAnchor]:
         nonlocal noisy_times
         noisy_times -= 1
         if noisy_times >= 0:
             raise TooNoisy("the machine is too noisy")
-        return device.measure_beside(*arguments)  # type: ignore[arg-type]
+        return device.measure_with_anchor(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(profile, "measure_beside", noisy)
+    monkeypatch.setattr(profile, "measure_with_anchor", noisy)
     said: list[str] = []
     noisy_times = profile.TRIES - 1
     profile_space(tiny_space, KEY, tmp_path / "moment.json", AMOUNT, said.append)
-    assert sum("again in" in text for text in said) == profile.TRIES - 1
+    assert sum("retry in" in text for text in said) == profile.TRIES - 1
     noisy_times = profile.TRIES
     with pytest.raises(TooNoisy):
         profile_space(tiny_space, KEY, tmp_path / "machine.json", AMOUNT, quiet)
@@ -243,14 +242,16 @@ def test_a_table_of_anything_else_is_refused(table_file: Path, tiny_space: Searc
     check_table(table_file, table, KEY, tiny_space)
     for name, value in others.items():
         wanted: Key = replace(KEY, **{name: value})  # type: ignore[arg-type]
-        with pytest.raises(ValueError, match=f"{table_file}: {name}: made with .* asked for is"):
+        with pytest.raises(ValueError, match=f"{table_file}: {name}: expected .* got "):
             check_table(table_file, table, wanted, tiny_space)
         if name in ("device", "runtime_version"):
             check_table(table_file, table, wanted, tiny_space, any_device=True)
         else:
-            with pytest.raises(ValueError, match=f"{name}: made with"):
+            with pytest.raises(ValueError, match=f"{name}: expected"):
                 check_table(table_file, table, wanted, tiny_space, any_device=True)
-    with pytest.raises(ValueError, match="made for the space tiny with other options"):
+    with pytest.raises(
+        ValueError, match="expected a table of the space tiny, .* with other options"
+    ):
         check_table(table_file, table, KEY, tiny_space.with_facts(input_hw=(32, 32)))
 
 
@@ -259,13 +260,13 @@ def test_an_experiment_gets_its_table_or_one_line(
 ) -> None:
     monkeypatch.setattr(predict, "key_like", lambda key: replace(key, device="here"))
     config = LatencyConfig(table=str(table_file))
-    with pytest.raises(ValueError, match="device: made with 'made up', asked for is 'here'"):
+    with pytest.raises(ValueError, match="device: expected 'here', got 'made up'"):
         open_predictor(config, tiny_space)
     predictor = open_predictor(replace(config, any_device=True), tiny_space)
     assert predictor.fingerprint == digest(table_file)
     line = str(predictor.compare(tiny_space.min_arch()))
-    assert line.endswith("not measured: device here is 'here', there 'made up'")
-    with pytest.raises(ValueError, match="runtime: made with 'onnxruntime'"):
+    assert line.endswith("not measured: device: expected 'made up', got 'here'")
+    with pytest.raises(ValueError, match="runtime: expected 'openvino', got 'onnxruntime'"):
         open_predictor(replace(config, runtime="openvino", any_device=True), tiny_space)
     with pytest.raises(ValueError, match="no such file"):
         open_predictor(replace(config, table="none.json"), tiny_space)
@@ -275,7 +276,7 @@ def test_an_unfinished_table_is_refused(table_file: Path, tiny_space: SearchSpac
     table = read_table(table_file)
     write_table(table_file, replace(table, blocks=table.blocks[:20], choice=None))
     config = LatencyConfig(table=str(table_file), any_device=True)
-    with pytest.raises(ValueError, match="20 of 50 blocks: not complete"):
+    with pytest.raises(ValueError, match="expected a complete table, .* 20 of 50 blocks"):
         open_predictor(config, tiny_space)
 
 
@@ -349,7 +350,7 @@ def test_a_file_is_named_after_all_that_it_belongs_to(tiny_space: SearchSpace) -
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"version": 7}, "version: found 7, allowed is 2"),
+        ({"version": 7}, "version: expected 2, got 7"),
         ({"key": {}}, r"key\.device: missing"),
         ({"more": 1}, "more: unknown key"),
     ],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vipnas.config.search import RuntimeName
 from vipnas.files import Strict
 
 
@@ -28,7 +27,7 @@ class Study(Strict):
     budgets: tuple[float, ...]
     seeds: dict[str, tuple[int, ...]]
     least_use: float = 0.85
-    runtimes: tuple[RuntimeName, ...] = ("onnxruntime",)
+    runtimes: tuple[str, ...] = ("onnxruntime",)
     threads: int = 1
     profile: tuple[int, int] = (80, 600)
     max_spread: float = 0.1

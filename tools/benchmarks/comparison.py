@@ -18,7 +18,7 @@ from tools.benchmarks.scaled_networks import scaled_to
 from vipnas.arch.image import Arch
 from vipnas.arch.io import read_arch, write_arch
 from vipnas.config.experiment import ExperimentConfig
-from vipnas.config.search import LatencyConfig, RuntimeName
+from vipnas.config.search import LatencyConfig
 from vipnas.evaluation.evaluator import Evaluator
 from vipnas.files import read_json, to_plain, write_atomically
 from vipnas.latency.interleaved import Latency
@@ -121,7 +121,7 @@ class Comparison:
     # -- making it
 
     def timed(
-        self, archs: Sequence[Arch], runtime: RuntimeName | None = None, rounds: int = 6
+        self, archs: Sequence[Arch], runtime: str | None = None, rounds: int = 6
     ) -> list[Latency]:
         """In turn, on one core; measured again where the machine was too noisy."""
         key = key_of_this_machine(runtime or self.key.runtime, self.key.input_hw, self.key.threads)

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import torch
 
-from vipnas.runtimes.runtime import device_name
+from vipnas.runtimes.machine import device_name
 
 
 class Report:

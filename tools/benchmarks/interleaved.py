@@ -19,7 +19,7 @@ from torch.profiler import ProfilerActivity, profile
 from vipnas.config.training import Compute
 from vipnas.memory import keep_freed_memory
 from vipnas.models.posenet import PoseNet
-from vipnas.runtimes.runtime import device_name
+from vipnas.runtimes.machine import device_name
 from vipnas.shipped import find_shipped
 from vipnas.space.image import SearchSpace
 from vipnas.space.yaml import read_space

@@ -22,7 +22,6 @@ from pathlib import Path
 import numpy as np
 
 from tools.benchmarks.latency_peak import CLIMB_STEPS, ROUNDS, Peak, progress
-from vipnas.config.search import RuntimeName
 from vipnas.files import digest
 from vipnas.latency.interleaved import MAX_SPREAD
 from vipnas.latency.measure import Key, key_of_this_machine
@@ -35,7 +34,7 @@ from vipnas.space.image import SearchSpace
 from vipnas.space.yaml import read_space
 
 SPACES = ("s_vipnas_res50", "s_vipnas_mbv3", "lat_vipnas")
-RUNTIMES: tuple[RuntimeName, ...] = ("onnxruntime", "openvino")
+RUNTIMES: tuple[str, ...] = ("onnxruntime", "openvino")
 QUICK_CLIMB_STEPS = 50
 MEASURED_AGAIN = 3  # one of so many
 # Another than those of the archs after which the predictor was bettered (seeds 1 and 2).

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from vipnas.arch.image import Arch
 from vipnas.arch.io import read_arch
-from vipnas.latency.gemm_reference import products
+from vipnas.latency.gemm_reference import gemm_runs
 from vipnas.latency.interleaved import Latency, interleaved
-from vipnas.latency.measure import one_run, pinned
+from vipnas.latency.measure import pinned, quick_run
 from vipnas.latency.predictors import Predictor
 from vipnas.latency.profile import retry_if_noisy
 from vipnas.models.counting import count_cost
@@ -45,12 +45,14 @@ class Peak:
     def reached(self) -> list[str]:
         """Members taking turns with the matrix product: rates, and the largest at its time."""
         with pinned(self.predictor.key):
-            by_library = products(PRODUCT_SIDE, self.predictor.key.threads)
+            by_library = gemm_runs(PRODUCT_SIDE, self.predictor.key.threads)
             yardsticks = list(by_library.values())
             product_ms = min(found.median_ms for found in self._measured(yardsticks))
             members = [*self._notable(), *self._largest_within(product_ms)]
             shape = (3, *self.predictor.key.input_hw)
-            runs = [one_run(PoseNet(member.arch), shape, self.predictor.key) for member in members]
+            runs = [
+                quick_run(PoseNet(member.arch), shape, self.predictor.key) for member in members
+            ]
             measured = self._measured([*yardsticks, *runs])
         latencies = measured[len(yardsticks) :]
         rates = {

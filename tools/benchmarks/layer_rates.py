@@ -19,13 +19,12 @@ from typing import NamedTuple
 from torch import nn
 
 from tools.benchmarks.command import exit_with, write_report
-from vipnas.config.search import RuntimeName
-from vipnas.latency.gemm_reference import products
+from vipnas.latency.gemm_reference import gemm_runs
 from vipnas.latency.interleaved import MAX_SPREAD, interleaved
-from vipnas.latency.measure import key_of_this_machine, one_run, pinned
+from vipnas.latency.measure import key_of_this_machine, pinned, quick_run
 from vipnas.latency.profile import retry_if_noisy
 
-RUNTIMES: tuple[RuntimeName, ...] = ("onnxruntime", "openvino")
+RUNTIMES: tuple[str, ...] = ("onnxruntime", "openvino")
 IN_A_ROW = 3
 PRODUCT_SIDE = 1024
 # Channels and height and width where such layers stand in a network of 256 x 192.
@@ -66,8 +65,8 @@ def main() -> int:
         key = key_of_this_machine(runtime, (256, 192), options.threads)
         lines += [f"## {key}", ""]
         with pinned(key):
-            yardsticks = list(products(PRODUCT_SIDE, options.threads).values())
-            runs = [one_run(found.module, found.shape_CHW, key) for found in candidates]
+            yardsticks = list(gemm_runs(PRODUCT_SIDE, options.threads).values())
+            runs = [quick_run(found.module, found.shape_CHW, key) for found in candidates]
             measure = partial(interleaved, [*yardsticks, *runs], options.max_spread)
             latencies = retry_if_noisy(measure, partial(print, file=sys.stderr))
         product_ms = min(found.median_ms for found in latencies[: len(yardsticks)])

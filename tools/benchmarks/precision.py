@@ -27,17 +27,17 @@ from torch import nn
 from tools.benchmarks.command import command_line, exit_with, write_report
 from tools.benchmarks.members import HELP, find_member
 from vipnas.arch.image import Arch
-from vipnas.config.search import Precision, RuntimeName
-from vipnas.deploy.export import SUFFIXES, Form, export_network
+from vipnas.deploy.export import Form, export_network
 from vipnas.latency.interleaved import MAX_SPREAD, Latency, interleaved
-from vipnas.latency.measure import key_of_this_machine, one_run, pinned
+from vipnas.latency.measure import fill_for_timing, key_of_this_machine, pinned, quick_run
 from vipnas.latency.profile import retry_if_noisy
 from vipnas.models.counting import count_cost
 from vipnas.models.posenet import PoseNet
 from vipnas.pipeline.experiment import Experiment
 from vipnas.runtimes.exported import ExportedNetwork
-from vipnas.runtimes.onnx_model import quantise
-from vipnas.runtimes.runtime import PRECISIONS, HalfInside, fill_for_timing, to_onnx_quickly
+from vipnas.runtimes.half import HalfInside
+from vipnas.runtimes.onnx_model import quantise, to_onnx_quickly
+from vipnas.runtimes.table import RUNTIMES
 from vipnas.training.checkpoint import load_weights
 
 FORMS = (
@@ -50,7 +50,7 @@ FORMS = (
     Form("torch", "fp32"),
     Form("torch", "fp16"),
 )
-RUNTIMES: tuple[RuntimeName, ...] = ("onnxruntime", "openvino")
+COMPARED = ("onnxruntime", "openvino")
 
 
 def main() -> int:
@@ -70,9 +70,9 @@ def main() -> int:
         lines += [*_forms(experiment, load_weights(options.weights), options.max_spread), ""]
     ways = [
         (runtime, precision)
-        for runtime in options.runtime or RUNTIMES
-        for precision in options.precision or PRECISIONS[runtime]
-        if precision in PRECISIONS[runtime]
+        for runtime in options.runtime or COMPARED
+        for precision in options.precision or RUNTIMES[runtime].precisions
+        if precision in RUNTIMES[runtime].precisions
     ]
     for name in options.arch:
         lines += [*_timed_only(name, ways, options.max_spread), ""]
@@ -86,8 +86,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("experiment", nargs="?", help="whose test set and crops are taken")
     parser.add_argument("--weights", type=Path, help="of a trained network")
     parser.add_argument("--arch", action="append", default=[], help=f"also timed: {HELP}")
-    parser.add_argument("--runtime", action="append", choices=PRECISIONS, help="for --arch")
-    parser.add_argument("--precision", action="append", choices=PRECISIONS["openvino"])
+    parser.add_argument("--runtime", action="append", choices=tuple(RUNTIMES), help="for --arch")
+    parser.add_argument("--precision", action="append", choices=RUNTIMES["openvino"].precisions)
     parser.add_argument("--output", type=Path, help="run folder of the experiment, for its data")
     parser.add_argument("--data-root", type=Path, default=Path())
     parser.add_argument("--max-spread", type=float, default=MAX_SPREAD)
@@ -132,7 +132,7 @@ def _forms(experiment: Experiment, network: PoseNet, max_spread: float) -> Itera
 
 def _export(network: PoseNet, folder: Path, form: Form, experiment: Experiment) -> Path:
     folder.mkdir()
-    path = folder / f"network{SUFFIXES[form.format]}"
+    path = folder / f"network{form.file.suffix}"
     _progress(str(export_network(network, path, form, experiment.calibration_images)))
     return path
 
@@ -147,9 +147,7 @@ def _run_of(network: nn.Module, images: np.ndarray) -> Callable[[], None]:
     return run
 
 
-def _timed_only(
-    name: str, ways: Sequence[tuple[RuntimeName, Precision]], max_spread: float
-) -> Iterator[str]:
+def _timed_only(name: str, ways: Sequence[tuple[str, str]], max_spread: float) -> Iterator[str]:
     """An arch in every one of these runtimes and precisions: a table."""
     arch = find_member(name)
     keys = [
@@ -157,14 +155,14 @@ def _timed_only(
         for runtime, precision in ways
     ]
     with pinned(keys[0]):
-        runs = [one_run(PoseNet(arch), (3, *arch.input_hw), key) for key in keys]
+        runs = [quick_run(PoseNet(arch), (3, *arch.input_hw), key) for key in keys]
         latencies = _measured(runs, max_spread)
     yield f"{name} ({count_cost(arch)}), {arch.input_hw[0]} x {arch.input_hw[1]}, random weights:"
     yield ""
     yield "| runtime | precision | ms | spread | against the first | kB of the ONNX file |"
     yield "|---|---|---|---|---|---|"
     sizes = _onnx_sizes(arch)
-    first: dict[RuntimeName, float] = {}
+    first: dict[str, float] = {}
     for key, latency in zip(keys, latencies, strict=True):
         ratio = latency.median_ms / first.setdefault(key.runtime, latency.median_ms)
         yield (
@@ -173,16 +171,16 @@ def _timed_only(
         )
 
 
-def _onnx_sizes(arch: Arch) -> dict[Precision, int]:
+def _onnx_sizes(arch: Arch) -> dict[str, int]:
     """Bytes by precision; what is computed in bf16 is stored in float32."""
     network, images = PoseNet(arch), torch.randn(1, 3, *arch.input_hw)
     fill_for_timing(network)
-    whole = to_onnx_quickly(network, images)
+    whole = to_onnx_quickly(network, {"images": images})
     return {
         "fp32": len(whole),
         "bf16": len(whole),
         "int8": len(quantise(whole, "images", images.numpy())),
-        "fp16": len(to_onnx_quickly(HalfInside(network), images)),
+        "fp16": len(to_onnx_quickly(HalfInside(network), {"images": images})),
     }
 
 

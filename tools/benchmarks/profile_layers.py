@@ -30,12 +30,15 @@ import torch
 from tools.benchmarks.command import exit_with
 from tools.benchmarks.members import HELP, find_member
 from vipnas.arch.image import Arch, DeconvArch
-from vipnas.latency.gemm_reference import products
+from vipnas.latency.gemm_reference import gemm_runs
+from vipnas.latency.measure import fill_for_timing
 from vipnas.models.counting import count_cost
 from vipnas.models.fold import fold_batch_norm
 from vipnas.models.posenet import PoseNet
-from vipnas.runtimes.onnx_model import check_extra
-from vipnas.runtimes.runtime import fill_for_timing, open_openvino, to_onnx_quickly
+from vipnas.runtimes.onnx_model import to_onnx_quickly
+from vipnas.runtimes.openvino import open_model
+from vipnas.runtimes.runtime import RunSettings
+from vipnas.runtimes.table import RUNTIMES
 
 
 class Operation(NamedTuple):
@@ -83,8 +86,8 @@ def profile(arch: Arch, options: argparse.Namespace) -> tuple[list[Operation], f
     # Runtimes do so themselves, and lose the names of the convolutions.
     fold_batch_norm(network)
     images = torch.randn(1, 3, *arch.input_hw)
-    model = to_onnx_quickly(network, images)
-    runs_of_product = products(options.side, options.threads).values()
+    model = to_onnx_quickly(network, {"images": images})
+    runs_of_product = gemm_runs(options.side, options.threads).values()
     product_s = []
     with TemporaryDirectory() as folder:
         run, found = PROFILED[options.runtime](model, arch, options.threads, Path(folder))
@@ -99,7 +102,7 @@ def profile(arch: Arch, options: argparse.Namespace) -> tuple[list[Operation], f
 
 
 def _in_onnxruntime(model: bytes, arch: Arch, threads: int, folder: Path) -> Profiled:
-    check_extra("export", "onnxruntime")
+    RUNTIMES["onnxruntime"].check_installed()
     import onnxruntime
 
     settings = onnxruntime.SessionOptions()
@@ -120,7 +123,7 @@ def _in_onnxruntime(model: bytes, arch: Arch, threads: int, folder: Path) -> Pro
 
 
 def _in_openvino(model: bytes, arch: Arch, threads: int, folder: Path) -> Profiled:
-    read, _ = open_openvino(model, threads)
+    read, _ = open_model(model, RunSettings(threads))
     import openvino
 
     settings = {

@@ -26,7 +26,7 @@ from vipnas.arch.io import read_arch
 from vipnas.config.training import Compute
 from vipnas.data.codecs.heatmap import HeatmapCodec
 from vipnas.models.posenet import PoseNet
-from vipnas.runtimes.runtime import device_name
+from vipnas.runtimes.machine import device_name
 from vipnas.shipped import find_shipped
 from vipnas.space.yaml import read_space
 from vipnas.training.capture import CapturedBackward

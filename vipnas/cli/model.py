@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vipnas.cli.arguments import Commands, count, network_of, weights_arguments
+from vipnas.runtimes.table import DEFAULT_RUNTIME, RUNTIMES
 
 if TYPE_CHECKING:
     from vipnas.latency.measure import Key
@@ -37,8 +38,8 @@ def add_network_commands(commands: Commands) -> None:
 
     export = commands.add_parser("export", help="a network for other runtimes")
     weights_arguments(export)
-    export.add_argument("--format", choices=("onnx", "openvino", "torch"), default="onnx")
-    export.add_argument("--precision", choices=("fp32", "fp16", "int8"), default="fp32")
+    export.add_argument("--format", help="format of a runtime (default: by the suffix of -o)")
+    export.add_argument("--precision", default="fp32", help="of the weights (default: fp32)")
     export.add_argument(
         "--calibrate-with", metavar="EXPERIMENT", help="whose training crops int8 is scaled by"
     )
@@ -70,36 +71,40 @@ def add_network_commands(commands: Commands) -> None:
 
 
 def _runtime_arguments(command: argparse.ArgumentParser) -> None:
-    names = ("onnxruntime", "openvino", "torch", "torch-compiled")
-    command.add_argument("--runtime", choices=names, default="onnxruntime")
-    command.add_argument("--threads", type=count, default=1)
-    command.add_argument("--batch", type=count, default=1, help="images at a time")
-    precisions = ("fp32", "bf16", "fp16", "int8")
-    command.add_argument("--precision", choices=precisions, default="fp32")
-    command.add_argument("--accelerator", choices=("cpu", "cuda"), default="cpu")
+    command.add_argument(
+        "--runtime",
+        choices=tuple(RUNTIMES),
+        default=DEFAULT_RUNTIME,
+        help=f"what runs the network (default: {DEFAULT_RUNTIME})",
+    )
+    command.add_argument("--threads", type=count, default=1, help="CPU threads (default: 1)")
+    command.add_argument("--batch", type=count, default=1, help="images at a time (default: 1)")
+    command.add_argument(
+        "--precision", default="fp32", help="fp32 (default), bf16, fp16, int8: as the runtime can"
+    )
+    command.add_argument("--accelerator", default="cpu", help="cpu (default) or cuda")
     command.add_argument(
         "--max-spread", type=float, default=0.1, help="of the samples; beyond, none is reported"
     )
 
 
 def _cost(options: argparse.Namespace) -> None:
-    from dataclasses import asdict, replace
-
     from vipnas.arch.io import read_arch
+    from vipnas.files import to_plain
     from vipnas.models.counting import count_cost
     from vipnas.shipped import find_shipped
 
     arch = read_arch(find_shipped("search_spaces", options.arch, ".json"))
     cost = count_cost(arch)
     if not options.latency:
-        print(json.dumps(asdict(cost)) if options.json else cost)
+        print(json.dumps(to_plain(cost)) if options.json else cost)
         return
     from vipnas.latency.measure import measure_arch
 
     key = _key(options, arch.input_hw)
     latency = measure_arch(arch, key, options.max_spread)
-    cost = replace(cost, latency_ms=latency.median_ms)
-    found = {**asdict(cost), "latency": asdict(latency), "key": asdict(key)}
+    cost = cost.with_values(latency_ms=latency.median_ms)
+    found = {**to_plain(cost), "latency": to_plain(latency), "key": to_plain(key)}
     print(json.dumps(found) if options.json else f"{cost}; {key}: {latency}")
 
 
@@ -149,13 +154,14 @@ def _convert(options: argparse.Namespace) -> None:
 
 def _export(options: argparse.Namespace) -> None:
     from vipnas.data.codecs.heatmap import make_codec
-    from vipnas.deploy.export import Form, export_network
+    from vipnas.deploy.export import Form, export_network, format_of
 
     network, codec, crops = network_of(options), None, None
+    file_format = options.format or format_of(options.output)
     if options.with_decode is not None:
         sizes = network.arch.input_hw, network.arch.heatmap_hw
         codec = make_codec(options.with_decode, *sizes, options.sigma_px)
-    form = Form(options.format, options.precision, options.with_preprocessing, codec)
+    form = Form(file_format, options.precision, options.with_preprocessing, codec)
     if options.calibrate_with is not None:
         import torch
 

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import PositiveFloat, PositiveInt
 
 from vipnas.files import Strict
-from vipnas.quantities import Constraint, Objective, check_objectives
+from vipnas.quantities import (
+    DEFAULT_OBJECTIVES,
+    QUANTITIES,
+    Constraint,
+    Objective,
+    check_objectives,
+    costs_among,
+)
 
 PROBABILITIES = ("crossover_probability", "mutation_probability", "mutation_after_crossover")
 
@@ -95,49 +102,61 @@ class Predictor(Strict):
         check_share("exploration", self.exploration)
 
 
-RuntimeName = Literal["onnxruntime", "openvino", "torch", "torch-compiled"]
-
-Precision = Literal["fp32", "bf16", "fp16", "int8"]
-
-Device = Literal["cpu", "cuda"]
-
-
 @dataclass(frozen=True)
 class LatencyConfig(Strict):
-    """Where a search takes milliseconds from: `table` is a file that `vipnas profile` made, the
-    rest says what the table must be of. `any_device` takes one of another device or version."""
+    """Where a search takes milliseconds from.
+
+    Attributes:
+        table: A file that `vipnas profile` made. The other settings must be those of the table.
+        runtime: A row of the table of runtimes.
+        threads: CPU threads.
+        batch: Images at a time.
+        precision: What the runtime computes in.
+        any_device: Accept a table of another device or of another version of the runtime.
+    """
 
     table: str
-    runtime: RuntimeName = "onnxruntime"
+    runtime: str = "onnxruntime"
     threads: PositiveInt = 1
     batch: PositiveInt = 1
-    precision: Precision = "fp32"
+    precision: str = "fp32"
     any_device: bool = False
 
 
 @dataclass(frozen=True)
 class SearchConfig(Strict):
-    """`num_trials` are scored by `searcher`, and as many by random search for comparison.
+    """How a supernet is searched, and compared with random search.
 
-    `evolution` looks for the highest score within the constraints, `nsga2` and `predictor` for the
-    front of all `objectives`. Milliseconds come from a table (`latency`). `pending` archs are asked
-    for before the first is told, enough to keep as many workers busy; the trials depend on it, but
-    not on the number of workers. A worker computes with `threads` threads; one that needs more than
-    `seconds_limit` for an arch is replaced (with --workers only).
-
-    With an `early_stop_margin`, an arch whose score on the first half of the people lies further
-    than that below an arch that costs no more is not scored on the rest: its trial is `partial`,
-    with that score, and less exact. The winner and the front are not touched as long as no arch
-    gains more than the margin from the first half to the whole. Not for clips.
+    Attributes:
+        num_trials: The architectures that the searcher scores, and random search too.
+        constraints: Hard budgets.
+        searcher: `evolution` searches for the highest score within the constraints, `nsga2` and
+            `predictor` for the front of all objectives. Packages add others by entry points
+            `vipnas.searchers`.
+        objectives: `score` and any quantities.
+        evolution: Settings of that searcher.
+        nsga2: Settings of that searcher.
+        predictor: Settings of that searcher.
+        searcher_settings: Settings of a searcher that a package added.
+        latency: Where milliseconds come from.
+        pending: The architectures that are asked for before the first is told: enough to keep as
+            many workers busy. Trials depend on it, but not on the number of workers.
+        threads: CPU threads of a worker.
+        seconds_limit: A worker that needs longer for one architecture is replaced (with --workers).
+        early_stop_margin: An architecture is not scored to the end if its score on the first half
+            of the persons is lower than that of a cheaper one by more than this. Its trial is
+            `partial`. The winner and the front do not change unless an architecture gains more than
+            the margin on the second half. Not for clips.
     """
 
     num_trials: PositiveInt
     constraints: tuple[Constraint, ...] = ()
-    searcher: Literal["evolution", "nsga2", "predictor"] = "evolution"
-    objectives: tuple[Objective, ...] = ("score", "macs")
+    searcher: str = "evolution"
+    objectives: tuple[Objective, ...] = DEFAULT_OBJECTIVES
     evolution: Evolution = field(default_factory=Evolution)
     nsga2: NSGA2 = field(default_factory=NSGA2)
     predictor: Predictor = field(default_factory=Predictor)
+    searcher_settings: dict[str, Any] | None = None
     latency: LatencyConfig | None = None
     pending: PositiveInt = 4
     threads: PositiveInt = 1
@@ -146,6 +165,9 @@ class SearchConfig(Strict):
 
     def __post_init__(self) -> None:
         check_objectives(self.objectives)
-        wanted = {*self.objectives, *(constraint.quantity for constraint in self.constraints)}
-        if "latency_ms" in wanted and self.latency is None:
-            raise ValueError("latency_ms: no table to take it from; give latency: {table: FILE}")
+        constrained = (QUANTITIES[constraint.quantity] for constraint in self.constraints)
+        for quantity in (*costs_among(self.objectives), *constrained):
+            if quantity.section is not None and getattr(self, quantity.section) is None:
+                raise ValueError(
+                    f"{quantity.name}: expected a section {quantity.section}, got none"
+                )

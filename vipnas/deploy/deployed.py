@@ -1,5 +1,5 @@
-"""A network with what may stand before and behind it in an exported file: reading the image, and
-finding the joints in the heatmaps."""
+"""A network with what an exported file may hold around it: normalising images before it, decoding
+heatmaps after it."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from vipnas.models.posenet import PoseNet
 
 
 class DeployedNet(nn.Module):
-    """Images to heatmaps, or to joints, in the precision of the network's weights.
+    """From images to heatmaps or to joints, in the precision of the network's weights.
 
-    `with_preprocessing`: images are uint8 RGB (N, H, W, 3), as they are decoded from files, and not
-    float32 (N, 3, H, W), normalised as in training. With a `codec` the result is (N, K, 3): x and y
-    in input pixels and the score; without one, heatmaps (N, K, h, w). Results are float32.
+    Args:
+        network: The network itself.
+        with_preprocessing: Take uint8 RGB images (N, H, W, 3), as decoded from files. Without it,
+            take float32 images (N, 3, H, W), normalised as in training.
+        codec: Return joints (N, K, 3) by this codec: x, y in input pixels and the score. Without
+            it, return heatmaps (N, K, h, w). Both are float32.
     """
-
-    mean: Tensor
-    std: Tensor
 
     def __init__(
         self, network: PoseNet, with_preprocessing: bool = False, codec: HeatmapCodec | None = None
@@ -29,9 +29,11 @@ class DeployedNet(nn.Module):
         self.network = network
         self.with_preprocessing = with_preprocessing
         self.codec = codec
-        for name, values in (("mean", IMAGENET_MEAN_RGB), ("std", IMAGENET_STD_RGB)):
-            constant = 255 * torch.tensor(values).view(3, 1, 1)
-            self.register_buffer(name, constant, persistent=False)
+        # No buffers, so that they stay float32 when the module is cast to float16.
+        self.mean, self.std = (
+            255 * torch.tensor(values).view(3, 1, 1)
+            for values in (IMAGENET_MEAN_RGB, IMAGENET_STD_RGB)
+        )
 
     @property
     def output_name(self) -> str:
@@ -48,7 +50,7 @@ class DeployedNet(nn.Module):
         return torch.cat((xy_NK2, scores_NK[..., None]), dim=2)
 
     def images_from(self, crops_N3HW: Tensor) -> Tensor:
-        """uint8 RGB crops in the form that `forward` takes."""
+        """Return uint8 RGB crops in the form that `forward` takes."""
         if self.with_preprocessing:
             return crops_N3HW.permute(0, 2, 3, 1).contiguous()
-        return (crops_N3HW.float() - self.mean.cpu()) / self.std.cpu()
+        return (crops_N3HW.float() - self.mean) / self.std

@@ -1,17 +1,14 @@
-"""A trained network as a file for other runtimes, compared with PyTorch before it is there."""
+"""Export a trained network for another runtime, compared with PyTorch before the file appears."""
 
 from __future__ import annotations
 
 import copy
-import io
-import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,43 +19,76 @@ from vipnas.deploy.deployed import DeployedNet
 from vipnas.files import write_atomically
 from vipnas.models.posenet import PoseNet, extract
 from vipnas.runtimes import exported as files
-from vipnas.runtimes.onnx_model import OPSET, check_extra, quantise, to_onnx
-
-Format = Literal["onnx", "openvino", "torch"]
-FilePrecision = Literal["fp32", "fp16", "int8"]
-SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
+from vipnas.runtimes.runtime import FileFormat, RunSettings, Session, WriteSettings
+from vipnas.runtimes.table import (
+    DEFAULT_RUNTIME,
+    RUNTIMES,
+    runtime_of_file,
+    runtime_of_format,
+    runtimes_of_formats,
+)
 
 # Of the largest value. Trained networks differ by 1e-6 to 1e-4 in float32.
-TOLERANCES: dict[FilePrecision, float] = {"fp32": 1e-3, "fp16": 2e-2, "int8": 0.5}
-# A network may amplify rounding beyond that (untrained ones: to 3e-2, measured by running it in
-# float64). Then this many times its own rounding is allowed.
+TOLERANCES = {"fp32": 1e-3, "fp16": 2e-2, "int8": 0.5}
+# An untrained network may amplify rounding beyond that. Then this many times its own rounding,
+# found by running it in float64, is allowed.
 TIMES_ROUNDING = 10
-# Of joints found in the file: half of them may lie no further from those of PyTorch.
+# The median distance allowed between the joints of the file and those of PyTorch.
 MOVED_PX = 1.0
 BATCH_SIZES = (1, 3)
 InputsOf = Callable[[int], dict[str, Tensor]]
 
 
+def default_format() -> str:
+    """Return the name of the format that is exported unless another is named."""
+    file = RUNTIMES[DEFAULT_RUNTIME].file
+    assert file is not None
+    return file.name
+
+
+def format_of(path: Path) -> str:
+    """Return the name of a file's format by its suffix; raises ValueError for an unknown one."""
+    found = runtime_of_file(path)
+    if found is None:
+        known = ", ".join(one.file.suffix for one in runtimes_of_formats().values() if one.file)
+        raise ValueError(f"{path}: expected one of the suffixes {known}, got {path.suffix!r}")
+    return found[1].name
+
+
 @dataclass(frozen=True)
 class Form:
-    """What kind of file. `with_preprocessing`: see `DeployedNet`. With a codec in `decode` the file
-    gives joints, found by its rule, and not heatmaps."""
+    """What kind of file to write.
 
-    format: Format = "onnx"
-    precision: FilePrecision = "fp32"
+    Attributes:
+        format: The name of a `FileFormat`.
+        precision: What weights are stored in.
+        with_preprocessing: See `DeployedNet`.
+        decode: The codec by which the file returns joints in place of heatmaps.
+    """
+
+    format: str = default_format()
+    precision: str = "fp32"
     with_preprocessing: bool = False
     decode: HeatmapCodec | None = None
 
+    @property
+    def file(self) -> FileFormat:
+        """The format's row; raises ValueError for an unknown one."""
+        return runtime_of_format(self.format)[1]
+
     def __str__(self) -> str:
-        opset = f" opset {OPSET}" if self.format == "onnx" else ""
-        return f"{self.format}{opset}, {self.precision}"
+        return f"{self.format} {self.file.detail}".rstrip() + f", {self.precision}"
 
 
 @dataclass(frozen=True)
 class Exported:
-    """An exported file, and how far its output lies from that of eager PyTorch in float32.
+    """An exported file, compared with eager PyTorch in float32.
 
-    `difference`: the largest difference of any value (of joints: of any score), over the largest.
+    Attributes:
+        path: The file.
+        form: What kind of file.
+        difference: The largest difference of any value (of joints: of any score), over the largest.
+        tolerance: The difference that was allowed.
     """
 
     path: Path
@@ -77,17 +107,22 @@ class Exported:
 def export_network(
     network: PoseNet, path: Path, form: Form, crops_N3HW: Tensor | None = None
 ) -> Exported:
-    """Write the network, in evaluation mode; `network` itself stays as it is.
+    """Export a network in evaluation mode; `network` itself does not change.
 
     The one input is `images` of any batch size, the one output `heatmaps` or `keypoints`: see
-    `DeployedNet`. OpenVINO's weights lie beside the `.xml`, in a `.bin`. `crops_N3HW`, uint8 RGB,
-    are what int8 is calibrated with and every precision compared on; without them random images are
-    compared.
+    `DeployedNet`. Weights of OpenVINO are in a `.bin` beside the `.xml`. The file appears only if
+    its runtime agrees with eager PyTorch at batch sizes 1 and 3.
 
-    The runtime that the file is for runs it at batch sizes 1 and 3: only where it agrees with eager
-    PyTorch does the file appear, whole. Raises ValueError in one line where it does not, where the
-    network cannot be exported so, and where the extra `vipnas[export]` or `vipnas[openvino]` is not
-    installed.
+    Args:
+        network: Any network of images.
+        path: The file to write, with the suffix of the format.
+        form: What kind of file.
+        crops_N3HW: uint8 RGB. int8 is calibrated with them, and all precisions are compared on
+            them. Without them, random images are compared.
+
+    Raises:
+        ValueError: The file and PyTorch differ, the network cannot be exported in this form, or an
+            extra of vipnas is not installed.
     """
     _check_form(path, form, network.arch, crops_N3HW)
     eager = extract(network, network.arch).cpu().float().eval().requires_grad_(False)
@@ -98,138 +133,92 @@ def export_network(
         files.INPUT_NOTE: files.PIXELS if form.with_preprocessing else files.NORMALISED,
         files.OUTPUT_NOTE: files.KEYPOINTS if form.decode else files.HEATMAPS,
     }
-    write = partial(_write, form=form, notes=notes, crops_N3HW=crops_N3HW)
-    return _export(reference, images_of, path, form, write)
+    calibration = None if crops_N3HW is None else reference.images_from(crops_N3HW).numpy()
+    settings = WriteSettings(form.precision, reference.output_name, notes, calibration)
+    return _export(reference, images_of, path, form, settings)
 
 
 def export_onnx(network: PoseNet, path: Path) -> Exported:
-    """`export_network` as ONNX in float32, normalised images to heatmaps."""
+    """Export in the default form: float32, from normalised images to heatmaps."""
     return export_network(network, path, Form())
 
 
 def export_module(eager: nn.Module, inputs_of: InputsOf, path: Path, arch_json: str) -> Exported:
-    """What `export_onnx` says of any network to heatmaps, with inputs by their names.
+    """Export any network to heatmaps in the default form.
 
-    The module is put into evaluation mode, on the CPU, in float32. `inputs_of(n)` gives random
-    inputs of batch size n; `arch_json` is kept in the file.
+    Args:
+        eager: The network, which is put into evaluation mode, on the CPU, in float32.
+        inputs_of: Gives random inputs by name, of a batch size.
+        path: The file to write.
+        arch_json: Kept in the file.
     """
     eager = eager.cpu().float().eval().requires_grad_(False)
-
-    def write(module: nn.Module, inputs: Mapping[str, Tensor], path: Path) -> None:
-        path.write_bytes(to_onnx(module, inputs, files.HEATMAPS, {files.ARCH_NOTE: arch_json}))
-
-    return _export(eager, inputs_of, path, Form(), write)
+    settings = WriteSettings(output_name=files.HEATMAPS, notes={files.ARCH_NOTE: arch_json})
+    return _export(eager, inputs_of, path, Form(), settings)
 
 
 def random_images(arch: Arch, batch_size: int) -> dict[str, Tensor]:
+    """Return normal random images, the same for every call."""
     generator = torch.Generator().manual_seed(batch_size)
     return {"images": torch.randn(batch_size, 3, *arch.input_hw, generator=generator)}
 
 
 def relative_difference(found: Tensor, wanted: Tensor) -> float:
-    """Largest absolute difference over the largest absolute value of `wanted`.
+    """Return the largest absolute difference over the largest absolute value of `wanted`.
 
-    Infinite where the shapes differ; not a number, or infinite, where a value is not finite.
+    Infinite where the shapes differ; NaN or infinite where a value is not finite.
     """
     if found.shape != wanted.shape:
         return math.inf
-    # Below the smallest normal number nothing is precise: an untrained network gives all but zero.
+    # An untrained network gives values below the smallest normal number, where nothing is precise.
     scale = wanted.abs().max().clamp(min=torch.finfo(torch.float32).tiny)
     return float((found - wanted).abs().max() / scale)
 
 
 def _check_form(path: Path, form: Form, arch: Arch, crops_N3HW: Tensor | None) -> None:
-    suffix = SUFFIXES[form.format]
-    if path.suffix != suffix:
+    file = form.file
+    if path.suffix != file.suffix:
         raise ValueError(
-            f"{path}: found {path.suffix!r}, format {form.format} is written to {suffix}"
+            f"{path}: expected the suffix {file.suffix} of format {form.format},"
+            f" got {path.suffix!r}"
         )
-    if form.format == "torch" and form.precision == "int8":
-        raise ValueError("int8: found format torch, allowed are onnx and openvino")
+    if form.precision not in file.precisions:
+        raise ValueError(
+            f"precision: expected one of {', '.join(file.precisions)} with format {form.format},"
+            f" got {form.precision!r}"
+        )
     if form.precision == "int8" and crops_N3HW is None:
-        raise ValueError("int8: needs crops to calibrate with: --calibrate-with EXPERIMENT")
+        raise ValueError("int8: expected crops to calibrate with, got none (--calibrate-with)")
     if crops_N3HW is not None and tuple(crops_N3HW.shape[2:]) != arch.input_hw:
         raise ValueError(
-            f"crops: found {list(crops_N3HW.shape[2:])}, the network's input is"
-            f" {list(arch.input_hw)}"
+            f"crops: expected the network's input size {list(arch.input_hw)},"
+            f" got {list(crops_N3HW.shape[2:])}"
         )
 
 
 def _export(
-    reference: nn.Module,
-    inputs_of: InputsOf,
-    path: Path,
-    form: Form,
-    write: Callable[[nn.Module, Mapping[str, Tensor], Path], None],
+    reference: nn.Module, inputs_of: InputsOf, path: Path, form: Form, settings: WriteSettings
 ) -> Exported:
     """Write aside, open as users will, compare; then put in place, what others refer to first."""
-    if form.format != "torch":
-        check_extra("export", "onnx", "onnxruntime", "onnxscript")
-    if form.format == "openvino":
-        check_extra("openvino", "openvino")
+    runtime, file = runtime_of_format(form.format)
+    runtime.check_installed(to_write=True)
     try:
         with TemporaryDirectory() as folder:
-            candidate = Path(folder) / f"network{SUFFIXES[form.format]}"
-            write(reference, inputs_of(2), candidate)
-            run, _ = files.open_exported(candidate, torch.get_num_threads())
-            difference, tolerance = _compare(run, reference, inputs_of, form)
+            candidate = Path(folder) / f"network{file.suffix}"
+            file.write(reference, inputs_of(2), candidate, settings)
+            session, _ = file.open(candidate, RunSettings(torch.get_num_threads()))
+            difference, tolerance = _compare(session, reference, inputs_of, form)
             written = {part.suffix: part.read_bytes() for part in Path(folder).iterdir()}
     except Exception as error:  # the libraries' own errors share no class
         raise ValueError(f"{path}: not exported: {files.first_line(error)}") from error
-    if not difference <= tolerance:  # so that what is not a number fails
+    if not difference <= tolerance:  # so that NaN fails
         raise ValueError(
-            f"{path}: not exported: the file's output and PyTorch's differ by {difference:.1e} of"
-            f" the largest value, allowed is {tolerance:.1e}"
+            f"{path}: not exported: expected a difference to PyTorch of at most {tolerance:.1e} of"
+            f" the largest value, got {difference:.1e}"
         )
     for suffix in sorted(written):  # .bin before .xml
         write_atomically(path.with_suffix(suffix) if len(written) > 1 else path, written[suffix])
     return Exported(path, form, difference, tolerance)
-
-
-def _write(
-    module: nn.Module,
-    inputs: Mapping[str, Tensor],
-    path: Path,
-    form: Form,
-    notes: Mapping[str, str],
-    crops_N3HW: Tensor | None,
-) -> None:
-    assert isinstance(module, DeployedNet)
-    if form.precision == "fp16" and form.format != "openvino":
-        module = copy.deepcopy(module)
-        module.network.half()
-    if form.format == "torch":
-        _write_torch(module, inputs["images"], path, notes)
-        return
-    model = to_onnx(module, inputs, module.output_name, notes)
-    if form.precision == "int8":
-        assert crops_N3HW is not None
-        model = quantise(model, "images", module.images_from(crops_N3HW).numpy())
-    if form.format == "onnx":
-        path.write_bytes(model)
-    else:
-        _write_openvino(model, path, notes, half=form.precision == "fp16")
-
-
-def _write_openvino(model: bytes, path: Path, notes: Mapping[str, str], half: bool) -> None:
-    """`half` stores the weights in fp16; what they are computed in is said when the file is run."""
-    import openvino
-
-    converted = openvino.Core().read_model(model)
-    for name, note in notes.items():
-        converted.set_rt_info(note, name)
-    openvino.save_model(converted, path, compress_to_fp16=half)
-
-
-def _write_torch(module: nn.Module, images: Tensor, path: Path, notes: Mapping[str, str]) -> None:
-    """A program of `torch.export`, without the paths of this machine that it remembers."""
-    batch = torch.export.Dim("batch", min=1)
-    program = torch.export.export(module, (images,), dynamic_shapes=({0: batch},))
-    for node in program.graph.nodes:
-        node.meta.pop("stack_trace", None)
-    buffer = io.BytesIO()
-    torch.export.save(program, buffer, extra_files={files.NOTES_FILE: json.dumps(dict(notes))})
-    path.write_bytes(buffer.getvalue())
 
 
 def _images(
@@ -247,28 +236,29 @@ def _images(
 
 @torch.no_grad()
 def _compare(
-    run: files.Run, reference: nn.Module, inputs_of: InputsOf, form: Form
+    session: Session, reference: nn.Module, inputs_of: InputsOf, form: Form
 ) -> tuple[float, float]:
-    """Largest relative difference over all batch sizes, and what is allowed for this network."""
+    """Return the largest relative difference over all batch sizes, and the network's tolerance."""
+    allowed = TOLERANCES.get(form.precision, max(TOLERANCES.values()))
     exact = copy.deepcopy(reference).double()
     differences, roundings = [], []
     for batch_size in BATCH_SIZES:
         inputs = inputs_of(batch_size)
         wanted = reference(*inputs.values())
-        found = torch.from_numpy(run({name: value.numpy() for name, value in inputs.items()}))
+        found = torch.from_numpy(session({name: value.numpy() for name, value in inputs.items()}))
         doubled = (x.double() if x.is_floating_point() else x for x in inputs.values())
         exactly = exact(*doubled)
         if form.decode and found.shape == wanted.shape:
             moved_px = (found - wanted)[..., :2].abs().amax(dim=2)
             if not moved_px.median() <= MOVED_PX:
-                return math.inf, TOLERANCES[form.precision]
+                return math.inf, allowed
             found, wanted, exactly = (joints[..., 2] for joints in (found, wanted, exactly))
         differences.append(relative_difference(found, wanted))
         roundings.append(relative_difference(wanted.double(), exactly.double()))
-    tolerance = max(TOLERANCES[form.precision], TIMES_ROUNDING * _largest(roundings))
+    tolerance = max(allowed, TIMES_ROUNDING * _largest(roundings))
     return _largest(differences), tolerance
 
 
 def _largest(values: Sequence[float]) -> float:
-    """Unlike `max`, not a number if any value is none."""
+    """Return the largest value; unlike `max`, NaN if any value is."""
     return float(torch.tensor(values).max())

@@ -1,13 +1,32 @@
-"""Which cores of the machine are free."""
+"""The cores of this machine: which are idle, and pinning to them."""
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from vipnas.threads import allowed_cores
+
+
+@contextmanager
+def on_cores(cores: set[int]) -> Iterator[None]:
+    """Pin this thread, and those that it starts inside; on systems that cannot, do nothing."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    allowed = allowed_cores()
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 def least_busy_cores(cores: set[int], count: int, seconds: float = 0.2) -> set[int]:
-    """The `count` cores that were busy least during the next moment."""
+    """Return the `count` cores that are least busy during the next `seconds`."""
     if count == len(cores):
         return cores
     before = _busy_ticks()
@@ -18,7 +37,7 @@ def least_busy_cores(cores: set[int], count: int, seconds: float = 0.2) -> set[i
 
 
 def _busy_ticks() -> dict[int, int]:
-    """Ticks that each core was not idle, since the machine started; empty where unknown."""
+    """Return the busy ticks of each core since the machine started; empty where unknown."""
     file = Path("/proc/stat")
     if not file.exists():
         return {}

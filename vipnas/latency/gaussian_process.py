@@ -1,4 +1,4 @@
-"""A function learnt from sums of its values."""
+"""A Gaussian process over points, learnt from weighted sums of its values."""
 
 from __future__ import annotations
 
@@ -7,20 +7,26 @@ from collections.abc import Sequence
 
 import numpy as np
 
-# Candidates for how far, relative, a measurement is from the truth.
+# Candidates for the relative noise of a measurement.
 NOISES = (0.015, 0.03, 0.06)
-# Candidates for the distance at which two points stop being correlated, in standard deviations.
+# Candidates for the length scale, in standard deviations of the points.
 LENGTH_SCALES = (1.0, 2.0, 4.0, 8.0)
 
 
-class Process:
-    """A Gaussian process of mean 0, given weighted sums of its values at `points` (P, coordinates).
+class GaussianProcess:
+    """A Gaussian process of mean 0, conditioned on weighted sums of its values at points.
 
-    Points of different `labels` (P,) have nothing to do with each other; beside what it shares with
-    its neighbours each point may have a part of its own. `weights` (observations, P), `sums` and
-    `noise` (observations,), the latter relative to the candidates. Length scale, noise, and the
-    spreads of both parts (of the candidates `spreads`) are those under which the sums are most
-    likely.
+    The value of a point is a smooth part, correlated with its neighbours of the same label, plus an
+    independent part. Length scale, noise and standard deviations are chosen among candidates by
+    marginal likelihood.
+
+    Args:
+        points: Coordinates (P, coordinates).
+        labels: Labels (P,). Points of different labels are independent.
+        weights: Weights of the points in each observation (observations, P).
+        sums: Observed sums (observations,).
+        noise: Noise of each observation (observations,), a factor of the candidates.
+        spreads: Candidates for the standard deviations of the smooth and the independent part.
     """
 
     def __init__(
@@ -34,7 +40,7 @@ class Process:
     ) -> None:
         spread = points.std(axis=0)
         self._centre = points.mean(axis=0)
-        # A coordinate in which no two points differ says nothing.
+        # A constant coordinate carries no information.
         self._per_unit = np.divide(1.0, spread, out=np.zeros_like(spread), where=spread > 1e-9)
         self._points, self._labels = self._scaled(points), labels
         best = -math.inf
@@ -50,24 +56,23 @@ class Process:
                     likelihood = -0.5 * (sums @ solved) - np.log(np.diag(root)).sum()
                     if likelihood > best:
                         best, self._length_scale, self._spreads = likelihood, length_scale, both
-                        self._pull = weights.T @ solved
+                        self._alpha = weights.T @ solved
 
     def __call__(self, point: np.ndarray, label: int = 0, number: int | None = None) -> float:
-        """`number` where it is one of the points given."""
+        """Return the posterior mean at a point; `number` is its index if it is a given one."""
         kernel = self._kernel(self._scaled(point[None]), np.array([label]), self._length_scale)
         shared, own = self._spreads
-        value = shared**2 * float(kernel[0] @ self._pull)
-        return value if number is None else value + own**2 * float(self._pull[number])
+        value = shared**2 * float(kernel[0] @ self._alpha)
+        return value if number is None else value + own**2 * float(self._alpha[number])
 
     def _scaled(self, points: np.ndarray) -> np.ndarray:
         scaled: np.ndarray = (points - self._centre) * self._per_unit
         return scaled
 
     def _kernel(self, points: np.ndarray, labels: np.ndarray, length_scale: float) -> np.ndarray:
-        """1 for the same position, falling to 0, which it is for other labels: (points, points
-        given)."""
+        """Return the squared-exponential kernel (points, given points); 0 for other labels."""
         squares = (points**2).sum(axis=1)[:, None] + (self._points**2).sum(axis=1)
         distance = np.maximum(squares - 2 * points @ self._points.T, 0.0)
-        alike = labels[:, None] == self._labels
-        kernel: np.ndarray = alike * np.exp(distance / (-2 * length_scale**2))
+        same_label = labels[:, None] == self._labels
+        kernel: np.ndarray = same_label * np.exp(distance / (-2 * length_scale**2))
         return kernel

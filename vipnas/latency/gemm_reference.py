@@ -1,4 +1,4 @@
-"""The yardstick of rates: a product of square matrices in float32, by every library at hand."""
+"""The reference for rates: a product of square float32 matrices, by every library at hand."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor, nn
 
-from vipnas.config.search import RuntimeName
-from vipnas.runtimes.runtime import EXTRA_OF, Session, open_session, to_onnx_quickly
+from vipnas.runtimes import torch_eager
+from vipnas.runtimes.runtime import RunSettings, Session
+from vipnas.runtimes.table import RUNTIMES
 
 
-class _Product(nn.Module):
-    """By a constant matrix, which runtimes may arrange beforehand as they do with weights."""
+class _Gemm(nn.Module):
+    """A product with a constant matrix, which runtimes may repack as they do weights."""
 
     def __init__(self, side: int) -> None:
         super().__init__()
@@ -23,27 +24,28 @@ class _Product(nn.Module):
         return torch.matmul(left, self.right)
 
 
-def products(side: int, threads: int) -> dict[RuntimeName, Callable[[], None]]:
-    """By runtime, those that are installed: a run of one side x side x side product.
+def gemm_runs(side: int, threads: int) -> dict[str, Callable[[], None]]:
+    """Return a run of one side x side x side product for PyTorch and each installed library.
 
-    All of them, since none is the machine's limit everywhere: on AMD processors PyTorch's takes
-    twice as long as ONNX Runtime's. PyTorch's threads are its own setting. Call it inside `pinned`.
+    No library is the fastest everywhere, so the machine's limit is the fastest of all. PyTorch's
+    threads are a setting of the process. Call it inside `pinned`.
     """
-    product, left = _Product(side), torch.randn(side, side)
-    model = to_onnx_quickly(product, left)
+    gemm, left = _Gemm(side), torch.randn(side, side)
     out = torch.empty(side, side)
 
     def by_torch() -> None:
-        torch.mm(left, product.right, out=out)
+        torch.mm(left, gemm.right, out=out)
 
-    def by(session: Session) -> Callable[[], None]:
-        def run() -> None:
-            session(left.numpy())
-
-        return run
-
-    runs: dict[RuntimeName, Callable[[], None]] = {"torch": by_torch}
-    for name in EXTRA_OF:
-        if find_spec(name):
-            runs[name] = by(open_session(model, name, threads))
+    runs: dict[str, Callable[[], None]] = {torch_eager.NAME: by_torch}
+    for runtime in RUNTIMES.values():
+        if runtime.packages and all(find_spec(name) for name in runtime.packages):
+            session = runtime.load(gemm, {"left": left}, RunSettings(threads))
+            runs[runtime.name] = _run(session, left)
     return runs
+
+
+def _run(session: Session, left: Tensor) -> Callable[[], None]:
+    def run() -> None:
+        session({"left": left.numpy()})
+
+    return run

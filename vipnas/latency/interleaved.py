@@ -1,4 +1,4 @@
-"""Timing anything in turns, so that the number can be repeated, or refused."""
+"""Interleaved timing: repeatable latencies, or a refusal where the machine is noisy."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ import numpy as np
 
 from vipnas.files import Strict
 
-# Interquartile range over median, beyond which the machine is called too noisy.
+# The largest accepted interquartile range over the median.
 MAX_SPREAD = 0.1
 ROUNDS = 6
 ATTEMPTS = 4
 TIMED_RUNS = 2
-# A small network that ran after a large one takes half as long again, and is as fast as it gets
-# after some milliseconds: one run does not warm it up.
+# After a large network, a small one takes milliseconds to reach its speed: one run is not enough.
 WARM_UP_SECONDS = 5e-3
-# Shorter runs are timed several at a time: a clock and a call of Python cost microseconds.
+# Shorter runs are timed several at a time: a clock and a Python call cost microseconds.
 MIN_SAMPLE_SECONDS = 2e-3
-# A sample is disturbed that waited for a core for more than this part of the spread allowed; of the
-# samples so many must be undisturbed.
+# A sample is disturbed if threads waited for a core for more than this part of the accepted spread.
+# At least this part of the samples must be undisturbed.
 WAITING = 0.25
 MIN_UNDISTURBED = 0.5
 
@@ -33,8 +32,13 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True)
 class Latency(Strict):
-    """`median_ms` of one run; `spread` is the interquartile range of the samples over their
-    median."""
+    """The latency of one run.
+
+    Attributes:
+        median_ms: The median of the samples.
+        spread: The interquartile range of the samples over their median.
+        num_samples: The undisturbed samples.
+    """
 
     median_ms: float
     spread: float
@@ -45,25 +49,25 @@ class Latency(Strict):
 
 
 class TooNoisy(ValueError):
-    """The machine does other things: a median would say nothing."""
+    """The machine is busy with something else: a median would mean nothing."""
 
 
 class Sample(NamedTuple):
-    """Seconds of one run, and the part of the time for which threads waited for a core."""
+    """The seconds of one run, and the part of that time in which threads waited for a core."""
 
     seconds: float
     waited: float
 
 
-class Beside(NamedTuple):
-    """A latency, and that of the anchor in the very same rounds."""
+class WithAnchor(NamedTuple):
+    """A latency, and the anchor's in the same rounds."""
 
     latency: Latency
     anchor_ms: float
 
 
 class Repeats(NamedTuple):
-    """How many runs warm up, and how many make a sample."""
+    """The number of warm-up runs, and of runs in a sample."""
 
     warm_up: int
     sample: int
@@ -75,43 +79,56 @@ def interleaved(
     rounds: int = ROUNDS,
     clock: Clock = time.perf_counter,
 ) -> list[Latency]:
-    """Time the runs in turn, so that whatever else the machine does meets all of them.
+    """Time the runs in turn, so that disturbances of the machine affect all of them.
 
-    A turn is 5 ms of runs, at least one, that only warm up, and two samples. Two runs at the start
-    say how many runs that is, and how many make a sample of 2 ms. Samples during which a thread of
-    ours was ready but another process had the core are thrown away. Those of which fewer than half
-    are left, or whose spread is larger than `max_spread`, are timed anew, the others not: of twenty
-    short runs there is always one that something has met. Raises TooNoisy where one stays noisy.
+    In each round every run gets 5 ms of warm-up, at least one run, and two samples of at least
+    2 ms. Two runs at the start tell how many runs that takes. Samples in which a thread waited for
+    a core are dropped. Runs with less than half of their samples left, or with too large a spread,
+    are timed again.
+
+    Args:
+        runs: What to time.
+        max_spread: The largest accepted spread, as in `Latency`.
+        rounds: The number of rounds.
+        clock: Returns seconds.
+
+    Raises:
+        TooNoisy: A run is still noisy after several attempts.
     """
-    found = _quiet_rounds(runs, max_spread, rounds, clock)
+    found = _latencies_of_rounds(runs, max_spread, rounds, clock)
     return [latencies[number] for number, latencies in enumerate(found)]
 
 
-def beside(
+def interleaved_with_anchor(
     anchor: Callable[[], None],
     runs: Sequence[Callable[[], None]],
     max_spread: float = MAX_SPREAD,
     rounds: int = ROUNDS,
     clock: Clock = time.perf_counter,
-) -> list[Beside]:
-    """As `interleaved`; whatever is timed again, the anchor is too, and where the anchor was noisy
-    all is: times of different minutes may not be compared."""
-    found = _quiet_rounds([anchor, *runs], max_spread, rounds, clock, always=(0,))
+) -> list[WithAnchor]:
+    """Time the runs as `interleaved` does, each with an anchor in the same rounds.
+
+    The anchor is timed again with every run that is, and all runs are where the anchor was noisy:
+    times of different minutes must not be compared.
+    """
+    found = _latencies_of_rounds([anchor, *runs], max_spread, rounds, clock, always=(0,))
     return [
-        Beside(latencies[number], latencies[0].median_ms)
+        WithAnchor(latencies[number], latencies[0].median_ms)
         for number, latencies in enumerate(found[1:], start=1)
     ]
 
 
-def _quiet_rounds(
+def _latencies_of_rounds(
     runs: Sequence[Callable[[], None]],
     max_spread: float,
     rounds: int,
     clock: Clock,
     always: Sequence[int] = (),
 ) -> list[dict[int, Latency]]:
-    """For each run all latencies of the first rounds in which it was quiet, as were those of
-    `always`, which take part in all."""
+    """Return, for each run, all latencies of the first attempt in which it was not noisy.
+
+    Runs of the numbers `always` take part in every attempt, and must not be noisy either.
+    """
     repeats = [_repeats(run, clock) for run in runs]
     done: dict[int, dict[int, Latency]] = {}
     for attempt in range(ATTEMPTS):
@@ -120,7 +137,7 @@ def _quiet_rounds(
         samples: dict[int, list[Sample]] = {number: [] for number in timed}
         for _ in range(rounds):
             for number in timed:
-                samples[number] += _turn(runs[number], repeats[number], clock)
+                samples[number] += _samples(runs[number], repeats[number], clock)
         latencies: dict[int, Latency] = {}
         for number in timed:
             try:
@@ -135,7 +152,7 @@ def _quiet_rounds(
     return [done[number] for number in range(len(runs))]
 
 
-def _turn(run: Callable[[], None], repeats: Repeats, clock: Clock) -> Iterator[Sample]:
+def _samples(run: Callable[[], None], repeats: Repeats, clock: Clock) -> Iterator[Sample]:
     for _ in range(repeats.warm_up):
         run()
     for _ in range(TIMED_RUNS):
@@ -158,8 +175,7 @@ def _repeats(run: Callable[[], None], clock: Clock) -> Repeats:
 
 
 def _waited_seconds() -> float:
-    """How long threads of this process were ready to run but had no core, added up since they
-    started; 0 where the system does not say."""
+    """Return how long threads of this process have waited for a core; 0 where unknown."""
     nanoseconds = 0
     for file in Path("/proc/self/task").glob("*/schedstat"):
         with suppress(OSError):  # a thread may end at any moment
@@ -171,14 +187,14 @@ def _latency(samples: Sequence[Sample], max_spread: float) -> Latency:
     kept = [sample.seconds for sample in samples if sample.waited <= WAITING * max_spread]
     if len(kept) < MIN_UNDISTURBED * len(samples):
         raise TooNoisy(
-            f"the machine is too busy: {len(samples) - len(kept)} of {len(samples)} runs waited for"
-            f" a core that another process had; allowed are {1 - MIN_UNDISTURBED:.0%} of them"
+            f"machine too busy: expected at most {1 - MIN_UNDISTURBED:.0%} of the samples to wait"
+            f" for a core, got {len(samples) - len(kept)} of {len(samples)}"
         )
     low, median, high = np.percentile(kept, (25, 50, 75))
     latency = Latency(float(median) * 1e3, float((high - low) / median), len(kept))
     if latency.spread > max_spread:
         raise TooNoisy(
-            f"the machine is too noisy: the middle half of {len(kept)} runs spreads over"
-            f" {latency.spread:.0%} of their median, allowed are {max_spread:.0%}"
+            f"machine too noisy: expected a spread of at most {max_spread:.0%},"
+            f" got {latency.spread:.0%} over {len(kept)} samples"
         )
     return latency

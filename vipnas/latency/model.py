@@ -1,7 +1,7 @@
-"""Milliseconds of a layer, learnt from measurements of sums of layers.
+"""Models of the milliseconds of a layer, learnt from measured sums of layers.
 
-A measured network is a sum of its layers, and a measured block a sum of one: both are observations
-for the same two models, which can stand on top of each other.
+A measured network is a sum of its layers, and a measured block a sum of one. Both are observations
+for the same models, which can be stacked.
 """
 
 from __future__ import annotations
@@ -12,47 +12,49 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy.optimize import nnls
 
 from vipnas.arch.image import Arch
-from vipnas.latency.gaussian_process import Process
+from vipnas.latency.gaussian_process import GaussianProcess
 from vipnas.latency.operations import FAMILIES, Operation, describe
 from vipnas.models.posenet import Layer, plan
 
-# How far, relative, a layer may be from what the mean model says.
+# The relative standard deviation of a layer from the mean model.
 LAYER_SPREAD = 0.3
-# Candidates for that of an operation: what it shares with those like it, and what is its own, since
-# libraries have kernels for some shapes and not for others.
+# Candidates for that of an operation: of the part shared with similar ones, and of its own part.
+# Libraries have kernels for some shapes and not for others.
 OPERATION_SPREADS = ((0.3, 0.0), (0.2, 0.2), (0.2, 0.3), (0.1, 0.3), (0.2, 0.5))
-# A block does not run as it does among others: how much more a network says than a block.
+# The weight of a network relative to a block, which does not run as it does inside a network.
 NETWORK_TRUST = 3.0
-# A layer costs something, so that a relative difference means something: in ms.
+# The least milliseconds of a layer, so that relative differences stay finite.
 LEAST_MS = 1e-3
-# How strongly a correction is held at none, relative to the measurements.
+# The regularisation of corrections, relative to the measurements.
 RIDGE = 1e-3
 
 LayerModel = Callable[[Layer], float]
 
 
 class Observation(NamedTuple):
-    """Layers that were timed together, and the ms that they took."""
+    """Layers that were timed together, and their milliseconds."""
 
     layers: tuple[Layer, ...]
     ms: float
 
 
 def layers_of(arch: Arch) -> tuple[Layer, ...]:
-    """In the order they run, without their names: equal layers are equal wherever they stand."""
+    """Return the layers in the order they run, without names, so that equal ones compare equal."""
     return tuple(layer._replace(name="") for layer in plan(arch))
 
 
 def predicted_ms(model: LayerModel, layers: Iterable[Layer]) -> float:
+    """Return the predicted milliseconds of layers that run one after the other."""
     return sum(model(layer) for layer in layers)
 
 
 class ByAmounts:
-    """A layer as its amounts (macs, elements, operations of each kind) times a rate for each.
+    """Linear in a layer's amounts: MACs, elements and operations of each kind.
 
-    Rates are not negative, and those that fit the observations best by relative difference.
+    Rates are non-negative and minimise the squared relative error.
     """
 
     def __init__(self, observations: Sequence[Observation]) -> None:
@@ -67,24 +69,27 @@ class ByAmounts:
 
 
 class Interpolated:
-    """Blocks that were timed alone, and what lies between them: another model times exp(g), where g
-    is a smooth function of a layer's position: a Gaussian process."""
+    """Another model times exp(g), where g is a Gaussian process over layers, learnt from blocks."""
 
     def __init__(self, mean: LayerModel, blocks: Sequence[Observation]) -> None:
         self.mean = mean
         layers = [layer for block in blocks for layer in block.layers]
         pairs = zip(blocks, layers, strict=True)
-        left_over = np.log([block.ms / mean(layer) for block, layer in pairs])
-        self.middle = float(left_over.mean())
-        self.process = _over_layers(layers, np.eye(len(layers)), left_over - self.middle)
+        residuals = np.log([block.ms / mean(layer) for block, layer in pairs])
+        self.mean_residual = float(residuals.mean())
+        self.process = _over_layers(layers, np.eye(len(layers)), residuals - self.mean_residual)
 
     def __call__(self, layer: Layer) -> float:
-        return self.mean(layer) * math.exp(self.middle + self.process(describe(layer).position))
+        return self.mean(layer) * math.exp(
+            self.mean_residual + self.process(describe(layer).position)
+        )
 
 
 class Smooth:
-    """Another model times 1 + g, where g is a Gaussian process over layers, learnt from sums of
-    layers: 1 + g and not exp(g), for then a sum of layers is a sum of values of g."""
+    """Another model times 1 + g, where g is a Gaussian process over layers, learnt from networks.
+
+    1 + g and not exp(g), because a sum of layers is then linear in g.
+    """
 
     def __init__(self, mean: LayerModel, networks: Sequence[Observation]) -> None:
         self.mean = mean
@@ -101,11 +106,11 @@ class Smooth:
 
 
 class ByOperations:
-    """A layer as its operations: each its amounts times a rate for each (as in `ByAmounts`), times
-    1 + g, where g is a Gaussian process over operations and a part of its own for each.
+    """The sum over a layer's operations: linear in amounts, as `ByAmounts`, times 1 + g.
 
-    Learnt from blocks and networks together. A layer that stands alone also hands its input over
-    and starts; that is paid for separately, and no part of a network.
+    g is a Gaussian process over operations with an independent part for each. It is learnt from
+    blocks and networks together. The overhead of a block, its start and its input, has rates of its
+    own and is no part of a network.
     """
 
     def __init__(self, blocks: Sequence[Observation], networks: Sequence[Observation]) -> None:
@@ -113,11 +118,11 @@ class ByOperations:
         ms = np.array([observation.ms for observation in observations])
         alone = np.arange(len(ms)) < len(blocks)
         trust = np.where(alone, 1.0, NETWORK_TRUST)
-        borders = [
+        overheads = [
             {"alone.count": 1.0, "alone.elements": float(_input_elements(block.layers[0]))}
             for block in blocks
         ]
-        names, matrix = _sums(observations, lambda layer: describe(layer).amounts, borders)
+        names, matrix = _sums(observations, lambda layer: describe(layer).amounts, overheads)
         rates = non_negative_least_squares(matrix * (trust / ms)[:, None], trust)
         self.rates: dict[str, float] = dict(zip(names, rates.tolist(), strict=True))
 
@@ -130,13 +135,13 @@ class ByOperations:
             for layer in observation.layers:
                 for operation in _operations(layer):
                     row[self._number[operation]] += self._mean(operation) / observation.ms
-        borders_ms = np.zeros(len(ms))
-        borders_ms[: len(blocks)] = [self._rated(border) for border in borders]
-        self._process = Process(
+        overheads_ms = np.zeros(len(ms))
+        overheads_ms[: len(blocks)] = [self._rated(overhead) for overhead in overheads]
+        self._process = GaussianProcess(
             np.array([operation.position for operation in operations]),
             np.array([FAMILIES.index(operation.family) for operation in operations]),
             share,
-            1.0 - share.sum(axis=1) - borders_ms / ms,
+            1.0 - share.sum(axis=1) - overheads_ms / ms,
             1 / trust,
             OPERATION_SPREADS,
         )
@@ -162,10 +167,10 @@ class ByOperations:
         return sum(self.rates.get(name, 0.0) * amount for name, amount in amounts.items())
 
 
-def _over_layers(layers: Sequence[Layer], weights: np.ndarray, sums: np.ndarray) -> Process:
+def _over_layers(layers: Sequence[Layer], weights: np.ndarray, sums: np.ndarray) -> GaussianProcess:
     points = np.array([describe(layer).position for layer in layers])
     labels, noise = np.zeros(len(layers), dtype=int), np.ones(len(sums))
-    return Process(points, labels, weights, sums, noise, ((LAYER_SPREAD, 0.0),))
+    return GaussianProcess(points, labels, weights, sums, noise, ((LAYER_SPREAD, 0.0),))
 
 
 def _operations(layer: Layer) -> tuple[Operation, ...]:
@@ -177,11 +182,11 @@ def _input_elements(layer: Layer) -> int:
 
 
 class Corrected:
-    """Layers timed alone, as they are inside a network.
+    """A model of blocks, corrected for layers inside a network.
 
-    There no border stands around each: what it costs to hand an input over, to change its layout
-    and to start is paid once, and operations fuse across layers. So each kind of layer gets a
-    factor and an amount per layer, and its input an amount per element, fitted to whole networks.
+    Inside a network, starting and passing the input costs less, and operations fuse across layers.
+    So each kind of layer gets a factor and a constant, and its input a constant per element, fitted
+    to whole networks.
     """
 
     def __init__(self, alone: LayerModel, networks: Sequence[Observation]) -> None:
@@ -213,8 +218,10 @@ def _sums(
     terms: Callable[[Layer], dict[str, float]],
     more: Sequence[dict[str, float]] = (),
 ) -> tuple[list[str], np.ndarray]:
-    """The names of all terms that are anywhere more than 0, and for each observation their sums
-    over its layers; `more` are terms of the first observations themselves."""
+    """Return the names of all terms that are not always 0, and their sums for each observation.
+
+    `more` are additional terms of the first observations.
+    """
     rows = []
     for number, observation in enumerate(observations):
         row: Counter[str] = Counter(more[number] if number < len(more) else {})
@@ -226,32 +233,7 @@ def _sums(
 
 
 def non_negative_least_squares(matrix: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """argmin |matrix x - target| over x >= 0, by Lawson and Hanson's active sets."""
-    lengths = np.linalg.norm(matrix, axis=0)
-    columns = matrix / lengths
-    gram = columns.T @ columns
-    gram[np.diag_indices_from(gram)] += 1e-9  # columns may be copies of each other
-    aim = columns.T @ target
-    x, free = np.zeros(len(aim)), np.zeros(len(aim), dtype=bool)
-    for _ in range(10 * len(aim)):
-        gradient = np.where(free, -np.inf, aim - gram @ x)
-        if gradient.max() <= 1e-9:
-            break
-        free[gradient.argmax()] = True
-        best = _solve_free(gram, aim, free)
-        while (best[free] <= 0).any():
-            falling = free & (best <= 0)
-            x += (x[falling] / (x[falling] - best[falling])).min() * (best - x)
-            free &= x > 1e-12
-            x[~free] = 0.0
-            best = _solve_free(gram, aim, free)
-        x = best
-    solution: np.ndarray = x / lengths
+    """Return argmin |matrix x - target| over x >= 0."""
+    lengths = np.linalg.norm(matrix, axis=0)  # amounts differ by orders of magnitude
+    solution: np.ndarray = nnls(matrix / lengths, target)[0] / lengths
     return solution
-
-
-def _solve_free(gram: np.ndarray, aim: np.ndarray, free: np.ndarray) -> np.ndarray:
-    """Least squares in the free coordinates, 0 in the others."""
-    x = np.zeros(len(aim))
-    x[free] = np.linalg.solve(gram[np.ix_(free, free)], aim[free])
-    return x

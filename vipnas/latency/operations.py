@@ -1,7 +1,7 @@
-"""What a layer computes, as numbers that a regression can learn milliseconds from.
+"""The operations of a layer, as features that a regression learns milliseconds from.
 
-The layer runs once on an empty batch (zero images, so that shapes flow and nothing is computed):
-the numbers follow its code, and there is no second description of any layer.
+They are recorded while the layer runs on an empty batch, where nothing is computed. So features
+follow the code, and no layer is described twice.
 """
 
 from __future__ import annotations
@@ -19,16 +19,24 @@ from torch.nn import functional as F
 from vipnas.models.counting import MacCounter
 from vipnas.models.posenet import Layer
 
-# Processors compute 4 to 16 channels at a time: what few channels per group cost is not a matter of
-# products, so that each power of two gets a rate of its own, up to this one.
-MOST_CHANNELS_PER_GROUP = 32
+# Processors compute 4 to 16 channels at a time, so that the cost of few channels per group does not
+# follow MACs. Each power of two up to this one gets a rate of its own.
+MAX_CHANNELS_PER_GROUP = 32
 ALIGNMENT = 16
 FAMILIES = ("pointwise", "spatial", "deconv", "product", "other")
 
 
 class Operation(NamedTuple):
-    """One operation on one image. `kind` is fine (a kernel that runtimes write by itself), `family`
-    coarse (one of FAMILIES). `elements` are read or written: inputs, weights, output."""
+    """One operation on one image.
+
+    Attributes:
+        family: One of FAMILIES.
+        kind: The kernel that runtimes have for it; finer than the family.
+        macs: Multiply-accumulates.
+        elements: Elements of inputs, weights and output.
+        channels_per_group: Input channels of a group.
+        kernel_size: Of a square kernel.
+    """
 
     family: str
     kind: str
@@ -47,7 +55,7 @@ class Operation(NamedTuple):
 
     @property
     def position(self) -> tuple[float, ...]:
-        """Where it lies among those of its family, on scales like those of `Description`."""
+        """The coordinates among operations of its family, on scales as those of `Description`."""
         return (
             math.log2(1 + self.macs / 1e4),
             math.log2(1 + self.elements / 1e3),
@@ -58,9 +66,13 @@ class Operation(NamedTuple):
 
 
 class Description(NamedTuple):
-    """`amounts`: macs, elements and number of operations of each kind, which add up over layers.
-    `position`: where the layer lies among all layers, on scales where equal ratios are equal
-    distances."""
+    """The features of a layer.
+
+    Attributes:
+        operations: In the order they run.
+        amounts: MACs, elements and number of operations of each kind; they add up over layers.
+        position: The layer's coordinates, on logarithmic scales.
+    """
 
     operations: tuple[Operation, ...]
     amounts: dict[str, float]
@@ -69,7 +81,7 @@ class Description(NamedTuple):
 
 @lru_cache(maxsize=1 << 18)
 def describe(layer: Layer) -> Description:
-    """By the layer's code; its name plays no part."""
+    """Return the features of a layer, whatever its name."""
     operations = _operations(layer)
     amounts: Counter[str] = Counter()
     for operation in operations:
@@ -93,8 +105,10 @@ def _position(operations: list[Operation]) -> np.ndarray:
 
 
 def _alignment(operation: Operation) -> int:
-    """The largest power of two up to 16 that divides the channels of a group: vector units want 8
-    or 16, and libraries take another way where they do not get them."""
+    """Return the largest power of two up to 16 that divides the channels of a group.
+
+    Vector units take 8 or 16 channels, and libraries have other kernels for the rest.
+    """
     return math.gcd(operation.channels_per_group, ALIGNMENT)
 
 
@@ -108,7 +122,7 @@ def _operations(layer: Layer) -> list[Operation]:
 
 
 class _Recorder(MacCounter):
-    """Notes every operation that runs inside and makes a tensor."""
+    """Records every operation that runs inside and returns a tensor."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -117,7 +131,7 @@ class _Recorder(MacCounter):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         macs_before = self.macs
         out = super().__torch_function__(func, types, args, kwargs)
-        # Attributes of tensors are functions too; batch norm folds into the convolution before it.
+        # Getters of tensors are functions too. Batch norm folds into the convolution before it.
         if isinstance(out, Tensor) and func.__name__ != "__get__" and func is not F.batch_norm:
             self.operations.append(_operation(func, out, args, self.macs - macs_before))
         return out
@@ -135,7 +149,7 @@ def _operation(func: Any, out: Tensor, args: tuple[Any, ...], macs: int) -> Oper
 
 
 def _elements(tensor: Tensor) -> int:
-    """Of one image, or of a weight, which has no empty batch."""
+    """Return the elements for one image; of a weight, all of them."""
     empty_batch = tensor.dim() > 0 and tensor.shape[0] == 0
     return tensor.shape[1:].numel() if empty_batch else tensor.numel()
 
@@ -152,7 +166,7 @@ def _convolution(weight: Tensor, macs: int, elements: int) -> Operation:
 
 
 def _deconvolution(weight: Tensor, out: Tensor, macs: int, elements: int) -> Operation:
-    """Its depthwise form has a kernel of its own, which two channels in for one out have not."""
+    """A depthwise deconvolution has a kernel of its own; two inputs for an output are not it."""
     in_channels, per_group, kernel_size, _ = weight.shape
     depthwise = per_group == 1 and in_channels == out.shape[1]
     kind = "deconv depthwise" if depthwise else f"deconv {_grouping(per_group)}"
@@ -160,8 +174,8 @@ def _deconvolution(weight: Tensor, out: Tensor, macs: int, elements: int) -> Ope
 
 
 def _grouping(channels: int) -> str:
-    """Channels per group up to a power of two, and their steps where those are smaller."""
-    power = min(MOST_CHANNELS_PER_GROUP, 2 ** math.ceil(math.log2(channels)))
+    """Return the channels per group, up to a power of two, and their alignment if it is smaller."""
+    power = min(MAX_CHANNELS_PER_GROUP, 2 ** math.ceil(math.log2(channels)))
     whole = math.gcd(channels, ALIGNMENT)
     rest = "" if whole == min(power, ALIGNMENT) else f" in steps of {whole}"
     return f"{power} per group{rest}"

@@ -1,9 +1,11 @@
-"""Predicted latency of archs that were never measured, from a table of those that were.
+"""Predict the latency of architectures from a table of measurements.
 
-`blocks` sums layers that were timed alone, corrected on whole networks; `regression` learns from
-whole networks only; `blocks and regression` learns what the sums leave over; `operations` learns
-milliseconds of single operations from both at once, and then what their sums leave over. Which one
-a table uses is decided by cross-validation.
+There are four methods, and cross-validation chooses the one of a table:
+
+- `blocks` sums layers that were timed alone, with a correction learnt on whole networks.
+- `regression` learns from whole networks only.
+- `blocks and regression` learns the residuals of the first by the second.
+- `operations` learns milliseconds of single operations from both, and then the residuals.
 """
 
 from __future__ import annotations
@@ -39,8 +41,8 @@ from vipnas.search.constraints import CostOf
 from vipnas.space.image import SearchSpace
 
 FOLDS = 5
-# How much slower or faster than usual, relative, the machine may be while what counts is measured.
-MAX_SLOWER = 0.25
+# Measurements are ignored if the machine was slower or faster than usual by more than this.
+MAX_SPEED_CHANGE = 0.25
 METHODS = ("blocks", "regression", "blocks and regression", "operations")
 
 
@@ -48,7 +50,7 @@ AnyTiming = TypeVar("AnyTiming", bound=Timing)
 
 
 class Measurements(NamedTuple):
-    """What a table predicts from, at the machine's median speed."""
+    """The drift-corrected observations that a table predicts from."""
 
     networks: list[Observation]
     blocks: list[Observation]
@@ -56,7 +58,13 @@ class Measurements(NamedTuple):
 
 @dataclass(frozen=True)
 class Comparison:
-    """A prediction beside the truth, which is None where `why_not` says why."""
+    """A predicted and a measured latency.
+
+    Attributes:
+        predicted_ms: The prediction.
+        measured: The measurement; None where there is none.
+        why_not: Why there is no measurement.
+    """
 
     predicted_ms: float
     measured: Latency | None = None
@@ -73,14 +81,22 @@ class Comparison:
 
 
 class Predictor:
-    """Milliseconds of any arch of the table's space: `predictor(arch)`. `fingerprint` changes with
-    the table."""
+    """Predicts the milliseconds of any architecture of the table's space.
+
+    Args:
+        table: A complete table.
+        fingerprint: Changes with the table's content.
+
+    Raises:
+        ValueError: The table is not complete.
+    """
 
     def __init__(self, table: Table, fingerprint: str) -> None:
         if table.choice is None:
             raise ValueError(
-                f"found {len(table.archs)} of {table.num_archs} archs and {len(table.blocks)} of"
-                f" {table.num_blocks} blocks: not complete; the same `vipnas profile` goes on"
+                f"expected a complete table, got {len(table.archs)} of {table.num_archs}"
+                f" architectures and {len(table.blocks)} of {table.num_blocks} blocks (the same"
+                " `vipnas profile` resumes)"
             )
         self.key = table.key
         self.choice = table.choice
@@ -97,15 +113,15 @@ class Predictor:
                 layers = (layer._replace(name="") for layer in segment.layers())
                 ms = self._known[segment] = predicted_ms(self._model, layers)
             total += ms
-        # Whatever a fit says of a network far outside of all that was measured.
+        # A fit may extrapolate below zero.
         return max(LEAST_MS, total)
 
     def __str__(self) -> str:
         errors = ", ".join(f"{name} {error:.1%}" for name, error in self.choice.errors.items())
-        return f"{self.key}; by {self.choice.method} (error on archs not fitted to: {errors})"
+        return f"{self.key}; by {self.choice.method} (cross-validation error: {errors})"
 
     def compare(self, arch: Arch) -> Comparison:
-        """What is predicted, and what is measured now or why it is not."""
+        """Measure an architecture as it is shipped, next to its prediction."""
         predicted_ms = self(arch)
         try:
             return Comparison(predicted_ms, self._measure(arch))
@@ -117,21 +133,24 @@ class Predictor:
         for field in fields(Key):
             here, there = getattr(key, field.name), getattr(self.key, field.name)
             if here != there:
-                raise ValueError(f"{field.name} here is {here!r}, there {there!r}")
+                raise ValueError(f"{field.name}: expected {there!r}, got {here!r}")
         return measure_arch(arch, key)
 
 
 def key_like(key: Key) -> Key:
-    """The same settings on this machine."""
+    """Return the key with the same settings on this machine."""
     return key_of_this_machine(
         key.runtime, key.input_hw, key.threads, key.batch, key.precision, key.accelerator
     )
 
 
 def open_predictor(config: LatencyConfig, space: SearchSpace) -> Predictor:
-    """The predictor of a finished table. Raises ValueError in one line where it is of anything else
-    than what is asked for: device, runtime and version, threads, batch, precision, space, input
-    size."""
+    """Open the predictor of a complete table.
+
+    Raises:
+        ValueError: The table is of another device, runtime, version, threads, batch, precision,
+            space or input size than the one wanted.
+    """
     path = Path(config.table)
     table = read_table(path)
     check_table(path, table, _wanted(config, table.key, space), space, config.any_device)
@@ -142,8 +161,7 @@ def open_predictor(config: LatencyConfig, space: SearchSpace) -> Predictor:
 
 
 def _wanted(config: LatencyConfig, key: Key, space: SearchSpace) -> Key:
-    """The key that a table must have; the device and the version of this machine, unless any will
-    do."""
+    """Return the key that a table must have; with `any_device`, of the table's own device."""
     asked = replace(
         key,
         runtime=config.runtime,
@@ -156,17 +174,19 @@ def _wanted(config: LatencyConfig, key: Key, space: SearchSpace) -> Key:
 
 
 def with_latency(count_cost: CostOf[Arch], predictor: Predictor) -> CostOf[Arch]:
-    """Costs with milliseconds, to 4 digits after the point: equal on all machines."""
+    """Return a cost function with milliseconds, rounded to 4 decimals to be equal everywhere."""
 
     def cost_of(arch: Arch) -> Cost:
-        return replace(count_cost(arch), latency_ms=round(predictor(arch), 4))
+        return count_cost(arch).with_values(latency_ms=round(predictor(arch), 4))
 
     return cost_of
 
 
 def measurements(table: Table) -> Measurements:
-    """Of batches in which the machine had its usual speed: what slows it down by a quarter slows
-    some networks more than others, and the anchor cannot put that right."""
+    """Return the observations of a table that were made at the machine's usual speed.
+
+    A large slowdown affects some networks more than others, which the anchor cannot correct.
+    """
     return Measurements(
         [
             Observation(layers_of(timing.arch), table.drift_corrected_ms(timing))
@@ -180,17 +200,17 @@ def measurements(table: Table) -> Measurements:
 
 
 def _undisturbed(timings: Sequence[AnyTiming]) -> list[AnyTiming]:
-    """Those whose anchor is near the middle one, which there always is."""
+    """Return those whose anchor is near its median."""
     anchors_ms = sorted(timing.anchor_ms for timing in timings)
     return [
         timing
         for timing in timings
-        if abs(timing.anchor_ms / anchors_ms[len(anchors_ms) // 2] - 1) <= MAX_SLOWER
+        if abs(timing.anchor_ms / anchors_ms[len(anchors_ms) // 2] - 1) <= MAX_SPEED_CHANGE
     ]
 
 
 def fit(method: str, networks: Sequence[Observation], blocks: Sequence[Observation]) -> LayerModel:
-    """One of METHODS; the regression does without blocks."""
+    """Fit one of METHODS; only the regression works without blocks."""
     if method == "regression":
         return Smooth(ByAmounts(networks), networks)
     if method == "operations":
@@ -200,7 +220,7 @@ def fit(method: str, networks: Sequence[Observation], blocks: Sequence[Observati
 
 
 def cross_validate(table: Table) -> Choice:
-    """Each method fitted to four fifths of the networks and tried on the rest, five times over."""
+    """Return the method with the smallest error under five-fold cross-validation over networks."""
     networks, blocks = measurements(table)
     methods = METHODS if blocks else ("regression",)
     errors: dict[str, list[float]] = {method: [] for method in methods}

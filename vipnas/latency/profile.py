@@ -1,6 +1,4 @@
-"""Fills a table: measures members of a space, then single layers of theirs; goes on where it was
-killed.
-"""
+"""Fill a latency table: measure subnets of a space, then single layers; resumes after a kill."""
 
 from __future__ import annotations
 
@@ -17,8 +15,8 @@ from torch.nn import functional as F
 
 import vipnas
 from vipnas.arch.image import Arch
-from vipnas.latency.interleaved import MAX_SPREAD, ROUNDS, Beside, Latency, TooNoisy
-from vipnas.latency.measure import Key, measure_beside, pinned
+from vipnas.latency.interleaved import MAX_SPREAD, ROUNDS, Latency, TooNoisy, WithAnchor
+from vipnas.latency.measure import Key, measure_with_anchor, pinned
 from vipnas.latency.operations import Operation, describe
 from vipnas.latency.predictors import cross_validate
 from vipnas.latency.table import (
@@ -34,29 +32,32 @@ from vipnas.models.blocks import HeatmapConv
 from vipnas.models.posenet import Layer, PoseNet, plan
 from vipnas.space.image import SearchSpace
 
-# So many are open at once and take turns, beside the anchor, for so many rounds: some seconds, in
-# which whatever else the machine does comes and goes. There are few networks and each says more
-# than a layer does, so that they are measured more thoroughly.
+# How many networks and layers are timed together, interleaved with the anchor. Networks get more
+# rounds, because they are few and each carries more information.
 ARCHS_AT_ONCE = 10
 ARCH_ROUNDS = 15
-# So many are drawn to see which layers are common; none of them is measured.
-ARCHS_LOOKED_AT = 1000
+# The architectures that are sampled to count layers; none of them is measured.
+ARCHS_SAMPLED = 1000
 BLOCKS_AT_ONCE = 20
-# A noisy moment passes: a batch is measured again so often, after so many seconds.
+# A noisy batch is measured again.
 TRIES = 5
 SECONDS_BETWEEN_TRIES = 3.0
 
 Show = Callable[[str], None]
-Timed = TypeVar("Timed", Latency, Beside)
+Timed = TypeVar("Timed", Latency, WithAnchor)
 
 
 @dataclass(frozen=True)
 class Profile:
-    """How much of a space is measured. `seed` draws the archs and the layers.
+    """How much of a space is measured.
 
-    `evenly` is the part of the archs (0..1) that is spread evenly from the smallest to the largest:
-    a search with a tight budget looks where uniform draws hardly ever fall. The rest is drawn as
-    `space.sample` draws.
+    Attributes:
+        num_archs: Networks.
+        num_blocks: Single layers.
+        seed: Samples the networks and the layers.
+        evenly: The part of the networks (0..1) that is spread evenly from the smallest to the
+            largest, where uniform samples are rare. The rest is sampled uniformly.
+        max_spread: The largest accepted spread of a latency.
     """
 
     num_archs: int = 120
@@ -69,10 +70,13 @@ class Profile:
 def profile_space(
     space: SearchSpace, key: Key, path: Path, amount: Profile, show: Show = print
 ) -> Table:
-    """Measure into the table at `path`, which is whole after every batch, and choose how it
-    predicts best.
+    """Measure a space into the table at `path`, and choose the method that it predicts by.
 
-    Raises ValueError for a table of something else, TooNoisy where the machine stays noisy.
+    The table is written after every batch.
+
+    Raises:
+        ValueError: There is a table of something else at `path`.
+        TooNoisy: The machine stays noisy.
     """
     table = _open(space, key, path, amount)
     archs = profiled_archs(space, amount)
@@ -117,14 +121,14 @@ def _open(space: SearchSpace, key: Key, path: Path, amount: Profile) -> Table:
         found, wanted = getattr(table, name), getattr(empty, name)
         if found != wanted:
             raise ValueError(
-                f"{path}: {name}: made with {found!r}, asked for is {wanted!r}; give that, or"
-                " another --output"
+                f"{path}: {name}: expected {wanted!r}, got {found!r} (give that, or another"
+                " --output)"
             )
     return table
 
 
 def profiled_archs(space: SearchSpace, amount: Profile) -> list[Arch]:
-    """Different members; fewer than asked for where the space has not so many."""
+    """Return distinct architectures of the space; fewer where it has not so many."""
     rng = random.Random(f"profile-{amount.seed}")
     archs: dict[Arch, None] = {}
     for _ in range(100 * amount.num_archs):
@@ -142,43 +146,43 @@ def _of_some_size(space: SearchSpace, rng: random.Random) -> Arch:
 
 
 def profiled_layers(space: SearchSpace, num_layers: int, seed: int) -> list[tuple[Arch, int]]:
-    """Different layers of members of the space, as (arch, number of the layer in its plan).
+    """Return distinct layers of the space, as (architecture, number of the layer in its plan).
 
-    First, for each convolution with a kernel larger than 1 x 1, the commonest first, the commonest
-    layer that has it: runtimes have fast ways for some shapes of those and none for others, and no
-    rule says for which. Then the commonest of the other layers. Which archs are measured plays no
-    part, so that cross-validation over them knows no more of a layer than of any.
+    First the most frequent layer with each convolution larger than 1 x 1, by the convolution's
+    frequency: runtimes have fast kernels for some of their shapes, by no rule. Then the most
+    frequent other layers. The measured architectures do not matter, so that cross-validation over
+    them is fair.
     """
     places: dict[Layer, tuple[Arch, int]] = {}
-    commonness: Counter[Layer] = Counter()
-    for arch in profiled_archs(space, Profile(ARCHS_LOOKED_AT, seed=seed)):
+    frequency: Counter[Layer] = Counter()
+    for arch in profiled_archs(space, Profile(ARCHS_SAMPLED, seed=seed)):
         for number, layer in enumerate(plan(arch)):
             bare = layer._replace(name="")
             places.setdefault(bare, (arch, number))
-            commonness[bare] += 1
+            frequency[bare] += 1
     layer_with: dict[Operation, Layer] = {}
     uses: Counter[Operation] = Counter()
-    for layer, count in commonness.most_common():
+    for layer, count in frequency.most_common():
         for operation in describe(layer).operations:
             if operation.kernel_size > 1:
                 layer_with.setdefault(operation, layer)
                 uses[operation] += count
     first = [layer_with[operation] for operation, _ in uses.most_common()]
-    chosen = dict.fromkeys([*first, *(layer for layer, _ in commonness.most_common())])
+    chosen = dict.fromkeys([*first, *(layer for layer, _ in frequency.most_common())])
     return [places[layer] for layer in chosen][:num_layers]
 
 
 def anchor_of(space: SearchSpace) -> Arch:
-    """The member in the middle of every choice."""
+    """Return the architecture in the middle of every choice."""
     return space.decode([count // 2 for count in space.num_options])
 
 
 class Block(nn.Module):
-    """One layer as a network.
+    """A single layer as a network.
 
-    Of what comes out only the means over the image leave it: inside a network a layer hands over
-    nothing, and OpenVINO's way out of its layout may take ten times as long as the layer. The last
-    layer of a network gives all of it, as it does there.
+    Its output is averaged over the image, unless it is a network's last layer. Returning all of it
+    would convert OpenVINO's layout, which may take ten times as long as the layer, and does not
+    happen inside a network.
     """
 
     def __init__(self, layer: Layer) -> None:
@@ -192,7 +196,7 @@ class Block(nn.Module):
 
 
 class _Bench:
-    """Measures batches beside the anchor."""
+    """Measures batches with the anchor."""
 
     def __init__(self, anchor: Arch, key: Key, max_spread: float) -> None:
         self.anchor = anchor
@@ -202,7 +206,7 @@ class _Bench:
     def archs(self, archs: Sequence[Arch], show: Show) -> list[ArchTiming]:
         networks = [PoseNet(arch) for arch in archs]
         shapes = [(3, *self.key.input_hw)] * len(archs)
-        found = self._beside(networks, shapes, ARCH_ROUNDS, show)
+        found = self._measure(networks, shapes, ARCH_ROUNDS, show)
         return [
             ArchTiming(arch=arch, latency=latency, anchor_ms=anchor_ms)
             for arch, (latency, anchor_ms) in zip(archs, found, strict=True)
@@ -211,32 +215,34 @@ class _Bench:
     def blocks(self, places: Sequence[tuple[Arch, int]], show: Show) -> list[BlockTiming]:
         layers = [list(plan(arch))[number] for arch, number in places]
         shapes = [(x.in_channels, *x.in_hw) for x in layers]
-        found = self._beside([Block(layer) for layer in layers], shapes, ROUNDS, show)
+        found = self._measure([Block(layer) for layer in layers], shapes, ROUNDS, show)
         return [
             BlockTiming(latency, anchor_ms, *place)
             for place, (latency, anchor_ms) in zip(places, found, strict=True)
         ]
 
-    def _beside(
+    def _measure(
         self,
         modules: Sequence[nn.Module],
         shapes_CHW: Sequence[tuple[int, int, int]],
         rounds: int,
         show: Show,
-    ) -> list[Beside]:
-        def measure() -> list[Beside]:
+    ) -> list[WithAnchor]:
+        def measure() -> list[WithAnchor]:
             anchor = PoseNet(self.anchor)
-            return measure_beside(anchor, modules, shapes_CHW, self.key, self.max_spread, rounds)
+            return measure_with_anchor(
+                anchor, modules, shapes_CHW, self.key, self.max_spread, rounds
+            )
 
         return retry_if_noisy(measure, show)
 
 
 def retry_if_noisy(measure: Callable[[], list[Timed]], show: Show) -> list[Timed]:
-    """Measure again where it was too noisy; raises TooNoisy where it stays so."""
+    """Measure, again if it is too noisy; raises TooNoisy if it stays so."""
     for _ in range(TRIES - 1):
         try:
             return measure()
         except TooNoisy as error:
-            show(f"again in {SECONDS_BETWEEN_TRIES:.0f} s: {error}")
+            show(f"retry in {SECONDS_BETWEEN_TRIES:.0f} s: {error}")
             time.sleep(SECONDS_BETWEEN_TRIES)
     return measure()

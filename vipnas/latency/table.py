@@ -1,4 +1,4 @@
-"""What was measured of a space on one device, in one JSON file: strict to read, written whole."""
+"""The latency table: all measurements of a space on one device, in one JSON file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TABLE_VERSION = 2
 
 @dataclass(frozen=True)
 class Timing(Strict):
-    """A latency as it was measured, and that of the anchor, a network timed in the same rounds."""
+    """A measured latency, and that of the anchor, a network timed in the same rounds."""
 
     latency: Latency
     anchor_ms: float
@@ -31,14 +31,14 @@ class Timing(Strict):
 
 @dataclass(frozen=True)
 class ArchTiming(Timing):
-    """Of a whole network."""
+    """The timing of a whole network."""
 
     arch: Arch
 
 
 @dataclass(frozen=True)
 class BlockTiming(Timing):
-    """Of one layer as a network of its own: that of this number, from 0, in the plan of `arch`."""
+    """The timing of a single layer: number `layer_number`, from 0, in the plan of `arch`."""
 
     arch: Arch
     layer_number: int
@@ -46,8 +46,12 @@ class BlockTiming(Timing):
 
 @dataclass(frozen=True)
 class Choice(Strict):
-    """How the table predicts best: `method`, and for every method tried the mean absolute error
-    over archs that it was not fitted to (cross-validation), relative to what was measured."""
+    """The method that the table predicts by.
+
+    Attributes:
+        method: The one with the smallest error.
+        errors: The mean absolute relative error of each method, by cross-validation.
+    """
 
     method: str
     errors: dict[str, float]
@@ -55,7 +59,7 @@ class Choice(Strict):
 
 @dataclass(frozen=True)
 class Table(Strict):
-    """All measurements of a space under one key; `choice` is None until all are there."""
+    """All measurements of a space under one key; `choice` is None until they are complete."""
 
     version: int
     vipnas: str
@@ -72,20 +76,23 @@ class Table(Strict):
 
     @property
     def anchor_ms(self) -> float:
-        """What all times are scaled to: the anchor's median over the whole table."""
+        """The anchor's median over the whole table, which all times are scaled to."""
         return float(np.median([timing.anchor_ms for timing in (*self.archs, *self.blocks)]))
 
     def drift_corrected_ms(self, timing: Timing) -> float:
-        """The time as it would have been at the machine's median speed: a machine that is slower
-        for a minute is so for the anchor too."""
+        """Return the drift-corrected latency: that at the machine's median speed.
+
+        A machine that is slower for a minute is so for the anchor too.
+        """
         return timing.latency.median_ms * self.anchor_ms / timing.anchor_ms
 
     def layer_of(self, timing: BlockTiming) -> Layer:
+        """Return the layer of a block, without its name."""
         return tuple(plan(timing.arch))[timing.layer_number]._replace(name="")
 
 
 def default_file(space: SearchSpace, key: Key) -> Path:
-    """`latency/…json`, named after all that the table belongs to."""
+    """Return the default file of a table, named after its space and key."""
     height, width = key.input_hw
     parts = (
         space.name,
@@ -101,32 +108,34 @@ def default_file(space: SearchSpace, key: Key) -> Path:
 
 
 def write_table(path: Path, table: Table) -> None:
+    """Write a table, whole or not at all."""
     write_atomically(path, json.dumps(to_plain(table)) + "\n")
 
 
 def read_table(path: Path) -> Table:
+    """Read a table; raises ValueError for another version, and for unknown or missing keys."""
     document = read_json(path)
     version = document.get("version") if isinstance(document, dict) else None
     if version != TABLE_VERSION:
-        raise ValueError(f"{path}: version: found {version!r}, allowed is {TABLE_VERSION}")
+        raise ValueError(f"{path}: version: expected {TABLE_VERSION}, got {version!r}")
     return parse(Table, document, str(path))
 
 
 def check_table(
     path: Path, table: Table, key: Key, space: SearchSpace, any_device: bool = False
 ) -> None:
-    """Raises ValueError in one line naming the first thing that the table is not of: the space,
-    then every part of the key. `any_device` lets device and version of the runtime differ."""
+    """Raise ValueError naming the first difference: the space, then each part of the key.
+
+    `any_device` lets the device and the version of the runtime differ.
+    """
     if table.space != space.to_plain():
         raise ValueError(
-            f"{path}: made for the space {table.space_name} with other options or another input"
-            f" size, asked for is {space.name}; run `vipnas profile` for it"
+            f"{path}: expected a table of the space {space.name}, got one of {table.space_name}"
+            " with other options or another input size (run `vipnas profile` for it)"
         )
     for field in fields(Key):
         found, wanted = getattr(table.key, field.name), getattr(key, field.name)
         of_device = field.name in ("device", "runtime_version")
         if found != wanted and not (of_device and any_device):
-            hint = "; any_device: true takes it all the same" if of_device else ""
-            raise ValueError(
-                f"{path}: {field.name}: made with {found!r}, asked for is {wanted!r}{hint}"
-            )
+            hint = " (any_device: true accepts it)" if of_device else ""
+            raise ValueError(f"{path}: {field.name}: expected {wanted!r}, got {found!r}{hint}")

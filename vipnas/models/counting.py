@@ -15,7 +15,7 @@ from vipnas.arch.clip import FollowUp, Operation, VideoArch
 from vipnas.arch.image import Arch
 from vipnas.models.fusion import FusionModule, tap_of
 from vipnas.models.posenet import Layer, Segment, segments
-from vipnas.quantities import Cost
+from vipnas.quantities import Cost, cost_of_clip
 
 
 def count_cost(arch: Arch) -> Cost:
@@ -99,24 +99,20 @@ ImageCost = Callable[[Arch], Cost]
 def frame_costs(arch: VideoArch, image_cost: ImageCost = count_cost) -> tuple[Cost, ...]:
     """The cost of each frame of the clip, the key frame's first; warping heatmaps is left out.
 
-    Where `image_cost` knows latencies, a fusion is taken to add to the latency of its network what
-    it adds to its MACs, in proportion.
+    A fusion is assumed to add to latency, and to other measured quantities, in proportion to its
+    MACs.
     """
     key_frame = image_cost(arch.key_frame)
     return (key_frame, *(_follow_up_cost(member, image_cost) for member in arch.follow_ups))
 
 
 def mean_cost(arch: VideoArch, image_cost: ImageCost = count_cost) -> Cost:
-    """MACs and latency of a frame on average over the clip; parameters of all its networks, each
-    counted once."""
+    """Return the mean cost of a frame, with the parameters of all distinct networks."""
     frames = frame_costs(arch, image_cost)
-    members: dict[object, Cost] = dict(zip((arch.key_frame, *arch.follow_ups), frames, strict=True))
-    latencies = [cost.latency_ms for cost in frames if cost.latency_ms is not None]
-    return Cost(
-        macs=round(sum(cost.macs for cost in frames) / len(frames)),
-        params=sum(cost.params for cost in members.values()),
-        latency_ms=sum(latencies) / len(frames) if len(latencies) == len(frames) else None,
+    networks: dict[object, Cost] = dict(
+        zip((arch.key_frame, *arch.follow_ups), frames, strict=True)
     )
+    return cost_of_clip(frames, list(networks.values()))
 
 
 def _follow_up_cost(member: FollowUp, image_cost: ImageCost) -> Cost:
@@ -127,10 +123,13 @@ def _follow_up_cost(member: FollowUp, image_cost: ImageCost) -> Cost:
     macs, params = _fusion_cost(
         member.fusion.operation, arch.num_keypoints, arch.heatmap_hw, tap.channels, tap.hw
     )
-    latency_ms = alone.latency_ms
-    if latency_ms is not None:
-        latency_ms *= 1 + macs / alone.macs
-    return Cost(alone.macs + macs, alone.params + params, latency_ms)
+    share = 1 + macs / alone.macs
+    return Cost(
+        macs=alone.macs + macs,
+        params=alone.params + params,
+        latency_ms=None if alone.latency_ms is None else alone.latency_ms * share,
+        others={name: value * share for name, value in alone.others.items()},
+    )
 
 
 @lru_cache(maxsize=1 << 16)

@@ -18,6 +18,7 @@ from vipnas.pipeline.level import Level, best_file, network_file, supernet_file
 from vipnas.pipeline.retrain import retrain
 from vipnas.pipeline.search import search, search_methods
 from vipnas.pipeline.supernet import train_supernet
+from vipnas.quantities import header_cells, known_quantities, value_cells
 from vipnas.search.parallel import RaySettings
 
 
@@ -82,10 +83,11 @@ def summarise(level: ImageLevel) -> dict[str, Any]:
 
 
 def print_summary(summary: dict[str, Any]) -> None:
-    print(f"\n{'on the test set':30} {'MMACs':>9} {'params':>10} {'AP':>6} {'AP50':>6} {'AR':>6}")
+    costs = known_quantities(summary["test"])
+    print(f"\n{'on the test set':30} {header_cells(costs)} {'AP':>6} {'AP50':>6} {'AR':>6}")
     for row in summary["test"]:
         print(
-            f"{row['network']:30} {row['macs'] / 1e6:9.2f} {row['params']:10,}"
+            f"{row['network']:30} {value_cells(costs, row)}"
             f" {row['ap']:6.3f} {row['ap50']:6.3f} {row['ar']:6.3f}"
         )
     times = ", ".join(f"{stage} {seconds:.0f}" for stage, seconds in summary["seconds"].items())

@@ -23,6 +23,7 @@ from vipnas.models.posenet import PoseNet
 from vipnas.pipeline.clip_level import ClipLevel, video_scores
 from vipnas.pipeline.level import best_file, network_file, supernet_file
 from vipnas.pipeline.search import search_methods
+from vipnas.quantities import QUANTITIES, header_cells, known_quantities, value_cells
 from vipnas.training.clip_checkpoint import load_video
 from vipnas.viz.fronts import write_figure
 
@@ -135,12 +136,14 @@ def draw_along_clip(path: Path, summary: dict[str, Any]) -> None:
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     frames = summary["along_clip"]
-    macs = [frame["macs"] / 1e6 for frame in frames]
-    bars = left.bar(range(len(macs)), macs, color=["tab:orange", *["tab:blue"] * (len(macs) - 1)])
-    labels = [f"{m:.1f}\n{f['fusion']}" for m, f in zip(macs, frames, strict=True)]
+    cost = QUANTITIES["macs"]
+    heights = [frame[cost.name] / cost.scale for frame in frames]
+    colours = ["tab:orange", *["tab:blue"] * (len(frames) - 1)]
+    bars = left.bar(range(len(frames)), heights, color=colours)
+    labels = [f"{cost.shown(frame[cost.name])}\n{frame['fusion']}" for frame in frames]
     left.bar_label(bars, labels, label_type="center", color="white")
-    left.axhline(float(np.mean(macs)), color="gray", linestyle="--", label="mean")
-    left.set(xlabel="frame of the clip", ylabel="MMACs", xticks=range(len(macs)))
+    left.axhline(float(np.mean(heights)), color="gray", linestyle="--", label="mean")
+    left.set(xlabel="frame of the clip", ylabel=cost.label, xticks=range(len(frames)))
     left.margins(y=0.25)
     left.legend()
     errors = [row["error_percent"] for row in summary["drift"]]
@@ -152,11 +155,14 @@ def draw_along_clip(path: Path, summary: dict[str, Any]) -> None:
 
 
 def print_video_summary(summary: dict[str, Any]) -> None:
-    print(f"\n{'on the test videos':36} {'mean MMACs':>10} {'OKS AP':>7} {'mAP':>6}")
+    costs = known_quantities([*summary["test"], *summary["along_clip"]])
+    print(f"\n{'on the test videos':36} {header_cells(costs)} {'OKS AP':>7} {'mAP':>6}")
     for row in summary["test"]:
         mean_ap = f"{row['posetrack']['mean']:6.3f}" if "posetrack" in row else "     -"
-        print(f"{row['networks']:36} {row['macs'] / 1e6:10.2f} {row['coco']['ap']:7.3f} {mean_ap}")
+        ap = row["coco"]["ap"]
+        print(f"{row['networks']:36} {value_cells(costs, row)} {ap:7.3f} {mean_ap}")
     for frame in summary["along_clip"]:
-        print(f"frame {frame['frame']}: {frame['macs'] / 1e6:.2f} MMACs, {frame['fusion']}")
+        shown = ", ".join(f"{cost.shown(frame[cost.name])} {cost.unit}" for cost in costs)
+        print(f"frame {frame['frame']}: {shown}, {frame['fusion']}")
     errors = ", ".join(f"{row['error_percent']:.2f}" for row in summary["drift"])
     print(f"joint error in % of the person's size, by frames since the key frame: {errors}")

@@ -28,6 +28,7 @@ from vipnas.data.formats.posetrack import read_posetrack
 from vipnas.data.formats.skeletons import Skeleton, read_skeleton
 from vipnas.evaluation.evaluator import Evaluator
 from vipnas.files import to_plain
+from vipnas.pipeline.names import check_names
 from vipnas.shipped import find_shipped
 from vipnas.space.image import SearchSpace
 from vipnas.space.yaml import read_space
@@ -68,7 +69,9 @@ class Experiment:
         """Of a file or a shipped name; without `output` the run is `runs/NAME`."""
         path = find_shipped("experiments", str(name))
         output = output or Path("runs") / path.stem
-        return cls(read_experiment(path), output, data_root, device, skip_bad_images)
+        config = read_experiment(path)
+        check_names(config, str(path))
+        return cls(config, output, data_root, device, skip_bad_images)
 
     @cached_property
     def skeleton(self) -> Skeleton:

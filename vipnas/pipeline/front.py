@@ -14,6 +14,7 @@ from vipnas.files import parse, read_json, to_plain, write_atomically
 from vipnas.memory import keep_freed_memory
 from vipnas.pipeline.level import Level
 from vipnas.pipeline.retrain import retrain
+from vipnas.quantities import header_cells, known_quantities, value_cells
 from vipnas.search.asha import Report, run_all
 from vipnas.search.parallel import RaySettings
 from vipnas.search.trial import Trial
@@ -155,11 +156,9 @@ def coco_metrics_of(metrics: dict[str, Any]) -> dict[str, Any]:
 
 
 def _print(rows: list[dict[str, Any]]) -> None:
-    print(f"\n{'':10} {'MMACs':>9} {'params':>10} {'score':>10} {'AP on the test set':>20}")
+    costs = known_quantities(rows)
+    print(f"\n{'':10} {header_cells(costs)} {'score':>10} {'AP on the test set':>20}")
     for row in rows:
         figures = row["retrained"]
         ap = "stopped early" if figures is None else f"{figures['ap']:.3f}"
-        print(
-            f"{row['folder']:10} {row['macs'] / 1e6:9.2f} {row['params']:10,}"
-            f" {row['score']:10.3f} {ap:>20}"
-        )
+        print(f"{row['folder']:10} {value_cells(costs, row)} {row['score']:10.3f} {ap:>20}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -195,7 +195,7 @@ class ImageLevel:
         compared = open_predictor(config.latency, self.space).compare(best.arch)
         warning = ""
         if compared.measured is not None:
-            cost = replace(best.cost, latency_ms=compared.measured.median_ms)
+            cost = best.cost.with_values(latency_ms=compared.measured.median_ms)
             missed = [str(limit) for limit in config.constraints if limit.excess(cost)]
             warning = f"; outside of the budget: {', '.join(missed)}" if missed else ""
         print(f"search: {path.name}: {compared}{warning}")

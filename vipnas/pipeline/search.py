@@ -23,9 +23,8 @@ from vipnas.search.loop import Workers
 from vipnas.search.loop import search as run_search
 from vipnas.search.parallel import RaySettings
 from vipnas.search.pareto import hypervolume, pareto_front, to_minimise
-from vipnas.search.searchers import EvolutionSearcher, RandomSearcher, Searcher
-from vipnas.search.searchers_nsga2 import NSGA2Searcher
-from vipnas.search.searchers_predictor import PredictorSearcher
+from vipnas.search.searchers import RandomSearcher, Searcher
+from vipnas.search.table import SEARCHERS, make_searcher
 from vipnas.search.trial import Trial
 from vipnas.viz.fronts import draw_front
 
@@ -105,7 +104,7 @@ def write_fronts(directory: Path, config: SearchConfig, trials: dict[str, list[T
     ends = dict(zip(("largest", "smallest"), trials[REFERENCES], strict=True))
     searched = {method: found for method, found in trials.items() if method != REFERENCES}
     draw_front(directory / "pareto.png", searched, ends, config.objectives)
-    if config.searcher != "evolution":
+    if SEARCHERS[config.searcher].finds_front:
         volumes = front_volumes(searched, config.objectives)
         shares = ", ".join(f"{method} {volume:.3f}" for method, volume in volumes.items())
         print(f"search: hypervolume of the fronts of {'/'.join(config.objectives)}: {shares}")
@@ -144,15 +143,8 @@ def searchers_of(
 ) -> Mapping[str, Searcher[A]]:
     """By method, in the order they run. Raises ValueError for budgets that cannot be met."""
     feasible = FeasibleSpace(space, cost_of, config.constraints)
-    searcher: Searcher[A]
-    if config.searcher == "evolution":
-        searcher = EvolutionSearcher(feasible, seed, config.evolution)
-    elif config.searcher == "nsga2":
-        searcher = NSGA2Searcher(feasible, seed, config.nsga2, config.objectives)
-    else:
-        searcher = PredictorSearcher(feasible, seed, config.predictor, config.objectives)
     return {
-        config.searcher: searcher,
+        config.searcher: make_searcher(config, feasible, seed),
         "random": RandomSearcher(feasible, seed),
         REFERENCES: Listed((space.max_arch(), space.min_arch())),
     }

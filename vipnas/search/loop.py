@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, Protocol, TypeVar
 
-from vipnas.quantities import Cost, Objective
+from vipnas.quantities import Cost, Objective, costs_among
 from vipnas.search.constraints import A, CostOf
 from vipnas.search.journal import Journal
 from vipnas.search.searchers import Searcher
@@ -76,12 +76,12 @@ def search(
 
 def floor_of(cost: Cost, told: Sequence[Trial], objectives: Sequence[Objective]) -> float:
     """The best score among those that cost no more by any objective; -inf where there is none."""
-    costs = [name for name in objectives if name != "score"]
+    costs = [quantity.name for quantity in costs_among(objectives)]
     return max(
         (
             trial.fitness
             for trial in told
-            if all(getattr(trial.cost, name) <= getattr(cost, name) for name in costs)
+            if all(trial.cost.value(name) <= cost.value(name) for name in costs)
         ),
         default=float("-inf"),
     )

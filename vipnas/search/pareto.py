@@ -12,7 +12,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vipnas.quantities import Cost, Objective
+from vipnas.quantities import DEFAULT_OBJECTIVES, SCORE, Cost, Objective
 from vipnas.search.trial import Trial
 
 # N points, M objectives
@@ -23,11 +23,11 @@ Integers: TypeAlias = NDArray[np.int64]
 
 def to_minimise(fitness: float, cost: Cost, objectives: Sequence[Objective]) -> tuple[float, ...]:
     """The point of an arch."""
-    return tuple(-fitness if name == "score" else getattr(cost, name) for name in objectives)
+    return tuple(-fitness if name == SCORE else cost.value(name) for name in objectives)
 
 
 def pareto_front(
-    trials: Iterable[Trial], objectives: Sequence[Objective] = ("score", "macs")
+    trials: Iterable[Trial], objectives: Sequence[Objective] = DEFAULT_OBJECTIVES
 ) -> list[Trial]:
     """Trials that no other beats: as good by every objective and better by one. The cheapest comes
     first; of equals the first trial stands; failures are left out."""
@@ -38,10 +38,8 @@ def pareto_front(
     points_NM = np.array(list(first), dtype=np.float64).reshape(len(first), len(objectives))
     ranks_N = domination_ranks(points_NM, enough=1)
     front = [trial for trial, rank in zip(first.values(), ranks_N, strict=True) if rank == 0]
-    costs = [objective for objective in objectives if objective != "score"]
-    return sorted(
-        front, key=lambda trial: to_minimise(trial.fitness, trial.cost, [*costs, "score"])
-    )
+    cheapest_first = [*(objective for objective in objectives if objective != SCORE), SCORE]
+    return sorted(front, key=lambda trial: to_minimise(trial.fitness, trial.cost, cheapest_first))
 
 
 def domination_ranks(points_NM: Floats, enough: int | None = None) -> Integers:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from vipnas.config.search import NSGA2, Predictor
-from vipnas.quantities import Objective, check_objectives
+from vipnas.quantities import Objective, check_objectives, costs_among
 from vipnas.search.constraints import A, FeasibleSpace
 from vipnas.search.expected_gain import most_gain
 from vipnas.search.pareto import Floats, Integers
@@ -137,7 +137,7 @@ class PredictorSearcher(Proposals[A]):
 
     def _costs(self, archs: Sequence[A]) -> Floats:
         """Of the objectives, a row for each arch."""
-        names = [name for name in self.objectives if name != "score"]
+        names = [quantity.name for quantity in costs_among(self.objectives)]
         costs = [self.feasible.cost_of(arch) for arch in archs]
-        rows = [[getattr(cost, name) for name in names] for cost in costs]
+        rows = [[cost.value(name) for name in names] for cost in costs]
         return np.array(rows, dtype=np.float64).reshape(len(archs), len(names))

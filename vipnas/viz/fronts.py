@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vipnas.files import write_atomically
-from vipnas.quantities import Objective
+from vipnas.quantities import DEFAULT_OBJECTIVES, SCORE, Objective, Quantity, costs_among
 from vipnas.search.pareto import pareto_front
 from vipnas.search.trial import Trial
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-AXES = {"macs": ("MMACs", 1e6), "params": ("thousand parameters", 1e3), "latency_ms": ("ms", 1.0)}
 COLOURS = ("tab:blue", "tab:gray")
 
 
@@ -32,22 +31,21 @@ def draw_front(
     # Without pyplot, which looks for a display and keeps figures alive.
     from matplotlib.figure import Figure
 
-    costs = [name for name in objectives if name != "score"] or ["macs"]
+    costs = costs_among(objectives) or costs_among(DEFAULT_OBJECTIVES)
     figure = Figure(figsize=(7 * len(costs), 5), layout="constrained")
     for panel, cost in zip(figure.subplots(1, len(costs), squeeze=False)[0], costs, strict=True):
-        label, unit = AXES[cost]
-        panel.set(xlabel=label, ylabel="score with inherited weights")
+        panel.set(xlabel=cost.label, ylabel="score with inherited weights")
         panel.grid(alpha=0.3)
         for (method, trials), colour in zip(searches.items(), COLOURS, strict=True):
             scored = [trial for trial in trials if trial.score is not None]
-            panel.plot(*_points(scored, cost, unit), "o", color=colour, markersize=4, alpha=0.5)
-            front = pareto_front(scored, ("score", cost))
+            panel.plot(*_points(scored, cost), "o", color=colour, markersize=4, alpha=0.5)
+            front = pareto_front(scored, (SCORE, cost.name))
             line = f"{method}, {len(scored)} scored"
-            panel.step(*_points(front, cost, unit), where="post", color=colour, label=line)
+            panel.step(*_points(front, cost), where="post", color=colour, label=line)
         for name, trial in ends.items():
             if trial.score is None:
                 continue
-            x, y = _points([trial], cost, unit)
+            x, y = _points([trial], cost)
             panel.plot(x, y, "D", color="tab:orange")
             panel.annotate(name, (x[0], y[0]), xytext=(6, 6), textcoords="offset points")
         panel.margins(0.12)
@@ -62,7 +60,5 @@ def write_figure(path: Path, figure: Figure, dots_per_inch: int = 120) -> None:
     write_atomically(path, content.getvalue())
 
 
-def _points(
-    trials: Sequence[Trial], cost: Objective, unit: float
-) -> tuple[list[float], list[float | None]]:
-    return [getattr(trial.cost, cost) / unit for trial in trials], [t.score for t in trials]
+def _points(trials: Sequence[Trial], cost: Quantity) -> tuple[list[float], list[float | None]]:
+    return [trial.cost.value(cost.name) / cost.scale for trial in trials], [t.score for t in trials]

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from vipnas.data.crops.images import write_png
 from vipnas.files import write_atomically
 from vipnas.training.callbacks.keeping import BestNetwork
+from vipnas.training.callbacks.loggers import DEFAULT_LOGGER, LOGGERS
 from vipnas.training.callbacks.probes import Probes
 from vipnas.training.loop import Outcome, Training
 
@@ -38,9 +39,6 @@ class Monitor:
         epoch_steps: int | None = None,
         probes: Probes[Any] | None = None,
     ) -> None:
-        # Imported here because TensorBoard takes seconds to start, and most commands do without.
-        from torch.utils.tensorboard import SummaryWriter
-
         self.directory, self.best, self.epoch_steps = directory, best, epoch_steps
         self.probes = probes
         self.num_steps = training.num_steps
@@ -48,7 +46,7 @@ class Monitor:
         directory.mkdir(parents=True, exist_ok=True)
         self.lines = directory / "metrics.jsonl"
         drop_lines_after(self.lines, training.step)
-        self.writer = SummaryWriter(directory / "tensorboard", purge_step=training.step + 1)
+        self.logger = LOGGERS[DEFAULT_LOGGER](directory, training.step)
         self.clock = _Clock(training.step)
         self.last_line = time.monotonic()
         columns = (
@@ -69,7 +67,7 @@ class Monitor:
 
     def __exit__(self, *error: object) -> None:
         self.bar.stop()
-        self.writer.close()
+        self.logger.close()
 
     def after_step(self, training: Training, outcome: Outcome) -> None:
         """Numbers are read, which waits for a GPU, only in the steps that show them."""
@@ -99,7 +97,7 @@ class Monitor:
     def _probe(self, probes: Probes[Any], training: Training) -> dict[str, float]:
         seen = probes(training.averaged)
         self._offer(training, float(np.mean(list(seen.aps.values()))))
-        self.writer.add_image("heatmaps", seen.picture, training.step, dataformats="HWC")
+        self.logger.log_picture(training.step, "heatmaps", seen.picture)
         write_png(self.directory / "heatmaps.png", seen.picture)
         aps = ", ".join(f"{name} {ap:.3f}" for name, ap in seen.aps.items())
         self._say(f"step {training.step}/{self.num_steps}, AP on held-out people: {aps}")
@@ -111,9 +109,7 @@ class Monitor:
             self.best.offer(training, score)
 
     def _write(self, step: int, numbers: dict[str, float]) -> None:
-        for name, value in numbers.items():
-            self.writer.add_scalar(name, value, step)
-        self.writer.flush()
+        self.logger.log_numbers(step, numbers)
         plain = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
         with self.lines.open("a") as file:
             file.write(json.dumps({"step": step, **plain}) + "\n")

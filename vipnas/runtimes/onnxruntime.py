@@ -1,0 +1,103 @@
+"""ONNX Runtime: `.onnx` files, computed as they say."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vipnas.runtimes.runtime import FileFormat, RunSettings, Runtime, Session, WriteSettings
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor, nn
+
+# It has hard swish and layer norm, the newest operators in use. Newer ones shut out runtimes.
+OPSET = 18
+PRECISIONS = ("fp32", "fp16", "int8")
+
+
+def version() -> str:
+    """Return the version of ONNX Runtime."""
+    RUNTIME.check_installed()
+    return importlib.metadata.version("onnxruntime")
+
+
+def write(
+    module: nn.Module, inputs: Mapping[str, Tensor], path: Path, settings: WriteSettings
+) -> None:
+    """Write an ONNX model."""
+    from vipnas.runtimes import onnx_model
+    from vipnas.runtimes.half import HalfInside
+
+    if settings.precision == "fp16":
+        module = HalfInside(module)
+    path.write_bytes(onnx_model.file_content(module, inputs, settings))
+
+
+def open_file(path: Path, settings: RunSettings) -> tuple[Session, dict[str, str]]:
+    """Open an ONNX file."""
+    session = inference_session(path.read_bytes(), settings)
+    return _run(session), dict(session.get_modelmeta().custom_metadata_map)
+
+
+def load(module: nn.Module, inputs: Mapping[str, Tensor], settings: RunSettings) -> Session:
+    """Open the module by the quick exporter."""
+    from vipnas.runtimes import onnx_model
+    from vipnas.runtimes.half import HalfInside
+
+    if settings.precision == "fp16":
+        module = HalfInside(module)
+    model = onnx_model.quick_model(module, inputs, settings.precision)
+    return _run(inference_session(model, settings))
+
+
+def inference_session(model: bytes, settings: RunSettings) -> Any:
+    """Return an `onnxruntime.InferenceSession` that keeps to the threads of the settings."""
+    RUNTIME.check(settings.precision, settings.device)
+    RUNTIME.check_installed()
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = settings.threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors
+    # Spinning threads would take the core from the session that runs next.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}[settings.device]
+    available = onnxruntime.get_available_providers()
+    if provider not in available:
+        raise ValueError(
+            f"device {settings.device}: expected an onnxruntime with {provider},"
+            f" got one with {', '.join(available)}"
+        )
+    return onnxruntime.InferenceSession(model, options, providers=[provider])
+
+
+def _run(session: Any) -> Session:
+    def run(inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+        found: np.ndarray = session.run(None, dict(inputs))[0]
+        return found
+
+    return run
+
+
+RUNTIME = Runtime(
+    "onnxruntime",
+    PRECISIONS,
+    version,
+    load,
+    FileFormat(
+        "onnx",
+        ".onnx",
+        PRECISIONS,
+        write,
+        open_file,
+        packages=("onnx", "onnxscript"),
+        detail=f"opset {OPSET}",
+    ),
+    extra="export",
+    packages=("onnxruntime",),
+    devices=("cpu", "cuda"),
+)

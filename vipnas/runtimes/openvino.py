@@ -1,0 +1,110 @@
+"""OpenVINO: `.xml` files with their weights beside them in a `.bin`, on the CPU."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vipnas.runtimes.runtime import FileFormat, RunSettings, Runtime, Session, WriteSettings
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor, nn
+
+# The precision of what is float32 in a model. Left alone, OpenVINO takes bf16 where the processor
+# has it. A model in int8 says itself which operations are not float32.
+HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
+
+
+def version() -> str:
+    """Return the version of OpenVINO."""
+    RUNTIME.check_installed()
+    return importlib.metadata.version("openvino")
+
+
+def write(
+    module: nn.Module, inputs: Mapping[str, Tensor], path: Path, settings: WriteSettings
+) -> None:
+    """Write a model of which fp16 only stores the weights: how it computes is said when it is
+    opened."""
+    import openvino
+
+    from vipnas.runtimes import onnx_model
+
+    model = openvino.Core().read_model(onnx_model.file_content(module, inputs, settings))
+    for name, note in settings.notes.items():
+        model.set_rt_info(note, name)
+    openvino.save_model(model, path, compress_to_fp16=settings.precision == "fp16")
+
+
+def open_file(path: Path, settings: RunSettings) -> tuple[Session, dict[str, str]]:
+    """Open an OpenVINO file."""
+    model, run = open_model(path, settings)
+    names = [name for name in model.get_rt_info() if name.startswith("vipnas")]
+    return run, {name: str(model.get_rt_info(name).astype(str)) for name in names}
+
+
+def load(module: nn.Module, inputs: Mapping[str, Tensor], settings: RunSettings) -> Session:
+    """Open the module by the quick exporter."""
+    from vipnas.runtimes import onnx_model
+
+    model = onnx_model.quick_model(module, inputs, settings.precision)
+    return open_model(model, settings)[1]
+
+
+def open_model(model: bytes | Path, settings: RunSettings) -> tuple[Any, Session]:
+    """Return the `openvino.Model` of an ONNX model or of a file, and its session.
+
+    Heatmaps leave OpenVINO with the channels last, as they are inside, and are transposed here:
+    OpenVINO's own conversion takes longer.
+    """
+    RUNTIME.check(settings.precision, settings.device)
+    RUNTIME.check_installed()
+    import openvino
+
+    core = openvino.Core()
+    read = core.read_model(model)
+    if settings.batch is not None:
+        shapes = {value: value.get_partial_shape() for value in read.inputs}
+        read.reshape({value: [settings.batch, *list(s)[1:]] for value, s in shapes.items()})
+    has_maps = read.output().get_partial_shape().rank == 4
+    if has_maps:
+        steps = openvino.preprocess.PrePostProcessor(read)
+        steps.output().model().set_layout(openvino.Layout("NCHW"))
+        steps.output().tensor().set_layout(openvino.Layout("NHWC"))
+        read = steps.build()
+    properties = {
+        "INFERENCE_NUM_THREADS": settings.threads,
+        "NUM_STREAMS": 1,
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": HINTS[settings.precision],
+        # The caller pins; OpenVINO's own choice of cores would override that.
+        "ENABLE_CPU_PINNING": False,
+    }
+    request = core.compile_model(read, "CPU", properties).create_infer_request()
+
+    def run(inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+        found: np.ndarray = request.infer(dict(inputs), share_inputs=True, share_outputs=True)[0]
+        return (found.transpose(0, 3, 1, 2) if has_maps else found).copy(order="C")
+
+    return read, run
+
+
+RUNTIME = Runtime(
+    "openvino",
+    tuple(HINTS),
+    version,
+    load,
+    FileFormat(
+        "openvino",
+        ".xml",
+        ("fp32", "fp16", "int8"),
+        write,
+        open_file,
+        ("onnx", "onnxscript", "onnxruntime"),
+    ),
+    extra="openvino",
+    packages=("openvino",),
+)

@@ -1,0 +1,73 @@
+"""The table of search methods: the settings and the factory of each. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vipnas.config.search import NSGA2, Evolution, Predictor, SearchConfig
+from vipnas.files import parse
+from vipnas.quantities import Objective
+from vipnas.search.constraints import A, FeasibleSpace
+from vipnas.search.searchers import EvolutionSearcher, Searcher
+from vipnas.search.searchers_nsga2 import NSGA2Searcher
+from vipnas.search.searchers_predictor import PredictorSearcher
+from vipnas.tables import OpenTable
+
+
+@dataclass(frozen=True)
+class SearchMethod:
+    """A row of `SEARCHERS`.
+
+    Attributes:
+        settings: A dataclass based on `vipnas.files.Strict`.
+        make: Makes the searcher from a feasible space, a seed, settings and objectives.
+        finds_front: Whether it searches for the front of all objectives, not for one best.
+    """
+
+    settings: type[Any]
+    make: Callable[[FeasibleSpace[Any], int, Any, Sequence[Objective]], Searcher[Any]]
+    finds_front: bool = True
+
+
+def _evolution(
+    feasible: FeasibleSpace[A], seed: int, settings: Evolution, _: Sequence[Objective]
+) -> Searcher[A]:
+    return EvolutionSearcher(feasible, seed, settings)
+
+
+# Each has a section of its name in `SearchConfig`.
+OWN = {
+    "evolution": SearchMethod(Evolution, _evolution, finds_front=False),
+    "nsga2": SearchMethod(NSGA2, NSGA2Searcher),
+    "predictor": SearchMethod(Predictor, PredictorSearcher),
+}
+SEARCHERS: OpenTable[SearchMethod] = OpenTable("vipnas.searchers", OWN)
+
+
+def make_searcher(config: SearchConfig, feasible: FeasibleSpace[A], seed: int) -> Searcher[A]:
+    """Return the searcher that the experiment names, with its settings."""
+    method = SEARCHERS.named(config.searcher, "search.searcher")
+    settings = searcher_settings(config, "search")
+    return method.make(feasible, seed, settings, config.objectives)
+
+
+def searcher_settings(config: SearchConfig, place: str) -> Any:
+    """Return the settings of the searcher that the experiment names.
+
+    Those of vipnas have a section of their own; `searcher_settings` has those of others.
+
+    Raises:
+        ValueError: The searcher is unknown, or its settings are wrong.
+    """
+    method = SEARCHERS.named(config.searcher, f"{place}.searcher")
+    if config.searcher not in OWN:
+        where = f"{place}.searcher_settings"
+        return parse(method.settings, config.searcher_settings or {}, where)
+    if config.searcher_settings is not None:
+        raise ValueError(
+            f"{place}.searcher_settings: expected none with the searcher {config.searcher},"
+            f" got settings (give them in {place}.{config.searcher})"
+        )
+    return getattr(config, config.searcher)

@@ -1,0 +1,70 @@
+"""Tables of rows by name that other packages add to, by entry points."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from importlib.metadata import EntryPoint, entry_points
+from typing import TypeVar
+
+Row = TypeVar("Row")
+
+
+class OpenTable(Mapping[str, Row]):
+    """The rows of vipnas, then those of installed packages.
+
+    A package adds a row by an entry point in `group`: its name is the row's name, its object the
+    row. Names are listed without importing any package; a row is imported when it is taken.
+    """
+
+    def __init__(self, group: str, own: Mapping[str, Row]) -> None:
+        self.group = group
+        self._own = dict(own)
+
+    def __getitem__(self, name: str) -> Row:
+        return self._own[name] if name in self._own else self._load(self._added()[name])
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._own or name in self._added()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((*self._own, *self._added()))
+
+    def __len__(self) -> int:
+        return len(self._own) + len(self._added())
+
+    def named(self, name: str, place: str) -> Row:
+        """Return a row; raise ValueError with the known names where there is none."""
+        if name not in self._own:
+            check_known(name, self, place)
+        return self[name]
+
+    def _added(self) -> dict[str, EntryPoint]:
+        found = {entry.name: entry for entry in entry_points(group=self.group)}
+        for name in found.keys() & self._own.keys():
+            raise ValueError(f"{_place(found[name])}: expected a new name, got one of vipnas")
+        return found
+
+    def _load(self, entry: EntryPoint) -> Row:
+        try:
+            row: Row = entry.load()
+        except Exception as error:  # a package may fail in any way
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise ValueError(
+                f"{_place(entry)}: expected {entry.value} to be importable, got {reason}"
+            ) from error
+        return row
+
+
+def check_known(name: str, known: Iterable[str], place: str) -> None:
+    """Raise ValueError unless the name is a known one."""
+    names = list(known)
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise ValueError(f"{place}: expected one of {', '.join(names)}, got {name!r}{hint}")
+
+
+def _place(entry: EntryPoint) -> str:
+    package = "" if entry.dist is None else f" of {entry.dist.name}"
+    return f"entry point {entry.group}: {entry.name}{package}"
