@@ -70,17 +70,40 @@ VIDEO: dict[str, Any] = {
 }
 
 
+ONE_AT_A_TIME = {**EXPERIMENT["retrain"]["schedule"], "batch_size": 1}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"sed": 1}, "experiment.yaml: sed: unknown key; did you mean 'seed'?"),
+        (
+            {"seed": 10**30},
+            "experiment.yaml: seed: found 1000000000000000000000000000000, ",
+        ),
         ({"seed": "one"}, "experiment.yaml: seed: found 'one', which should be a valid integer"),
         (changed("search", num_trials=0), "search.num_trials: found 0, which should be greater"),
         (changed("data", val_person=4), "data.val_person: unknown key; did you mean 'val_p"),
         (changed("data", train=None), "data: found no one source of people: give either synthetic"),
         ({"space": "tinny"}, "tinny: neither a file nor a name in search_spaces/; did you mean"),
         ({"input_hw": [65, 48]}, "tiny: input_hw: found [65, 48], allowed are multiples of 8"),
-        (changed("data", val_persons=9999), "cannot hold out 9999 of "),
+        (
+            changed("data", val_persons=9999),
+            "annotations.json: data.val_persons: cannot hold out 9999 of ",
+        ),
+        (
+            {"input_hw": [8, 8], **changed("retrain", schedule=ONE_AT_A_TIME)},
+            "retrain.schedule.batch_size: expected 2 or more images at a time for batch norm, got 1"
+            " (the last stage sees 1 x 1 pixel of input_hw [8, 8])",
+        ),
+        (
+            {
+                "input_hw": [8, 8],
+                **changed("data", calibration_persons=5),
+                "evaluation_batch_size": 4,
+            },
+            "data.calibration_persons, in the last batch: expected 2 or more images at a time",
+        ),
     ],
 )
 def test_an_experiment_that_is_wrong(fail: Run, changes: dict[str, Any], message: str) -> None:
@@ -268,3 +291,33 @@ def test_cost_of_a_shipped_arch(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     assert main(["cost", "--arch", str(path)]) == 0
     assert "MMACs" in capsys.readouterr().out
     assert main(["cost", "--arch", "published/s_vipnas_res5"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (MemoryError("5 GB"), "vipnas cost: not enough memory: 5 GB\n"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: 5 bytes\nframe #0"),
+            "vipnas cost: not enough memory: DefaultCPUAllocator: can't allocate memory: 5 bytes\n",
+        ),
+        (RuntimeError("a bug"), None),
+    ],
+)
+def test_too_little_memory_is_one_line_and_a_bug_is_a_bug(
+    error: Exception,
+    line: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fails(arch: object) -> None:
+        raise error
+
+    monkeypatch.setattr("vipnas.models.counting.count_cost", fails)
+    command = ["cost", "--arch", "published/s_vipnas_res50"]
+    if line is None:
+        with pytest.raises(RuntimeError, match="a bug"):
+            main(command)
+        return
+    assert main(command) == 1
+    assert capsys.readouterr().err == line

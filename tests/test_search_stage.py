@@ -21,6 +21,7 @@ from vipnas.models.counting import count_cost
 from vipnas.models.posenet import PoseNet
 from vipnas.pipeline.search import front_volumes
 from vipnas.quantities import Cost
+from vipnas.search import constraints
 from vipnas.search.trial import Trial
 from vipnas.shipped import find_shipped
 from vipnas.space.image import SearchSpace
@@ -75,6 +76,7 @@ def test_a_front_of_several_objectives_beside_random_search(
     assert params == sorted(params) and scores == sorted(scores)
     assert (stage / "pareto.png").read_bytes().startswith(b"\x89PNG")
     assert not list(stage.glob("*.partial"))
+    assert "ended_early" not in json.loads((stage / "best.json").read_text())["found"]
     volumes = f"search: hypervolume of the fronts of score/params: {searcher} "
     assert volumes in capsys.readouterr().out
 
@@ -126,6 +128,27 @@ def test_the_winner_is_measured_before_it_is_written(
     printed = capsys.readouterr().out
     assert f"best.json: predicted {predicted_ms:.2f} ms, measured 7.00 ms" in printed
     assert "; outside of the budget: latency_ms 0.000 to 6.000" in printed
+
+
+def test_a_search_that_ends_early_says_so_last_and_in_its_files(
+    trained: Path,
+    tiny_space: SearchSpace,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(constraints, "LISTABLE", 0)  # counting all takes seconds
+    most = count_cost(tiny_space.with_facts(num_keypoints=17).max_arch()).macs
+    limit = {"quantity": "macs", "at_least": most, "at_most": most}
+    write_experiment(trained, {**EXPERIMENT, "search": {**SEARCHED, "constraints": [limit]}})
+    stage = trained / "run" / "search"
+    for file in stage.glob("*"):
+        file.unlink()
+    assert main(arguments(trained, "search")) == 0
+    why = "ended early: 1 of 5 trials, no other arch within the budgets was found"
+    last = capsys.readouterr().out.splitlines()[-2:]
+    assert last == [f"search: evolution {why}", f"search: random {why}"]
+    for name in ("best.json", "random_best.json"):
+        assert json.loads((stage / name).read_text())["found"]["ended_early"] == why
 
 
 @pytest.mark.slow

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import AllowInfNan, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from vipnas.files import Strict
 from vipnas.tables import check_known
@@ -145,7 +145,7 @@ class Constraint(Strict):
     """A hard range of one quantity, both ends allowed."""
 
     quantity: str
-    at_most: float
+    at_most: Annotated[float, AllowInfNan(True)]
     at_least: float = 0
 
     def __post_init__(self) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from scipy.optimize import nnls
 from spaces_fixture import INVERTED_YAML, space_from
 
 from vipnas.arch.image import Arch, DeconvArch, StageArch, StemArch
@@ -124,15 +123,23 @@ def test_all_macs_of_a_network_are_in_its_description(inverted: SearchSpace) -> 
     assert total == count_cost(arch).macs
 
 
-def test_non_negative_least_squares_do_not_depend_on_scales() -> None:
+def test_rates_are_the_best_that_are_not_negative() -> None:
+    """By the conditions of an optimum: no rate that is free has a slope, none at 0 has a fall."""
     rng = np.random.default_rng(0)
-    scales = 10.0 ** np.arange(-4, 4)
+    lengths = 10.0 ** np.arange(-4, 4)  # as amounts are: seconds beside millions of elements
     for _ in range(5):
         matrix, target = rng.standard_normal((30, 8)), rng.standard_normal(30)
-        expected, _ = nnls(matrix, target)
-        assert (expected == 0).any()
-        found = non_negative_least_squares(matrix * scales, target)
-        np.testing.assert_allclose(found * scales, expected, atol=1e-8)
+        rates = non_negative_least_squares(matrix * lengths, target) * lengths
+        slope = matrix.T @ (matrix @ rates - target)
+        assert (rates >= 0).all() and (rates == 0).any()
+        np.testing.assert_allclose(slope[rates > 0], 0, atol=1e-6)
+        assert (slope[rates == 0] > 0).all()
+
+
+def test_amounts_that_are_copies_share_the_rate() -> None:
+    column, target = np.array([1.0, 2.0, 3.0]), np.array([2.0, 4.0, 6.0])
+    rates = non_negative_least_squares(np.stack((column, column), axis=1), target)
+    np.testing.assert_allclose(rates, [1.0, 1.0], rtol=1e-6)
 
 
 def test_amounts_alone_are_enough_where_the_device_is_that_simple(archs: list[Arch]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
 import random
 from dataclasses import replace
@@ -278,6 +279,71 @@ def test_an_unfinished_table_is_refused(table_file: Path, tiny_space: SearchSpac
     config = LatencyConfig(table=str(table_file), any_device=True)
     with pytest.raises(ValueError, match="expected a complete table, .* 20 of 50 blocks"):
         open_predictor(config, tiny_space)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (
+            ("archs", 1, "latency", "median_ms"),
+            float("nan"),
+            r"archs\[1\].latency.median_ms: found n",
+        ),
+        (
+            ("archs", 1, "latency", "median_ms"),
+            0.0,
+            r"archs\[1\].latency.median_ms: found 0.0, whic",
+        ),
+        (
+            ("blocks", 0, "latency", "median_ms"),
+            float("inf"),
+            r"blocks\[0\].latency.median_ms: foun",
+        ),
+        (
+            ("blocks", 0, "latency", "spread"),
+            -1.0,
+            r"blocks\[0\].latency.spread: found -1.0, which",
+        ),
+        (
+            ("archs", 0, "latency", "num_samples"),
+            0,
+            r"archs\[0\].latency.num_samples: found 0, whic",
+        ),
+        (
+            ("archs", 0, "anchor_ms"),
+            0.0,
+            r"archs\[0\].anchor_ms: found 0.0, which should be greate",
+        ),
+        (
+            ("blocks", 2, "anchor_ms"),
+            float("nan"),
+            r"blocks\[2\].anchor_ms: found nan, which shoul",
+        ),
+        (("blocks", 2, "layer_number"), 99, r"blocks\[2\]: layer_number: expected 0 to "),
+        (
+            ("blocks", 2, "layer_number"),
+            -1,
+            r"blocks\[2\].layer_number: found -1, which should be ",
+        ),
+        (("choice", "method"), "magic", "choice.method: found 'magic', which should be 'blocks', "),
+        (("choice", "errors", "blocks"), float("nan"), "choice.errors.blocks: found nan, which sh"),
+        (("blocks",), [], "choice: expected measurements to predict from by operations, got 25 ar"),
+        (("evenly",), float("inf"), "evenly: found inf, which should be"),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused_when_the_table_is_opened(
+    table_file: Path, place: tuple[str | int, ...], value: object, message: str
+) -> None:
+    document = json.loads(table_file.read_text())
+    document["choice"]["method"] = "operations"
+    inner = document
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = value
+    table_file.write_text(json.dumps(document))
+    with pytest.raises(ValueError, match=f"^{table_file}: {message}") as error:
+        read_table(table_file)
+    assert "\n" not in str(error.value)
 
 
 def test_the_winner_is_measured_beside_its_prediction(

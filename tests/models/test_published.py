@@ -267,6 +267,11 @@ def test_a_tensor_that_is_missing_unexpected_or_misshaped_is_named() -> None:
     assert error_of(misshaped, arch).endswith(f"of another shape: {name} {wrong}")
     whole = {**good, name: torch.zeros(24, 6, 3, 3, dtype=torch.int8)}
     assert f"{name} (found [24, 6, 3, 3] of integers" in error_of(whole, arch)
+    for tensor, kind in (
+        (torch.zeros(24, 6, 3, 3, device="meta"), "no values (meta)"),
+        (torch.zeros(24, 6, 3, 3).to_sparse(), "sparse values"),
+    ):
+        assert f"{name} (found [24, 6, 3, 3] of {kind}" in error_of({**good, name: tensor}, arch)
     # The old name of the head beside the new one is no second copy of it.
     doubled = {**good, "keypoint_head.final_layer.bias": torch.zeros(5)}
     assert error_of(doubled, arch).endswith("unexpected: keypoint_head.final_layer.bias")

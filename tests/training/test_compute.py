@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +18,9 @@ from training_fixture import batch_of, codec_of, sampler_of, supernet_of
 from vipnas.arch.image import Arch
 from vipnas.config.training import Compute, Schedule
 from vipnas.data.crops.crops import normalise
+from vipnas.models import compiler
 from vipnas.models.posenet import PoseNet
+from vipnas.runtimes.runtime import torch_session
 from vipnas.space.image import SearchSpace
 from vipnas.training.compute import Forward, make_forward
 from vipnas.training.loop import Training
@@ -87,6 +95,7 @@ def test_only_what_is_static_is_compiled_and_it_computes_the_same(
 
     original = torch.compile
     monkeypatch.setattr("torch.compile", compile_)
+    monkeypatch.setattr("vipnas.training.compute.check_compiler", lambda *_: None)
     network, images = supernet_of(tiny_space).eval(), images_of(tiny_space)
     forward = make_forward(network, Compute(compile=True))
     for arch, times in ((None, 1), (tiny_space.max_arch(), 2), (tiny_space.min_arch(), 2)):
@@ -95,6 +104,54 @@ def test_only_what_is_static_is_compiled_and_it_computes_the_same(
         plain = outcome(network, network, images, arch)
         for name in plain:
             torch.testing.assert_close(found[name], plain[name], rtol=1e-4, atol=1e-6, msg=name)
+
+
+NO_COMPILER = "InvalidCxxCompiler: No working C++ compiler found"
+
+
+@pytest.fixture
+def without_compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As it is on a machine that has none, by the many lines of PyTorch."""
+
+    def run(*_: Any) -> Any:
+        raise RuntimeError(f"{NO_COMPILER}\n\nSet TORCHDYNAMO_VERBOSE=1\n" + "frame\n" * 111)
+
+    compiler._why_not.cache_clear()
+    monkeypatch.setattr("torch.compile", lambda module: run)
+    yield
+    compiler._why_not.cache_clear()
+
+
+def test_without_a_compiler_it_is_one_line_before_anything_is_trained(
+    tiny_space: SearchSpace, without_compiler: None
+) -> None:
+    network = supernet_of(tiny_space)
+    make_forward(network, Compute())
+    line = f"expected a compiler that torch.compile can use, got {NO_COMPILER} (install g++, or "
+    with pytest.raises(ValueError, match=f"^compute.compile: {re.escape(line)}") as error:
+        make_forward(network, Compute(compile=True))
+    assert "\n" not in str(error.value)
+    with pytest.raises(ValueError, match=f"^runtime torch-compiled: {re.escape(line)}"):
+        torch_session(network, "torch-compiled")
+
+
+@pytest.mark.slow
+def test_the_compiler_that_is_missing_is_found_missing(tmp_path: Path) -> None:
+    """By PyTorch itself, in a process of its own."""
+    command = (
+        "import torch; from vipnas.models.compiler import check_compiler\n"
+        "check_compiler('here', torch.device('cpu'))"
+    )
+    places = {**os.environ, "CXX": "no-such-compiler", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", command],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **places},
+    )
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("ValueError: here: expected a compiler that torch.compile can use, got ")
+    assert "no-such-compiler" in last
 
 
 @pytest.mark.gpu

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from training_fixture import batch_of, codec_of, sampler_of, supernet_of
 
 from vipnas.arch.image import Arch
 from vipnas.arch.io import arch_from_json, write_arch
+from vipnas.cli.main import main
 from vipnas.config.experiment import read_experiment
 from vipnas.config.training import Schedule
 from vipnas.data.crops.loader import Key, TrainingCrops
@@ -73,7 +75,7 @@ def test_the_run_stops_names_the_step_the_arch_and_the_batch_and_leaves_them(
     line = str(error.value)
     assert re.match(r"step 2: losses or gradients are not finite: losses: largest 0\.\d+", line)
     assert re.search(rf"heatmaps of arch 2 of {len(archs)} \([0-9a-f]{{8}}\) are not", line)
-    assert "batch of step 2: 2 images" in line and f"replay.py {path}" in line
+    assert "batch of step 2: 2 images" in line and f"vipnas replay {path}" in line
     assert "\n" not in line
     assert training.step == 2
     failure = load_checkpoint(path)
@@ -119,7 +121,11 @@ def test_a_bad_last_step_is_heard_of_too() -> None:
 
 @pytest.mark.parametrize("stage", ["supernet", "retrain"])
 def test_a_failed_step_of_an_experiment_is_computed_again_from_its_file_alone(
-    stage: str, tiny_space: SearchSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stage: str,
+    tiny_space: SearchSpace,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     data = draw_people(tmp_path / "data")
     document = {**EXPERIMENT, "monitoring": {"probe_epochs": None}}
@@ -149,13 +155,42 @@ def test_a_failed_step_of_an_experiment_is_computed_again_from_its_file_alone(
         f"step {step}: losses or gradients are not finite: {diagnosis};"
     )
     assert "keypoints of rows [1] not finite" in str(error.value)
+    assert main(["replay", str(tmp_path / "run" / stage / "failure.pt")]) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == f"vipnas replay: step {step}: {diagnosis}"
     assert not (tmp_path / "run" / stage / f"{stage}.pt").exists()
 
 
-def test_what_is_no_failure_is_not_replayed(tiny_space: SearchSpace, tmp_path: Path) -> None:
+def test_what_is_no_failure_is_not_replayed(
+    tiny_space: SearchSpace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "failure.pt"
     save_checkpoint(path, {"arch": "{}", "network": {}, "step": 1})
     with pytest.raises(
         ValueError, match="failure.pt: batch, experiment, level, stage, train_persons miss"
     ):
         replay(path, torch.device("cpu"))
+    assert main(["replay", str(path)]) == 1
+    assert capsys.readouterr().err.startswith(f"vipnas replay: {path}: experiment, images, key")
+
+
+def test_a_step_that_is_finite_here_is_shown(
+    tiny_space: SearchSpace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network, (images, keypoints) = PoseNet(tiny_space.min_arch()), batch_of(tiny_space, 0)
+    failure = {
+        "arch": network.arch.to_json(),
+        "network": network.state_dict(),
+        "step": 7,
+        "images": images,
+        "keypoints": keypoints,
+        "stage": "retrain",
+        "experiment": json.dumps(EXPERIMENT),
+    }
+    path = tmp_path / "failure.pt"
+    save_checkpoint(path, failure)
+    assert main(["replay", str(path)]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.startswith("step 7: losses: ") and printed.err == ""
+    save_checkpoint(path, {**failure, "images": [1]})
+    assert main(["replay", str(path)]) == 1
+    assert capsys.readouterr().err.endswith("images: expected Tensor, got list\n")

@@ -17,8 +17,9 @@ from training_fixture import batch_of, supernet_of, train
 from vipnas.config.training import Schedule
 from vipnas.space.image import SearchSpace
 from vipnas.training.callbacks.keeping import BestNetwork, CheckpointFile
-from vipnas.training.checkpoint import load_checkpoint, load_network, save_network
+from vipnas.training.checkpoint import load_checkpoint, load_network, save_checkpoint, save_network
 from vipnas.training.loop import Backward, Batch, Training
+from vipnas.training.randomness import random_state, restore_random_state, seed_process
 
 SCHEDULE = Schedule(epochs=1, batch_size=2, learning_rate=1e-3, warmup_steps=3)
 
@@ -69,6 +70,60 @@ def test_a_step_that_draws_goes_on_as_if_nothing_had_happened(
     again.random_to_restore = None
     run(again, 6)
     assert not torch.equal(again.network.get_parameter(name), unbroken.network.get_parameter(name))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"step": "3"}, "step: expected int, got str"),
+        ({"step": True}, "step: expected int, got bool"),
+        ({"network": [1]}, "network: expected tensors by name, got list"),
+        ({"averaged": {}}, "tensor .* is missing"),
+        ({"mean_loss": 3.0}, "mean_loss: expected Tensor, got float"),
+        ({"mean_loss": torch.zeros(3)}, "mean_loss: expected one number, got 3"),
+        ({"optimizer": 7}, "optimizer: not the state of this training: "),
+        ({"optimizer": {"param_groups": []}}, "optimizer: not the state of this training: "),
+        ({"random": {"python": 1}}, "random: not a state of randomness: "),
+        ({"settings": None}, "settings: expected str, got none"),
+    ],
+)
+def test_a_state_that_is_none_is_one_line_and_draws_go_on(
+    tiny_space: SearchSpace, tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    path = tmp_path / "checkpoint.pt"
+    training = training_of(tiny_space)
+    save_checkpoint(path, {**training.state(), "settings": "{}", **change})
+    before = random.getstate()
+    with pytest.raises(ValueError, match=f"^{path}: {message}") as error:
+        CheckpointFile(path, {}).resume(training)
+    assert "\n" not in str(error.value)
+    assert random.getstate() == before
+
+
+def test_python_and_numpy_draw_from_streams_of_their_own() -> None:
+    def drawn() -> tuple[float, float, float]:
+        return random.random(), float(np.random.random()), float(torch.rand(()))  # noqa: NPY002
+
+    before = random_state()
+    try:
+        seed_process(3)
+        first = drawn()
+        seed_process(3)
+        assert drawn() == first and len(set(first)) == 3
+        # Python's, and torch's, as they always were.
+        assert first[0] == random.Random(3).random()
+        assert first[2] == float(torch.rand((), generator=torch.Generator().manual_seed(3)))
+    finally:
+        restore_random_state(before)
+
+
+def test_a_supernet_is_trained_without_the_streams_of_python_and_numpy(
+    tiny_space: SearchSpace, tmp_path: Path
+) -> None:
+    python, numpy = random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    train(tiny_space, SCHEDULE, 2, tmp_path)
+    assert random.getstate() == python
+    assert np.random.get_state()[1].tolist() == numpy  # noqa: NPY002
 
 
 def test_the_last_states_are_kept_and_those_of_a_run_gone_back_on_are_not(

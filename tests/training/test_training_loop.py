@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from training_fixture import supernet_of, train
+from training_fixture import batch_of, codec_of, sampler_of, supernet_of, train
 
 from vipnas.config.training import Schedule
 from vipnas.space.image import SearchSpace
 from vipnas.training.callbacks.keeping import CheckpointFile, check_settings
 from vipnas.training.checkpoint import load_checkpoint
 from vipnas.training.loop import Batch, Outcome, Training, parameter_groups
+from vipnas.training.step import supernet_backward
 
 SCHEDULE = Schedule(
     epochs=1, batch_size=2, learning_rate=1e-3, warmup_steps=3, weight_decay=0.01, clip_norm=1.0
@@ -215,3 +217,20 @@ def test_a_checkpoint_of_other_settings_is_refused(tiny_space: SearchSpace, tmp_
     check_settings({"data": {"n": 3}}, {"data": {"n": 3, "new": None}}, path)
     with pytest.raises(ValueError, match=r"made with data.new = null, asked for is 1; remove"):
         check_settings({"data": {"n": 3}}, {"data": {"n": 3, "new": 1}}, path)
+
+
+def test_pytorch_is_silent_about_windows_of_gradients_while_training_and_only_then(
+    small_space: SearchSpace, tmp_path: Path
+) -> None:
+    codec, supernet = codec_of(small_space), supernet_of(small_space)
+    backward = supernet_backward(supernet, sampler_of(small_space), codec)
+    torch.set_warn_always(True)  # else once a process
+    try:
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            train(small_space, SCHEDULE, 1, tmp_path)
+            assert [str(warning.message) for warning in seen] == []
+            backward(0, batch_of(small_space, 0))
+        assert any("gradient layout contract" in str(warning.message) for warning in seen)
+    finally:
+        torch.set_warn_always(False)

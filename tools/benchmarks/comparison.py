@@ -194,7 +194,7 @@ class Comparison:
                 workers,
                 cost_of,
                 journal,
-                lambda _, best: level.write_trial(target, best),
+                lambda method, best, **found: level.write_trial(target, best, **found),
             )
 
     def _train(self, name: str, seed: int) -> None:

@@ -72,7 +72,7 @@ def open_experiment(options: argparse.Namespace, allowed_processes: int = 1) -> 
         options.experiment,
         options.output,
         options.data_root,
-        _device(options),
+        open_device(options),
         options.skip_bad_images,
     )
 
@@ -84,13 +84,15 @@ def open_with_others(
     """The experiment in each of the processes that torchrun started. The first alone prints, and
     reads the data before the others do: they may have to be drawn, which takes minutes, so that
     what can be found wrong without them is for `check`, which comes first."""
+    from vipnas.training.compute import check_compute
     from vipnas.training.distributed import joined
 
-    with joined(_device(options)) as processes, ExitStack() as stack:
+    with joined(open_device(options)) as processes, ExitStack() as stack:
         if not processes.is_first:
             stack.enter_context(redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
         experiment = replace(open_experiment(options, processes.number), processes=processes)
         experiment.codec  # noqa: B018 (space and skeleton)
+        check_compute(experiment.config.compute, experiment.device)
         if check is not None:
             check(experiment)
         with processes.first_then_others():
@@ -100,7 +102,9 @@ def open_with_others(
 
 def ray_settings(options: argparse.Namespace) -> RaySettings | None:
     """Of --workers and its companions; None for the work in this process."""
-    from vipnas.search.parallel import RaySettings
+    import torch
+
+    from vipnas.search.parallel import RaySettings, check_address
     from vipnas.training.distributed import device_name
 
     if options.workers is None:
@@ -108,9 +112,14 @@ def ray_settings(options: argparse.Namespace) -> RaySettings | None:
             if getattr(options, name) is not None:
                 raise ValueError(f"--{name.replace('_', '-')}: needs --workers")
         return None
+    check_address(options.ray_address)
     gpus = options.gpus_per_worker
     if gpus is None:
         gpus = float(device_name(options.device).startswith("cuda"))
+    if options.ray_address is None and gpus > (count := torch.cuda.device_count()):
+        raise ValueError(
+            f"--gpus-per-worker: expected at most {count}, the GPUs of this machine, got {gpus:g}"
+        )
     return RaySettings(options.workers, gpus, address=options.ray_address)
 
 
@@ -126,7 +135,7 @@ def network_of(options: argparse.Namespace) -> PoseNet:
     return inherit(options.weights, arch).eval()
 
 
-def _device(options: argparse.Namespace) -> torch.device:
+def open_device(options: argparse.Namespace) -> torch.device:
     """What --device says; of several processes each its own GPU."""
     import torch
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from vipnas.cli.arguments import (
     Commands,
     experiment_command,
+    open_device,
     open_experiment,
     open_with_others,
     print_scores,
@@ -43,6 +44,12 @@ def add_experiment_commands(commands: Commands) -> None:
     )
     retrain.set_defaults(run=_retrain)
     _add_evaluate(commands)
+    replay = commands.add_parser("replay", help="compute a failed training step again")
+    replay.add_argument("failure", type=Path, help="failure.pt of a training")
+    replay.add_argument(
+        "--device", default="cpu", help="torch device (default: cpu); each has its own arithmetic"
+    )
+    replay.set_defaults(run=_replay)
 
 
 def _add_evaluate(commands: Commands) -> None:
@@ -67,8 +74,11 @@ def _add_evaluate(commands: Commands) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     from vipnas.pipeline.chain import run
+    from vipnas.training.compute import check_compute
 
-    run(open_experiment(options), ray_settings(options))
+    experiment = open_experiment(options)
+    check_compute(experiment.config.compute, experiment.device)
+    run(experiment, ray_settings(options))
 
 
 def _train_supernet(options: argparse.Namespace) -> None:
@@ -121,6 +131,16 @@ def retrain_level(
     with open_with_others(options, check) as experiment:
         level = level_of(experiment)
         retrain(level, arch_file or existing_best(level), init_from)
+
+
+def _replay(options: argparse.Namespace) -> None:
+    """A step that is not finite here either is an error, so that scripts can tell."""
+    from vipnas.pipeline.replay import replay
+
+    step, diagnosis = replay(options.failure, open_device(options))
+    if not diagnosis.is_finite:
+        raise FloatingPointError(f"step {step}: {diagnosis}")
+    print(f"step {step}: {diagnosis}")
 
 
 def _arch_file(options: argparse.Namespace) -> Path | None:

@@ -26,6 +26,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"vipnas {command}: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        reason = str(error).strip().partition("\n")[0]
+        print(f"vipnas {command}: not enough memory: {reason}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print(f"vipnas {command}: interrupted; the same command goes on", file=sys.stderr)
         return 130
@@ -33,6 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"vipnas {command}: {len(skipped)} bad images left out:", file=sys.stderr)
         print("\n".join(f"  {problem}" for problem in skipped), file=sys.stderr)
     return 0
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """PyTorch says it in a RuntimeError. By its text, since this file does without torch."""
+    texts = ("can't allocate memory", "out of memory")
+    return isinstance(error, MemoryError) or any(text in str(error) for text in texts)
 
 
 def _parser() -> argparse.ArgumentParser:

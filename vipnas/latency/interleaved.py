@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from vipnas.files import Strict
 
@@ -40,9 +41,9 @@ class Latency(Strict):
         num_samples: The undisturbed samples.
     """
 
-    median_ms: float
-    spread: float
-    num_samples: int
+    median_ms: PositiveFloat
+    spread: NonNegativeFloat
+    num_samples: PositiveInt
 
     def __str__(self) -> str:
         return f"{self.median_ms:.2f} ms (spread {self.spread:.1%}, {self.num_samples} samples)"

@@ -29,6 +29,9 @@ NETWORK_TRUST = 3.0
 # The least milliseconds of a layer, so that relative differences stay finite.
 LEAST_MS = 1e-3
 # The regularisation of corrections, relative to the measurements.
+# How strongly rates are held at none, relative to the measurements: of equal ones, all get a part.
+COPIES_APART = 1e-9
+# How strongly a correction is held at none, relative to the measurements.
 RIDGE = 1e-3
 
 LayerModel = Callable[[Layer], float]
@@ -233,7 +236,12 @@ def _sums(
 
 
 def non_negative_least_squares(matrix: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Return argmin |matrix x - target| over x >= 0."""
-    lengths = np.linalg.norm(matrix, axis=0)  # amounts differ by orders of magnitude
-    solution: np.ndarray = nnls(matrix / lengths, target)[0] / lengths
+    """argmin |matrix x - target| over x >= 0.
+
+    Columns are scaled to one length, for amounts differ by powers of ten, and held apart where one
+    is a copy of another.
+    """
+    lengths = np.linalg.norm(matrix, axis=0)
+    columns = np.vstack((matrix / lengths, np.sqrt(COPIES_APART) * np.eye(len(lengths))))
+    solution: np.ndarray = nnls(columns, np.append(target, np.zeros(len(lengths))))[0] / lengths
     return solution

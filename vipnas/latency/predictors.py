@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar, get_args
 
 import numpy as np
 
@@ -34,7 +34,7 @@ from vipnas.latency.model import (
     layers_of,
     predicted_ms,
 )
-from vipnas.latency.table import Choice, Table, Timing, check_table, read_table
+from vipnas.latency.table import Choice, Method, Table, Timing, check_table, read_table
 from vipnas.models.posenet import Segment, segments
 from vipnas.quantities import Cost
 from vipnas.search.constraints import CostOf
@@ -43,7 +43,7 @@ from vipnas.space.image import SearchSpace
 FOLDS = 5
 # Measurements are ignored if the machine was slower or faster than usual by more than this.
 MAX_SPEED_CHANGE = 0.25
-METHODS = ("blocks", "regression", "blocks and regression", "operations")
+METHODS: tuple[Method, ...] = get_args(Method)
 
 
 AnyTiming = TypeVar("AnyTiming", bound=Timing)
@@ -209,8 +209,10 @@ def _undisturbed(timings: Sequence[AnyTiming]) -> list[AnyTiming]:
     ]
 
 
-def fit(method: str, networks: Sequence[Observation], blocks: Sequence[Observation]) -> LayerModel:
-    """Fit one of METHODS; only the regression works without blocks."""
+def fit(
+    method: Method, networks: Sequence[Observation], blocks: Sequence[Observation]
+) -> LayerModel:
+    """One of METHODS; the regression does without blocks."""
     if method == "regression":
         return Smooth(ByAmounts(networks), networks)
     if method == "operations":
@@ -222,8 +224,8 @@ def fit(method: str, networks: Sequence[Observation], blocks: Sequence[Observati
 def cross_validate(table: Table) -> Choice:
     """Return the method with the smallest error under five-fold cross-validation over networks."""
     networks, blocks = measurements(table)
-    methods = METHODS if blocks else ("regression",)
-    errors: dict[str, list[float]] = {method: [] for method in methods}
+    methods: tuple[Method, ...] = METHODS if blocks else ("regression",)
+    errors: dict[Method, list[float]] = {method: [] for method in methods}
     for fold in range(FOLDS):
         kept = [network for i, network in enumerate(networks) if i % FOLDS != fold]
         for method, found in errors.items():

@@ -6,10 +6,10 @@ import json
 import re
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
-from pydantic import PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from vipnas.arch.image import Arch
 from vipnas.files import Strict, parse, read_json, to_plain, write_atomically
@@ -20,13 +20,16 @@ from vipnas.space.image import SearchSpace
 
 TABLE_VERSION = 2
 
+# How a table may predict; `predict` says what each is.
+Method: TypeAlias = Literal["blocks", "regression", "blocks and regression", "operations"]
+
 
 @dataclass(frozen=True)
 class Timing(Strict):
     """A measured latency, and that of the anchor, a network timed in the same rounds."""
 
     latency: Latency
-    anchor_ms: float
+    anchor_ms: PositiveFloat
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,14 @@ class BlockTiming(Timing):
     """The timing of a single layer: number `layer_number`, from 0, in the plan of `arch`."""
 
     arch: Arch
-    layer_number: int
+    layer_number: NonNegativeInt
+
+    def __post_init__(self) -> None:
+        if self.layer_number >= (count := sum(1 for _ in plan(self.arch))):
+            raise ValueError(
+                f"layer_number: expected 0 to {count - 1}, the layers of the arch, got"
+                f" {self.layer_number}"
+            )
 
 
 @dataclass(frozen=True)
@@ -53,8 +63,8 @@ class Choice(Strict):
         errors: The mean absolute relative error of each method, by cross-validation.
     """
 
-    method: str
-    errors: dict[str, float]
+    method: Method
+    errors: dict[Method, NonNegativeFloat]
 
 
 @dataclass(frozen=True)
@@ -66,10 +76,10 @@ class Table(Strict):
     key: Key
     space_name: str
     space: dict[str, Any]
-    seed: int
-    evenly: float
+    seed: NonNegativeInt
+    evenly: Annotated[float, Field(ge=0, le=1)]
     num_archs: PositiveInt
-    num_blocks: int
+    num_blocks: NonNegativeInt
     archs: tuple[ArchTiming, ...] = ()
     blocks: tuple[BlockTiming, ...] = ()
     choice: Choice | None = None
@@ -117,8 +127,15 @@ def read_table(path: Path) -> Table:
     document = read_json(path)
     version = document.get("version") if isinstance(document, dict) else None
     if version != TABLE_VERSION:
-        raise ValueError(f"{path}: version: expected {TABLE_VERSION}, got {version!r}")
-    return parse(Table, document, str(path))
+        raise ValueError(f"{path}: version: found {version!r}, allowed is {TABLE_VERSION}")
+    table = parse(Table, document, str(path))
+    choice = table.choice
+    if choice and not (table.archs and (table.blocks or choice.method == "regression")):
+        raise ValueError(
+            f"{path}: choice: expected measurements to predict from by {choice.method}, got"
+            f" {len(table.archs)} archs and {len(table.blocks)} blocks"
+        )
+    return table
 
 
 def check_table(

@@ -10,13 +10,20 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# Said once where the gradient of a slice is a window of the full one: it is meant to be.
-warnings.filterwarnings("ignore", "grad and param do not obey the gradient layout contract")
+
+@contextmanager
+def gradients_are_windows() -> Iterator[None]:
+    """Silence the warning that PyTorch gives once where the gradient of a slice is a window of the
+    full one, as `crop` makes it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "grad and param do not obey the gradient layout contract")
+        yield
 
 
 def crop(full: Tensor, shape: tuple[int, ...], groups: int = 1, full_groups: int = 1) -> Tensor:

@@ -214,8 +214,19 @@ def _faults(found: Mapping[str, Tensor], needed: Mapping[str, Tensor]) -> list[s
 
 
 def _describe(tensor: Tensor) -> str:
-    """Shape, and whether floats or integers: precision may differ, that may not."""
-    return f"{list(tensor.shape)} of {'floats' if tensor.is_floating_point() else 'integers'}"
+    """Shape and kind: precision may differ, these may not."""
+    return f"{list(tensor.shape)} of {kind_of(tensor)}"
+
+
+def kind_of(tensor: Tensor) -> str:
+    """What a tensor holds, in words; anything but floats and integers is no weight."""
+    if tensor.is_meta:
+        return "no values (meta)"
+    if tensor.layout is not torch.strided:
+        return "sparse values"
+    if tensor.is_quantized or tensor.is_complex():
+        return "quantised values" if tensor.is_quantized else "complex numbers"
+    return "floats" if tensor.is_floating_point() else "integers"
 
 
 def _first_few(names: Sequence[str]) -> str:

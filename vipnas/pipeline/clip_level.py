@@ -342,9 +342,9 @@ class ClipLevel:
     def write_arch(self, path: Path, arch: VideoArch, **found: Any) -> None:
         write_video_arch(path, arch, **found)
 
-    def write_trial(self, path: Path, best: Trial) -> None:
+    def write_trial(self, path: Path, best: Trial, **found: Any) -> None:
         assert isinstance(best.arch, VideoArch)
-        found = {key: value for key, value in to_plain(best).items() if key != "arch"}
+        found = {**{k: v for k, v in to_plain(best).items() if k != "arch"}, **found}
         write_video_arch(path, best.arch, **found)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -80,7 +81,34 @@ class Experiment:
     @cached_property
     def space(self) -> SearchSpace:
         space = read_space(find_shipped("search_spaces", self.config.space, ".yaml"))
-        return space.with_facts(self.config.input_hw, self.skeleton.num_joints)
+        space = space.with_facts(self.config.input_hw, self.skeleton.num_joints)
+        self._check_batch_norm(space)
+        return space
+
+    def _check_batch_norm(self, space: SearchSpace) -> None:
+        """Batch norm needs two values of a channel: of one pixel, two images."""
+        config, stride = self.config, space.min_arch().total_stride
+        if space.input_hw != (stride, stride):
+            return
+        schedules = {"retrain": config.retrain.schedule}
+        if config.supernet is not None:
+            schedules["supernet"] = config.supernet.schedule
+        if config.video is not None:
+            schedules["video.supernet"] = config.video.supernet.schedule
+            schedules["video.retrain"] = config.video.retrain.schedule
+        number = 1 if config.compute.synchronise_batch_norm else self.processes.number
+        sizes = {
+            f"{name}.schedule.batch_size": schedule.batch_size // number
+            for name, schedule in schedules.items()
+        }
+        rest = config.data.calibration_persons % config.evaluation_batch_size
+        sizes["data.calibration_persons, in the last batch"] = rest or config.evaluation_batch_size
+        for name, size in sizes.items():
+            if size < 2:
+                raise ValueError(
+                    f"{name}: expected 2 or more images at a time for batch norm, got {size}"
+                    f" (the last stage sees 1 x 1 pixel of input_hw {list(space.input_hw)})"
+                )
 
     @cached_property
     def codec(self) -> HeatmapCodec:
@@ -92,8 +120,22 @@ class Experiment:
     def _train_and_val(self) -> tuple[PoseData, PoseData]:
         data, config = self._read("train"), self.config.data
         if config.max_train_persons is not None:
-            data = subset(data, config.max_train_persons + config.val_persons, self.config.seed)
-        return hold_out(data, config.val_persons, self.config.seed)
+            num_persons = config.max_train_persons + config.val_persons
+            with self._errors_name("data.max_train_persons"):
+                data = subset(data, num_persons, self.config.seed)
+        with self._errors_name("data.val_persons"):
+            return hold_out(data, config.val_persons, self.config.seed)
+
+    @contextmanager
+    def _errors_name(self, setting: str) -> Iterator[None]:
+        """Name the training set's file, and the setting that asks for more than it holds."""
+        files = self.config.data.train
+        name = "data/train" if files is None else files.annotations or files.posetrack
+        place = (self.output if files is None else self.data_root) / str(name)
+        try:
+            yield
+        except ValueError as error:
+            raise ValueError(f"{place}: {setting}: {error}") from None
 
     @property
     def train_data(self) -> PoseData:

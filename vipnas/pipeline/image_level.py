@@ -178,9 +178,9 @@ class ImageLevel:
     def write_arch(self, path: Path, arch: Arch, **found: Any) -> None:
         write_arch(path, arch, **found)
 
-    def write_trial(self, path: Path, best: Trial) -> None:
+    def write_trial(self, path: Path, best: Trial, **found: Any) -> None:
         assert isinstance(best.arch, Arch)
-        found = {key: value for key, value in to_plain(best).items() if key != "arch"}
+        found = {**{k: v for k, v in to_plain(best).items() if k != "arch"}, **found}
         name, seed = self.space.name, self.experiment.config.seed
         write_arch(path, best.arch, space=name, seed=seed, **found, **self._measured(path, best))
 

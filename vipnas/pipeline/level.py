@@ -137,7 +137,7 @@ class Level(Protocol[A]):
 
     def write_arch(self, path: Path, arch: A, **found: Any) -> None: ...
 
-    def write_trial(self, path: Path, best: Trial) -> None:
+    def write_trial(self, path: Path, best: Trial, **found: Any) -> None:
         """Write the architecture of a search's winner, and what is known of it."""
 
 

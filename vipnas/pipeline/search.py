@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -27,6 +27,13 @@ from vipnas.search.searchers import RandomSearcher, Searcher
 from vipnas.search.table import SEARCHERS, make_searcher
 from vipnas.search.trial import Trial
 from vipnas.viz.fronts import draw_front
+
+
+class WriteBest(Protocol):
+    """Writes the best trial of a method, and what else was `found` about the search."""
+
+    def __call__(self, method: str, best: Trial, **found: Any) -> None: ...
+
 
 # The method name of the reference architectures: the largest and the smallest of the space.
 REFERENCES = "reference"
@@ -51,8 +58,8 @@ def search(level: Level[A], ray: RaySettings | None = None) -> Path:
     scorer = Scorer(level)
     journal = Journal(directory / "trials.jsonl", {**search_settings(level), **costs})
 
-    def write_best(method: str, best: Trial) -> None:
-        level.write_trial(best_file(level, method), best)
+    def write_best(method: str, best: Trial, **found: Any) -> None:
+        level.write_trial(best_file(level, method), best, **found)
 
     with timed(directory), opened_workers(scorer, config, ray) as workers:
         stop_early = config.early_stop_margin is not None
@@ -67,7 +74,7 @@ def run_methods(
     workers: Workers[A],
     cost_of: CostOf[A],
     journal: Journal,
-    write_best: Callable[[str, Trial], None],
+    write_best: WriteBest,
     stop_early: bool = False,
 ) -> dict[str, list[Trial]]:
     """Let one searcher after another try as many archs; the trials of each. `stop_early` needs
@@ -89,7 +96,8 @@ def run_methods(
         )
         if method != REFERENCES:
             best = best_of(trials[method])
-            write_best(method, best)
+            ended = ended_early(trials[method], wanted)
+            write_best(method, best, **({} if ended is None else {"ended_early": ended}))
             print(
                 f"search: best of {len(trials[method])} by {method}: {best.fitness:.4f},"
                 f" {best.cost}"
@@ -108,6 +116,17 @@ def write_fronts(directory: Path, config: SearchConfig, trials: dict[str, list[T
         volumes = front_volumes(searched, config.objectives)
         shares = ", ".join(f"{method} {volume:.3f}" for method, volume in volumes.items())
         print(f"search: hypervolume of the fronts of {'/'.join(config.objectives)}: {shares}")
+    for method, found in searched.items():
+        if (ended := ended_early(found, config.num_trials)) is not None:
+            print(f"search: {method} {ended}")
+
+
+def ended_early(trials: Sequence[Trial], num_trials: int) -> str | None:
+    """Why a search has fewer trials than were asked for, in words; None where it has all."""
+    if len(trials) >= num_trials:
+        return None
+    found = f"ended early: {len(trials)} of {num_trials} trials"
+    return f"{found}, no other arch within the budgets was found"
 
 
 def front_volumes(

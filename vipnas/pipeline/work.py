@@ -19,7 +19,7 @@ from vipnas.files import read_json, to_plain, write_atomically
 from vipnas.training.callbacks.keeping import BestNetwork, CheckpointFile, check_settings
 from vipnas.training.callbacks.monitor import Monitor
 from vipnas.training.callbacks.probes import Probes
-from vipnas.training.checkpoint import load_checkpoint
+from vipnas.training.checkpoint import held, load_checkpoint, settings_in
 from vipnas.training.failure import FailureFile
 from vipnas.training.loop import Backward, Callback, Training
 
@@ -116,8 +116,8 @@ def is_done(target: Path, settings: dict[str, Any]) -> bool:
     """Return whether the result exists; raises ValueError if it was made with other settings."""
     if not target.exists():
         return False
-    found = json.loads(load_checkpoint(target)["found"]["settings"])
-    check_settings(found, settings, target)
+    found = held(load_checkpoint(target), "found", dict, target)
+    check_settings(settings_in(found, target), settings, target)
     print(f"{target.parent.name}: done already; {target}")
     return True
 

@@ -16,6 +16,9 @@ def load(module: nn.Module, inputs: Mapping[str, Tensor], settings: RunSettings)
     """Compile the module; its layout and precision change."""
     import torch
 
+    from vipnas.models.compiler import check_compiler
+
+    check_compiler("runtime torch-compiled", torch.device(settings.device))
     return session(torch.compile(prepared(module, settings)), settings)
 
 

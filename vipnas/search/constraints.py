@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 import random
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import cached_property
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from vipnas.quantities import Constraint, Cost
 
-# Spaces up to this size are listed where sampling finds nothing more: a few seconds of counting.
+log = logging.getLogger(__name__)
+
+# Spaces up to this size are listed where sampling finds nothing more: a second of counting.
 ENUMERABLE = 1 << 15
+# Up to this size, where nothing else finds an arch: some minutes of counting.
+LISTABLE = 1 << 22
 
 A = TypeVar("A", bound=Hashable)
 CostOf: TypeAlias = Callable[[A], Cost]
@@ -55,6 +60,7 @@ class FeasibleSpace(Generic[A]):
         self.space = space
         self.cost_of = cost_of
         self.constraints = tuple(constraints)
+        self._listed: tuple[A, ...] | None = None
         for constraint in self.constraints:
             self._check_reachable(constraint)
 
@@ -69,13 +75,17 @@ class FeasibleSpace(Generic[A]):
         return self.within(lambda: self.space.sample(rng), rng)
 
     def within(self, propose: Callable[[], A], rng: random.Random, tries: int = 50) -> A:
-        """The first proposal that keeps to the budgets; after `tries`, the last one, repaired; if
-        that fails too, a random member of a small space, and of a large one what a descent from its
-        ends arrives at."""
+        """The first proposal that keeps to the budgets; after `tries`, the last one, repaired.
+
+        If that fails too: a random member of a small space; of a larger one what a descent from its
+        ends arrives at, and else a random one of all members, which are then listed.
+        """
         for _ in range(tries):
             arch = propose()
             if arch in self:
                 return arch
+        if self._listed:
+            return rng.choice(self._listed)
         nearest = _Nearest(self.constraints)
         if (repaired := self._repaired(arch, rng, nearest)) is not None:
             return repaired
@@ -85,16 +95,35 @@ class FeasibleSpace(Generic[A]):
             arch, violation = self._descend(end, nearest.violation, 0.0)
             if not violation:
                 return arch
-        raise NoneFound(f"no arch of {self.space.name} found that keeps to all of: {nearest}")
+        listed = self.list_members(nearest)
+        if listed:
+            return rng.choice(listed)
+        found = "found that keeps" if listed is None else "keeps"
+        raise NoneFound(f"no arch of {self.space.name} {found} to all of: {nearest}")
 
     @cached_property
     def members(self) -> tuple[A, ...] | None:
-        """All archs within the budgets; None where the space is too large to list."""
+        """All archs within the budgets; None where the space is too large to list by the way."""
         if math.prod(self.space.num_options) > ENUMERABLE:
             return None
+        return tuple(arch for arch in self._every() if arch in self)
+
+    def list_members(self, nearest: _Nearest | None = None) -> tuple[A, ...] | None:
+        """`members` of spaces up to LISTABLE too, which takes minutes the first time; `nearest` is
+        shown all that are counted."""
+        size = math.prod(self.space.num_options)
+        if self._listed is None and self.members is not None:
+            self._listed = self.members
+        if self._listed is None and size <= LISTABLE:
+            log.warning("%s: counting all %s archs for the budgets", self.space.name, f"{size:,}")
+            nearest = nearest or _Nearest(self.constraints)
+            archs = self._every()
+            self._listed = tuple(a for a in archs if not nearest.look_at(self.cost_of(a)))
+        return self._listed
+
+    def _every(self) -> Iterator[A]:
         choices = (range(count) for count in self.space.num_options)
-        archs = map(self.space.decode, itertools.product(*choices))
-        return tuple(arch for arch in archs if arch in self)
+        return map(self.space.decode, itertools.product(*choices))
 
     def _repaired(self, arch: A, rng: random.Random, nearest: _Nearest) -> A | None:
         """Move random choices by one option, smaller or larger, until every budget is kept."""

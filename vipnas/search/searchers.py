@@ -71,7 +71,7 @@ class Proposals(Generic[A]):
 
     def propose(self, *ways: Callable[[], Child[A]]) -> A | None:
         """A new arch by the first of the ways that leads to one; after them by a random draw, and
-        in a small space by listing those left. None where all that fails."""
+        where the space can be listed one of those left. None where all that fails."""
         for way in (*ways, self._draw):
             for _ in range(TRIES_FOR_A_NEW_ARCH):
                 try:
@@ -83,7 +83,7 @@ class Proposals(Generic[A]):
                 if child.arch not in self.numbers:
                     return self._register(child)
         left = self._left()
-        return self._register(Child(left.pop())) if left else None
+        return None if left is None else self._register(Child(left))
 
     def _draw(self) -> Child[A]:
         return Child(self.feasible.sample(self.rng))
@@ -97,13 +97,15 @@ class Proposals(Generic[A]):
         self._origins.append(Origin(generation, parents))
         return child.arch
 
-    def _left(self) -> list[A]:
-        """The members not proposed yet, in random order; none where they cannot be listed."""
+    def _left(self) -> A | None:
+        """A random member not proposed yet; None where there is none, or they cannot be listed."""
         if self._rest is None:
-            self._rest = list(self.feasible.members or ())
+            self._rest = list(self.feasible.list_members() or ())
             self.rng.shuffle(self._rest)
-        self._rest = [arch for arch in self._rest if arch not in self.numbers]
-        return self._rest
+        while self._rest:
+            if (arch := self._rest.pop()) not in self.numbers:
+                return arch
+        return None
 
 
 class RandomSearcher(Proposals[A]):

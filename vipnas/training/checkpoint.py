@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
+import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +16,12 @@ from vipnas.arch.image import Arch
 from vipnas.arch.io import arch_from_json
 from vipnas.files import write_atomically
 from vipnas.models.posenet import PoseNet, extract
-from vipnas.models.published import NUMPY_ARRAYS, arch_in, from_published, is_published
+from vipnas.models.published import NUMPY_ARRAYS, arch_in, from_published, is_published, kind_of
 
 FORMAT = "vipnas"
 VERSION = 1
+
+Value = TypeVar("Value")
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
@@ -40,9 +45,11 @@ def load_file(path: Path) -> Any:
 
 def _reason(error: Exception) -> str:
     """One line of what was found; around it PyTorch gives advice to allow it."""
+    if called := re.search(r"GLOBAL (\S+)", str(error)):
+        return f"expected tensors, numbers and strings, got a pickle that names {called[1]}"
     _, _, refused = str(error).partition("WeightsUnpickler error: ")
-    found = refused or f"{type(error).__name__}: {error}"
-    return found.partition(". Please")[0].strip().splitlines()[0][:120]
+    found = (refused or f"{type(error).__name__}: {error}").strip().splitlines()[0]
+    return re.split(r"\. |: $", found)[0]
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -56,6 +63,24 @@ def _checked(content: Any, path: Path) -> dict[str, Any]:
     if content.get("version") != VERSION:
         raise ValueError(f"{path}: version: found {content.get('version')!r}, allowed is {VERSION}")
     return content
+
+
+def held(content: Mapping[str, Any], key: str, kind: type[Value], path: Path) -> Value:
+    """What a checkpoint holds under a key; raises ValueError where it is of another type."""
+    value = content.get(key)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        found = "none" if value is None else type(value).__name__
+        raise ValueError(f"{path}: {key}: expected {kind.__name__}, got {found}")
+    return value
+
+
+def settings_in(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """The settings that a checkpoint was made with."""
+    try:
+        settings = json.loads(held(content, "settings", str, path))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: settings: not valid JSON: {error}") from None
+    return held({"settings": settings}, "settings", dict, path)
 
 
 def save_network(path: Path, network: PoseNet, **found: Any) -> None:
@@ -86,8 +111,8 @@ def inherit(weights_file: Path, arch: Arch) -> PoseNet:
     try:
         return network if network.arch == arch else extract(network, arch)
     except (AttributeError, RuntimeError, ValueError, KeyError):
-        held = difference(network.arch, arch)
-        raise ValueError(f"{weights_file}: does not hold that arch: {held}") from None
+        why = difference(network.arch, arch)
+        raise ValueError(f"{weights_file}: does not hold that arch: {why}") from None
 
 
 def load_network(path: Path, arch: Arch | None = None) -> PoseNet:
@@ -104,24 +129,33 @@ def load_network(path: Path, arch: Arch | None = None) -> PoseNet:
 def _network_of(content: dict[str, Any], path: Path) -> PoseNet:
     if missing := {"arch", "network"} - content.keys():
         raise ValueError(f"{path}: no file of weights: {', '.join(sorted(missing))} missing")
-    held = arch_from_json(content["arch"], str(path))
-    network = PoseNet(held, initialise=False)
+    arch = arch_from_json(held(content, "arch", str, path), str(path))
+    network = PoseNet(arch, initialise=False)
     load_strictly(network, content["network"], path)
     return network.eval()
 
 
-def load_strictly(network: nn.Module, state: dict[str, Tensor], path: Path) -> None:
-    """Raises ValueError naming the first tensor that is missing, unexpected or of another shape."""
+def load_strictly(network: nn.Module, state: object, path: Path) -> None:
+    """Raises ValueError naming the first tensor that is missing, unexpected or no such weight."""
+    if not isinstance(state, Mapping):
+        raise ValueError(f"{path}: network: expected tensors by name, got {type(state).__name__}")
     expected = network.state_dict()
     for name in sorted(expected.keys() - state.keys()):
         raise ValueError(f"{path}: tensor {name} is missing")
-    for name in sorted(state.keys() - expected.keys()):
+    for name in sorted(state.keys() - expected.keys(), key=str):
         raise ValueError(f"{path}: tensor {name} is not expected")
     for name, tensor in expected.items():
-        if state[name].shape != tensor.shape:
+        found = state[name]
+        if not isinstance(found, Tensor):
+            raise ValueError(f"{path}: {name}: expected a tensor, got {type(found).__name__}")
+        if found.shape != tensor.shape:
             raise ValueError(
-                f"{path}: tensor {name}: found shape {tuple(state[name].shape)},"
+                f"{path}: tensor {name}: found shape {tuple(found.shape)},"
                 f" needed is {tuple(tensor.shape)}"
+            )
+        if kind_of(found) != kind_of(tensor):
+            raise ValueError(
+                f"{path}: tensor {name}: expected {kind_of(tensor)}, got {kind_of(found)}"
             )
     network.load_state_dict(state)
 

@@ -10,7 +10,7 @@ from vipnas.arch.clip import Fusion
 from vipnas.arch.io import arch_from_json, video_arch_from_json
 from vipnas.files import parse, to_plain
 from vipnas.models.clipnet import FollowUpNet, VideoNet, build_video_net
-from vipnas.training.checkpoint import load_checkpoint, load_strictly, save_checkpoint
+from vipnas.training.checkpoint import held, load_checkpoint, load_strictly, save_checkpoint
 
 
 def save_follow_up_supernet(path: Path, supernet: FollowUpNet, **found: Any) -> None:
@@ -27,10 +27,10 @@ def save_follow_up_supernet(path: Path, supernet: FollowUpNet, **found: Any) -> 
 def load_follow_up_supernet(path: Path) -> FollowUpNet:
     """The supernet of a file of `save_follow_up_supernet`, in evaluation mode, loaded strictly."""
     content = _content(path, "follow_up_arch", "the supernet of follow-up frames")
-    fusions = parse(tuple[Fusion, ...], content["fusions"], str(path))
-    arch = arch_from_json(content["follow_up_arch"], str(path))
+    fusions = parse(tuple[Fusion, ...], held(content, "fusions", list, path), str(path))
+    arch = arch_from_json(held(content, "follow_up_arch", str, path), str(path))
     supernet = FollowUpNet(arch, fusions, initialise=False)
-    load_strictly(supernet, content["network"], path)
+    load_strictly(supernet, content.get("network"), path)
     return supernet.eval()
 
 
@@ -47,9 +47,9 @@ def save_video(path: Path, network: VideoNet, **found: Any) -> None:
 def load_video(path: Path) -> VideoNet:
     """The networks of a file of `save_video`, in evaluation mode, loaded strictly."""
     content = _content(path, "video_arch", "the networks of a clip")
-    arch = video_arch_from_json(content["video_arch"], str(path))
+    arch = video_arch_from_json(held(content, "video_arch", str, path), str(path))
     network = build_video_net(arch, initialise=False)
-    load_strictly(network, content["network"], path)
+    load_strictly(network, content.get("network"), path)
     return network.eval()
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vipnas.config.training import Compute
 from vipnas.models.clipnet import FollowUpNet
+from vipnas.models.compiler import check_compiler
 from vipnas.models.posenet import PoseNet
 from vipnas.training.distributed import ALONE, Processes
 
@@ -21,6 +22,12 @@ from vipnas.training.distributed import ALONE, Processes
 # None for the whole network: `forward(images, arch)`, of a follow-up network
 # `forward(images, before, follow_up)`.
 Forward: TypeAlias = Callable[..., Tensor]
+
+
+def check_compute(compute: Compute, device: torch.device) -> None:
+    """Raise ValueError for what this machine cannot do."""
+    if compute.compile:
+        check_compiler("compute.compile", device)
 
 
 def make_forward(
@@ -32,6 +39,7 @@ def make_forward(
     different subnets.
     """
     device = next(network.parameters()).device.type
+    check_compute(compute, torch.device(device))
     whole = torch.compile(network) if compute.compile else network
     reduced = compute.precision == "bfloat16"
     order = torch.channels_last if compute.channels_last else torch.contiguous_format

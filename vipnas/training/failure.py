@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from vipnas.arch.clip import FollowUp
 from vipnas.arch.image import Arch
 from vipnas.models.clipnet import FollowUpNet
+from vipnas.models.elastic import gradients_are_windows
 from vipnas.models.posenet import PoseNet
 from vipnas.training.checkpoint import save_checkpoint
 
@@ -129,6 +130,7 @@ def diagnose(network: nn.Module, backward: Backward, taken: Taken) -> Diagnosis:
     networks = [m for m in network.modules() if isinstance(m, (PoseNet, FollowUpNet))]
     network.zero_grad(set_to_none=True)
     with ExitStack() as hooks:
+        hooks.enter_context(gradients_are_windows())
         for module in networks:
             hooks.enter_context(module.register_forward_hook(note))
         losses = {name: float(loss) for name, loss in backward(*taken).items()}
@@ -173,5 +175,5 @@ class FailureFile:
         return (
             f"step {taken.step}: losses or gradients are not finite: {diagnosis};"
             f" batch of step {taken.step}: {len(images)} images{rows};"
-            f" see it again: python tools/replay.py {self.path}"
+            f" see it again: vipnas replay {self.path}"
         )

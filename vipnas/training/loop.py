@@ -17,14 +17,15 @@ import torch
 from torch import Tensor, nn
 
 from vipnas.config.training import Compute, Schedule
+from vipnas.models.elastic import gradients_are_windows
 from vipnas.models.posenet import PoseNet
 from vipnas.training.capture import CapturedBackward
-from vipnas.training.checkpoint import load_strictly
+from vipnas.training.checkpoint import held, load_strictly
 from vipnas.training.distributed import ALONE, Disagreement, Processes, synchronise_batch_norm
 from vipnas.training.failure import Backward as Backward
 from vipnas.training.failure import Batch as Batch
 from vipnas.training.failure import FailureFile, FiniteCheck, NotFinite, Taken, diagnose
-from vipnas.training.randomness import random_state, restore_random_state
+from vipnas.training.randomness import checked_random_state, random_state, restore_random_state
 
 STEPS_OF_MEAN_LOSS = 50
 STATE_KEYS = ("network", "averaged", "optimizer", "step", "mean_loss", "random")
@@ -109,11 +110,12 @@ class Training:
         taken = CapturedBackward(self.network, backward) if replays else backward
         try:
             self.processes.agree("the start", f"step {self.step}, weights {self._digest()}")
-            for batch in batches(self.step, self.num_steps - self.step):
-                outcome = self._update(taken, self._on_device(batch))
-                self.step += 1
-                for callback in callbacks:
-                    callback.after_step(self, outcome)
+            with gradients_are_windows():
+                for batch in batches(self.step, self.num_steps - self.step):
+                    outcome = self._update(taken, self._on_device(batch))
+                    self.step += 1
+                    for callback in callbacks:
+                        callback.after_step(self, outcome)
             self.finite.confirm()
         except NotFinite as error:
             raise self._explained(error, backward, failure) from None
@@ -199,12 +201,20 @@ class Training:
             )
         load_strictly(self.network, state["network"], path)
         load_strictly(self.averaged, state["averaged"], path)
-        for group in state["optimizer"]["param_groups"]:
-            group["fused"] = self.fused  # it may have been saved on another device
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.mean_loss.copy_(state["mean_loss"])
-        self.step = state["step"]
-        self.random_to_restore = state["random"]
+        self.step = held(state, "step", int, path)
+        mean_loss = held(state, "mean_loss", Tensor, path)
+        if mean_loss.shape != self.mean_loss.shape:
+            raise ValueError(f"{path}: mean_loss: expected one number, got {mean_loss.numel()}")
+        self.mean_loss.copy_(mean_loss)
+        self.random_to_restore = checked_random_state(state["random"], str(path))
+        try:
+            for group in state["optimizer"]["param_groups"]:
+                group["fused"] = self.fused  # it may have been saved on another device
+            self.optimizer.load_state_dict(state["optimizer"])
+        except (TypeError, ValueError, LookupError, AttributeError, RuntimeError) as error:
+            raise ValueError(
+                f"{path}: optimizer: not the state of this training: {error}"
+            ) from None
 
     def _digest(self) -> str:
         """Of the weights; only where there is somebody to compare it with."""

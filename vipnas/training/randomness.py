@@ -16,11 +16,12 @@ _MT_WORDS = 624
 
 
 def seed_process(seed: int) -> None:
-    """The same start for Python's, numpy's and torch's randomness, on every device."""
-    start = random.Random(seed).getstate()
-    random.setstate(start)
-    # Both have the same generator, so that numpy can have the state of the other.
-    np.random.set_state(("MT19937", np.array(start[1][:_MT_WORDS], np.uint32), _MT_WORDS, 0, 0.0))
+    """The same start for Python's, numpy's and torch's randomness, on every device; each has a
+    stream of its own."""
+    random.setstate(random.Random(seed).getstate())
+    # Both have the same generator, so that numpy can have a state that Python makes.
+    words = random.Random(f"{seed}-numpy").getstate()[1][:_MT_WORDS]
+    np.random.set_state(("MT19937", np.array(words, np.uint32), _MT_WORDS, 0, 0.0))
     torch.manual_seed(seed)
 
 
@@ -38,6 +39,22 @@ def random_state() -> dict[str, Any]:
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
+
+
+def checked_random_state(state: Any, where: str) -> dict[str, Any]:
+    """A state as `random_state` gives it; raises ValueError for anything that cannot be restored.
+
+    Tried and taken back, since each library has its own idea of what fits.
+    """
+    before = random_state()
+    try:
+        restore_random_state(state)
+    except (TypeError, ValueError, LookupError, AttributeError, RuntimeError) as error:
+        raise ValueError(f"{where}: random: not a state of randomness: {error}") from None
+    finally:
+        restore_random_state(before)
+    found: dict[str, Any] = state
+    return found
 
 
 def restore_random_state(state: dict[str, Any]) -> None:

@@ -12,7 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from vipnas.files import first_difference
-from vipnas.training.checkpoint import load_checkpoint, save_checkpoint
+from vipnas.training.checkpoint import (
+    held,
+    load_checkpoint,
+    save_checkpoint,
+    settings_in,
+)
 from vipnas.training.loop import Outcome, Training
 
 
@@ -41,7 +46,7 @@ class CheckpointFile:
         if not self.path.exists():
             return
         state = load_checkpoint(self.path)
-        check_settings(json.loads(state["settings"]), self.settings, self.path)
+        check_settings(settings_in(state, self.path), self.settings, self.path)
         training.load(state, self.path)
 
     def after_step(self, training: Training, outcome: Outcome) -> None:
@@ -90,9 +95,9 @@ class BestNetwork:
         self.path, self.measure, self._save = path, measure, save
         self.score = -float("inf")
         if path.exists():
-            found = load_checkpoint(path)["found"]
-            if found["measure"] == measure and found["step"] <= first_step:
-                self.score = found["score"]
+            found = held(load_checkpoint(path), "found", dict, path)
+            if found.get("measure") == measure and held(found, "step", int, path) <= first_step:
+                self.score = held(found, "score", float, path)
 
     def offer(self, training: Training, score: float) -> None:
         if score > self.score:

@@ -14,7 +14,7 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vipnas.data.crops.images import write_png
-from vipnas.files import write_atomically
+from vipnas.files import errors_name, write_atomically
 from vipnas.training.callbacks.keeping import BestNetwork
 from vipnas.training.callbacks.loggers import DEFAULT_LOGGER, LOGGERS
 from vipnas.training.callbacks.probes import Probes
@@ -109,9 +109,10 @@ class Monitor:
             self.best.offer(training, score)
 
     def _write(self, step: int, numbers: dict[str, float]) -> None:
-        self.logger.log_numbers(step, numbers)
+        with errors_name(self.directory):
+            self.logger.log_numbers(step, numbers)
         plain = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
-        with self.lines.open("a") as file:
+        with errors_name(self.lines), self.lines.open("a") as file:
             file.write(json.dumps({"step": step, **plain}) + "\n")
 
     def _show(self, step: int, outcome: Outcome) -> None:
