@@ -88,15 +88,15 @@ class OnlineLoop:
     def __call__(self, videos: Sequence[Video]) -> list[TrackedPose]:
         """Everything found in labelled frames, in the order of the videos and their frames."""
         self.network.eval()
-        tracklets = [tracklet for video in videos for tracklet in tracklets(video)]
+        in_view = [tracklet for video in videos for tracklet in tracklets(video)]
         found: list[TrackedPose] = []
         before: _State | None = None
-        for age in range(max((len(tracklet) for tracklet in tracklets), default=0)):
-            going_on = [row for row, tracklet in enumerate(tracklets) if len(tracklet) > age]
-            tracklets = [tracklets[row] for row in going_on]
+        for age in range(max((len(tracklet) for tracklet in in_view), default=0)):
+            going_on = [row for row, tracklet in enumerate(in_view) if len(tracklet) > age]
+            in_view = [in_view[row] for row in going_on]
             if before is not None:
                 before = before.of(going_on)
-            detections = [tracklet[age] for tracklet in tracklets]
+            detections = [tracklet[age] for tracklet in in_view]
             distance = age % len(self.network.arch)
             now = self._step(detections, distance, before)
             found += _found(detections, distance, now)
