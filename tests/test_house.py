@@ -27,9 +27,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "shipped": set(),
     "arch": set(),
     "quantities": set(),
+    "settings": set(),
     "config": {"arch", "quantities"},
     "space": {"arch"},
-    "search": {"arch", "config", "quantities", "space"},
+    "search": {"arch", "config", "quantities", "settings", "space"},
     "models": {"arch", "quantities", "space"},
     "data": {"config", "models"},
 }
@@ -49,7 +50,7 @@ for layer in LAYERS:
     MAY_IMPORT |= {part: below for part in layer}
 MAY_IMPORT["__init__"] = set()
 
-FREE_OF_TORCH = {"files", "shipped", "arch", "quantities", "config", "space", "search"}
+FREE_OF_TORCH = {"files", "shipped", "arch", "quantities", "settings", "config", "space", "search"}
 ONLY_WHERE_USED = {"ray", "pycocotools", "motmetrics"}
 # Anything of these modules but their error classes; and these functions.
 EXECUTES_DATA = {"pickle", "dill", "cloudpickle", "shelve", "marshal"}

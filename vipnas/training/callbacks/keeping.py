@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vipnas.files import first_difference
 from vipnas.models.posenet import PoseNet
+from vipnas.settings import check_settings
 from vipnas.training.checkpoint import load_checkpoint, save_checkpoint, save_network
 from vipnas.training.loop import Outcome, Training
 
@@ -98,14 +98,3 @@ class BestNetwork:
             found = {"step": training.step, "measure": self.measure, "score": score}
             assert isinstance(training.averaged, PoseNet)
             save_network(self.path, training.averaged, **found)
-
-
-def check_settings(found: dict[str, Any], wanted: dict[str, Any], path: Path) -> None:
-    """Raises ValueError naming the first setting in which an unfinished run differs from the one
-    asked for."""
-    if difference := first_difference(found, wanted):
-        place, before, now = difference
-        raise ValueError(
-            f"{path}: made with {place} = {json.dumps(before)}, asked for is {json.dumps(now)};"
-            " remove the folder or choose another output"
-        )
