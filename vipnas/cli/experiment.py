@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from vipnas.cli.arguments import (
     Commands,
     experiment_command,
+    name_argument,
     open_experiment,
     open_with_others,
     print_scores,
@@ -27,6 +28,7 @@ def add_experiment_commands(commands: Commands) -> None:
     supernet = experiment_command(commands, "train-supernet", "train the weight-sharing supernet")
     supernet.set_defaults(run=_train_supernet)
     search = experiment_command(commands, "search", "search the supernet within the budgets")
+    name_argument(search)
     worker_arguments(search)
     search.set_defaults(run=_search)
     retrain = experiment_command(commands, "retrain", "train one architecture by itself")
@@ -35,6 +37,7 @@ def add_experiment_commands(commands: Commands) -> None:
         "--arch", help="arch JSON, a file or a shipped name (default: best.json of the search)"
     )
     retrained.add_argument("--front", type=Path, help="pareto.json of a search: train all of it")
+    name_argument(retrain)
     worker_arguments(retrain)
     retrain.add_argument(
         "--init-from", type=Path, help="weights to start from (default: as the experiment says)"
@@ -72,7 +75,7 @@ def _run(options: argparse.Namespace) -> None:
 def _train_supernet(options: argparse.Namespace) -> None:
     from vipnas.pipeline.supernet import check_sampling, train_supernet
 
-    with open_with_others(options, check_sampling) as experiment:
+    with open_with_others(options, lambda run: run.supernet, check_sampling) as experiment:
         train_supernet(experiment)
 
 
@@ -100,7 +103,7 @@ def _retrain(options: argparse.Namespace) -> None:
         read_arch_of_space(experiment, given or existing_best(experiment))
         initial_weights(experiment, options.init_from)
 
-    with open_with_others(options, check) as experiment:
+    with open_with_others(options, lambda run: run.retrain, check) as experiment:
         retrain(experiment, given or existing_best(experiment), options.init_from)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from vipnas.cli.arguments import (
     Commands,
     experiment_command,
+    name_argument,
     open_experiment,
     open_with_others,
     print_scores,
@@ -31,11 +32,13 @@ def add_video_commands(commands: Commands) -> None:
     supernet.set_defaults(run=_train_supernet)
 
     search = experiment_command(actions, "search", "search fusions and networks along the clip")
+    name_argument(search)
     worker_arguments(search)
     search.set_defaults(run=_search)
 
     retrain = experiment_command(actions, "retrain", "train a clip's networks on, along the clip")
     retrain.add_argument("--arch", type=Path, help="arch JSON of a clip (default: best.json)")
+    name_argument(retrain)
     retrain.set_defaults(run=_retrain)
 
     evaluate = experiment_command(
@@ -60,7 +63,10 @@ def _train_supernet(options: argparse.Namespace) -> None:
     from vipnas.pipeline.clip_level import VideoLevel
     from vipnas.pipeline.clip_stages import train_video_supernet
 
-    with open_with_others(options, lambda experiment: VideoLevel(experiment).space) as experiment:
+    def check(experiment: Experiment) -> None:
+        VideoLevel(experiment).space  # noqa: B018
+
+    with open_with_others(options, lambda run: run.clips.supernet, check) as experiment:
         train_video_supernet(experiment)
 
 
@@ -73,13 +79,13 @@ def _search(options: argparse.Namespace) -> None:
 def _retrain(options: argparse.Namespace) -> None:
     from vipnas.arch.io import read_video_arch
     from vipnas.pipeline.clip_level import VideoLevel, existing_video_best
-    from vipnas.pipeline.clip_stages import retrain_video
+    from vipnas.pipeline.clip_stages import check_arch, retrain_video
 
     def check(experiment: Experiment) -> None:
         file = options.arch or existing_video_best(experiment)
-        VideoLevel(experiment).space.check_arch(read_video_arch(file), str(file))
+        check_arch(VideoLevel(experiment), read_video_arch(file), str(file))
 
-    with open_with_others(options, check) as experiment:
+    with open_with_others(options, lambda run: run.clips.retrain, check) as experiment:
         retrain_video(experiment, options.arch or existing_video_best(experiment))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,13 @@ from vipnas.data.crops.clips import Clip, FixedClips, TrainingClips, clips_of, f
 from vipnas.data.formats.posetrack import PoseTrackData
 from vipnas.evaluation.clips import ClipEvaluator, KeyedClips, with_key_frames
 from vipnas.evaluation.online import OnlineLoop
-from vipnas.files import digest, to_plain
+from vipnas.files import to_plain
 from vipnas.models.clipnet import VideoNet
 from vipnas.models.posenet import PoseNet
 from vipnas.pipeline.experiment import Experiment, Split
 from vipnas.pipeline.retrain import network_file
 from vipnas.pipeline.work import needed
+from vipnas.settings import content_digest
 from vipnas.shipped import find_shipped
 from vipnas.space.clip import VideoSpace
 from vipnas.space.image import SearchSpace
@@ -28,13 +29,13 @@ from vipnas.training.clip_step import ClipStep
 
 
 def video_folder(experiment: Experiment) -> Path:
-    return experiment.output / "video"
+    return experiment.folder.clips.root
 
 
 def clip_best_file(experiment: Experiment, method: str | None = None) -> Path:
     """The clip's arch that a method found; the experiment's searcher by default."""
     name = "random_best.json" if method == "random" else "best.json"
-    return video_folder(experiment) / "search" / name
+    return experiment.folder.clips.search / name
 
 
 def existing_video_best(experiment: Experiment) -> Path:
@@ -48,11 +49,12 @@ def existing_video_best(experiment: Experiment) -> Path:
 
 
 def video_weights_file(experiment: Experiment, name: str = "retrain") -> Path:
-    return video_folder(experiment) / name / "video.pt"
+    folder = experiment.folder.clips
+    return (folder.retrain if name == "retrain" else folder.root / name) / "video.pt"
 
 
 def video_supernet_file(experiment: Experiment) -> Path:
-    return video_folder(experiment) / "supernet" / "supernet.pt"
+    return experiment.folder.clips.supernet / "supernet.pt"
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class VideoLevel:
 
     @cached_property
     def key_frame_file(self) -> Path:
-        path = network_file(self.experiment)
+        path = network_file(replace(self.experiment, search_name=None))
         if not path.exists():
             raise ValueError(f"{path}: no network for the key frames; run `vipnas retrain` first")
         return path
@@ -157,7 +159,7 @@ class VideoLevel:
         """All that any training of the temporal level depends on, as plain values."""
         return {
             **self.experiment.training_settings(),
-            "key_frame": digest(self.key_frame_file),
+            "key_frame": content_digest(self.key_frame_file),
             "num_follow_ups": self.config.num_follow_ups,
             "clip_augmentation": to_plain(self.config.augmentation),
             "training_clips": len(self.training_clips),

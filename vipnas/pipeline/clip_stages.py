@@ -23,7 +23,7 @@ from vipnas.data.formats.posetrack import PoseTrackData
 from vipnas.data.poses import TrackedPose
 from vipnas.evaluation.clips import InheritedClipScore, calibrate_along
 from vipnas.evaluation.protocols import Score, protocols_for, score
-from vipnas.files import digest, read_json, to_plain, write_atomically
+from vipnas.files import to_plain, write_atomically
 from vipnas.models.clipnet import FollowUpNet, FollowUpNets, VideoNet, extract_video
 from vipnas.models.counting import mean_cost
 from vipnas.models.posenet import insert
@@ -34,15 +34,24 @@ from vipnas.pipeline.clip_level import (
     video_weights_file,
 )
 from vipnas.pipeline.experiment import Experiment, Split
+from vipnas.pipeline.retrain import digest_of, is_measured
 from vipnas.pipeline.scorer import in_worker, opened_workers, search_settings
-from vipnas.pipeline.search import cost_of_images, found_by, run_methods, searchers_of, write_fronts
+from vipnas.pipeline.search import (
+    check_budgets,
+    cost_of_images,
+    found_by,
+    run_methods,
+    searchers_of,
+    write_fronts,
+)
 from vipnas.pipeline.supernet import supernet_file
-from vipnas.pipeline.work import is_done, run_training, timed
+from vipnas.pipeline.work import at_work, run_training, timed
 from vipnas.search.constraints import CostOf
 from vipnas.search.journal import Journal
 from vipnas.search.parallel import RaySettings
 from vipnas.search.trial import Trial
 from vipnas.search.workers import Evaluate
+from vipnas.settings import content_digest
 from vipnas.training.callbacks.monitor import Monitor
 from vipnas.training.checkpoint import load_network
 from vipnas.training.clip_checkpoint import (
@@ -88,17 +97,28 @@ def train_video_supernet(experiment: Experiment) -> Path:
     place that they came from: that has been trained for longer."""
     level, target = VideoLevel(experiment), video_supernet_file(experiment)
     config, space = level.config.supernet, level.space
-    images_file = supernet_file(experiment)
-    same = experiment.space.max_arch() == space.image_space.max_arch()
-    starts_from = images_file if same and images_file.exists() else None
-    settings = {
-        **level.settings(),
-        "fusions": [str(fusion or "none") for fusion in space.fusions],
-        "video_supernet": to_plain(config),
-        "init_from": digest(starts_from) if starts_from else None,
-    }
-    if is_done(target, settings):
-        return target
+    with at_work(experiment, target.parent):
+        settings = {
+            **level.settings(),
+            "fusions": [str(fusion or "none") for fusion in space.fusions],
+            "video_supernet": to_plain(config),
+            "init_from": digest_of(_starts_from(level)),
+        }
+        if not experiment.folder.is_done(target, settings):
+            _train_supernet(level, target, settings)
+    return target
+
+
+def _starts_from(level: VideoLevel) -> Path | None:
+    """The supernet of images, where it has the same largest arch."""
+    file = supernet_file(level.experiment)
+    same = level.experiment.space.max_arch() == level.space.image_space.max_arch()
+    return file if same and file.exists() else None
+
+
+def _train_supernet(level: VideoLevel, target: Path, settings: dict[str, Any]) -> None:
+    experiment, config, space = level.experiment, level.config.supernet, level.space
+    starts_from = _starts_from(level)
     seed_process(experiment.config.seed)
     fusions = [fusion for fusion in space.fusions if fusion is not None]
     supernet = FollowUpNet(space.image_space.max_arch(), fusions)
@@ -114,10 +134,9 @@ def train_video_supernet(experiment: Experiment) -> Path:
         trained = train_clips(level, target.parent, supernet, config.schedule, backward, settings)
         assert isinstance(trained, FollowUpNet)
         if is_first:
-            found = json.dumps(settings, sort_keys=True)
-            save_follow_up_supernet(target, trained, settings=found)
+            save_follow_up_supernet(target, trained)
+            experiment.folder.mark_done(target, settings)
     print(f"video supernet: trained; {target}")
-    return target
 
 
 def search_video(experiment: Experiment, ray: RaySettings | None = None) -> Path:
@@ -128,14 +147,15 @@ def search_video(experiment: Experiment, ray: RaySettings | None = None) -> Path
     cost_of, costs = _cost_of(config, level)
     searchers = searchers_of(config, level.space, seed, cost_of)
     directory = clip_best_file(experiment).parent
-    journal = Journal(directory / "trials.jsonl", {**_search_settings(level), **costs})
 
     def write_best(method: str, best: Trial) -> None:
         _write_best(clip_best_file(experiment, method), best)
 
-    with timed(directory), opened_workers(_ClipScorer(level), config, ray) as workers:
-        trials = run_methods(config, searchers, workers, cost_of, journal, write_best)
-    write_fronts(directory, config, trials)
+    with at_work(experiment, directory):
+        journal = Journal(directory / "trials.jsonl", {**_search_settings(level), **costs})
+        with timed(directory), opened_workers(_ClipScorer(level), config, ray) as workers:
+            trials = run_methods(config, searchers, workers, cost_of, journal, write_best)
+        write_fronts(directory, config, trials)
     return clip_best_file(experiment)
 
 
@@ -185,7 +205,10 @@ def _search_settings(level: VideoLevel) -> dict[str, Any]:
     supernet = _existing_supernet(level.experiment)
     return {
         **search_settings(level.experiment, level.config.search, supernet),
-        "key_frame": digest(level.key_frame_file),
+        "key_frame": content_digest(level.key_frame_file),
+        "num_follow_ups": level.config.num_follow_ups,
+        "fusions": [str(fusion or "none") for fusion in level.space.fusions],
+        "follow_up_space": level.space.image_space.to_plain(),
         "val_clips": level.config.val_clips,
         "calibration_clips": level.config.calibration_clips,
     }
@@ -204,28 +227,39 @@ def retrain_video(experiment: Experiment, arch_file: Path, name: str = "retrain"
     """
     level = VideoLevel(experiment)
     arch, config = read_video_arch(arch_file), level.config.retrain
-    level.space.check_arch(arch, str(arch_file))
+    check_arch(level, arch, str(arch_file))
     target = video_weights_file(experiment, name)
     supernet = _existing_supernet(experiment)
-    settings = {
-        **level.settings(),
-        "video_retrain": to_plain(config),
-        "video_arch": to_plain(arch),
-        "init_from": digest(supernet),
-        "calibration_clips": level.config.calibration_clips,
-    }
-    if not is_done(target, settings):
-        _retrain(level, arch, target, settings)
-    if experiment.processes.is_first:
-        _measure(level, target)
+    with at_work(experiment, target.parent):
+        settings = {
+            **level.settings(),
+            "video_retrain": to_plain(config),
+            "video_arch": to_plain(arch, defaults=False),
+            "init_from": content_digest(supernet),
+            "calibration_clips": level.config.calibration_clips,
+            "calibration_batch_size": level.batch_size,
+        }
+        if not experiment.folder.is_done(target, settings):
+            _retrain(level, arch, target, settings)
+        if experiment.processes.is_first:
+            _measure(level, target)
     return target
+
+
+def check_arch(level: VideoLevel, arch: VideoArch, where: str) -> None:
+    """Raise ValueError unless a clip's arch is of the level's space and within its budgets."""
+    level.space.check_arch(arch, where)
+    config = level.config.search
+    if config.constraints:
+        cost_of, _ = _cost_of(config, level)
+        check_budgets(config, cost_of(arch), where)
 
 
 def _measure(level: VideoLevel, target: Path) -> None:
     """On the test videos, unless it was measured with the same settings before."""
     metrics_file = target.with_name("metrics.json")
     scoring = {**level.experiment.scoring_settings(), "boxes": level.config.boxes}
-    if not metrics_file.exists() or read_json(metrics_file).get("settings") != scoring:
+    if not is_measured(metrics_file, scoring):
         scores, _ = evaluate_video(level.experiment, target, "test")
         plain = {name: to_plain(value) for name, value in scores.items()}
         figures = {**plain, "settings": scoring}
@@ -251,8 +285,8 @@ def _retrain(level: VideoLevel, arch: VideoArch, target: Path, settings: dict[st
         assert isinstance(trained, FollowUpNets)
         calibrate_along(trained.eval(), level.calibration, level.batch_size)
         target.with_name("metrics.json").unlink(missing_ok=True)  # of earlier networks
-        found = json.dumps(settings, sort_keys=True)
-        save_video(target, VideoNet(level.key_frame, trained), settings=found)
+        save_video(target, VideoNet(level.key_frame, trained))
+        experiment.folder.mark_done(target, settings)
 
 
 def evaluate_video(

@@ -16,10 +16,12 @@ from vipnas.arch.io import write_arch
 from vipnas.files import parse, read_json, to_plain, write_atomically
 from vipnas.memory import keep_freed_memory
 from vipnas.pipeline.experiment import Experiment
-from vipnas.pipeline.retrain import read_metrics, retrain
+from vipnas.pipeline.retrain import digest_of, initial_weights, read_metrics, retrain
+from vipnas.pipeline.work import at_work
 from vipnas.search.asha import Report, run_all
 from vipnas.search.parallel import RaySettings
 from vipnas.search.trial import Trial
+from vipnas.settings import check_settings
 
 # As the monitor names it.
 AP = "ap/network"
@@ -39,12 +41,40 @@ def retrain_front(
     its own checkpoint. Raises ValueError for a file that is no front.
     """
     front = _read_front(front_file)
-    document = [to_plain(trial) for trial in front]
-    directory, target = experiment.output / "retrain", experiment.output / "retrain" / "front.json"
-    if target.exists() and read_json(target)["front"] == document:
-        print(f"retrain: done already; {target}")
-        _print(read_json(target)["rows"])
-        return target
+    directory = experiment.folder.retrain
+    with at_work(experiment, directory):
+        rows = _rows(experiment, front, front_file, init_from, ray)
+    _print(rows)
+    return directory / "front.json"
+
+
+def _rows(
+    experiment: Experiment,
+    front: list[Trial],
+    front_file: Path,
+    init_from: Path | None,
+    ray: RaySettings | None,
+) -> list[dict[str, Any]]:
+    """The rows of `front.json`, which is written unless it is done."""
+    directory = experiment.folder.retrain
+    target = directory / "front.json"
+    made_with: dict[str, Any] = {
+        "front": [to_plain(trial) for trial in front],
+        "settings": {
+            **experiment.training_settings(),
+            "retrain": to_plain(experiment.config.retrain),
+            "init_from": digest_of(initial_weights(experiment, init_from)),
+        },
+        "scoring": experiment.scoring_settings(),
+    }
+    if target.exists():
+        found = read_json(target)
+        if found["front"] == made_with["front"]:
+            check_settings(found["settings"], made_with["settings"], target)
+        if all(found[key] == made_with[key] for key in made_with):
+            print(f"retrain: done already; {target}")
+            rows: list[dict[str, Any]] = found["rows"]
+            return rows
     if ray is not None and experiment.config.monitoring.probe_epochs is None:
         raise ValueError(
             "monitoring: found probe_epochs null; trainings are stopped by their probes"
@@ -70,9 +100,8 @@ def retrain_front(
         run = partial(_train, absolute, directory.resolve(), init_from, threads)
         run_all(run, names, replace(ray, threads=threads), directory)
     rows = [_row(directory, number, trial) for number, trial in enumerate(front)]
-    write_atomically(target, json.dumps({"front": document, "rows": rows}, indent=1) + "\n")
-    _print(rows)
-    return target
+    write_atomically(target, json.dumps({**made_with, "rows": rows}, indent=1) + "\n")
+    return rows
 
 
 def _read_front(path: Path) -> list[Trial]:

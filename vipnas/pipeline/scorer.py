@@ -14,7 +14,7 @@ import torch
 from vipnas.arch.image import Arch
 from vipnas.config.search import SearchConfig
 from vipnas.evaluation.scoring import InheritedScore
-from vipnas.files import digest, to_plain
+from vipnas.files import to_plain
 from vipnas.memory import keep_freed_memory
 from vipnas.pipeline.experiment import Experiment
 from vipnas.pipeline.supernet import existing_supernet
@@ -23,18 +23,16 @@ from vipnas.search.constraints import A
 from vipnas.search.loop import Workers
 from vipnas.search.parallel import RaySettings, RayWorkers
 from vipnas.search.workers import Evaluate, InProcess, MakeEvaluate
+from vipnas.settings import content_digest
 from vipnas.training.checkpoint import load_network
 
 
 def search_settings(experiment: Experiment, config: SearchConfig, supernet: Path) -> dict[str, Any]:
-    """What the trials of a search depend on, at either level."""
+    """Return what the trials of a search depend on, at either level: not on how many there are."""
     return {
-        "seed": experiment.config.seed,
-        "search": {**to_plain(config), "seconds_limit": None},
-        "supernet": digest(supernet),
-        "device": experiment.device.type,
-        "codec": experiment.config.codec,
-        "evaluation_batch_size": experiment.config.evaluation_batch_size,
+        **experiment.inherited_settings(),
+        "search": {**to_plain(config), "seconds_limit": None, "num_trials": None},
+        "supernet": content_digest(supernet),
     }
 
 
@@ -53,7 +51,6 @@ class Scorer:
         search = needed(self.experiment.config.search, "search")
         return {
             **search_settings(self.experiment, search, self.file),
-            "val_persons": len(self.experiment.val_data.persons),
             "flip_test": self.experiment.config.flip_test,
         }
 

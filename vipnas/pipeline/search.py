@@ -18,8 +18,8 @@ from vipnas.files import to_plain, write_atomically
 from vipnas.models.counting import count_cost
 from vipnas.pipeline.experiment import Experiment
 from vipnas.pipeline.scorer import Scorer, opened_workers
-from vipnas.pipeline.work import needed, timed
-from vipnas.quantities import Objective
+from vipnas.pipeline.work import at_work, needed, timed
+from vipnas.quantities import Cost, Objective
 from vipnas.search.constraints import A, CostOf, FeasibleSpace, Space
 from vipnas.search.journal import Journal
 from vipnas.search.listed import Listed
@@ -46,7 +46,7 @@ def search_methods(experiment: Experiment) -> tuple[str, str]:
 def best_file(experiment: Experiment, method: str | None = None) -> Path:
     """The arch that a method found; the experiment's searcher by default."""
     name = "random_best.json" if method == "random" else "best.json"
-    return experiment.output / "search" / name
+    return experiment.folder.search / name
 
 
 def existing_best(experiment: Experiment) -> Path:
@@ -69,16 +69,17 @@ def search(experiment: Experiment, ray: RaySettings | None = None) -> Path:
     searchers = searchers_of(config, experiment.space, experiment.config.seed, cost_of)
     directory = best_file(experiment).parent
     scorer = Scorer(experiment, config.threads)
-    journal = Journal(directory / "trials.jsonl", {**scorer.settings(), **costs})
 
     def write_best(method: str, best: Trial) -> None:
         path = best_file(experiment, method)
         write_trial(path, best, experiment, latency=_measured(config, experiment, path.name, best))
 
-    with timed(directory), opened_workers(scorer, config, ray) as workers:
-        stop_early = config.early_stop_margin is not None
-        trials = run_methods(config, searchers, workers, cost_of, journal, write_best, stop_early)
-    write_fronts(directory, config, trials)
+    with at_work(experiment, directory):
+        journal = Journal(directory / "trials.jsonl", {**scorer.settings(), **costs})
+        with timed(directory), opened_workers(scorer, config, ray) as workers:
+            early = config.early_stop_margin is not None
+            trials = run_methods(config, searchers, workers, cost_of, journal, write_best, early)
+        write_fronts(directory, config, trials)
     return best_file(experiment)
 
 
@@ -126,6 +127,7 @@ def run_methods(
             show,
             config.pending,
             stop_early=config.objectives if stop_early and method != REFERENCES else None,
+            earlier=tuple(trials),
         )
         if method != REFERENCES:
             best = best_of(trials[method])
@@ -223,6 +225,16 @@ def write_trial(
 def found_by(trial: Trial) -> dict[str, Any]:
     """What an arch file says of where the arch comes from."""
     return {key: value for key, value in to_plain(trial).items() if key != "arch"}
+
+
+def check_budgets(config: SearchConfig, cost: Cost, where: str) -> None:
+    """Raise ValueError naming the first budget of today's experiment that a cost is outside of."""
+    for limit in config.constraints:
+        if limit.excess(cost):
+            raise ValueError(
+                f"{where}: expected {limit}, got {limit.format(limit.value(cost))} (search within"
+                " the budgets of the experiment, or change these)"
+            )
 
 
 def show_trial(trial: Trial, num_trials: int) -> None:

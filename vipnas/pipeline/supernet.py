@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from vipnas.files import to_plain
 from vipnas.models.counting import count_cost
 from vipnas.models.posenet import PoseNet
 from vipnas.pipeline.experiment import Experiment
-from vipnas.pipeline.work import is_done, needed, timed, train
+from vipnas.pipeline.work import at_work, needed, timed, train
 from vipnas.training.callbacks.probes import probed_archs
 from vipnas.training.checkpoint import save_network
 from vipnas.training.compute import make_forward
@@ -21,7 +20,7 @@ from vipnas.training.step import supernet_backward
 
 
 def supernet_file(experiment: Experiment) -> Path:
-    return experiment.output / "supernet" / "supernet.pt"
+    return experiment.folder.supernet / "supernet.pt"
 
 
 def existing_supernet(experiment: Experiment) -> Path:
@@ -42,13 +41,19 @@ def train_supernet(
     target = target or supernet_file(experiment)
     config = needed(experiment.config.supernet, "supernet")
     check_sampling(experiment)
-    settings = {
-        **experiment.training_settings(),
-        "supernet": to_plain(config),
-        **(more_settings or {}),
-    }
-    if is_done(target, settings):
-        return target
+    with at_work(experiment, target.parent):
+        settings = {
+            **experiment.training_settings(),
+            "supernet": to_plain(config),
+            **(more_settings or {}),
+        }
+        if not experiment.folder.is_done(target, settings):
+            _train(experiment, target, settings)
+    return target
+
+
+def _train(experiment: Experiment, target: Path, settings: dict[str, Any]) -> None:
+    config = needed(experiment.config.supernet, "supernet")
     seed_process(experiment.config.seed)
     supernet = PoseNet(experiment.space.max_arch()).to(experiment.device)
     backward = backward_of(experiment, supernet, len(experiment.train_data.persons))
@@ -68,9 +73,9 @@ def train_supernet(
             "supernet",
         )
         if experiment.processes.is_first:
-            save_network(target, trained, settings=json.dumps(settings, sort_keys=True))
+            save_network(target, trained)
+            experiment.folder.mark_done(target, settings)
     print(f"supernet: trained; {target}")
-    return target
 
 
 def backward_of(experiment: Experiment, supernet: PoseNet, num_persons: int) -> Backward:

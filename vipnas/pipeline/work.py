@@ -20,10 +20,9 @@ from vipnas.evaluation.evaluator import Evaluator
 from vipnas.files import read_json, to_plain, write_atomically
 from vipnas.models.posenet import PoseNet
 from vipnas.pipeline.experiment import Experiment
-from vipnas.training.callbacks.keeping import BestNetwork, CheckpointFile, check_settings
+from vipnas.training.callbacks.keeping import BestNetwork, CheckpointFile
 from vipnas.training.callbacks.monitor import Monitor
 from vipnas.training.callbacks.probes import Probes
-from vipnas.training.checkpoint import load_checkpoint
 from vipnas.training.failure import FailureFile
 from vipnas.training.loop import Backward, Batch, Callback, Training
 
@@ -142,20 +141,20 @@ def _probes(experiment: Experiment, schedule: Schedule, archs: Mapping[str, Arch
     return Probes(dict(archs), every_steps, evaluator, calibration_images)
 
 
-def is_done(target: Path, settings: dict[str, Any]) -> bool:
-    """Whether the result is there; raises ValueError if it was made with other settings."""
-    if not target.exists():
-        return False
-    found = json.loads(load_checkpoint(target)["found"]["settings"])
-    check_settings(found, settings, target)
-    print(f"{target.parent.name}: done already; {target}")
-    return True
-
-
 def needed(section: Section | None, name: str) -> Section:
     if section is None:
         raise ValueError(f"the experiment has no section {name}, which this command needs")
     return section
+
+
+@contextmanager
+def at_work(experiment: Experiment, stage: Path) -> Iterator[None]:
+    """Lock the folder of a stage; of several processes of one training the first does."""
+    if not experiment.processes.is_first:
+        yield
+        return
+    with experiment.folder.lock(stage):
+        yield
 
 
 @contextmanager
