@@ -154,7 +154,6 @@ class Datasets:
             "max_persons": config.max_train_persons,
             "val_persons": config.val_persons,
             "calibration_persons": config.calibration_persons,
-            "skip_bad_images": self.skip_bad_images or None,
         }
 
     def test_settings(self) -> dict[str, Any]:
