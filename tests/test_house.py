@@ -29,9 +29,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tables": set(),
     "arch": set(),
     "quantities": {"tables"},
+    "settings": set(),
     "config": {"arch", "quantities"},
     "space": {"arch"},
-    "search": {"arch", "config", "quantities", "space", "tables", "threads"},
+    "search": {"arch", "config", "quantities", "settings", "space", "tables", "threads"},
     "models": {"arch", "quantities", "space"},
     "data": {"config", "models"},
 }
@@ -52,7 +53,7 @@ for layer in LAYERS:
 MAY_IMPORT["__init__"] = set()
 
 FREE_OF_TORCH = {"files", "shipped", "tables", "threads", "arch", "quantities", "config", "space"}
-FREE_OF_TORCH |= {"search"}
+FREE_OF_TORCH |= {"search", "settings"}
 ONLY_WHERE_USED = {"ray", "pycocotools", "motmetrics"}
 # Anything of these modules but their error classes; and these functions.
 EXECUTES_DATA = {"pickle", "dill", "cloudpickle", "shelve", "marshal"}

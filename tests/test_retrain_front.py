@@ -29,7 +29,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with `data`, `experiment.yaml`, and a `pareto.json` of two archs."""
     directory = tmp_path_factory.mktemp("front")
     draw_people(directory / "data")
-    write_experiment(directory, {**EXPERIMENT, "retrain": {"schedule": EPOCHS}})
+    write_experiment(directory, {**EXPERIMENT, "search": None, "retrain": {"schedule": EPOCHS}})
     space = read_space(find_shipped("search_spaces", "tiny"))
     trials = [trial(3, space.min_arch(), 0.25), trial(1, space.max_arch())]
     (directory / "pareto.json").write_text(json.dumps([to_plain(found) for found in trials]))
@@ -100,7 +100,8 @@ def test_killed_side_by_side_each_goes_on_from_its_checkpoint(
     pytest.importorskip("ray")
     (tmp_path / "data").symlink_to(searched / "data")
     shutil.copy(searched / "pareto.json", tmp_path)
-    write_experiment(tmp_path, {**EXPERIMENT, "retrain": {"schedule": {**EPOCHS, "epochs": 80}}})
+    retrain = {"schedule": {**EPOCHS, "epochs": 80}}
+    write_experiment(tmp_path, {**EXPERIMENT, "search": None, "retrain": retrain})
     assert front(tmp_path, run="one") == 0
     more = ["--front", str(tmp_path / "pareto.json"), "--workers", "2"]
     call = [sys.executable, "-m", "vipnas", *arguments(tmp_path, "retrain", *more, run="both")]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from vipnas import shipped
-from vipnas.shipped import find_shipped, shipped_files
+from vipnas.shipped import find_beside, find_shipped, shipped_files
 
 
 @pytest.fixture
@@ -86,3 +86,19 @@ def test_the_spaces_and_networks_of_the_paper_are_shipped() -> None:
     published = {"published/s_vipnas_mbv3", "published/s_vipnas_res50"}
     spaces = {"s_vipnas_mbv3", "s_vipnas_res50", "tiny"}
     assert published | spaces <= shipped_files("search_spaces").keys()
+
+
+def test_a_file_beside_another_is_found_with_and_without_its_suffix(checkout: Path) -> None:
+    experiment, beside = Path("mine/wide.yaml"), Path("mine/tiny.yaml")
+    beside.parent.mkdir()
+    beside.write_text("")
+    experiment.write_text("")
+    assert find_beside(experiment, "tiny") == find_beside(experiment, "tiny.yaml") == beside
+    assert find_beside(experiment, "wide") is None  # the experiment itself is no space
+    assert find_beside(experiment, "published/small_net") is None
+
+
+def test_shipped_experiments_name_shipped_files(checkout: Path) -> None:
+    """Some are named as a space is."""
+    (checkout / "experiments" / "tiny.yaml").write_text("")
+    assert find_beside(checkout / "experiments" / "quickstart.yaml", "tiny") is None

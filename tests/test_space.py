@@ -15,7 +15,7 @@ import pytest
 import yaml
 from spaces_fixture import INVERTED_YAML, space_from
 
-from vipnas.arch.image import Arch
+from vipnas.arch.image import Arch, StageArch
 from vipnas.models.counting import count_cost
 from vipnas.space.image import SearchSpace
 from vipnas.space.yaml import read_space
@@ -313,3 +313,23 @@ def test_what_is_no_space_at_all_is_one_line(tmp_path: Path, content: str) -> No
 def test_every_member_of_a_file_that_is_read_can_be_built(tmp_path: Path) -> None:
     space = space_from(INVERTED_YAML, tmp_path, "inverted")
     assert len(set(all_members(space))) == space.size == 1536
+
+
+def test_a_file_of_before_a_choice_came_does_not_offer_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if attention were the later choice."""
+    document = yaml.safe_load(INVERTED_YAML)
+    for stage in document["stages"]:
+        stage["attention"] = [False]
+    full = space_from(yaml.safe_dump({**document, "version": 1}), tmp_path, "full")
+    for stage in document["stages"]:
+        del stage["attention"]
+    with pytest.raises(ValueError, match=r"stages\[0\].attention: missing"):
+        space_from(yaml.safe_dump(document), tmp_path, "old")
+    monkeypatch.setattr(StageArch.__dataclass_fields__["attention"], "default", False)
+    old = space_from(yaml.safe_dump(document), tmp_path, "old")
+    assert replace(old, name="full") == full and old.to_plain() == full.to_plain()
+    assert "attention" not in old.to_plain()["parts"][1]
+    with pytest.raises(ValueError, match="new.yaml: version: expected 1 or lower, got 2"):
+        space_from(yaml.safe_dump({**document, "version": 2}), tmp_path, "new")

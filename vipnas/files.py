@@ -175,9 +175,11 @@ def parse_json(kind: type[T], text: str, where: str) -> T:
     return parse(kind, _from_json(text, where), where)
 
 
-def to_plain(value: Any) -> Any:
-    """Dicts, lists and scalars of a dataclass, as they go into JSON."""
-    return _adapter(cast(Hashable, type(value))).dump_python(value, mode="json")
+def to_plain(value: Any, defaults: bool = True) -> Any:
+    """Dicts, lists and scalars of a dataclass, as they go into JSON; without `defaults`, only the
+    fields that differ from theirs."""
+    adapter = _adapter(cast(Hashable, type(value)))
+    return adapter.dump_python(value, mode="json", exclude_defaults=not defaults)
 
 
 def first_difference(found: Any, wanted: Any, place: str = "") -> tuple[str, Any, Any] | None:
@@ -195,6 +197,19 @@ def first_difference(found: Any, wanted: Any, place: str = "") -> tuple[str, Any
         for key in sorted(found.keys() | wanted.keys())
     )
     return next((pair for pair in pairs if pair is not None), None)
+
+
+def check_version(found: Any, known: int, where: object) -> None:
+    """Raise ValueError unless a file's format is of a known version: this one or an earlier one.
+
+    What came after an earlier version has a default, which says what files without it mean.
+    """
+    if type(found) is not int or found < 1:
+        raise ValueError(f"{where}: version: expected a whole number from 1, got {found!r}")
+    if found > known:
+        raise ValueError(
+            f"{where}: version: expected {known} or lower, got {found} (update vipnas to read it)"
+        )
 
 
 def did_you_mean(found: str, known: Iterable[str]) -> str:

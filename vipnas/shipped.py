@@ -39,6 +39,17 @@ def find_shipped(kind: Kind, name_or_path: str, suffix: Suffix = "") -> Path:
     )
 
 
+def find_beside(file: Path, name: str) -> Path | None:
+    """Return the file that a `name` in `file` means if that lies beside it.
+
+    It may be written without its suffix `.yaml`. Shipped experiments name shipped files only.
+    """
+    if file.resolve().parent == shipped_directory("experiments").resolve():
+        return None
+    candidates = (file.parent / name, file.parent / f"{name}.yaml")
+    return next((path for path in candidates if path.is_file() and path != file), None)
+
+
 def shipped_files(kind: Kind) -> dict[str, Path]:
     """Path of every shipped file by its name, such as `published/s_vipnas_res50`."""
     directory = shipped_directory(kind)

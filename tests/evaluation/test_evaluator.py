@@ -14,7 +14,7 @@ from training_fixture import supernet_of
 from vipnas.data.codecs.heatmap import flip_back
 from vipnas.data.crops.crops import normalise
 from vipnas.data.formats.skeletons import COCO_17
-from vipnas.evaluation.evaluator import calibrate_bn, mirror
+from vipnas.evaluation.evaluator import calibrate_bn, measure_statistics, mirror
 from vipnas.models.elastic import ElasticConv2d
 from vipnas.space.image import SearchSpace
 
@@ -32,7 +32,9 @@ class Oracle(nn.Module):
         return self.heatmaps[first : self.next]
 
 
-def test_calibration_is_the_mean_of_the_batches_statistics(tiny_space: SearchSpace) -> None:
+def test_calibration_is_the_mean_of_the_batches_statistics_by_their_sizes(
+    tiny_space: SearchSpace,
+) -> None:
     network = supernet_of(tiny_space).eval()
     images = noise(tiny_space, 10, 0)
     stem_conv = network.get_submodule("layers.stem.conv")
@@ -43,10 +45,29 @@ def test_calibration_is_the_mean_of_the_batches_statistics(tiny_space: SearchSpa
     norm = network.get_submodule("layers.stem.norm")
     assert isinstance(norm, nn.BatchNorm2d)
     assert norm.running_mean is not None and norm.running_var is not None
+    shares = torch.tensor([0.4, 0.4, 0.2])[:, None]
     means = torch.stack([output.mean((0, 2, 3)) for output in outputs])
     variances = torch.stack([output.var((0, 2, 3)) for output in outputs])
-    torch.testing.assert_close(norm.running_mean, means.mean(0), rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(norm.running_var, variances.mean(0), rtol=1e-5, atol=1e-6)
+    expected = (shares * means).sum(0), (shares * variances).sum(0)
+    torch.testing.assert_close(norm.running_mean, expected[0], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(norm.running_var, expected[1], rtol=1e-5, atol=1e-6)
+    # The mean is that of all images, however they are cut into batches.
+    of_all = torch.cat(outputs).mean((0, 2, 3))
+    torch.testing.assert_close(norm.running_mean, of_all, rtol=1e-5, atol=1e-6)
+
+
+def test_equal_batches_count_alike_to_the_bit() -> None:
+    """As in the cumulative average that PyTorch takes where the momentum is None."""
+    torch.manual_seed(0)
+    ours, theirs = nn.BatchNorm2d(3), nn.BatchNorm2d(3, momentum=None)
+    batches = [(torch.randn(6, 3, 4, 4),) for _ in range(7)]
+    measure_statistics(ours, batches)
+    for (batch,) in batches:
+        theirs(batch)
+    assert ours.running_mean is not None and theirs.running_mean is not None
+    assert torch.equal(ours.running_mean, theirs.running_mean)
+    assert ours.running_var is not None and theirs.running_var is not None
+    assert torch.equal(ours.running_var, theirs.running_var)
 
 
 def test_calibration_forgets_the_past_and_disturbs_nothing_else(tiny_space: SearchSpace) -> None:

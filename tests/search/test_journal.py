@@ -16,7 +16,7 @@ from search_fixture import trial
 from vipnas.search.journal import Journal
 from vipnas.space.image import SearchSpace
 
-SETTINGS = {"seed": 1, "search": {"num_trials": 9}}
+SETTINGS = {"seed": 1, "search": {"pending": 9}}
 
 
 @pytest.fixture
@@ -91,9 +91,9 @@ def replace_line(path: Path, number: int, line: str) -> None:
     [
         (2, '{"number": 0, "met', "line 2 is not valid JSON"),
         (4, "", "line 4 is not valid JSON"),
-        (1, "{}", "its first line holds no settings"),
-        (1, "[1]", "its first line holds no settings"),
-        (1, '{"version": 2, "settings": {}}', "version: found 2, allowed is 1"),
+        (1, "{}", "line 1: expected settings, got none"),
+        (1, "[1]", "line 1: expected settings, got none"),
+        (1, '{"version": 2, "settings": {}}', "version: expected 1 or lower, got 2"),
         (3, "3", "line 3: found 3, which"),
         (3, '{"number": 0}', "line 3: method: missing"),
         (3, '{"number": 0, "colour": 1}', "line 3: colour: unknown key"),
@@ -121,13 +121,13 @@ def test_bytes_that_are_no_text_are_an_error_that_names_the_line(path: Path) -> 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({**SETTINGS, "seed": 2}, r"\(seed: found 1, asked for 2\); remove the folder or choose"),
         (
-            {**SETTINGS, "search": {"num_trials": 8}},
-            r"\(search.num_trials: found 9, asked for 8\)",
+            {**SETTINGS, "seed": 2},
+            r"seed: expected 1, got 2 \(choose another --name or --output, or remove",
         ),
-        ({**SETTINGS, "device": "cpu"}, r'\(device: found null, asked for "cpu"\)'),
-        ({"seed": 1}, r'\(search: found {"num_trials": 9}, asked for null\)'),
+        ({**SETTINGS, "search": {"pending": 8}}, r"search.pending: expected 9, got 8"),
+        ({**SETTINGS, "device": "cpu"}, r'device: expected null, got "cpu"'),
+        ({"seed": 1}, r'search: expected {"pending": 9}, got null'),
     ],
 )
 def test_another_search_is_refused_and_the_file_left_alone(

@@ -324,6 +324,7 @@ def test_archs_below_cheaper_ones_are_cut_short_and_the_winner_stays(
             lambda _: None,
             pending,
             stop_early=("score", "macs"),
+            earlier=("random",),
         )
 
     trials = searched("random", pending=3)
@@ -337,7 +338,7 @@ def test_archs_below_cheaper_ones_are_cut_short_and_the_winner_stays(
     # The fronts of the whole scores and of those written down are the same.
     whole = [replace(found, score=scores[found.number], partial=False) for found in trials]
     assert pareto_front(whole) == pareto_front(trials)
-    # Another method takes over what was scored to the end, and only that.
+    # A later method takes over what was scored to the end, and only that.
     rough.calls.clear()
     again = searched("again", pending=3)
     assert rough.calls == [found.arch for found in trials if found.partial]

@@ -32,7 +32,7 @@ BIAS = "layers.heatmaps.conv.bias"
 @pytest.fixture
 def saved(small_space: SearchSpace, tmp_path: Path) -> Path:
     path = tmp_path / "network.pt"
-    save_network(path, supernet_of(small_space), settings="{}")
+    save_network(path, supernet_of(small_space))
     return path
 
 

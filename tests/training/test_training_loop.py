@@ -14,7 +14,7 @@ from training_fixture import batch_of, codec_of, sampler_of, supernet_of, train
 
 from vipnas.config.training import Schedule
 from vipnas.space.image import SearchSpace
-from vipnas.training.callbacks.keeping import CheckpointFile, check_settings
+from vipnas.training.callbacks.keeping import CheckpointFile
 from vipnas.training.checkpoint import load_checkpoint
 from vipnas.training.loop import Batch, Outcome, Training, parameter_groups
 from vipnas.training.step import supernet_backward
@@ -209,14 +209,8 @@ def test_a_checkpoint_of_other_settings_is_refused(tiny_space: SearchSpace, tmp_
     training = Training(supernet_of(tiny_space), SCHEDULE, 3)
     path = tmp_path / "checkpoint.pt"
     CheckpointFile(path, {"seed": 0, "data": {"n": 3}}).save(training)
-    with pytest.raises(ValueError, match=r"checkpoint.pt: made with seed = 0, asked for is 1; rem"):
+    with pytest.raises(ValueError, match=r"checkpoint.pt: seed: expected 0, got 1 \(remove"):
         CheckpointFile(path, {"seed": 1, "data": {"n": 3}}).resume(training)
-    with pytest.raises(ValueError, match=r'made with data = {"n": 3}, asked for is null'):
-        check_settings({"data": {"n": 3}}, {}, path)
-    check_settings({"a": [1, 2]}, {"a": [1, 2]}, path)
-    check_settings({"data": {"n": 3}}, {"data": {"n": 3, "new": None}}, path)
-    with pytest.raises(ValueError, match=r"made with data.new = null, asked for is 1; remove"):
-        check_settings({"data": {"n": 3}}, {"data": {"n": 3, "new": 1}}, path)
 
 
 def test_pytorch_is_silent_about_windows_of_gradients_while_training_and_only_then(

@@ -43,7 +43,7 @@ from vipnas.files import locked, parse, read_json, read_yaml
 from vipnas.memory import keep_freed_memory
 from vipnas.models.counting import count_cost
 from vipnas.pipeline.experiment import Experiment
-from vipnas.training.callbacks.keeping import check_settings
+from vipnas.settings import check_settings
 
 show = partial(print, flush=True)
 

@@ -228,7 +228,7 @@ class Comparison:
 
     def alone(self, arch: Arch, seed: int) -> Experiment:
         recipe = replace(self.base.config.retrain, init_from="scratch")
-        config = replace(self.base.config, seed=seed, retrain=recipe)
+        config = replace(self.base.config, seed=seed, retrain=recipe, search=None)
         return replace(self._sharing(config, self.output), only=arch)
 
     def _sharing(self, config: ExperimentConfig, output: Path) -> SamePeople:

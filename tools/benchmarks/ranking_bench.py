@@ -3,7 +3,6 @@ tools/benchmarks/rank_correlation.py and tools/benchmarks/compare_supernets.py."
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import threading
@@ -31,9 +30,10 @@ from vipnas.models.counting import count_cost
 from vipnas.models.posenet import PoseNet
 from vipnas.pipeline.experiment import Experiment
 from vipnas.pipeline.image_level import ImageLevel
+from vipnas.pipeline.run_folder import made_with
 from vipnas.pipeline.work import train
 from vipnas.search.trial import Trial
-from vipnas.training.checkpoint import load_checkpoint, load_network
+from vipnas.training.checkpoint import load_network
 from vipnas.training.compute import make_forward
 from vipnas.training.step import ImageTask, network_backward
 
@@ -156,8 +156,7 @@ class Bench:
 
 
 def _sharing_of(supernet: Path) -> Sharing:
-    settings = json.loads(load_checkpoint(supernet)["found"]["settings"])
-    found: Sharing = settings.get("sharing", "block_diagonal")
+    found: Sharing = made_with(supernet).get("sharing", "block_diagonal")
     return found
 
 

@@ -82,7 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"bench_video: {error}", file=sys.stderr)
         return 1
     document = {"test": rows, "difference_of_oks_ap": intervals}
-    target = level.folder / "bench.json"
+    target = level.folder.root / "bench.json"
     write_atomically(target, json.dumps(document, indent=1) + "\n")
     print(f"\n{'on the test videos':24} {'mean MMACs':>10} {'OKS AP':>7} {'mAP':>6}")
     for row in rows:
@@ -97,15 +97,15 @@ def main(arguments: list[str] | None = None) -> int:
 def compared(level: ClipLevel) -> dict[str, VideoNet]:
     """The networks by what they are called in the table, those that are missing being trained."""
     found = load_video(network_file(level))
-    alone_file = level.folder / "search" / "without_fusion.json"
+    alone_file = level.folder.root / "search" / "without_fusion.json"
     write_video_arch(alone_file, found.arch.without_fusion())
-    alone = retrain(level, alone_file, None, level.folder / "retrain_without_fusion")
+    alone = retrain(level, alone_file, None, level.folder.root / "retrain_without_fusion")
     drawn_file = best_file(level, "random")
     same = read_video_arch(drawn_file) == found.arch
     drawn = (
         network_file(level)
         if same
-        else retrain(level, drawn_file, None, level.folder / "retrain_random")
+        else retrain(level, drawn_file, None, level.folder.root / "retrain_random")
     )
     every = every_frame(load_network(best_of_images(level, mean_cost(found.arch).macs)))
     without_fusion, every_one, random_one, carried, key_everywhere = OTHERS
@@ -157,7 +157,7 @@ def best_of_images(level: ClipLevel, mean_macs: int) -> Path:
     """Search the supernet of images within that cost, and train what is found as long as a clip's
     networks were trained in all, crop for crop."""
     experiment = level.experiment
-    config, output = experiment.config, level.folder / "every_frame"
+    config, output = experiment.config, level.folder.root / "every_frame"
     video, wanted = needed(config.video, "video"), needed(config.search, "search")
     clips = len(level.training_data)
     crops = clips * video.num_follow_ups / len(experiment.training_crops)  # in an epoch of clips

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 from vipnas.files import Strict, to_plain
 
@@ -141,6 +141,11 @@ class Arch(Strict):
     def to_json(self) -> str:
         """One line, the same for equal archs: a key for journals."""
         return json.dumps(to_plain(self), separators=(",", ":"))
+
+
+def later_choices(kind: type[StemArch | StageArch | DeconvArch]) -> dict[str, Any]:
+    """Return the choices that a part gained after files were written, and what those files mean."""
+    return {field.name: field.default for field in fields(kind) if field.default is not MISSING}
 
 
 @lru_cache(maxsize=1 << 16)  # a search builds millions of archs out of hundreds of stages

@@ -8,8 +8,10 @@ from typing import Any
 
 from vipnas.arch.clip import VideoArch
 from vipnas.arch.image import Arch
-from vipnas.files import parse, parse_json, read_json, to_plain, write_atomically
+from vipnas.files import check_version, parse, parse_json, read_json, to_plain, write_atomically
 
+# Raised with every field that an arch gains. Such a field has a default, which is what files of an
+# earlier version mean.
 ARCH_VERSION = 1
 
 
@@ -26,14 +28,12 @@ def write_arch(path: Path, arch: Arch, **found: Any) -> None:
 
 
 def read_arch(path: Path) -> Arch:
-    """Read an arch file; raises ValueError for another version or an impossible arch."""
+    """Read an arch file of this version or an earlier one; raises ValueError for a later version or
+    an impossible arch."""
     document = read_json(path)
     if not isinstance(document, dict) or "arch" not in document:
         raise ValueError(f"{path}: not an arch file: it must hold 'version' and 'arch'")
-    if document.get("version") != ARCH_VERSION:
-        raise ValueError(
-            f"{path}: version: found {document.get('version')!r}, allowed is {ARCH_VERSION}"
-        )
+    check_version(document.get("version"), ARCH_VERSION, path)
     return parse(Arch, document["arch"], f"{path}: arch")
 
 
@@ -52,10 +52,10 @@ def write_video_arch(path: Path, arch: VideoArch, **found: Any) -> None:
 
 
 def read_video_arch(path: Path) -> VideoArch:
-    """Read a clip's arch file; raises ValueError for another version or an impossible arch."""
+    """Read a clip's arch file of this version or an earlier one; raises ValueError for a later
+    version or an impossible arch."""
     document = read_json(path)
     if not isinstance(document, dict) or "video_arch" not in document:
         raise ValueError(f"{path}: not the arch file of a clip: it must hold 'video_arch'")
-    if (found := document.get("version")) != VIDEO_ARCH_VERSION:
-        raise ValueError(f"{path}: version: found {found!r}, allowed is {VIDEO_ARCH_VERSION}")
+    check_version(document.get("version"), VIDEO_ARCH_VERSION, path)
     return parse(VideoArch, document["video_arch"], f"{path}: video_arch")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vipnas.evaluation.protocols import Score
     from vipnas.models.posenet import PoseNet
     from vipnas.pipeline.experiment import Experiment
+    from vipnas.pipeline.run_folder import RunFolder
     from vipnas.search.parallel import RaySettings
 
 
@@ -40,6 +41,10 @@ def count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"found {text}, allowed are whole numbers from 1")
     return int(text)
+
+
+def name_argument(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--name", help="name of the search (default: the unnamed one)")
 
 
 def worker_arguments(command: argparse.ArgumentParser) -> None:
@@ -68,23 +73,36 @@ def open_experiment(options: argparse.Namespace, allowed_processes: int = 1) -> 
             " can share their work"
         )
     keep_freed_memory()
-    return Experiment.open(
+    experiment = Experiment.open(
         options.experiment,
         options.output,
         options.data_root,
         open_device(options),
         options.skip_bad_images,
+        getattr(options, "name", None),
     )
+    if not getattr(options, "json", False):
+        for what, path in experiment.files.items():
+            print(f"{what}: {path}")
+    return experiment
 
 
 @contextmanager
 def open_with_others(
-    options: argparse.Namespace, check: Callable[[Experiment], object] | None = None
+    options: argparse.Namespace,
+    stage: Callable[[RunFolder], Path],
+    check: Callable[[Experiment], object] | None = None,
 ) -> Iterator[Experiment]:
     """The experiment in each of the processes that torchrun started. The first alone prints, and
     reads the data before the others do: they may have to be drawn, which takes minutes, so that
     what can be found wrong without them is for `check`, which comes first."""
     from vipnas.training.compute import check_compute
+
+    """The experiment in each of the processes that torchrun started. The first alone prints, locks
+    the folder of the stage, and reads the data before the others do: they may have to be drawn,
+    which takes minutes, so that what can be found wrong without them is for `check`, which comes
+    first."""
+    from vipnas.pipeline.work import at_work
     from vipnas.training.distributed import joined
 
     with joined(open_device(options)) as processes, ExitStack() as stack:
@@ -95,6 +113,7 @@ def open_with_others(
         check_compute(experiment.config.compute, experiment.device)
         if check is not None:
             check(experiment)
+        stack.enter_context(at_work(experiment, stage(experiment.folder)))
         with processes.first_then_others():
             experiment.training_crops  # noqa: B018
         yield experiment

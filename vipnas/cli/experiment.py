@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from vipnas.cli.arguments import (
     Commands,
     experiment_command,
+    name_argument,
     open_device,
     open_experiment,
     open_with_others,
@@ -21,6 +22,7 @@ from vipnas.cli.arguments import (
 if TYPE_CHECKING:
     from vipnas.pipeline.experiment import Experiment
     from vipnas.pipeline.level import Level
+    from vipnas.pipeline.run_folder import RunFolder
 
 
 def add_experiment_commands(commands: Commands) -> None:
@@ -30,6 +32,7 @@ def add_experiment_commands(commands: Commands) -> None:
     supernet = experiment_command(commands, "train-supernet", "train the weight-sharing supernet")
     supernet.set_defaults(run=_train_supernet)
     search = experiment_command(commands, "search", "search the supernet within the budgets")
+    name_argument(search)
     worker_arguments(search)
     search.set_defaults(run=_search)
     retrain = experiment_command(commands, "retrain", "train one architecture by itself")
@@ -38,6 +41,7 @@ def add_experiment_commands(commands: Commands) -> None:
         "--arch", help="arch JSON, a file or a shipped name (default: best.json of the search)"
     )
     retrained.add_argument("--front", type=Path, help="pareto.json of a search: train all of it")
+    name_argument(retrain)
     worker_arguments(retrain)
     retrain.add_argument(
         "--init-from", type=Path, help="weights to start from (default: as the experiment says)"
@@ -88,7 +92,7 @@ def _train_supernet(options: argparse.Namespace) -> None:
     def check(experiment: Experiment) -> None:
         check_sampling(ImageLevel(experiment))
 
-    with open_with_others(options, check) as experiment:
+    with open_with_others(options, lambda run: run.supernet, check) as experiment:
         train_supernet(ImageLevel(experiment))
 
 
@@ -102,19 +106,22 @@ def _search(options: argparse.Namespace) -> None:
 def _retrain(options: argparse.Namespace) -> None:
     from vipnas.pipeline.image_level import ImageLevel
 
-    retrain_level(options, ImageLevel, _arch_file(options), options.init_from)
+    retrain_level(
+        options, ImageLevel, lambda run: run.retrain, _arch_file(options), options.init_from
+    )
 
 
 def retrain_level(
     options: argparse.Namespace,
     level_of: Callable[[Experiment], Level[Any]],
+    stage: Callable[[RunFolder], Path],
     arch_file: Path | None,
     init_from: Path | None,
 ) -> None:
     """Retrain one architecture or a whole front of a level."""
     from vipnas.pipeline.front import retrain_front
     from vipnas.pipeline.level import existing_best
-    from vipnas.pipeline.retrain import retrain
+    from vipnas.pipeline.retrain import read_within_budgets, retrain
 
     ray = ray_settings(options)
     if options.front is not None:
@@ -125,10 +132,10 @@ def retrain_level(
 
     def check(experiment: Experiment) -> None:
         level = level_of(experiment)
-        level.read_arch(arch_file or existing_best(level))
+        read_within_budgets(level, arch_file or existing_best(level))
         level.initial_weights(init_from)
 
-    with open_with_others(options, check) as experiment:
+    with open_with_others(options, stage, check) as experiment:
         level = level_of(experiment)
         retrain(level, arch_file or existing_best(level), init_from)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from vipnas.cli.arguments import (
     Commands,
     experiment_command,
+    name_argument,
     open_experiment,
     open_with_others,
     print_scores,
@@ -32,6 +33,7 @@ def add_video_commands(commands: Commands) -> None:
     supernet.set_defaults(run=_train_supernet)
 
     search = experiment_command(actions, "search", "search fusions and networks along the clip")
+    name_argument(search)
     worker_arguments(search)
     search.set_defaults(run=_search)
 
@@ -39,6 +41,7 @@ def add_video_commands(commands: Commands) -> None:
     retrained = retrain.add_mutually_exclusive_group()
     retrained.add_argument("--arch", type=Path, help="arch JSON of a clip (default: best.json)")
     retrained.add_argument("--front", type=Path, help="pareto.json of a search: train all of it")
+    name_argument(retrain)
     worker_arguments(retrain)
     retrain.set_defaults(run=_retrain)
 
@@ -67,7 +70,7 @@ def _train_supernet(options: argparse.Namespace) -> None:
     def check(experiment: Experiment) -> None:
         check_sampling(ClipLevel(experiment))
 
-    with open_with_others(options, check) as experiment:
+    with open_with_others(options, lambda run: run.clips.supernet, check) as experiment:
         train_supernet(ClipLevel(experiment))
 
 
@@ -81,7 +84,7 @@ def _search(options: argparse.Namespace) -> None:
 def _retrain(options: argparse.Namespace) -> None:
     from vipnas.pipeline.clip_level import ClipLevel
 
-    retrain_level(options, ClipLevel, options.arch, None)
+    retrain_level(options, ClipLevel, lambda run: run.clips.retrain, options.arch, None)
 
 
 def _evaluate(options: argparse.Namespace) -> None:

@@ -33,9 +33,9 @@ def calibrate_bn(network: nn.Module, images_N3HW: Tensor, batch_size: int) -> No
 def measure_statistics(network: nn.Module, batches: Iterable[tuple[Tensor, ...]]) -> None:
     """Measure the batch-norm statistics of this very network on batches of its inputs.
 
-    Every statistic becomes the plain mean over the batches (momentum None), so that nothing of what
-    stood there before is left: weights inherited from a supernet come with statistics of other
-    subnets.
+    Every statistic becomes the mean over the batches, each with the weight of its size, so that a
+    short last batch counts by its images. Nothing of the statistics before is left: weights
+    inherited from a supernet come with those of other subnets.
     """
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
@@ -43,9 +43,13 @@ def measure_statistics(network: nn.Module, batches: Iterable[tuple[Tensor, ...]]
     network.eval()
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None
         norm.train()
+    seen = 0
     for inputs in batches:
+        count = len(inputs[0])
+        seen += count
+        for norm in norms:
+            norm.momentum = count / seen
         network(*inputs)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

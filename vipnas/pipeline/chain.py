@@ -76,8 +76,12 @@ def summarise(level: ImageLevel) -> dict[str, Any]:
         }
     )
     seconds = {
-        stage: read_json(experiment.output / stage / "seconds.json")
-        for stage in ("supernet", "search", "retrain")
+        stage.name: read_json(stage / "seconds.json")
+        for stage in (
+            experiment.folder.supernet,
+            experiment.folder.search,
+            experiment.folder.retrain,
+        )
     }
     return {"test": rows, "seconds": seconds}
 

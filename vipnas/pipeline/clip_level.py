@@ -4,7 +4,7 @@ the level of images."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from vipnas.evaluation.clips import (
 )
 from vipnas.evaluation.online import OnlineLoop
 from vipnas.evaluation.protocols import Score, protocols_for, score
-from vipnas.files import digest, to_plain
+from vipnas.files import to_plain
 from vipnas.models.clipnet import (
     FollowUpNet,
     FollowUpNets,
@@ -41,10 +41,12 @@ from vipnas.models.posenet import PoseNet, insert
 from vipnas.pipeline.experiment import Experiment, Split
 from vipnas.pipeline.image_level import ImageLevel, cost_of_images
 from vipnas.pipeline.level import existing_supernet, network_file, supernet_file
+from vipnas.pipeline.run_folder import RunFolder
 from vipnas.pipeline.work import needed
-from vipnas.quantities import Cost
+from vipnas.quantities import Constraint, Cost
 from vipnas.search.constraints import CostOf
 from vipnas.search.trial import Trial
+from vipnas.settings import content_digest
 from vipnas.shipped import find_shipped
 from vipnas.space.clip import VideoSpace
 from vipnas.space.image import SearchSpace
@@ -80,12 +82,12 @@ class ClipLevel:
         return ClipLevel(experiment)
 
     @property
-    def folder(self) -> Path:
-        return self.experiment.output / "video"
+    def folder(self) -> RunFolder:
+        return self.experiment.folder.clips
 
     @property
     def key_frame_file(self) -> Path:
-        path = network_file(ImageLevel(self.experiment))
+        path = network_file(ImageLevel(replace(self.experiment, search_name=None)))
         if not path.exists():
             raise ValueError(f"{path}: no network for the key frames; run `vipnas retrain` first")
         return path
@@ -118,6 +120,10 @@ class ClipLevel:
     @property
     def search_config(self) -> SearchConfig:
         return self.config.search
+
+    @property
+    def budgets(self) -> tuple[Constraint, ...]:
+        return self.search_config.constraints
 
     @property
     def retrain_schedule(self) -> Schedule:
@@ -264,7 +270,7 @@ class ClipLevel:
     def settings(self) -> dict[str, Any]:
         return {
             **self.experiment.training_settings(),
-            "key_frame": digest(self.key_frame_file),
+            "key_frame": content_digest(self.key_frame_file),
             "num_follow_ups": self.config.num_follow_ups,
             "clip_augmentation": to_plain(self.config.augmentation),
             "training_clips": len(self.training_data),
@@ -275,12 +281,15 @@ class ClipLevel:
         return {
             "fusions": [str(fusion or "none") for fusion in self.space.fusions],
             "video_supernet": to_plain(self.config.supernet),
-            "init_from": digest(starts_from) if starts_from else None,
+            "init_from": content_digest(starts_from) if starts_from else None,
         }
 
     def search_settings(self) -> dict[str, Any]:
         return {
-            "key_frame": digest(self.key_frame_file),
+            "key_frame": content_digest(self.key_frame_file),
+            "num_follow_ups": self.config.num_follow_ups,
+            "fusions": [str(fusion or "none") for fusion in self.space.fusions],
+            "follow_up_space": self.space.image_space.to_plain(),
             "val_clips": self.config.val_clips,
             "calibration_clips": self.config.calibration_clips,
         }
@@ -289,9 +298,10 @@ class ClipLevel:
         assert init_from is not None
         return {
             "video_retrain": to_plain(self.config.retrain),
-            "video_arch": to_plain(arch),
-            "init_from": digest(init_from),
+            "video_arch": to_plain(arch, defaults=False),
+            "init_from": content_digest(init_from),
             "calibration_clips": self.config.calibration_clips,
+            "calibration_batch_size": self._batch_size,
         }
 
     def scoring_settings(self) -> dict[str, Any]:

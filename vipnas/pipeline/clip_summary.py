@@ -54,7 +54,7 @@ def summarise_video(level: ClipLevel) -> Path:
         "along_clip": along_clip(found),
         "drift": drift(level, retrained),
     }
-    path = level.folder / "summary.json"
+    path = level.folder.root / "summary.json"
     write_atomically(path, json.dumps(summary, indent=2) + "\n")
     draw_along_clip(path.with_name("along_clip.png"), summary)
     print_video_summary(summary)

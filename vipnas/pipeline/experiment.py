@@ -1,54 +1,38 @@
-"""An experiment, opened: the parts its commands are built from, each made when first needed."""
+"""An experiment, opened: its configuration, its data, and the folder of its run."""
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import accumulate
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from vipnas.config.data import Augmentation, PoseFiles, SyntheticData, SyntheticVideo
 from vipnas.config.experiment import ExperimentConfig, read_experiment
 from vipnas.config.training import Compute
-from vipnas.data.codecs.heatmap import HeatmapCodec, make_codec
-from vipnas.data.crops.cache import CropCache, open_crop_cache
-from vipnas.data.crops.crops import Crops, fixed_crops
+from vipnas.data.codecs.heatmap import HeatmapCodec
 from vipnas.data.crops.loader import TrainingCrops
-from vipnas.data.formats.coco import Person, PoseData, hold_out, read_coco, subset
-from vipnas.data.formats.detections import read_detections
-from vipnas.data.formats.posetrack import read_posetrack
-from vipnas.data.formats.skeletons import Skeleton, read_skeleton
+from vipnas.data.formats.coco import PoseData
+from vipnas.data.formats.skeletons import Skeleton
 from vipnas.evaluation.evaluator import Evaluator
 from vipnas.files import to_plain
+from vipnas.pipeline.datasets import Datasets
+from vipnas.pipeline.datasets import Split as Split
 from vipnas.pipeline.names import check_names
-from vipnas.shipped import find_shipped
+from vipnas.pipeline.run_folder import RunFolder
+from vipnas.shipped import find_beside, find_shipped
 from vipnas.space.image import SearchSpace
-from vipnas.space.yaml import read_space
-from vipnas.synthetic.images import ANNOTATIONS, synthesize
-from vipnas.synthetic.videos import synthesize_video
-from vipnas.threads import usable_cores
 from vipnas.training.distributed import ALONE, Processes
-
-Split = Literal["test", "val"]
-
-# Drawn test people come of another seed than those of training.
-TEST_SEED_OFFSET = 1_000_003
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """What an experiment's YAML names: found, read and checked on first use.
+    """What an experiment's YAML names, as its stages use it.
 
-    `output` is the folder of this run; paths of the data are relative to `data_root`.
+    `output` is the folder of this run, in which `search_name` tells searches apart; paths of the
+    data are relative to `data_root`; `file` is the YAML.
     """
 
     config: ExperimentConfig
@@ -57,6 +41,8 @@ class Experiment:
     device: torch.device
     skip_bad_images: bool = False
     processes: Processes = ALONE
+    search_name: str | None = None
+    file: Path | None = None
 
     @classmethod
     def open(
@@ -66,244 +52,137 @@ class Experiment:
         data_root: Path,
         device: torch.device,
         skip_bad_images: bool = False,
+        search_name: str | None = None,
     ) -> Experiment:
-        """Of a file or a shipped name; without `output` the run is `runs/NAME`."""
-        path = find_shipped("experiments", str(name))
+        """Open a file or a shipped name; without `output` the run is `runs/NAME`.
+
+        The space and the skeleton are looked for beside the file first.
+        """
+        path = find_shipped("experiments", str(name), ".yaml")
         output = output or Path("runs") / path.stem
-        config = read_experiment(path)
+        config = _with_files_beside(read_experiment(path), path)
         check_names(config, str(path))
-        return cls(config, output, data_root, device, skip_bad_images)
+        return cls(
+            config,
+            output,
+            data_root,
+            device,
+            skip_bad_images,
+            search_name=search_name,
+            file=path,
+        )
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """Which files the names of this experiment and of its spaces mean."""
+        named = {"space": self.config.space}
+        if self.config.video is not None and self.config.video.space is not None:
+            named["video space"] = self.config.video.space
+        found = {what: find_shipped("search_spaces", name, ".yaml") for what, name in named.items()}
+        return found if self.file is None else {"experiment": self.file, **found}
 
     @cached_property
+    def folder(self) -> RunFolder:
+        return RunFolder(self.output, self.search_name)
+
+    @cached_property
+    def datasets(self) -> Datasets:
+        return Datasets(
+            self.config,
+            self.data_root,
+            self.folder.synthetic,
+            self.skip_bad_images,
+            self.processes.number,
+        )
+
+    @property
     def skeleton(self) -> Skeleton:
-        return read_skeleton(self.config.skeleton)
+        return self.datasets.skeleton
 
-    @cached_property
+    @property
     def space(self) -> SearchSpace:
-        space = read_space(find_shipped("search_spaces", self.config.space, ".yaml"))
-        space = space.with_facts(self.config.input_hw, self.skeleton.num_joints)
-        self._check_batch_norm(space)
-        return space
+        return self.datasets.space
 
-    def _check_batch_norm(self, space: SearchSpace) -> None:
-        """Batch norm needs two values of a channel: of one pixel, two images."""
-        config, stride = self.config, space.min_arch().total_stride
-        if space.input_hw != (stride, stride):
-            return
-        schedules = {"retrain": config.retrain.schedule}
-        if config.supernet is not None:
-            schedules["supernet"] = config.supernet.schedule
-        if config.video is not None:
-            schedules["video.supernet"] = config.video.supernet.schedule
-            schedules["video.retrain"] = config.video.retrain.schedule
-        number = 1 if config.compute.synchronise_batch_norm else self.processes.number
-        sizes = {
-            f"{name}.schedule.batch_size": schedule.batch_size // number
-            for name, schedule in schedules.items()
-        }
-        rest = config.data.calibration_persons % config.evaluation_batch_size
-        sizes["data.calibration_persons, in the last batch"] = rest or config.evaluation_batch_size
-        for name, size in sizes.items():
-            if size < 2:
-                raise ValueError(
-                    f"{name}: expected 2 or more images at a time for batch norm, got {size}"
-                    f" (the last stage sees 1 x 1 pixel of input_hw {list(space.input_hw)})"
-                )
-
-    @cached_property
+    @property
     def codec(self) -> HeatmapCodec:
-        arch = self.space.max_arch()
-        config = self.config
-        return make_codec(config.codec, arch.input_hw, arch.heatmap_hw, config.sigma_px)
-
-    @cached_property
-    def _train_and_val(self) -> tuple[PoseData, PoseData]:
-        data, config = self._read("train"), self.config.data
-        if config.max_train_persons is not None:
-            num_persons = config.max_train_persons + config.val_persons
-            with self._errors_name("data.max_train_persons"):
-                data = subset(data, num_persons, self.config.seed)
-        with self._errors_name("data.val_persons"):
-            return hold_out(data, config.val_persons, self.config.seed)
-
-    @contextmanager
-    def _errors_name(self, setting: str) -> Iterator[None]:
-        """Name the training set's file, and the setting that asks for more than it holds."""
-        files = self.config.data.train
-        name = "data/train" if files is None else files.annotations or files.posetrack
-        place = (self.output if files is None else self.data_root) / str(name)
-        try:
-            yield
-        except ValueError as error:
-            raise ValueError(f"{place}: {setting}: {error}") from None
+        return self.datasets.codec
 
     @property
     def train_data(self) -> PoseData:
-        return self._train_and_val[0]
+        return self.datasets.train_data
 
     @property
     def val_data(self) -> PoseData:
-        """Held out of the training images: what subnets are scored on."""
-        return self._train_and_val[1]
+        return self.datasets.val_data
 
-    @cached_property
+    @property
     def test_data(self) -> PoseData:
-        """For final figures only: neither training nor search see it."""
-        return self._read("test")
+        return self.datasets.test_data
 
-    @cached_property
+    @property
     def training_crops(self) -> TrainingCrops:
-        return TrainingCrops(
-            self.train_data.persons,
-            self.skeleton,
-            self.space.input_hw,
-            self.config.augmentation,
-            self.config.seed,
-            self.skip_bad_images,
-            self.codec.span_hw,
-            self._crop_cache(),
-        )
+        return self.datasets.training_crops
 
-    @cached_property
+    @property
     def calibration_images(self) -> Tensor:
-        """Augmented training crops (N, 3, H, W), uint8: what batch norm is measured on."""
-        persons = self.train_data.persons[: self.config.data.calibration_persons]
-        return self._crops(persons, self.config.augmentation).images_B3HW
+        return self.datasets.calibration_images
 
     def data_of(self, split: Split) -> PoseData:
-        """The people that `evaluator(split)` scores on."""
-        return self.test_data if split == "test" else self.val_data
-
-    def _crops(self, persons: Sequence[Person], augmentation: Augmentation | None = None) -> Crops:
-        return fixed_crops(
-            persons,
-            self.skeleton,
-            self.space.input_hw,
-            augmentation,
-            self.config.seed,
-            self.codec.span_hw,
-        )
+        return self.datasets.data_of(split)
 
     def evaluator(self, split: Split, max_persons: int | None = None) -> Evaluator:
-        """Scores networks on all persons of a split, or on so many, whose crops are made here."""
-        data = self.data_of(split)
-        if max_persons is not None:
-            data = _some_images(data, max_persons, self.config.seed)
-        persons, scores_of, suppression = data.persons, None, None
-        if split == "test" and self.config.data.detections is not None:
-            file = self.data_root / self.config.data.detections
-            found = read_detections(file, data, self.config.data.detection_threshold)
-            persons, suppression = found.persons, self.config.data.suppression
-            pairs = zip(persons, found.scores_N, strict=True)
-            scores_of = {person.annotation_id: score for person, score in pairs}
-        crops = self._crops(persons)
-        box_scores_N = None
-        if scores_of is not None:
-            box_scores_N = np.array([scores_of[person.annotation_id] for person in crops.persons])
-        return Evaluator(
-            crops,
-            data.ground_truth,
-            self.skeleton,
-            self.codec,
-            self.config.evaluation_batch_size,
-            self.config.flip_test,
-            box_scores_N,
-            suppression,
-        )
-
-    def _crop_cache(self) -> CropCache | None:
-        if self.config.data.cache is None:
-            return None
-        return open_crop_cache(
-            Path(self.config.data.cache),
-            self.train_data.persons,
-            self.skeleton,
-            self.codec.span_hw,
-            self.config.augmentation,
-        )
+        return self.datasets.evaluator(split, max_persons)
 
     def training_settings(self) -> dict[str, Any]:
-        """All that any training of this experiment depends on, as plain values."""
+        """Return all that any training of this experiment depends on, as plain values."""
         config = self.config
         return {
             "seed": config.seed,
             "space": self.space.to_plain(),
-            "skeleton": self.skeleton.name,
-            "data": self._data_settings("num_workers", "cache"),
-            "train_persons": len(self.train_data.persons),
+            "skeleton": self.datasets.skeleton_settings(),
+            "train": self.datasets.train_settings(),
             "augmentation": to_plain(config.augmentation),
             "udp": config.codec == "udp",
             "sigma_px": config.sigma_px,
             **({} if config.compute == Compute() else {"compute": to_plain(config.compute)}),
         }
 
-    def scoring_settings(self) -> dict[str, Any]:
-        """All that figures on the test set depend on, beside the network, as plain values."""
+    def inherited_settings(self) -> dict[str, Any]:
+        """Return all that scores with a supernet's weights depend on, beside these."""
         config = self.config
         return {
-            "data": self._data_settings("num_workers", "cache", "calibration_persons"),
-            "skeleton": self.skeleton.name,
+            "seed": config.seed,
+            "space": self.space.to_plain(),
+            "skeleton": self.datasets.skeleton_settings(),
+            "train": self.datasets.train_settings(),
+            "augmentation": to_plain(config.augmentation),
+            "codec": config.codec,
+            "sigma_px": config.sigma_px,
+            "evaluation_batch_size": config.evaluation_batch_size,
+            "device": self.device.type,
+        }
+
+    def scoring_settings(self) -> dict[str, Any]:
+        """Return all that metrics on the test set depend on, beside the network."""
+        config = self.config
+        return {
+            "test": self.datasets.test_settings(),
+            "skeleton": self.datasets.skeleton_settings(),
             "codec": config.codec,
             "sigma_px": config.sigma_px,
             "flip_test": config.flip_test,
         }
 
-    def _data_settings(self, *without: str) -> dict[str, Any]:
-        """Those that are given: so a new option does not disown the results made before it."""
-        data = to_plain(self.config.data)
-        return {key: data[key] for key in data if key not in without and data[key] is not None}
 
-    def _read(self, split: str) -> PoseData:
-        config = self.config.data
-        if config.synthetic is not None:
-            return self._read_synthetic(config.synthetic, split)
-        if config.synthetic_video is not None:
-            return self._read_synthetic_video(config.synthetic_video, split)
-        files: PoseFiles | None = getattr(config, split)
-        assert files is not None
-        images, skip = self.data_root / files.images, self.skip_bad_images
-        how = self.skeleton, skip, config.exif == "ignore"
-        if files.posetrack is not None:
-            return read_posetrack(self.data_root / files.posetrack, images, *how)
-        assert files.annotations is not None
-        return read_coco(self.data_root / files.annotations, images, *how)
-
-    def _read_synthetic(self, config: SyntheticData, split: str) -> PoseData:
-        directory = self.output / "data" / split
-        synthesize(
-            directory,
-            getattr(config, f"num_{split}_images"),
-            self._synthetic_seed(split),
-            config.image_hw,
-            config.people_per_image,
-            usable_cores(),
-            config.difficulty,
-        )
-        return read_coco(directory / ANNOTATIONS, directory / "images", self.skeleton)
-
-    def _read_synthetic_video(self, config: SyntheticVideo, split: str) -> PoseData:
-        directory = self.output / "data" / split
-        own = config.num_train_frames if split == "train" else None
-        synthesize_video(
-            directory,
-            getattr(config, f"num_{split}_videos"),
-            self._synthetic_seed(split),
-            own or config.num_frames,
-            config.image_hw,
-            config.people_per_video,
-            usable_cores(),
-            config.difficulty,
-            config.speed,
-        )
-        return read_posetrack(directory / "annotations", directory, self.skeleton)
-
-    def _synthetic_seed(self, split: str) -> int:
-        return self.config.seed + (TEST_SEED_OFFSET if split == "test" else 0)
-
-
-def _some_images(data: PoseData, max_persons: int, seed: int) -> PoseData:
-    """Whole images, drawn by the seed, with about so many people; at least one image."""
-    persons_of = Counter(person.image_id for person in data.persons)
-    drawn = np.random.default_rng(seed).permutation(sorted(persons_of)).tolist()
-    counts = list(accumulate(persons_of[image_id] for image_id in drawn))
-    return data.restricted_to(set(drawn[: max(1, bisect_right(counts, max_persons))]))
+def _with_files_beside(config: ExperimentConfig, path: Path) -> ExperimentConfig:
+    """Put the paths of files beside the experiment in the place of their names."""
+    if (skeleton := find_beside(path, config.skeleton)) is not None:
+        config = replace(config, skeleton=str(skeleton))
+    if (space := find_beside(path, config.space)) is not None:
+        config = replace(config, space=str(space))
+    video = config.video
+    if video is None or video.space is None:
+        return config
+    if (space := find_beside(path, video.space)) is not None:
+        config = replace(config, video=replace(video, space=str(space)))
+    return config

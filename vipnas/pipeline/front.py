@@ -14,10 +14,12 @@ from vipnas.files import parse, read_json, to_plain, write_atomically
 from vipnas.memory import keep_freed_memory
 from vipnas.pipeline.level import Level
 from vipnas.pipeline.retrain import retrain
+from vipnas.pipeline.work import at_work
 from vipnas.quantities import header_cells, known_quantities, value_cells
 from vipnas.search.asha import Report, run_all
 from vipnas.search.parallel import RaySettings
 from vipnas.search.trial import Trial
+from vipnas.settings import check_settings, content_digest
 from vipnas.threads import usable_cores
 
 # As the monitor names it.
@@ -37,13 +39,42 @@ def retrain_front(
     behind are stopped early (`vipnas.search.asha`). After a kill the same command resumes, each
     training from its own checkpoint. Raises ValueError for a file that is no front.
     """
-    experiment, front = level.experiment, _read_front(level, front_file)
-    document = [to_plain(trial) for trial in front]
-    directory, target = level.folder / "retrain", level.folder / "retrain" / "front.json"
-    if target.exists() and read_json(target)["front"] == document:
-        print(f"retrain: done already; {target}")
-        _print(read_json(target)["rows"])
-        return target
+    front = _read_front(level, front_file)
+    directory = level.folder.retrain
+    with at_work(level.experiment, directory):
+        rows = _rows(level, front, front_file, init_from, ray)
+    _print(rows)
+    return directory / "front.json"
+
+
+def _rows(
+    level: Level[Any],
+    front: list[Trial],
+    front_file: Path,
+    init_from: Path | None,
+    ray: RaySettings | None,
+) -> list[dict[str, Any]]:
+    """Return the rows of `front.json`, which is written unless it is done."""
+    experiment, directory = level.experiment, level.folder.retrain
+    target = directory / "front.json"
+    start = level.initial_weights(init_from)
+    made_with: dict[str, Any] = {
+        "front": [to_plain(trial) for trial in front],
+        "settings": {
+            **level.settings(),
+            "retrain": to_plain(level.retrain_schedule),
+            "init_from": None if start is None else content_digest(start),
+        },
+        "scoring": experiment.scoring_settings() | level.scoring_settings(),
+    }
+    if target.exists():
+        found = read_json(target)
+        if found["front"] == made_with["front"]:
+            check_settings(found["settings"], made_with["settings"], target)
+        if all(found[key] == made_with[key] for key in made_with):
+            print(f"retrain: done already; {target}")
+            rows: list[dict[str, Any]] = found["rows"]
+            return rows
     if ray is not None and experiment.config.monitoring.probe_epochs is None:
         raise ValueError(
             "monitoring: found probe_epochs null; trainings are stopped by their probes"
@@ -68,9 +99,8 @@ def retrain_front(
         run = partial(_train, level.of(absolute), directory.resolve(), init_from, threads)
         run_all(run, names, replace(ray, threads=threads), directory)
     rows = [_row(directory, number, trial) for number, trial in enumerate(front)]
-    write_atomically(target, json.dumps({"front": document, "rows": rows}, indent=1) + "\n")
-    _print(rows)
-    return target
+    write_atomically(target, json.dumps({**made_with, "rows": rows}, indent=1) + "\n")
+    return rows
 
 
 def _read_front(level: Level[Any], path: Path) -> list[Trial]:

@@ -16,15 +16,17 @@ from vipnas.data.crops.loader import TrainingCrops
 from vipnas.evaluation.evaluator import calibrate_bn
 from vipnas.evaluation.metrics import Metrics
 from vipnas.evaluation.scoring import InheritedScore
-from vipnas.files import digest, read_json, to_plain
+from vipnas.files import read_json, to_plain
 from vipnas.models.counting import count_cost
 from vipnas.models.posenet import PoseNet
 from vipnas.pipeline.experiment import Experiment
 from vipnas.pipeline.level import existing_supernet
+from vipnas.pipeline.run_folder import RunFolder
 from vipnas.pipeline.work import needed
-from vipnas.quantities import Cost
+from vipnas.quantities import Constraint, Cost
 from vipnas.search.constraints import CostOf
 from vipnas.search.trial import Trial
+from vipnas.settings import content_digest
 from vipnas.space.image import SearchSpace
 from vipnas.training.checkpoint import inherit, load_network, save_network
 from vipnas.training.compute import make_forward
@@ -44,8 +46,8 @@ class ImageLevel:
         return ImageLevel(experiment)
 
     @property
-    def folder(self) -> Path:
-        return self.experiment.output
+    def folder(self) -> RunFolder:
+        return self.experiment.folder
 
     @property
     def space(self) -> SearchSpace:
@@ -58,6 +60,11 @@ class ImageLevel:
     @property
     def search_config(self) -> SearchConfig:
         return needed(self.experiment.config.search, "search")
+
+    @property
+    def budgets(self) -> tuple[Constraint, ...]:
+        search = self.experiment.config.search
+        return () if search is None else search.constraints
 
     @property
     def retrain_schedule(self) -> Schedule:
@@ -117,15 +124,14 @@ class ImageLevel:
 
     def search_settings(self) -> dict[str, Any]:
         return {
-            "val_persons": len(self.experiment.val_data.persons),
             "flip_test": self.experiment.config.flip_test,
         }
 
     def retrain_settings(self, arch: Arch, init_from: Path | None) -> dict[str, Any]:
         return {
             "retrain": to_plain(self.experiment.config.retrain),
-            "arch": to_plain(arch),
-            "init_from": None if init_from is None else digest(init_from),
+            "arch": to_plain(arch, defaults=False),
+            "init_from": None if init_from is None else content_digest(init_from),
             "calibration_batch_size": self.experiment.config.evaluation_batch_size,
         }
 

@@ -16,6 +16,8 @@ from vipnas.config.training import Schedule, SupernetConfig
 from vipnas.data.crops.loader import KeyedBatches
 from vipnas.evaluation.scoring import Inherited
 from vipnas.pipeline.experiment import Experiment
+from vipnas.pipeline.run_folder import RunFolder
+from vipnas.quantities import Constraint
 from vipnas.search.constraints import CostOf
 from vipnas.search.trial import Trial
 from vipnas.space.genes import GeneSpace
@@ -39,7 +41,7 @@ class Level(Protocol[A]):
         """`image` or `clip`."""
 
     @property
-    def folder(self) -> Path:
+    def folder(self) -> RunFolder:
         """Where the stages keep their results."""
 
     @property
@@ -54,6 +56,10 @@ class Level(Protocol[A]):
 
     @property
     def search_config(self) -> SearchConfig: ...
+
+    @property
+    def budgets(self) -> tuple[Constraint, ...]:
+        """Today's budgets of an architecture; none without a section `search`."""
 
     @property
     def retrain_schedule(self) -> Schedule: ...
@@ -142,7 +148,7 @@ class Level(Protocol[A]):
 
 
 def supernet_file(level: Level[Any]) -> Path:
-    return level.folder / "supernet" / "supernet.pt"
+    return level.folder.supernet / "supernet.pt"
 
 
 def existing_supernet(level: Level[Any]) -> Path:
@@ -156,7 +162,7 @@ def existing_supernet(level: Level[Any]) -> Path:
 def best_file(level: Level[Any], method: str | None = None) -> Path:
     """Return the architecture that a method found; by default the experiment's searcher."""
     name = "random_best.json" if method == "random" else "best.json"
-    return level.folder / "search" / name
+    return level.folder.search / name
 
 
 def existing_best(level: Level[Any]) -> Path:
@@ -169,6 +175,6 @@ def existing_best(level: Level[Any]) -> Path:
     return file
 
 
-def network_file(level: Level[Any], name: str = "retrain") -> Path:
+def network_file(level: Level[Any]) -> Path:
     """Return the file of the retrained network."""
-    return level.folder / name / ("network.pt" if level.name == "image" else "video.pt")
+    return level.folder.retrain / ("network.pt" if level.name == "image" else "video.pt")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import nn
 
 from vipnas.files import read_json, write_atomically
 from vipnas.pipeline.level import Level, network_file
-from vipnas.pipeline.work import is_done, timed, train
+from vipnas.pipeline.work import at_work, timed, train
+from vipnas.settings import difference_in_words
 from vipnas.training.loop import Backward, Callback
 from vipnas.training.randomness import seed_process
 from vipnas.training.step import network_backward
@@ -37,34 +38,62 @@ def retrain(
         directory: Where to keep the results, by default `retrain`.
         callbacks: Run after the usual ones.
     """
-    experiment, arch = level.experiment, level.read_arch(arch_file)
+    arch = read_within_budgets(level, arch_file)
     init_from = level.initial_weights(init_from)
     target = network_file(level)
     if directory is not None:
         target = directory / target.name
-    settings = {**level.settings(), **level.retrain_settings(arch, init_from)}
-    if not is_done(target, settings):
-        seed_process(experiment.config.seed)
-        network = level.network(arch, init_from).to(experiment.device)
-        with timed(target.parent, experiment.processes.is_first):
-            trained = train(
-                level,
-                target.parent,
-                network,
-                level.retrain_schedule,
-                backward_of(level, network, arch),
-                settings,
-                {"network": arch},
-                callbacks=callbacks,
-                same_every_step=level.network_step_is_static,
-            )
-            if experiment.processes.is_first:
-                target.with_name("metrics.json").unlink(missing_ok=True)  # of an earlier network
-                found = json.dumps(settings, sort_keys=True)
-                level.save_network(target, trained, arch, settings=found)
-    if experiment.processes.is_first:
-        _measure(level, target)
+    with at_work(level.experiment, target.parent):
+        settings = {**level.settings(), **level.retrain_settings(arch, init_from)}
+        if not level.folder.is_done(target, settings):
+            _train(level, arch, init_from, target, settings, callbacks)
+        if level.experiment.processes.is_first:
+            _measure(level, target)
     return target
+
+
+def _train(
+    level: Level[A],
+    arch: A,
+    init_from: Path | None,
+    target: Path,
+    settings: dict[str, Any],
+    callbacks: Sequence[Callback],
+) -> None:
+    experiment = level.experiment
+    seed_process(experiment.config.seed)
+    network = level.network(arch, init_from).to(experiment.device)
+    with timed(target.parent, experiment.processes.is_first):
+        trained = train(
+            level,
+            target.parent,
+            network,
+            level.retrain_schedule,
+            backward_of(level, network, arch),
+            settings,
+            {"network": arch},
+            callbacks=callbacks,
+            same_every_step=level.network_step_is_static,
+        )
+        if experiment.processes.is_first:
+            target.with_name("metrics.json").unlink(missing_ok=True)  # of an earlier network
+            level.save_network(target, trained, arch)
+            level.folder.mark_done(target, settings)
+
+
+def read_within_budgets(level: Level[A], arch_file: Path) -> A:
+    """Read an architecture; raise ValueError outside of the space or of today's budgets."""
+    arch = level.read_arch(arch_file)
+    if level.budgets:
+        cost_of, _ = level.cost_of()
+        cost = cost_of(arch)
+        for limit in level.budgets:
+            if limit.excess(cost):
+                raise ValueError(
+                    f"{arch_file}: expected {limit}, got {limit.format(limit.value(cost))} (search"
+                    " within the budgets of the experiment, or change these)"
+                )
+    return arch
 
 
 def backward_of(level: Level[A], network: nn.Module, arch: A) -> Backward:
@@ -76,6 +105,17 @@ def _measure(level: Level[A], target: Path) -> None:
     """Measure on the test split, unless it was measured with the same settings before."""
     metrics_file = target.with_name("metrics.json")
     scoring = level.experiment.scoring_settings() | level.scoring_settings()
-    if not metrics_file.exists() or read_json(metrics_file).get("settings") != scoring:
+    if not _is_measured(metrics_file, scoring):
         figures = {**level.test_metrics(target), "settings": scoring}
         write_atomically(metrics_file, json.dumps(figures, indent=2) + "\n")
+
+
+def _is_measured(metrics_file: Path, scoring: dict[str, Any]) -> bool:
+    """Return whether metrics were measured with these settings; print what differs."""
+    if not metrics_file.exists():
+        return False
+    found = read_json(metrics_file).get("settings", {})
+    difference = difference_in_words(found, scoring, metrics_file)
+    if difference is not None:
+        print(f"{metrics_file.parent.name}: {difference}; measuring again")
+    return difference is None

@@ -12,25 +12,22 @@ import torch
 
 from vipnas.config.search import SearchConfig
 from vipnas.evaluation.scoring import Inherited
-from vipnas.files import digest, to_plain
+from vipnas.files import to_plain
 from vipnas.memory import keep_freed_memory
 from vipnas.pipeline.level import Level, existing_supernet
 from vipnas.search.constraints import A
 from vipnas.search.loop import Workers
 from vipnas.search.parallel import RaySettings, RayWorkers
 from vipnas.search.workers import Evaluate, InProcess, MakeEvaluate
+from vipnas.settings import content_digest
 
 
 def search_settings(level: Level[Any]) -> dict[str, Any]:
-    """Return what the trials of a search depend on."""
-    experiment = level.experiment
+    """Return what the trials of a search depend on: not on how many there are."""
     return {
-        "seed": experiment.config.seed,
-        "search": {**to_plain(level.search_config), "seconds_limit": None},
-        "supernet": digest(existing_supernet(level)),
-        "device": experiment.device.type,
-        "codec": experiment.config.codec,
-        "evaluation_batch_size": experiment.config.evaluation_batch_size,
+        **level.experiment.inherited_settings(),
+        "search": {**to_plain(level.search_config), "seconds_limit": None, "num_trials": None},
+        "supernet": content_digest(existing_supernet(level)),
         **level.search_settings(),
     }
 

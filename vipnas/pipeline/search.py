@@ -14,7 +14,7 @@ from vipnas.config.search import SearchConfig
 from vipnas.files import to_plain, write_atomically
 from vipnas.pipeline.level import Level, best_file
 from vipnas.pipeline.scorer import Scorer, opened_workers, search_settings
-from vipnas.pipeline.work import timed
+from vipnas.pipeline.work import at_work, timed
 from vipnas.quantities import Objective
 from vipnas.search.constraints import A, CostOf, FeasibleSpace, Space
 from vipnas.search.journal import Journal
@@ -56,15 +56,16 @@ def search(level: Level[A], ray: RaySettings | None = None) -> Path:
     searchers = searchers_of(config, level.space, level.experiment.config.seed, cost_of)
     directory = best_file(level).parent
     scorer = Scorer(level)
-    journal = Journal(directory / "trials.jsonl", {**search_settings(level), **costs})
 
     def write_best(method: str, best: Trial, **found: Any) -> None:
         level.write_trial(best_file(level, method), best, **found)
 
-    with timed(directory), opened_workers(scorer, config, ray) as workers:
-        stop_early = config.early_stop_margin is not None
-        trials = run_methods(config, searchers, workers, cost_of, journal, write_best, stop_early)
-    write_fronts(directory, config, trials)
+    with at_work(level.experiment, directory):
+        journal = Journal(directory / "trials.jsonl", {**search_settings(level), **costs})
+        with timed(directory), opened_workers(scorer, config, ray) as workers:
+            early = config.early_stop_margin is not None
+            trials = run_methods(config, searchers, workers, cost_of, journal, write_best, early)
+        write_fronts(directory, config, trials)
     return best_file(level)
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, TypeVar
 
 from torch import nn
 
 from vipnas.pipeline.level import Level, supernet_file
-from vipnas.pipeline.work import is_done, timed, train
+from vipnas.pipeline.work import at_work, timed, train
 from vipnas.training.callbacks.probes import probed_archs
 from vipnas.training.loop import Backward
 from vipnas.training.randomness import seed_process
@@ -28,10 +27,15 @@ def train_supernet(
     """
     target = target or supernet_file(level)
     check_sampling(level)
+    with at_work(level.experiment, target.parent):
+        settings = {**level.settings(), **level.supernet_settings(), **(more_settings or {})}
+        if not level.folder.is_done(target, settings):
+            _train(level, target, settings)
+    return target
+
+
+def _train(level: Level[A], target: Path, settings: dict[str, Any]) -> None:
     experiment = level.experiment
-    settings = {**level.settings(), **level.supernet_settings(), **(more_settings or {})}
-    if is_done(target, settings):
-        return target
     seed_process(experiment.config.seed)
     supernet = level.supernet().to(experiment.device)
     backward = backward_of(level, supernet, len(level.training_data))
@@ -49,9 +53,9 @@ def train_supernet(
             "supernet",
         )
         if experiment.processes.is_first:
-            level.save_supernet(target, trained, settings=json.dumps(settings, sort_keys=True))
+            level.save_supernet(target, trained)
+            level.folder.mark_done(target, settings)
     print(f"supernet: trained; {target}")
-    return target
 
 
 def backward_of(level: Level[A], supernet: nn.Module, num_persons: int) -> Backward:

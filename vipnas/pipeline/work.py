@@ -16,14 +16,14 @@ from torch import nn
 from vipnas.config.training import Schedule
 from vipnas.data.crops.loader import training_batches
 from vipnas.files import read_json, to_plain, write_atomically
-from vipnas.training.callbacks.keeping import BestNetwork, CheckpointFile, check_settings
+from vipnas.training.callbacks.keeping import BestNetwork, CheckpointFile
 from vipnas.training.callbacks.monitor import Monitor
 from vipnas.training.callbacks.probes import Probes
-from vipnas.training.checkpoint import held, load_checkpoint, settings_in
 from vipnas.training.failure import FailureFile
 from vipnas.training.loop import Backward, Callback, Training
 
 if TYPE_CHECKING:
+    from vipnas.pipeline.experiment import Experiment
     from vipnas.pipeline.level import Level
 
 A = TypeVar("A")
@@ -112,20 +112,20 @@ def _probes(level: Level[A], schedule: Schedule, archs: Mapping[str, A]) -> Prob
     return Probes(dict(archs), every_steps, partial(level.scorer, num_persons=config.probe_persons))
 
 
-def is_done(target: Path, settings: dict[str, Any]) -> bool:
-    """Return whether the result exists; raises ValueError if it was made with other settings."""
-    if not target.exists():
-        return False
-    found = held(load_checkpoint(target), "found", dict, target)
-    check_settings(settings_in(found, target), settings, target)
-    print(f"{target.parent.name}: done already; {target}")
-    return True
-
-
 def needed(section: Section | None, name: str) -> Section:
     if section is None:
         raise ValueError(f"the experiment has no section {name}, which this command needs")
     return section
+
+
+@contextmanager
+def at_work(experiment: Experiment, stage: Path) -> Iterator[None]:
+    """Lock the folder of a stage; of several processes of one training the first does."""
+    if not experiment.processes.is_first:
+        yield
+        return
+    with experiment.folder.lock(stage):
+        yield
 
 
 @contextmanager

@@ -13,12 +13,15 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from vipnas.files import first_difference, parse, to_plain, write_atomically
+from vipnas.files import check_version, parse, to_plain, write_atomically
 from vipnas.search.trial import Trial
+from vipnas.settings import check_settings
 
 log = logging.getLogger(__name__)
 
+# A file of an earlier version may lack fields that came later: they have defaults.
 VERSION = 1
+OTHER_SEARCH = "choose another --name or --output, or remove the folder"
 
 
 class Journal:
@@ -28,18 +31,16 @@ class Journal:
         """Open or start a journal.
 
         A last line that a kill tore is dropped with a warning. Raises ValueError for other
-        settings, another version, a broken line before the last or a trial that is there twice.
+        settings, a later version, a broken line before the last or a trial that is there twice.
         """
         self.path = path
-        header = {"version": VERSION, "settings": settings}
         lines = self._whole_lines() if path.exists() else []
         if not lines:
+            header = {"version": VERSION, "settings": settings}
             write_atomically(path, json.dumps(header, sort_keys=True) + "\n")
-        elif difference := _difference(json.loads(lines[0]), header):
-            raise ValueError(
-                f"{path}: belongs to a search with other settings ({difference});"
-                " remove the folder or choose another output"
-            )
+        else:
+            found = _settings_in(json.loads(lines[0]), path)
+            check_settings(found, settings, path, OTHER_SEARCH)
         self.trials = [
             parse(Trial, json.loads(line), f"{path}: line {number}")
             for number, line in enumerate(lines[1:], start=2)
@@ -86,14 +87,10 @@ class Journal:
         return lines
 
 
-def _difference(found: Any, wanted: dict[str, Any]) -> str | None:
-    """The first of two headers, in words."""
-    if not isinstance(found, dict) or not isinstance(found.get("settings"), dict):
-        return "its first line holds no settings"
-    if found.get("version") != wanted["version"]:
-        return f"version: found {found.get('version')}, allowed is {wanted['version']}"
-    difference = first_difference(found["settings"], wanted["settings"])
-    if difference is None:
-        return None
-    place, before, now = difference
-    return f"{place}: found {json.dumps(before)}, asked for {json.dumps(now)}"
+def _settings_in(header: Any, path: Path) -> dict[str, Any]:
+    """The settings of a first line, of this version or an earlier one."""
+    if not isinstance(header, dict) or not isinstance(header.get("settings"), dict):
+        raise ValueError(f"{path}: line 1: expected settings, got none")
+    check_version(header.get("version"), VERSION, path)
+    settings: dict[str, Any] = header["settings"]
+    return settings

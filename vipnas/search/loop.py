@@ -7,7 +7,7 @@ early waits. So the trials are a function of the seed and the settings, on one w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from vipnas.quantities import Cost, Objective, costs_among
@@ -41,6 +41,7 @@ def search(
     show: Callable[[Trial], None],
     pending: int = 1,
     stop_early: Sequence[Objective] | None = None,
+    earlier: Collection[str] = (),
 ) -> list[Trial]:
     """Score `num_trials` archs that the searcher asks for; fewer if it finds no more new ones.
 
@@ -49,8 +50,16 @@ def search(
     a kill loses what was being scored and nothing else. With `stop_early`, the objectives of the
     search, an arch need not be scored to the end where it falls below the best score told of archs
     that cost no more (`floor_of`): then neither it nor any front needs it.
+
+    A search of more trials begins with those of a search of fewer, so that a journal may grow.
+    Scores that may be cut short depend on what was scored before: then trial n takes over only
+    trials up to n of the `earlier` methods.
+
+    Raises ValueError where the journal holds more trials of the method than are asked for.
     """
-    history = _History(searcher, method, cost_of, journal, show)
+    earlier_only = None if stop_early is None else earlier
+    history = _History(searcher, method, cost_of, journal, show, earlier_only)
+    history.check_number(num_trials)
     asked: list[A] = []
     trials: list[Trial] = []
     while True:
@@ -97,15 +106,29 @@ class _History(Generic[A]):
         cost_of: CostOf[A],
         journal: Journal,
         show: Callable[[Trial], None],
+        earlier: Collection[str] | None = None,
     ) -> None:
+        """With `earlier`, trial n takes over only trials up to n of these methods."""
         self.searcher, self.method, self.cost_of = searcher, method, cost_of
         self.journal, self.show = journal, show
         self.trials = {trial.number: trial for trial in journal.trials if trial.method == method}
+        self.up_to_own_number = earlier is not None
+        # Of several trials of one arch the one with the lowest number is kept.
         self.of_others = {
             trial.arch: trial
-            for trial in journal.trials
-            if trial.method != method and not trial.partial
+            for trial in sorted(journal.trials, key=lambda trial: -trial.number)
+            if trial.method != method
+            and not trial.partial
+            and (earlier is None or trial.method in earlier)
         }
+
+    def check_number(self, num_trials: int) -> None:
+        """Raise ValueError where the journal holds trials beyond `num_trials`."""
+        if (held := max(self.trials, default=-1) + 1) > num_trials:
+            raise ValueError(
+                f"{self.journal.path}: num_trials: expected {held} or more, as many trials as it"
+                f" holds, got {num_trials} (choose another --name or --output)"
+            )
 
     def holds(self, number: int, arch: A) -> bool:
         """Whether the arch needs no scoring: it is in the journal, or another method scored it."""
@@ -118,9 +141,10 @@ class _History(Generic[A]):
                 )
             return True
         same = self.of_others.get(arch)  # type: ignore[call-overload]
-        if same is not None:
-            self.add(arch, Scored(number, same.score, same.failure, seconds=0.0))
-        return same is not None
+        if same is None or (self.up_to_own_number and same.number > number):
+            return False
+        self.add(arch, Scored(number, same.score, same.failure, seconds=0.0))
+        return True
 
     def add(self, arch: A, scored: Scored) -> None:
         origin = self.searcher.origin(arch)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from vipnas.arch.image import Arch, DeconvArch, Family, StageArch, StemArch
+from vipnas.arch.image import Arch, DeconvArch, Family, StageArch, StemArch, later_choices
 from vipnas.space.genes import GeneSpace
 
 
@@ -128,9 +128,14 @@ class SearchSpace(GeneSpace[Arch]):
         return replace(self, parts=tuple(parts))
 
     def to_plain(self) -> dict[str, Any]:
-        """All that makes the space, as plain values: equal for equal spaces."""
+        """All that makes the space, as plain values: equal for equal spaces, also where one was
+        written before a choice came that it does not offer."""
         parts = [
-            {name: [str(option) for option in options] for name, options in part.options.items()}
+            {
+                name: [str(option) for option in options]
+                for name, options in part.options.items()
+                if options != (later_choices(part.kind).get(name),)
+            }
             for part in self.parts
         ]
         facts = dict(zip(("family", "input_hw", "num_keypoints"), self._facts, strict=True))

@@ -7,8 +7,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from vipnas.arch.image import DeconvArch, Family, StageArch, StemArch
-from vipnas.files import did_you_mean, parse, read_yaml
+from vipnas.arch.image import DeconvArch, Family, StageArch, StemArch, later_choices
+from vipnas.files import check_version, did_you_mean, parse, read_yaml
 from vipnas.space.image import (
     ChannelsPerGroup,
     Option,
@@ -18,13 +18,17 @@ from vipnas.space.image import (
     check_options,
 )
 
+# Raised with every choice that came later; a file of an earlier version does not offer it.
+SPACE_VERSION = 1
+
 
 def read_space(path: Path) -> SearchSpace:
     """Read a space from YAML; raises ValueError naming file, part, choice, what was found and what
     is allowed."""
     document = read_yaml(path)
-    known = ("family", "input_hw", "num_keypoints", "stem", "stages", "head")
-    _check_keys(document, known, f"{path}")
+    known = ("family", "input_hw", "num_keypoints", "stem", "stages", "head", "version")
+    _check_keys(document, known, f"{path}", optional=("version",))
+    check_version(document.get("version", 1), SPACE_VERSION, path)
     parts = [_read_part(document["stem"], StemArch, "stem", path)]
     for section, kind in (("stages", StageArch), ("head", DeconvArch)):
         if not isinstance(document[section], list):
@@ -48,11 +52,12 @@ def _read_part(raw: Any, kind: type[Part], place: str, path: Path) -> PartOption
     where = f"{path}: {place}"
     # A stage may offer groups as counts, as channels per group, or both.
     grouped = kind is StageArch and isinstance(raw, dict) and "channels_per_group" in raw
+    later = later_choices(kind)
     optional = ["channels_per_group", "groups"] if grouped else []
-    _check_keys(raw, [*names, *optional[:1]], where, optional)
+    _check_keys(raw, [*names, *optional[:1]], where, [*optional, *later])
     options: dict[str, tuple[Option, ...]] = {}
     for name in names:
-        values: tuple[Option, ...] = ()
+        values: tuple[Option, ...] = (later[name],) if name in later else ()
         if name in raw:
             values = _read_options(raw[name], hints[name], f"{where}.{name}")
         if name == "groups" and grouped:

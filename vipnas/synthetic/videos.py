@@ -25,6 +25,29 @@ JOINTS = read_skeleton("posetrack_18").joints
 Settings = dict[str, Any]
 
 
+def settings_of(
+    num_videos: int,
+    seed: int,
+    num_frames: int,
+    image_hw: tuple[int, int],
+    people_per_video: tuple[int, int],
+    difficulty: float,
+    speed: float,
+) -> Settings:
+    """Return all that decides the content of a set, as `info.json` holds it."""
+    return {
+        "generator": "vipnas synthesize --video",
+        "version": VERSION,
+        "num_videos": num_videos,
+        "seed": seed,
+        "num_frames": num_frames,
+        "image_hw": list(image_hw),
+        "people_per_video": list(people_per_video),
+        "difficulty": difficulty,
+        "speed": speed,
+    }
+
+
 def synthesize_video(
     output_dir: Path,
     num_videos: int,
@@ -44,17 +67,9 @@ def synthesize_video(
 
     Raises ValueError if a setting is out of range, or if `output_dir` holds anything else.
     """
-    settings: Settings = {
-        "generator": "vipnas synthesize --video",
-        "version": VERSION,
-        "num_videos": num_videos,
-        "seed": seed,
-        "num_frames": num_frames,
-        "image_hw": list(image_hw),
-        "people_per_video": list(people_per_video),
-        "difficulty": difficulty,
-        "speed": speed,
-    }
+    settings = settings_of(
+        num_videos, seed, num_frames, image_hw, people_per_video, difficulty, speed
+    )
     check_settings(
         settings,
         num_workers,

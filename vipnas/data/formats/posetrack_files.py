@@ -42,13 +42,18 @@ def merged_document(
     return raw
 
 
+def annotation_files(annotations: Path) -> list[Path]:
+    """Return the files of a folder, one a video, in the order of their names; or the one file."""
+    return sorted(annotations.glob("*.json")) if annotations.is_dir() else [annotations]
+
+
 def video_name(image: Mapping[str, Any]) -> str:
     return str(image.get("vid_id", Path(image["file_name"]).parent.name))
 
 
 def _merged(annotations: Path) -> dict[str, Any]:
     """One document of all files, in the order of their names."""
-    paths = sorted(annotations.glob("*.json")) if annotations.is_dir() else [annotations]
+    paths = annotation_files(annotations)
     if not paths:
         raise ValueError(f"{annotations}: no .json file in this folder; allowed: one per video")
     documents = [_read(path) for path in paths]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vipnas.files import first_difference
+from vipnas.settings import check_settings
 from vipnas.training.checkpoint import (
     held,
     load_checkpoint,
@@ -104,14 +104,3 @@ class BestNetwork:
             self.score = score
             found = {"step": training.step, "measure": self.measure, "score": score}
             self._save(self.path, training.averaged, **found)
-
-
-def check_settings(found: dict[str, Any], wanted: dict[str, Any], path: Path) -> None:
-    """Raises ValueError naming the first setting in which an unfinished run differs from the one
-    asked for."""
-    if difference := first_difference(found, wanted):
-        place, before, now = difference
-        raise ValueError(
-            f"{path}: made with {place} = {json.dumps(before)}, asked for is {json.dumps(now)};"
-            " remove the folder or choose another output"
-        )

@@ -1,0 +1,174 @@
+"""The folder of a run: where its results are, which of them are done, and who is at work in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+
+from vipnas.files import check_version, read_json, write_atomically
+from vipnas.settings import check_settings, content_digest
+
+VERSION = 1
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The results of one run below `root`, a folder for each stage.
+
+    All searches share the supernet. With a `name`, a search and what is retrained from it have
+    folders of their own: `search_NAME` and `retrain_NAME`.
+    """
+
+    root: Path
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.name is not None and not NAME.fullmatch(self.name):
+            raise ValueError(
+                f"--name: expected letters, digits, '.', '_' and '-', got {self.name!r}"
+            )
+
+    @property
+    def supernet(self) -> Path:
+        return self.root / "supernet"
+
+    @property
+    def search(self) -> Path:
+        return self._named("search")
+
+    @property
+    def retrain(self) -> Path:
+        return self._named("retrain")
+
+    @property
+    def clips(self) -> RunFolder:
+        """The same stages of the temporal level."""
+        return replace(self, root=self.root / "video")
+
+    @property
+    def unnamed(self) -> RunFolder:
+        return replace(self, name=None)
+
+    def _named(self, stage: str) -> Path:
+        return self.root / (stage if self.name is None else f"{stage}_{self.name}")
+
+    @property
+    def synthetic(self) -> Path:
+        """Where synthetic data sets are written to."""
+        return self.root / "data"
+
+    @contextmanager
+    def lock(self, stage: Path) -> Iterator[None]:
+        """Keep other processes out of the folder of a stage.
+
+        This process may lock a stage again within. A process that is killed gives its lock up.
+
+        Raises:
+            ValueError: Another process holds the stage; it names that process.
+        """
+        stage.mkdir(parents=True, exist_ok=True)
+        lock, holder = FileLock(stage / ".lock", timeout=0, is_singleton=True), stage / ".lock.json"
+        try:
+            lock.acquire()
+        except Timeout:
+            raise ValueError(f"{stage}: {_held_by(holder)}") from None
+        outermost = lock.lock_counter == 1
+        try:
+            if outermost:
+                write_atomically(holder, json.dumps(_this_process()) + "\n")
+            yield
+        finally:
+            if outermost:
+                holder.unlink(missing_ok=True)
+            lock.release()
+
+    def is_done(self, target: Path, settings: dict[str, Any]) -> bool:
+        """Return whether a target was made with these settings.
+
+        Raises:
+            ValueError: It was made with other settings, or changed since; both are named.
+        """
+        record = done_file(target)
+        if not target.exists():
+            return False
+        if not record.exists():
+            # Killed between the two, a training goes on from its last checkpoint.
+            if target.with_name("checkpoint.pt").exists():
+                return False
+            raise ValueError(
+                f"{target}: expected {record.name} beside it, which says what it was made with,"
+                " got none (move it to another folder)"
+            )
+        found = _read_record(record)
+        check_settings(found["settings"], settings, record)
+        if found["result"] != content_digest(target):
+            raise ValueError(f"{target}: changed since it was made (move it to another folder)")
+        print(f"{target.parent.name}: done already; {target}")
+        return True
+
+    def mark_done(self, target: Path, settings: dict[str, Any]) -> None:
+        """Record what a target was made with, and a digest of it, in `done.json` beside it.
+
+        The number of threads is recorded too: sums of floats depend on it in the last bits.
+        """
+        record = {
+            "version": VERSION,
+            "settings": settings,
+            "result": content_digest(target),
+            "threads": torch.get_num_threads(),
+        }
+        write_atomically(done_file(target), json.dumps(record, indent=1, sort_keys=True) + "\n")
+
+
+def done_file(target: Path) -> Path:
+    return target.with_name("done.json")
+
+
+def made_with(target: Path) -> dict[str, Any]:
+    """Return what a finished target was made with."""
+    settings: dict[str, Any] = _read_record(done_file(target))["settings"]
+    return settings
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    found = read_json(path)
+    if not isinstance(found, dict) or not {"version", "settings", "result"} <= found.keys():
+        raise ValueError(f"{path}: expected version, settings and result, got {str(found)[:60]}")
+    check_version(found["version"], VERSION, path)
+    return found
+
+
+def _this_process() -> dict[str, Any]:
+    program = Path(sys.argv[0])
+    name = program.parent.name if program.name == "__main__.py" else program.name
+    return {
+        "command": " ".join((name, *sys.argv[1:])),
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "since": time.strftime("%Y-%m-%d %H:%M:%S"),
+    }
+
+
+def _held_by(holder: Path) -> str:
+    """Say who holds a lock. The holder may not have written its name yet, or just have ended."""
+    try:
+        found = read_json(holder)
+        who = (
+            f"process {found['pid']} on {found['host']} since {found['since']}: {found['command']}"
+        )
+    except (ValueError, KeyError, TypeError):
+        who = "another process"
+    return f"expected a free folder, got one in use by {who} (wait for it, or end it)"

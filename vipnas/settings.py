@@ -1,0 +1,74 @@
+"""What a result depends on, as plain values, and what differs between two such documents.
+
+Files are in it by a digest of their content, so that a corrected label counts and a moved file does
+not. No torch here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from vipnas.files import first_difference
+
+DIGEST = "sha256:"
+OTHER_FOLDER = "remove the folder or choose another --output"
+
+
+def content_digest(path: Path) -> str:
+    """Return a short fingerprint of a file's content; a process reads an unchanged file once."""
+    status = path.stat()
+    return _digest_of_file(path.resolve(), status.st_size, status.st_mtime_ns)
+
+
+@cache
+def _digest_of_file(path: Path, size_bytes: int, modified_ns: int) -> str:
+    return _digest(path.read_bytes())
+
+
+def plain_digest(value: Any) -> str:
+    """Return a short fingerprint of plain values."""
+    return _digest(json.dumps(value, sort_keys=True).encode())
+
+
+def listing_digest(paths: Iterable[tuple[str, Path]]) -> str:
+    """Return a short fingerprint of files by their names and sizes, without reading them."""
+    return plain_digest([(name, path.stat().st_size) for name, path in paths])
+
+
+def _digest(content: bytes) -> str:
+    return DIGEST + hashlib.sha256(content).hexdigest()[:16]
+
+
+def check_settings(
+    found: dict[str, Any], wanted: dict[str, Any], path: Path, hint: str = OTHER_FOLDER
+) -> None:
+    """Raise ValueError for the first setting in which `path` differs from what is wanted now."""
+    if difference := difference_in_words(found, wanted, path):
+        raise ValueError(f"{path}: {difference} ({hint})")
+
+
+def difference_in_words(found: dict[str, Any], wanted: dict[str, Any], path: Path) -> str | None:
+    """Say what differs first from the settings found in `path`; None for equal settings."""
+    difference = first_difference(found, wanted)
+    if difference is None:
+        return None
+    place, before, now = difference
+    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        pairs = enumerate(zip(before, now, strict=True))
+        index, (before, now) = next(entry for entry in pairs if entry[1][0] != entry[1][1])
+        place = f"{place}[{index}]"
+    if all(str(value).startswith(DIGEST) for value in (before, now)):
+        modified = time.strftime("%Y-%m-%d %H:%M", time.localtime(path.stat().st_mtime))
+        return f"{place.replace('.', ' ')} changed since {modified}"
+    return f"{place}: expected {_short(before)}, got {_short(now)}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
