@@ -22,6 +22,7 @@ from vipnas.models.posenet import PoseNet
 from vipnas.pipeline.search import front_volumes
 from vipnas.quantities import Cost
 from vipnas.search import constraints
+from vipnas.search.table import searcher_settings
 from vipnas.search.trial import Trial
 from vipnas.shipped import find_shipped
 from vipnas.space.image import SearchSpace
@@ -187,6 +188,12 @@ def test_workers_options_need_workers(trained: Path, capsys: pytest.CaptureFixtu
     assert "found 0 with 1 threads" in capsys.readouterr().err
 
 
+def test_an_unknown_searcher_is_named_when_the_experiment_is_opened() -> None:
+    config = parse(SearchConfig, {"num_trials": 3, "searcher": "evolutoin"}, "experiment.yaml")
+    with pytest.raises(ValueError, match=r"search.searcher: .* got 'evolutoin' \(did you mean"):
+        searcher_settings(config, "search")
+
+
 @pytest.mark.parametrize(
     ("section", "message"),
     [
@@ -199,7 +206,6 @@ def test_workers_options_need_workers(trained: Path, capsys: pytest.CaptureFixtu
             {"constraints": [{"quantity": "latency_ms", "at_most": 5}]},
             "latency_ms: expected a section latency, got none",
         ),
-        ({"searcher": "evolutoin"}, "searcher: found 'evolutoin'"),
         ({"pending": 0}, "pending: found 0"),
     ],
 )

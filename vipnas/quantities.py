@@ -66,7 +66,7 @@ class Cost(Strict):
         macs: Multiply-accumulates.
         params: Parameters.
         latency_ms: Milliseconds on the device of a latency table; None without a table.
-        others: All other quantities by name; in JSON they stand beside those above.
+        others: All other quantities by name; in JSON they are keys like those above.
     """
 
     macs: int

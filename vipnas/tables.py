@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from typing import TypeVar
 
@@ -60,9 +60,14 @@ def check_known(name: str, known: Iterable[str], place: str) -> None:
     """Raise ValueError unless the name is a known one."""
     names = list(known)
     if name not in names:
-        near = difflib.get_close_matches(name, names, n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise ValueError(f"{place}: expected one of {', '.join(names)}, got {name!r}{hint}")
+        raise unknown_name(name, names, place)
+
+
+def unknown_name(name: str, known: Sequence[str], place: str) -> ValueError:
+    """Return the error for a name that is not a known one."""
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    return ValueError(f"{place}: expected one of {', '.join(known)}, got {name!r}{hint}")
 
 
 def _place(entry: EntryPoint) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
 from vipnas.latency import cores, measure
 from vipnas.latency import interleaved as turns
@@ -23,6 +25,7 @@ from vipnas.latency.interleaved import (
 )
 from vipnas.latency.measure import Key, fill_for_timing, key_of_this_machine, pinned
 from vipnas.models.posenet import PoseNet
+from vipnas.runtimes.runtime import FileFormat, RunSettings, Runtime, Session, WriteSettings
 from vipnas.runtimes.table import RUNTIMES
 from vipnas.space.image import SearchSpace
 
@@ -237,3 +240,38 @@ def test_the_yardstick_is_taken_in_every_library_at_hand() -> None:
     assert set(runs) == {"torch"} | installed
     for run in runs.values():
         run()
+
+
+def test_a_single_network_is_measured_as_shipped_and_many_the_quick_way(
+    tiny_space: SearchSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is opened for the key's batch; it stores what the format can."""
+    done: list[object] = []
+
+    def session(inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+        return inputs["images"]
+
+    def load(module: nn.Module, inputs: Mapping[str, Tensor], settings: RunSettings) -> Session:
+        done.append(("load", inputs["images"].shape[0], settings))
+        return session
+
+    def write(
+        module: nn.Module, inputs: Mapping[str, Tensor], path: Path, settings: WriteSettings
+    ) -> None:
+        done.append(("write", inputs["images"].shape[0], path.suffix, settings.precision))
+
+    def open_file(path: Path, settings: RunSettings) -> tuple[Session, dict[str, str]]:
+        done.append(("open", settings))
+        return session, {}
+
+    file = FileFormat("fake", ".fake", ("fp32",), write, open_file)
+    fake = Runtime("fake", ("fp32", "bf16"), lambda: "1", load, file)
+    monkeypatch.setattr(measure, "RUNTIMES", {"fake": fake})
+    key = Key("here", "fake", "1", 1, 1, "bf16", (64, 48))
+    arch, settings = tiny_space.min_arch(), RunSettings(1, "bf16", "cpu", 1)
+    measure.measure_arch(arch, key, max_spread=1000.0)
+    assert done == [("write", 2, ".fake", "fp32"), ("open", settings)]
+    done.clear()
+    with pinned(key):
+        measure.measure_archs([arch, arch], key, max_spread=1000.0)
+    assert done == [("load", 1, settings)] * 2

@@ -16,9 +16,10 @@ from vipnas.runtimes.runtime import Runtime
 from vipnas.runtimes.table import (
     DEFAULT_RUNTIME,
     RUNTIMES,
+    find_runtime_of_file,
     runtime_of_file,
     runtime_of_format,
-    runtimes_of_formats,
+    runtimes_with_files,
 )
 
 PACKAGE = Path(vipnas.__file__).parent
@@ -60,13 +61,14 @@ def test_precisions_can_be_run_and_measured() -> None:
 
 
 def test_a_file_has_one_runtime() -> None:
-    formats = runtimes_of_formats()
-    assert set(formats) == {"onnx", "openvino", "torch"}
-    suffixes = {row.file.suffix: name for name, row in formats.items() if row.file is not None}
-    assert suffixes == {".onnx": "onnx", ".xml": "openvino", ".pt2": "torch"}
-    found = runtime_of_file(Path("a/pose.onnx"))
-    assert found is not None and found[0].name == DEFAULT_RUNTIME
-    assert runtime_of_file(Path("network.pt")) is None
+    suffixes = {file.name: file.suffix for _, file in runtimes_with_files()}
+    assert suffixes == {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
+    for name, suffix in suffixes.items():
+        assert runtime_of_format(name) == runtime_of_file(Path(f"pose{suffix}"))
+    assert runtime_of_format("onnx")[0].name == DEFAULT_RUNTIME
+    assert find_runtime_of_file(Path("network.pt")) is None
+    with pytest.raises(ValueError, match=r"network.pt: expected one of the suffixes .onnx, .xml, "):
+        runtime_of_file(Path("network.pt"))
     with pytest.raises(
         ValueError, match=r"format: expected one of onnx, openvino, torch, got 'on'"
     ):
@@ -84,7 +86,7 @@ def test_a_package_that_is_missing_names_its_extra(monkeypatch: pytest.MonkeyPat
 
 def test_no_other_file_names_a_runtime() -> None:
     """The name "torch" is left out, which means other things too."""
-    names = {*RUNTIMES, *runtimes_of_formats()} - {"torch"}
+    names = {*RUNTIMES, *(file.name for _, file in runtimes_with_files())} - {"torch"}
     naming = {
         path.relative_to(PACKAGE).as_posix()
         for path in PACKAGE.rglob("*.py")

@@ -20,7 +20,8 @@ from vipnas.config.training import Compute, Schedule
 from vipnas.data.crops.crops import normalise
 from vipnas.models import compiler
 from vipnas.models.posenet import PoseNet
-from vipnas.runtimes.runtime import torch_session
+from vipnas.runtimes import torch_compiled
+from vipnas.runtimes.runtime import RunSettings
 from vipnas.space.image import SearchSpace
 from vipnas.training.compute import Forward, make_forward
 from vipnas.training.loop import Training
@@ -132,7 +133,7 @@ def test_without_a_compiler_it_is_one_line_before_anything_is_trained(
         make_forward(network, Compute(compile=True))
     assert "\n" not in str(error.value)
     with pytest.raises(ValueError, match=f"^runtime torch-compiled: {re.escape(line)}"):
-        torch_session(network, "torch-compiled")
+        torch_compiled.load(network, {}, RunSettings())
 
 
 @pytest.mark.slow

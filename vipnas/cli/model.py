@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vipnas.cli.arguments import Commands, count, network_of, weights_arguments
-from vipnas.runtimes.table import DEFAULT_RUNTIME, RUNTIMES
+from vipnas.runtimes.table import DEFAULT_RUNTIME, RUNTIMES, runtime_of_file
 
 if TYPE_CHECKING:
     from vipnas.latency.measure import Key
@@ -154,10 +154,10 @@ def _convert(options: argparse.Namespace) -> None:
 
 def _export(options: argparse.Namespace) -> None:
     from vipnas.data.codecs.heatmap import make_codec
-    from vipnas.deploy.export import Form, export_network, format_of
+    from vipnas.deploy.export import Form, export_network
 
     network, codec, crops = network_of(options), None, None
-    file_format = options.format or format_of(options.output)
+    file_format = options.format or runtime_of_file(options.output)[1].name
     if options.with_decode is not None:
         sizes = network.arch.input_hw, network.arch.heatmap_hw
         codec = make_codec(options.with_decode, *sizes, options.sigma_px)

@@ -23,9 +23,7 @@ from vipnas.runtimes.runtime import FileFormat, RunSettings, Session, WriteSetti
 from vipnas.runtimes.table import (
     DEFAULT_RUNTIME,
     RUNTIMES,
-    runtime_of_file,
     runtime_of_format,
-    runtimes_of_formats,
 )
 
 # Of the largest value. Trained networks differ by 1e-6 to 1e-4 in float32.
@@ -44,15 +42,6 @@ def default_format() -> str:
     file = RUNTIMES[DEFAULT_RUNTIME].file
     assert file is not None
     return file.name
-
-
-def format_of(path: Path) -> str:
-    """Return the name of a file's format by its suffix; raises ValueError for an unknown one."""
-    found = runtime_of_file(path)
-    if found is None:
-        known = ", ".join(one.file.suffix for one in runtimes_of_formats().values() if one.file)
-        raise ValueError(f"{path}: expected one of the suffixes {known}, got {path.suffix!r}")
-    return found[1].name
 
 
 @dataclass(frozen=True)

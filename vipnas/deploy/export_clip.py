@@ -1,4 +1,4 @@
-"""The networks of a clip as ONNX files, each compared with PyTorch before it is there."""
+"""Export the networks of a clip, each compared with PyTorch before its file appears."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from vipnas.models.clipnet import FollowUpNet, VideoNet, extract_follow_up
 
 
 def export_video(network: VideoNet, folder: Path) -> list[Exported]:
-    """Write `key_frame.onnx`, and `follow_up_1.onnx` ... one for each follow-up frame.
+    """Write `key_frame.onnx`, and `follow_up_1.onnx` and so on for each follow-up frame.
 
-    All give `heatmaps` (N, K, h, w). The key frame's takes `images` (N, 3, H, W); the others take
-    `before` (N, K, h, w) as well, the heatmaps of the frame before warped to this frame's crop
-    (`warp_heatmaps`; the warp is not in the file), but for those without a fusion. Raises
-    ValueError as `export_onnx` does.
+    All return `heatmaps` (N, K, h, w). The key frame's network takes `images` (N, 3, H, W). Those
+    with a fusion also take `before` (N, K, h, w): the heatmaps of the frame before, warped to this
+    frame's crop by `warp_heatmaps`, which is not in the file.
+
+    Raises:
+        ValueError: As `export_onnx`.
     """
     exported = [export_onnx(network.key_frame, folder / "key_frame.onnx")]
     for number in range(len(network.follow_ups.archs)):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from vipnas.arch.io import arch_from_json
 from vipnas.runtimes.runtime import RunSettings, Session
-from vipnas.runtimes.table import runtime_of_file, runtimes_of_formats
+from vipnas.runtimes.table import find_runtime_of_file, runtime_of_file
 
 # Notes in every file: the arch as JSON, what goes in and what comes out.
 ARCH_NOTE, INPUT_NOTE, OUTPUT_NOTE = "vipnas_arch", "vipnas_input", "vipnas_output"
@@ -21,7 +21,7 @@ KEYPOINTS = "keypoints"
 
 def is_exported(path: Path) -> bool:
     """Return whether a runtime runs files of this name."""
-    return runtime_of_file(path) is not None
+    return find_runtime_of_file(path) is not None
 
 
 def open_exported(
@@ -41,11 +41,7 @@ def open_exported(
     Raises:
         ValueError: No runtime runs such files, it is not installed, or it cannot open this one.
     """
-    found = runtime_of_file(path)
-    if found is None:
-        known = [one.file.suffix for one in runtimes_of_formats().values() if one.file is not None]
-        raise ValueError(f"{path}: expected a suffix of {', '.join(known)}, got {path.suffix!r}")
-    runtime, file = found
+    runtime, file = runtime_of_file(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     runtime.check_installed()

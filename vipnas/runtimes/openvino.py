@@ -1,4 +1,4 @@
-"""OpenVINO: `.xml` files with their weights beside them in a `.bin`, on the CPU."""
+"""OpenVINO: `.xml` files with their weights in a `.bin`, on the CPU."""
 
 from __future__ import annotations
 

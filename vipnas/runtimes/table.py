@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from vipnas.runtimes import onnxruntime, openvino, torch_compiled, torch_eager, torch_export
 from vipnas.runtimes.runtime import FileFormat, Runtime
-from vipnas.tables import OpenTable, check_known
+from vipnas.tables import OpenTable, unknown_name
 
 RUNTIMES: OpenTable[Runtime] = OpenTable(
     "vipnas.runtimes",
@@ -19,27 +20,32 @@ RUNTIMES: OpenTable[Runtime] = OpenTable(
 DEFAULT_RUNTIME = onnxruntime.RUNTIME.name
 
 
-def runtimes_of_formats() -> dict[str, Runtime]:
-    """Return the runtimes that run files, by the name of their format."""
-    found: dict[str, Runtime] = {}
+def runtimes_with_files() -> Iterator[tuple[Runtime, FileFormat]]:
+    """Yield the runtimes that run files, with their formats; those of packages come last."""
     for runtime in RUNTIMES.values():
         if runtime.file is not None:
-            found.setdefault(runtime.file.name, runtime)
-    return found
+            yield runtime, runtime.file
 
 
 def runtime_of_format(name: str) -> tuple[Runtime, FileFormat]:
-    """Return a runtime and its format, by the format's name; an unknown one is a ValueError."""
-    found = runtimes_of_formats()
-    check_known(name, found, "format")
-    runtime = found[name]
-    assert runtime.file is not None
-    return runtime, runtime.file
+    """Return a runtime by its format's name; raises ValueError for an unknown one."""
+    for runtime, file in runtimes_with_files():
+        if file.name == name:
+            return runtime, file
+    known = [file.name for _, file in runtimes_with_files()]
+    raise unknown_name(name, known, "format")
 
 
-def runtime_of_file(path: Path) -> tuple[Runtime, FileFormat] | None:
+def find_runtime_of_file(path: Path) -> tuple[Runtime, FileFormat] | None:
     """Return the runtime of an exported file by its suffix; None for any other file."""
-    for runtime in runtimes_of_formats().values():
-        if runtime.file is not None and runtime.file.suffix == path.suffix:
-            return runtime, runtime.file
-    return None
+    found = (pair for pair in runtimes_with_files() if pair[1].suffix == path.suffix)
+    return next(found, None)
+
+
+def runtime_of_file(path: Path) -> tuple[Runtime, FileFormat]:
+    """Return the runtime of an exported file by its suffix; raises ValueError for others."""
+    found = find_runtime_of_file(path)
+    if found is None:
+        known = ", ".join(file.suffix for _, file in runtimes_with_files())
+        raise ValueError(f"{path}: expected one of the suffixes {known}, got {path.suffix!r}")
+    return found
