@@ -5,16 +5,20 @@ from __future__ import annotations
 import errno
 import io
 import os
+import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock, Timeout
 
 from vipnas.files import (
     Strict,
     did_you_mean,
     first_difference,
+    locked,
     parse,
     read_json,
     read_text,
@@ -70,6 +74,8 @@ def test_plain_values_become_the_dataclass_and_back() -> None:
         ({**GOOD, "inner": {"width": 0}}, "file: inner: width: found 0, allowed are whole number"),
         ({**GOOD, "name": ["x" * 200]}, "file: name: found ['xxxx"),
         ({**GOOD, "name": {1, 2}}, "file: "),
+        ({**GOOD, "inner": {"width": 3, "ratio": float("nan")}}, "file: inner.ratio: found nan, w"),
+        ({**GOOD, "inner": {"width": 3, "ratio": float("inf")}}, "file: inner.ratio: found inf, w"),
     ],
 )
 def test_what_does_not_fit_is_one_line(raw: Any, message: str) -> None:
@@ -78,6 +84,74 @@ def test_what_does_not_fit_is_one_line(raw: Any, message: str) -> None:
     assert str(error.value).startswith(message)
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 200
+
+
+@dataclass(frozen=True)
+class Other(Strict):
+    """What stands beside `Inner` in a union."""
+
+    depth: int
+    inner: Inner | None = None
+
+
+@dataclass(frozen=True)
+class Either(Strict):
+    part: Inner | Other
+    parts: tuple[Inner | Other, ...] = ()
+    size: int | tuple[int, int] = 1
+    named: dict[str, Inner] | None = None
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        ({"part": {"width": 3, "rato": 1}}, "file: part.rato: unknown key; did you mean 'ratio'? "),
+        ({"part": {"depth": 3, "dpth": 1}}, "file: part.dpth: unknown key; did you mean 'depth'? "),
+        ({"part": {"depth": 3, "inner": {"width": 1, "w": 2}}}, "file: part.inner.w: unknown key;"),
+        ({"part": {"depth": "3"}}, "file: part.depth: found '3', which should be a valid integer"),
+        ({"part": {"depth": 3}, "parts": [{"width": 1}, {"width": 1, "x": 2}]}, "file: parts[1].x"),
+        ({"part": 3}, "file: part: found 3, which should be an object"),
+        ({"part": {"depth": 3}, "size": "4"}, "file: size: found '4', which should be a valid int"),
+        ({"part": {"depth": 3}, "size": [1, 2.5]}, "file: size[1]: found 2.5, which should be a v"),
+        ({"part": {"depth": 3}, "named": {"a": {"w": 1, "width": 2}}}, "file: named.a.w: unknown "),
+    ],
+)
+def test_a_fault_inside_a_union_is_that_of_the_member_that_was_meant(
+    raw: Any, message: str
+) -> None:
+    with pytest.raises(ValueError) as error:
+        parse(Either, raw, "file")
+    assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("written", "hint"),
+    [
+        ("ratio: 5.0e6", "write 5.0e+6)"),
+        ("ratio: 5e6", "write 5.0e+6)"),
+        ("ratio: -1e-3", "write -1.0e-3)"),
+        ("ratio: 5.0e+6", None),
+        ("width: 5e3", "write 5000)"),
+    ],
+)
+def test_a_number_that_yaml_reads_as_a_string_is_shown_as_it_must_be_written(
+    tmp_path: Path, written: str, hint: str | None
+) -> None:
+    path = tmp_path / "inner.yaml"
+    path.write_text(f"{'width: 1' if 'ratio' in written else 'ratio: 1.0'}\n{written}\n")
+    if hint is None:
+        assert parse(Inner, read_yaml(path), "file") == Inner(1, 5e6)
+        return
+    with pytest.raises(ValueError, match="YAML reads it as a string: ") as error:
+        parse(Inner, read_yaml(path), "file")
+    assert str(error.value).endswith(hint)
+
+
+def test_a_date_in_yaml_is_a_string_with_a_place(tmp_path: Path) -> None:
+    path = tmp_path / "inner.yaml"
+    path.write_text("width: 2026-11-29\n")
+    with pytest.raises(ValueError, match="^file: width: found '2026-11-29', which should be a val"):
+        parse(Inner, read_yaml(path), "file")
 
 
 def test_kinds_that_are_no_dataclasses_are_as_strict() -> None:
@@ -202,12 +276,35 @@ def test_a_write_that_fails_leaves_what_was_there(
         path.write_bytes(old)
     with monkeypatch.context() as patched:
         fail(patched)
-        with pytest.raises(OSError):
+        with pytest.raises(OSError, match="file'") as error:
             write_atomically(path, "longer than before")
+    assert (error.value.errno, error.value.filename) in (
+        (errno.ENOSPC, str(path)),
+        (errno.EIO, str(path)),
+    )
     assert (path.read_bytes() if path.exists() else None) == old
     assert len(list(tmp_path.iterdir())) == (0 if old is None else 1)
     write_atomically(path, "new")
     assert path.read_text() == "new"
+
+
+def test_one_at_a_time_in_a_folder(tmp_path: Path) -> None:
+    with locked(tmp_path):
+        for other in (
+            lambda: FileLock(tmp_path / ".vipnas.lock", timeout=0),
+            lambda: locked(tmp_path),
+        ):
+            done = threading.Event()
+
+            def wait(make: Any = other, done: threading.Event = done) -> None:
+                with suppress(Timeout), make():
+                    done.set()
+
+            thread = threading.Thread(target=wait, daemon=True)
+            thread.start()
+            assert not done.wait(0.1)
+    assert done.wait(5)  # the second one waited
+    thread.join()
 
 
 def test_the_content_is_on_the_disk_before_the_name_is(

@@ -5,27 +5,31 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Hashable, Iterable, Iterator
+import re
+import sys
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, cast, get_args, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 import yaml
+from filelock import FileLock
 from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 T = TypeVar("T")
 
 
 class Strict:
-    """Base of every dataclass that is read from a file: unknown keys and converted types are
-    errors."""
+    """Base of every dataclass that is read from a file: unknown keys, converted types and numbers
+    that are not finite are errors."""
 
-    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -35,19 +39,33 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # One name for ever, so that what a kill left behind is overwritten by the next write.
     aside = path.with_name(f".{path.name}.partial")
+    with errors_name(path):
+        try:
+            with aside.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
+        sync_directory(path.parent)
+
+
+@contextmanager
+def errors_name(path: Path) -> Iterator[None]:
+    """Name the file in each OSError raised inside that names none, as of a full disk."""
     try:
-        with aside.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
-    sync_directory(path.parent)
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def sync_directory(directory: Path) -> None:
-    """Make a rename in the directory survive a power cut."""
+    """Make a rename in the directory survive a power cut; Windows cannot open a directory."""
+    if sys.platform == "win32":
+        return
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -58,13 +76,11 @@ def sync_directory(directory: Path) -> None:
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
     """Whoever else asks for the same folder, in this process or another, waits until this is over.
-    A process that is killed gives it back."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+    A process that is killed gives it back. The file `.vipnas.lock` stays in the folder.
+    """
+    with FileLock(directory / ".vipnas.lock"):
         yield
-    finally:
-        os.close(descriptor)
 
 
 def digest(path: Path) -> str:
@@ -92,6 +108,13 @@ def read_yaml(path: Path) -> Any:
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
+    """Refuses keys that are given twice. Dates stay strings: no setting is a date."""
+
+    yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in found if not tag.endswith(":timestamp")]
+        for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
         lines: dict[tuple[str, str], int] = {}
@@ -175,21 +198,24 @@ def did_you_mean(found: str, known: Iterable[str]) -> str:
 
 
 def _one_line(error: ValidationError, kind: Any, where: str) -> str:
-    problems = error.errors(include_url=False)
+    problems = _of_likeliest_members(
+        [(problem, _locate(kind, problem["loc"])) for problem in error.errors(include_url=False)]
+    )
     # A misspelt key is both unknown and missing: the unknown one tells what happened.
-    unknown = [problem for problem in problems if problem["type"] == "unexpected_keyword_argument"]
-    problem = (unknown or problems)[0]
-    place = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in problem["loc"])
+    unknown = [pair for pair in problems if pair[0]["type"] == "unexpected_keyword_argument"]
+    problem, found = (unknown or problems)[0]
+    place = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in found.place)
     prefix = f"{where}: {place.lstrip('.')}" if place else where
     if unknown:
-        known = _keys_at(kind, problem["loc"][:-1])
-        return f"{prefix}: unknown key; {did_you_mean(str(problem['loc'][-1]), known)}"
+        known = [field.name for field in dataclasses.fields(found.parent)]
+        return f"{prefix}: unknown key; {did_you_mean(str(found.place[-1]), known)}"
     if problem["type"] == "missing":
         return f"{prefix}: missing; it must be given"
     if problem["type"] == "value_error":
         return f"{prefix}: {problem['ctx']['error']}"
     allowed = problem["msg"].removeprefix("Input ")
-    return f"{prefix}: found {_short(problem['input'])}, which {allowed}"
+    hint = _number_hint(problem["input"], whole=problem["type"].startswith("int"))
+    return f"{prefix}: found {_short(problem['input'])}, which {allowed}{hint}"
 
 
 def _short(value: Any) -> str:
@@ -197,18 +223,77 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def _keys_at(kind: Any, place: tuple[int | str, ...]) -> list[str]:
-    """Field names of the dataclass that stands at `place` below `kind`."""
-    for key in place:
-        kind = _dataclass_in(kind)
-        if isinstance(key, str) and dataclasses.is_dataclass(kind):
-            kind = get_type_hints(kind)[key]
-    return [field.name for field in dataclasses.fields(_dataclass_in(kind))]
+def _number_hint(value: Any, whole: bool) -> str:
+    """How to write a number that YAML 1.1 reads as a string: no point, or no sign after the e."""
+    parts = (
+        re.fullmatch(r"([-+]?\d+)(\.\d*)?[eE]([-+]?)(\d+)", value)
+        if isinstance(value, str)
+        else None
+    )
+    if parts is None:
+        return ""
+    number, point, sign, exponent = parts.groups()
+    written = f"{number}{point or '.0'}e{sign or '+'}{exponent}"
+    if whole and len(exponent) < 3 and float(value).is_integer():
+        written = str(int(float(value)))
+    return f" (YAML reads it as a string: write {written})"
 
 
-def _dataclass_in(annotation: Any) -> Any:
-    """The dataclass inside `X | None` or `tuple[X, ...]`; a dataclass as it is."""
-    while not dataclasses.is_dataclass(annotation) and get_args(annotation):
-        inner = [part for part in get_args(annotation) if part not in (type(None), ..., str)]
-        annotation = inner[0] if inner else None
-    return annotation
+@dataclasses.dataclass(frozen=True)
+class _Located:
+    """A place in a document: its keys, the members chosen of unions on the way (each with the place
+    of its union), and the type around the last key."""
+
+    place: tuple[int | str, ...]
+    members: tuple[tuple[tuple[int | str, ...], str], ...]
+    parent: Any
+
+
+def _locate(kind: Any, keys: Sequence[int | str]) -> _Located:
+    """Follow the keys of a validation error, which name the member of a union as if it were one."""
+    place: list[int | str] = []
+    members: list[tuple[tuple[int | str, ...], str]] = []
+    parent = None
+    for key in keys:
+        options = [kind]
+        if get_origin(kind) in (Union, UnionType):
+            options = [option for option in get_args(kind) if option is not NoneType]
+        if len(options) > 1:
+            members.append((tuple(place), str(key)))
+            kind = next((o for o in options if getattr(o, "__name__", None) == key), None)
+            continue
+        parent = options[0]
+        kind = _kind_at(parent, key)
+        place.append(key)
+    return _Located(tuple(place), tuple(members), parent)
+
+
+def _kind_at(kind: Any, key: int | str) -> Any:
+    """The type of a dataclass's field, a tuple's item or a dict's value; None where unknown."""
+    if dataclasses.is_dataclass(kind):
+        return get_type_hints(kind).get(str(key))
+    arguments = get_args(kind)
+    if isinstance(key, int) and ... not in arguments:
+        return arguments[key] if key < len(arguments) else None
+    return (arguments[0] if isinstance(key, int) else arguments[-1]) if arguments else None
+
+
+def _of_likeliest_members(
+    problems: Sequence[tuple[ErrorDetails, _Located]],
+) -> list[tuple[ErrorDetails, _Located]]:
+    """Of each union only the problems of the member that was meant: the one with the fewest, and of
+    equals the one that fits furthest into the document."""
+    ranks: dict[tuple[tuple[int | str, ...], str], tuple[int, int]] = {}
+    for _, found in problems:
+        for member in found.members:
+            count, depth = ranks.get(member, (0, 0))
+            ranks[member] = count + 1, min(depth, -len(found.place))
+    likeliest: dict[tuple[int | str, ...], str] = {}
+    for place, name in ranks:
+        if place not in likeliest or ranks[place, name] < ranks[place, likeliest[place]]:
+            likeliest[place] = name
+    return [
+        (problem, found)
+        for problem, found in problems
+        if all(likeliest[place] == name for place, name in found.members)
+    ]

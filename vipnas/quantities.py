@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import AllowInfNan
 
 from vipnas.files import Strict
 
@@ -28,10 +30,10 @@ Quantity: TypeAlias = Literal["macs", "params", "latency_ms"]
 
 @dataclass(frozen=True)
 class Constraint(Strict):
-    """A hard range of one quantity of `Cost`, both ends allowed."""
+    """A hard range of one quantity of `Cost`, both ends allowed; `at_most` may be infinite."""
 
     quantity: Quantity
-    at_most: float
+    at_most: Annotated[float, AllowInfNan(True)]
     at_least: float = 0
 
     def __post_init__(self) -> None:

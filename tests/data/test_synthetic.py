@@ -171,7 +171,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(synthetic, "render_image", fail_at_two)
     with pytest.raises(OSError, match="disk full"):
         synthesize(tmp_path / "set", num_images=4, seed=0, image_hw=(48, 64))
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == [".vipnas.lock"]
 
 
 def test_what_a_killed_run_left_is_replaced(tmp_path: Path) -> None:
@@ -181,6 +181,7 @@ def test_what_a_killed_run_left_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
     synthesize(tmp_path / "set", num_images=2, seed=0, image_hw=(48, 64))
     assert sorted(files_of(tmp_path)) == [
+        ".vipnas.lock",
         "set/annotations.json",
         "set/images/000001.jpg",
         "set/images/000002.jpg",
@@ -199,7 +200,7 @@ def test_of_two_that_make_the_same_set_one_waits(tmp_path: Path) -> None:
     assert [process.exitcode for process in processes] == [0, 0]
     synthesize(tmp_path / "alone", 6, 0, (48, 64))
     assert files_of(tmp_path / "set") == files_of(tmp_path / "alone")
-    assert {path.name for path in tmp_path.iterdir()} == {"set", "alone"}
+    assert {path.name for path in tmp_path.iterdir()} == {"set", "alone", ".vipnas.lock"}
 
 
 @pytest.mark.parametrize(
