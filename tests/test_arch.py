@@ -13,6 +13,7 @@ import pytest
 from vipnas.arch.image import Arch, DeconvArch, StageArch, StemArch
 from vipnas.arch.io import arch_from_json, read_arch, write_arch
 from vipnas.files import to_plain
+from vipnas.models.posenet import PoseNet
 from vipnas.space.image import SearchSpace
 
 STEM = StemArch(8, 3, "relu", False)
@@ -138,3 +139,44 @@ def test_a_spoilt_file_is_one_line(tmp_path: Path, content: str, message: str) -
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"best.json: no such file"):
         read_arch(tmp_path / "best.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"stem": {"width": 10**9}},
+            "stem.width: expected whole numbers from 1 to 65536, got 1",
+        ),
+        ({"stem": {"kernel_size": 10**9 + 1}}, "stem.kernel_size: expected whole numbers from 1"),
+        (
+            {"stages": {"width": 10**30}},
+            r"stages\[0\].width: expected whole numbers from 1 to 65536",
+        ),
+        ({"stages": {"depth": 10**7}}, r"stages\[0\].depth: expected whole numbers from 1 to 1024"),
+        ({"stages": {"kernel_size": 10**8 + 1}}, r"stages\[0\].kernel_size: expected whole number"),
+        ({"stages": {"expand_ratio": 1000}}, r"stages\[0\].expand_ratio: expected whole numbers f"),
+        ({"stages": {"stride": 10**9}}, r"stages\[0\].stride: expected whole numbers from 1 to 64"),
+        ({"head": {"width": 10**9}}, r"head\[0\].width: expected whole numbers from 1 to 65536"),
+        ({"num_keypoints": 10**9}, "num_keypoints: expected whole numbers from 1 to 65536, got 10"),
+        ({"input_hw": [1 << 20, 1 << 20]}, "input_hw: expected sides up to 16384 px, got "),
+        ({"stages": {"width": 60000}}, "arch: expected up to 1,000,000,000 weights, got 32,4"),
+    ],
+)
+def test_what_no_machine_can_build_is_one_line(change: dict[str, Any], message: str) -> None:
+    document = plain()
+    for key, value in change.items():
+        part = document[key][0] if key in ("stages", "head") else document[key]
+        if key in ("input_hw", "num_keypoints"):
+            document[key] = value
+        else:
+            part.update(value)
+    with pytest.raises(ValueError, match=f"^file: {message}") as error:
+        arch_from_json(json.dumps(document), "file")
+    assert "\n" not in str(error.value)
+
+
+def test_the_bound_on_weights_is_below_what_is_built(space: SearchSpace) -> None:
+    for arch in (space.min_arch(), space.max_arch()):
+        built = sum(parameter.numel() for parameter in PoseNet(arch).parameters())
+        assert 0 < arch._least_weights() <= built

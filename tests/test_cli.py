@@ -74,6 +74,10 @@ VIDEO: dict[str, Any] = {
     ("changes", "message"),
     [
         ({"sed": 1}, "experiment.yaml: sed: unknown key; did you mean 'seed'?"),
+        (
+            {"seed": 10**30},
+            "experiment.yaml: seed: found 1000000000000000000000000000000, ",
+        ),
         ({"seed": "one"}, "experiment.yaml: seed: found 'one', which should be a valid integer"),
         (changed("search", num_trials=0), "search.num_trials: found 0, which should be greater"),
         (changed("data", search_person=4), "data.search_person: unknown key; did you mean 'sear"),

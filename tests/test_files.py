@@ -46,6 +46,8 @@ class Outer(Strict):
     extra: Inner | None = None
 
 
+IN_ITSELF: list[Any] = []
+IN_ITSELF.append(IN_ITSELF)
 GOOD: dict[Any, Any] = {"name": "a", "inner": {"width": 3}}
 
 
@@ -74,6 +76,7 @@ def test_plain_values_become_the_dataclass_and_back() -> None:
         ({**GOOD, "inner": {"width": 0}}, "file: inner: width: found 0, allowed are whole number"),
         ({**GOOD, "name": ["x" * 200]}, "file: name: found ['xxxx"),
         ({**GOOD, "name": {1, 2}}, "file: "),
+        ({**GOOD, "name": IN_ITSELF}, "file: Circular reference detected"),
         ({**GOOD, "inner": {"width": 3, "ratio": float("nan")}}, "file: inner.ratio: found nan, w"),
         ({**GOOD, "inner": {"width": 3, "ratio": float("inf")}}, "file: inner.ratio: found inf, w"),
     ],
@@ -179,6 +182,10 @@ def test_the_nearest_word_is_offered_only_where_one_is_near() -> None:
         ),
         (b"a: {c: 1, 'c': 2}", "not valid YAML: line 1: key 'c' was given on line 1"),
         (b"!!python/object/apply:os.system [ls]", "not valid YAML: could not determine a constr"),
+        (b"a: !!int x", "not valid YAML: invalid literal for int"),
+        (b"a: !!timestamp x", "not valid YAML: 'NoneType' object"),
+        (b"a: " + b"9" * 5000, "not valid YAML: Exceeds the limit"),
+        (b"[" * 5000, "not valid YAML: nested too deeply"),
         (b"\xff\xfe\x00", "not a text file"),
     ],
 )
@@ -198,7 +205,7 @@ def test_json_and_missing_files(tmp_path: Path) -> None:
         read_text(tmp_path)  # a folder is no file
     with pytest.raises(ValueError, match=r"best.json: no such file"):
         read_json(path)
-    for content in (b'{"a": ', b'"\xff"', b""):
+    for content in (b'{"a": ', b'"\xff"', b"", b"9" * 5000, b"[" * 200_000):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=r"best.json: not valid JSON: "):
             read_json(path)

@@ -198,6 +198,16 @@ def drop(*place: str | int) -> Callable[[Document], Any]:
 
 
 STAGE_1: tuple[str | int, ...] = ("stages", 1)
+HEAVY: Document = {
+    "width": [8, 4096],
+    "depth": [1],
+    "kernel_size": [3, 255],
+    "groups": [1],
+    "attention": [False],
+    "expand_ratio": [2],
+    "stride": [2],
+    "activation": ["relu"],
+}
 
 
 @pytest.mark.parametrize(
@@ -219,6 +229,13 @@ STAGE_1: tuple[str | int, ...] = ("stages", 1)
         (put("num_keypoints", value="17"), r"num_keypoints: found '17', which should be .*integer"),
         (put("stem", value=[3]), r"stem: found \[3\], a mapping is needed with width"),
         (put("stages", value={"width": [3]}), r"stages: found no list, a list of parts is needed"),
+        (
+            put(*STAGE_1, "depth", value=[1, 10**9]),
+            r"stages\[1\].depth: expected whole numbers from",
+        ),
+        (put("stem", "kernel_size", value=[3, 10**9 + 1]), "stem.kernel_size: expected whole numb"),
+        # Each option alone would do; only the largest member is too large.
+        (put(*STAGE_1, value=HEAVY), "arch: expected up to 1,000,000,000 weights, got "),
         (put("stages", value=[]), r"stages: found none, at least one is needed"),
         (
             put(*STAGE_1, "width", value=16),

@@ -24,6 +24,9 @@ from pydantic_core import ErrorDetails
 
 T = TypeVar("T")
 
+# What PyYAML's constructors raise for a value that is not of its tag: `!!int x`, `!!timestamp x`.
+OF_EXPLICIT_TAGS = (ValueError, TypeError, AttributeError, LookupError)
+
 
 class Strict:
     """Base of every dataclass that is read from a file: unknown keys, converted types and numbers
@@ -103,7 +106,9 @@ def read_yaml(path: Path) -> Any:
     try:
         loader = _UniqueKeyLoader(read_text(path))
         return loader.get_single_data()
-    except yaml.YAMLError as error:
+    except RecursionError:
+        raise ValueError(f"{path}: not valid YAML: nested too deeply") from None
+    except (yaml.YAMLError, *OF_EXPLICIT_TAGS) as error:
         raise ValueError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
 
 
@@ -131,10 +136,16 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 def read_json(path: Path) -> Any:
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
+    return _from_json(path.read_bytes(), str(path))
+
+
+def _from_json(text: str | bytes, where: str) -> Any:
     try:
-        return json.loads(path.read_bytes())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not valid JSON: {error}") from error
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError(f"{where}: not valid JSON: nested too deeply") from None
+    except ValueError as error:  # of the encoding and of endless digits, too
+        raise ValueError(f"{where}: not valid JSON: {error}") from None
 
 
 @cache
@@ -154,17 +165,14 @@ def parse(kind: type[T], raw: Any, where: str) -> T:
         parsed: T = _adapter(cast(Hashable, kind)).validate_json(json.dumps(raw), strict=True)
     except ValidationError as error:
         raise ValueError(_one_line(error, kind, where)) from None
-    except TypeError as error:
+    except (TypeError, ValueError, RecursionError) as error:  # no JSON: bytes, a list in itself
         raise ValueError(f"{where}: {error}") from None
     return parsed
 
 
 def parse_json(kind: type[T], text: str, where: str) -> T:
     """`parse` of a JSON text; raises ValueError in one line for what is none."""
-    try:
-        return parse(kind, json.loads(text), where)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{where}: not valid JSON: {error}") from None
+    return parse(kind, _from_json(text, where), where)
 
 
 def to_plain(value: Any) -> Any:

@@ -8,6 +8,19 @@ from typing import Literal
 
 from vipnas.files import Strict, to_plain
 
+# Far above any pose network, and below what no machine can build: a typing error ends in one line.
+LARGEST = {
+    "width": 1 << 16,
+    "depth": 1 << 10,
+    "kernel_size": 255,
+    "groups": 1 << 16,
+    "expand_ratio": 64,
+    "stride": 64,
+    "num_keypoints": 1 << 16,
+}
+MAX_SIDE_PX = 1 << 14
+MAX_WEIGHTS = 1_000_000_000
+
 Family = Literal["residual", "inverted_residual"]
 Activation = Literal["relu", "hardswish"]
 
@@ -73,8 +86,8 @@ class Arch(Strict):
         if not self.stages:
             raise ValueError("stages: found none, at least one is needed")
         _check_odd_kernel("stem", self.stem.kernel_size)
-        _check_positive("num_keypoints", self.num_keypoints)
-        _check_positive("stem.width", self.stem.width)
+        _check_count("num_keypoints", self.num_keypoints)
+        _check_count("stem.width", self.stem.width)
         channels = self.stem.width
         for number, stage in enumerate(self.stages):
             _check_stage(f"stages[{number}]", stage, channels, self.family)
@@ -87,6 +100,28 @@ class Arch(Strict):
                 f"input_hw: found {list(self.input_hw)}, allowed are multiples of"
                 f" {self.total_stride}, the total stride"
             )
+        for name in ("input_hw", "heatmap_hw"):
+            if max(getattr(self, name)) > MAX_SIDE_PX:
+                raise ValueError(
+                    f"{name}: expected sides up to {MAX_SIDE_PX} px, got {getattr(self, name)}"
+                )
+        if (weights := self._least_weights()) > MAX_WEIGHTS:
+            raise ValueError(
+                f"arch: expected up to {MAX_WEIGHTS:,} weights, got {weights:,} or more"
+                " (check its widths, kernels and depths)"
+            )
+
+    def _least_weights(self) -> int:
+        """Weights of the k x k convolutions: a lower bound that needs no network."""
+        weights, channels = 3 * self.stem.width * self.stem.kernel_size**2, self.stem.width
+        for stage in self.stages:
+            per_channel = stage.middle_width // stage.groups * stage.kernel_size**2
+            weights += stage.depth * stage.middle_width * per_channel
+            channels = stage.width
+        for deconv in self.head:
+            weights += channels * (deconv.width // deconv.groups) * deconv.kernel_size**2
+            channels = deconv.width
+        return weights + channels * self.num_keypoints
 
     @property
     def total_stride(self) -> int:
@@ -109,7 +144,7 @@ class Arch(Strict):
 
 def _check_stage(place: str, stage: StageArch, in_channels: int, family: Family) -> None:
     for name in ("width", "depth", "groups", "expand_ratio", "stride"):
-        _check_positive(f"{place}.{name}", getattr(stage, name))
+        _check_count(f"{place}.{name}", getattr(stage, name))
     _check_odd_kernel(place, stage.kernel_size)
     _check_groups(place, stage.groups, stage.middle_width)
     if family == "inverted_residual" and stage.expand_ratio == 1:
@@ -118,22 +153,26 @@ def _check_stage(place: str, stage: StageArch, in_channels: int, family: Family)
 
 
 def _check_deconv(place: str, deconv: DeconvArch, in_channels: int) -> None:
-    _check_positive(f"{place}.width", deconv.width)
-    _check_positive(f"{place}.groups", deconv.groups)
+    _check_count(f"{place}.width", deconv.width)
+    _check_count(f"{place}.groups", deconv.groups)
     if deconv.kernel_size not in (2, 4):
         raise ValueError(f"{place}.kernel_size: found {deconv.kernel_size}, allowed are 2 and 4")
     _check_groups(place, deconv.groups, deconv.width)
     _check_groups(place, deconv.groups, in_channels)
 
 
-def _check_positive(place: str, value: int) -> None:
+def _check_count(place: str, value: int) -> None:
     if value < 1:
         raise ValueError(f"{place}: found {value}, allowed are whole numbers from 1")
+    largest = LARGEST[place.rpartition(".")[2]]
+    if value > largest:
+        raise ValueError(f"{place}: expected whole numbers from 1 to {largest}, got {value}")
 
 
 def _check_odd_kernel(place: str, kernel_size: int) -> None:
     if kernel_size < 1 or kernel_size % 2 == 0:
         raise ValueError(f"{place}.kernel_size: found {kernel_size}, allowed are odd numbers")
+    _check_count(f"{place}.kernel_size", kernel_size)
 
 
 def _check_groups(place: str, groups: int, channels: int) -> None:

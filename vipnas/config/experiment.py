@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, TypeAlias
 
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from vipnas.config.clip import VideoConfig
 from vipnas.config.data import Augmentation, Data
 from vipnas.config.search import SearchConfig
 from vipnas.config.training import Compute, Monitoring, RetrainConfig, SupernetConfig
 from vipnas.files import Strict, parse, read_yaml
+
+# What PyTorch takes, whatever is added to it for another split.
+Seed: TypeAlias = Annotated[int, Field(ge=0, lt=1 << 63)]
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class ExperimentConfig(Strict):
     pixels.
     """
 
-    seed: NonNegativeInt
+    seed: Seed
     space: str
     data: Data
     retrain: RetrainConfig

@@ -127,17 +127,20 @@ class SearchSpace(GeneSpace[Arch]):
 
 
 def check_options(space: SearchSpace, where: str) -> None:
-    """Whatever an Arch checks of itself (kernels, input size, positive numbers), for each option;
-    and that all members have heatmaps of one size."""
+    """Whatever an Arch checks of itself (kernels, input size, numbers), for each option and for the
+    largest member; and that all members have heatmaps of one size."""
+    smallest = [0] * len(space.num_options)
+    changed = (
+        [*smallest[:choice], option, *smallest[choice + 1 :]]
+        for choice, count in enumerate(space.num_options)
+        for option in range(count)
+    )
     sizes = set()
-    for choice, count in enumerate(space.num_options):
-        for option in range(count):
-            genes = [0] * len(space.num_options)
-            genes[choice] = option
-            try:
-                sizes.add(space.decode(genes).heatmap_hw)
-            except ValueError as error:
-                raise ValueError(f"{where}: {error}") from None
+    for genes in (*changed, [count - 1 for count in space.num_options]):
+        try:
+            sizes.add(space.decode(genes).heatmap_hw)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
     if len(sizes) > 1:
         raise ValueError(
             f"{where}: stride and max_pool: found options with heatmaps of {sorted(sizes)},"
