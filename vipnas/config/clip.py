@@ -1,9 +1,9 @@
-"""The temporal level of an experiment."""
+"""Settings of the temporal level: training, search and evaluation of clips."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import NonNegativeInt, PositiveInt
 
@@ -11,6 +11,7 @@ from vipnas.arch.clip import Fusion
 from vipnas.config.data import ClipAugmentation
 from vipnas.config.search import SearchConfig
 from vipnas.config.training import Schedule
+from vipnas.errors import UserError
 from vipnas.files import Strict
 
 Boxes = Literal["annotated", "pose"]
@@ -18,13 +19,21 @@ Boxes = Literal["annotated", "pose"]
 
 @dataclass(frozen=True)
 class Exposure(Strict):
-    """Which heatmaps a follow-up frame is shown while training.
+    """Which heatmaps a follow-up frame gets in training.
 
-    By default they are the network's own of the previous frame, as at run time. With `detach` no
-    gradient flows into that frame. The first `teacher_forcing_steps` steps use heatmaps of the
-    labels (teacher forcing), each joint moved by a normal error of `teacher_forcing_noise_px` input
-    pixels.
+    Those of the previous frame, as at run time, or those of the labels (teacher forcing).
+
+    Attributes:
+        detach: Stop the gradient between frames.
+        teacher_forcing_steps: Number of steps with teacher forcing, from the first.
+        teacher_forcing_noise_px: Standard deviation of the error added to each joint under teacher
+            forcing, in input pixels.
     """
+
+    RENAMED: ClassVar = {
+        "truth_steps": "teacher_forcing_steps",
+        "truth_noise_px": "teacher_forcing_noise_px",
+    }
 
     detach: bool = True
     teacher_forcing_steps: int = 0
@@ -33,12 +42,15 @@ class Exposure(Strict):
 
 @dataclass(frozen=True)
 class ClipSampling(Strict):
-    """Which clip archs a step of the supernet trains.
+    """Which subnets a training step of the clip supernet trains.
 
-    - `sandwich`: all frames largest, `num_random` random clips, all frames smallest. No fusion is
-      larger than the others: the ends draw theirs at random.
-    - `uniform`: the random clips alone. In equal time they make more steps, and light members are
-      trained more (`experiments/reports/`).
+    - `sandwich`: the largest in all frames, `num_random` random ones, the smallest in all frames.
+      The fusions of the largest and the smallest are random, as fusions have no size.
+    - `uniform`: the random ones alone, which allows more steps in the same time.
+
+    Attributes:
+        strategy: One of the above.
+        num_random: Number of random subnets per step.
     """
 
     strategy: Literal["sandwich", "uniform"] = "sandwich"
@@ -46,13 +58,18 @@ class ClipSampling(Strict):
 
     def __post_init__(self) -> None:
         if self.strategy == "uniform" and self.num_random < 1:
-            raise ValueError("num_random: found 0, of strategy uniform allowed is 1 or more")
+            hint = "the strategy uniform trains random subnets only"
+            raise UserError("num_random", "a whole number from 1", "0", hint)
 
 
 @dataclass(frozen=True)
 class FusionOptions(Strict):
-    """What each follow-up frame may choose from: every operation at every stage (numbered as in
-    `Fusion`), and with "none" to see its image alone."""
+    """The fusions that each follow-up frame can have: every operation at every stage.
+
+    Attributes:
+        stages: Stages with a fusion, numbered as in `Fusion`.
+        operations: Operations; "none" is a frame that sees its image alone.
+    """
 
     stages: tuple[PositiveInt, ...]
     operations: tuple[Literal["none", "add", "mul", "cat"], ...] = ("none", "add", "mul", "cat")
@@ -70,7 +87,12 @@ class FusionOptions(Strict):
 
 @dataclass(frozen=True)
 class VideoTraining(Strict):
-    """Training along clips; epochs count clips, of which one begins at every frame."""
+    """How networks are trained on clips. Epochs count clips; one clip starts at every frame.
+
+    Attributes:
+        schedule: Length, batch size and learning rate.
+        exposure: Which heatmaps follow-up frames get.
+    """
 
     schedule: Schedule
     exposure: Exposure = field(default_factory=Exposure)
@@ -78,31 +100,48 @@ class VideoTraining(Strict):
 
 @dataclass(frozen=True)
 class VideoSupernetConfig(VideoTraining):
-    """How the supernet of the follow-up frames is trained, and on which clip archs."""
+    """How the supernet of the follow-up frames is trained.
+
+    Attributes:
+        sampling: Which subnets a step trains.
+    """
 
     sampling: ClipSampling = field(default_factory=ClipSampling)
 
 
 @dataclass(frozen=True)
 class VideoRetrainConfig(VideoTraining):
-    """`weights`: with `own`, each follow-up frame's network is taken out of the supernet and has
-    weights of its own from there on; with `shared`, one set serves them all, as in the supernet, of
-    which only the found members are trained. A shared weight learns from every frame."""
+    """How the networks of a clip that was found are fine-tuned.
+
+    Attributes:
+        weights: With `own`, the network of each follow-up frame gets its own copy of the supernet's
+            weights. With `shared`, all frames keep sharing them, and learn from every frame.
+    """
 
     weights: Literal["own", "shared"] = "own"
 
 
 @dataclass(frozen=True)
 class VideoConfig(Strict):
-    """The temporal level: after a key frame, whose network the other sections find, come
-    `num_follow_ups` frames with networks of their own.
+    """The temporal level: networks for the frames after a key frame.
 
-    `space` is that of the follow-up networks, by default that of the experiment. Budgets of the
-    search are for the mean over a clip's frames. `val_clips` of the videos that are held out
-    score the archs, `calibration_clips` of the training videos calibrate them. `boxes` are those
-    that figures on the test videos are made with: annotated in every frame, or of the pose in the
-    frame before.
+    The network of the key frame comes from the other sections of the experiment.
+
+    Attributes:
+        num_follow_ups: Number of frames after the key frame.
+        fusion: Options of the fusions.
+        supernet: How the supernet of the follow-up frames is trained.
+        search: How it is searched. Budgets are for the mean over the frames of a clip.
+        retrain: How the networks that were found are fine-tuned.
+        space: Search space of the follow-up networks; null takes that of the experiment.
+        augmentation: How training clips are augmented.
+        calibration_clips: Number of training clips on which batch norm is calibrated.
+        val_clips: Number of clips of the validation split on which subnets are scored.
+        boxes: Boxes for the metrics on test videos: annotated in every frame, or derived from the
+            pose in the previous frame.
     """
+
+    RENAMED: ClassVar = {"search_clips": "val_clips"}
 
     num_follow_ups: NonNegativeInt
     fusion: FusionOptions
@@ -118,7 +157,5 @@ class VideoConfig(Strict):
     def __post_init__(self) -> None:
         margin = self.search.early_stop_margin
         if margin is not None:
-            raise ValueError(
-                f"search.early_stop_margin: found {margin:g}, allowed is none: clips are scored"
-                " whole"
-            )
+            hint = "clips are always scored on the whole validation split"
+            raise UserError("search.early_stop_margin", "null", f"{margin:g}", hint)
