@@ -1,4 +1,4 @@
-"""Hard budgets: what an arch may cost, and proposals that keep to it. No torch here."""
+"""Hard budgets, and proposals that keep to them. No torch here."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from collections.abc import Callable, Hashable, Sequence
 from functools import cached_property
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
+from vipnas.errors import UserError
 from vipnas.quantities import Constraint, Cost
 
-# Spaces up to this size are listed where sampling finds nothing more: a few seconds of counting.
+# Spaces up to this size are listed when sampling finds nothing more, which takes a few seconds.
 ENUMERABLE = 1 << 15
 
 A = TypeVar("A", bound=Hashable)
@@ -19,10 +20,10 @@ CostOf: TypeAlias = Callable[[A], Cost]
 
 
 class Space(Protocol[A]):
-    """What the search needs of a space, whatever its architectures are.
+    """What a search needs from a space of any kind of architecture.
 
-    Genes are one index for every choice, below its entry in `num_options`; all combinations are
-    members.
+    Genes are one index per choice, below its entry in `num_options`. All combinations are in the
+    space.
     """
 
     @property
@@ -38,15 +39,21 @@ class Space(Protocol[A]):
     def max_arch(self) -> A: ...
 
 
-class NoneFound(ValueError):
-    """Budgets that may each be met by some arch, but none was found that meets all."""
+class NoneFound(UserError):
+    """No architecture was found that keeps to all budgets, though each budget can be met."""
 
 
 class FeasibleSpace(Generic[A]):
-    """A search space under budgets: every arch that it hands out keeps to all of them.
+    """A search space under budgets: every architecture that it returns keeps to all of them.
 
-    Raises ValueError when built if a budget lies outside what the space can reach, with the nearest
-    value that it can; NoneFound when asked, if budgets can hardly be met together.
+    Args:
+        space: The search space.
+        cost_of: Returns the cost of an architecture.
+        constraints: The budgets.
+
+    Raises:
+        UserError: If no architecture can meet one of the budgets.
+        NoneFound: From `sample` and `within`, if budgets can hardly be met together.
     """
 
     def __init__(
@@ -65,13 +72,18 @@ class FeasibleSpace(Generic[A]):
         return not any(constraint.excess(cost) for constraint in self.constraints)
 
     def sample(self, rng: random.Random) -> A:
-        """A random member within the budgets: uniform where rejection finds one, else repaired."""
+        """Sample an architecture within the budgets.
+
+        Uniform if rejection sampling finds one; otherwise the last sample is repaired.
+        """
         return self.within(lambda: self.space.sample(rng), rng)
 
     def within(self, propose: Callable[[], A], rng: random.Random, tries: int = 50) -> A:
-        """The first proposal that keeps to the budgets; after `tries`, the last one, repaired; if
-        that fails too, a random member of a small space, and of a large one what a descent from its
-        ends arrives at."""
+        """Return the first of `tries` proposals that keeps to the budgets.
+
+        If there is none, the last proposal is repaired. If that fails, a small space is listed, and
+        a large one is descended from its smallest and largest architecture.
+        """
         for _ in range(tries):
             arch = propose()
             if arch in self:
@@ -85,11 +97,13 @@ class FeasibleSpace(Generic[A]):
             arch, violation = self._descend(end, nearest.violation, 0.0)
             if not violation:
                 return arch
-        raise NoneFound(f"no arch of {self.space.name} found that keeps to all of: {nearest}")
+        raise NoneFound(
+            "constraints", f"an architecture of {self.space.name}", "none", nearest.hint()
+        )
 
     @cached_property
     def members(self) -> tuple[A, ...] | None:
-        """All archs within the budgets; None where the space is too large to list."""
+        """All architectures within the budgets; None if the space is too large to list."""
         if math.prod(self.space.num_options) > ENUMERABLE:
             return None
         choices = (range(count) for count in self.space.num_options)
@@ -97,7 +111,7 @@ class FeasibleSpace(Generic[A]):
         return tuple(arch for arch in archs if arch in self)
 
     def _repaired(self, arch: A, rng: random.Random, nearest: _Nearest) -> A | None:
-        """Move random choices by one option, smaller or larger, until every budget is kept."""
+        """Move random choices by one option until every budget is kept; None if that fails."""
         genes = list(self.space.encode(arch))
         num_options = self.space.num_options
         for _ in range(20 * sum(num_options)):
@@ -105,7 +119,7 @@ class FeasibleSpace(Generic[A]):
             broken = nearest.look_at(self.cost_of(arch))
             if not broken:
                 return arch
-            # Several budgets may pull both ways: a random one of those broken decides.
+            # Budgets may require opposite steps: a random one of the broken budgets decides.
             step = -1 if rng.choice(broken) > 0 else 1
             movable = [i for i, gene in enumerate(genes) if 0 <= gene + step < num_options[i]]
             if movable:
@@ -115,24 +129,27 @@ class FeasibleSpace(Generic[A]):
     def _check_reachable(self, constraint: Constraint) -> None:
         least = self._extreme(constraint, 1, constraint.at_most)
         if constraint.at_most < least:
-            raise ValueError(
-                f"constraint {constraint.quantity}: at_most"
-                f" {constraint.format(constraint.at_most)} cannot be met: the smallest"
-                f" arch of {self.space.name} has {constraint.format(least)}"
+            raise UserError(
+                f"constraint {constraint.quantity}: at_most",
+                f"at least {constraint.format(least)}",
+                constraint.format(constraint.at_most),
+                f"the lowest that was found in {self.space.name}",
             )
         most = -self._extreme(constraint, -1, -constraint.at_least)
         if constraint.at_least > most:
-            raise ValueError(
-                f"constraint {constraint.quantity}: at_least"
-                f" {constraint.format(constraint.at_least)} cannot be met: the largest"
-                f" arch of {self.space.name} has {constraint.format(most)}"
+            raise UserError(
+                f"constraint {constraint.quantity}: at_least",
+                f"at most {constraint.format(most)}",
+                constraint.format(constraint.at_least),
+                f"the highest that was found in {self.space.name}",
             )
 
     def _extreme(self, constraint: Constraint, sign: int, enough: float) -> float:
-        """The smallest `sign` times value of the space, or any that is not above `enough`.
+        """Return the lowest `sign` times value in the space, or any that is not above `enough`.
 
-        MACs and parameters of an image network grow with every gene, so that the ends of the space
-        are theirs; those of a clip's fusions and latency need not, and the descent looks on.
+        MACs and parameters of an image network grow with every gene, so the smallest and largest
+        architecture have the extremes. With fusions, and for latency, this need not hold: hence the
+        descent.
         """
         ends = (self.space.min_arch(), self.space.max_arch())
         nearest = math.inf
@@ -143,8 +160,10 @@ class FeasibleSpace(Generic[A]):
         return nearest
 
     def _descend(self, arch: A, loss_of: Callable[[Cost], float], enough: float) -> tuple[A, float]:
-        """Change choice after choice to its best option, for five rounds at most, until nothing
-        helps or the loss is not above `enough`."""
+        """Set choice after choice to its best option, for at most five rounds.
+
+        Stops when no change helps or the loss is not above `enough`.
+        """
         loss = loss_of(self.cost_of(arch))
         for _ in range(5):
             before = loss
@@ -160,14 +179,14 @@ class FeasibleSpace(Generic[A]):
 
 
 class _Nearest:
-    """Of each budget, the value nearest to its range that was met within all others."""
+    """For each budget, the value nearest to its range that was seen while all others were kept."""
 
     def __init__(self, constraints: Sequence[Constraint]) -> None:
         self.constraints = constraints
         self.found: dict[Constraint, float] = {}
 
     def look_at(self, cost: Cost) -> list[float]:
-        """What breaks the budgets, as `Constraint.excess`."""
+        """Record a cost; return `Constraint.excess` of every budget that it breaks."""
         broken = [(c, excess) for c in self.constraints if (excess := c.excess(cost))]
         if len(broken) == 1:
             [(constraint, excess)] = broken
@@ -176,7 +195,7 @@ class _Nearest:
         return [excess for _, excess in broken]
 
     def violation(self, cost: Cost) -> float:
-        """What all budgets together are broken by, each as a share of its range's larger end."""
+        """Return the sum of all excesses, each relative to the upper end of its range."""
         self.look_at(cost)
         return sum(abs(c.excess(cost)) / (abs(c.at_most) or 1.0) for c in self.constraints)
 
@@ -184,9 +203,10 @@ class _Nearest:
         value = self.found.get(constraint, math.inf)
         return max(value - constraint.at_most, constraint.at_least - value)
 
-    def __str__(self) -> str:
+    def hint(self) -> str:
+        """Return all budgets, each with its nearest value."""
         return "; ".join(
-            f"{constraint} (nearest within the others {constraint.format(self.found[constraint])})"
+            f"{constraint}, nearest within the others {constraint.format(self.found[constraint])}"
             if constraint in self.found
             else str(constraint)
             for constraint in self.constraints
