@@ -106,7 +106,7 @@ def test_an_installed_wheel_works_in_an_empty_directory(wheel: Path, tmp_path: P
     empty = tmp_path / "empty"
     empty.mkdir()
     binaries = install_beside_our_packages(wheel, tmp_path / "venv")
-    assert "usage: vipnas" in run([str(binaries / "vipnas"), "--help"], cwd=empty)
+    assert "Usage: vipnas" in run([str(binaries / "vipnas"), "--help"], cwd=empty)
     ask = (
         "from vipnas.shipped import PACKAGE, shipped_files\n"
         "print(PACKAGE, *shipped_files('search_spaces'), *shipped_files('experiments'))"

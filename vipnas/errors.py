@@ -12,7 +12,7 @@ class UserError(ValueError):
     Args:
         place: Where the input is, such as `tiny.yaml: stages[0].width` or `--device`.
         expected: What is allowed there.
-        found: What is there instead, as it should be shown.
+        found: What was given instead, as it should be shown.
         hint: What to do about it, or why it is not allowed. Optional.
     """
 

@@ -184,7 +184,7 @@ def _adapter(kind: Hashable) -> TypeAdapter[Any]:
 def parse(kind: type[T], raw: Any, where: str) -> T:
     """Build a value of type `kind`, such as a dataclass, from plain values.
 
-    Nothing is converted: a string is no number, a whole number may stand for a float.
+    Nothing is converted: a string is no number, but a whole number may be given for a float.
 
     Args:
         kind: The type to build.
@@ -196,7 +196,7 @@ def parse(kind: type[T], raw: Any, where: str) -> T:
             and the keys.
     """
     try:
-        # JSON, because there a list may stand for a tuple even in strict mode.
+        # JSON, because a list may be given for a tuple in it, even in strict mode.
         parsed: T = _adapter(cast(Hashable, kind)).validate_json(json.dumps(raw), strict=True)
     except ValidationError as error:
         raise user_error(error, kind).inside(where) from None

@@ -122,7 +122,7 @@ def test_published_weights_that_we_wrote_say_their_arch(
     with pytest.raises(ValueError, match="do not say their arch: give it with --arch"):
         load_weights(path)
     torch.save({**released, "meta": {"vipnas_arch": "{"}}, path)
-    with pytest.raises(ValueError, match="network.pth: not valid JSON"):
+    with pytest.raises(ValueError, match="network.pth: expected valid JSON"):
         load_weights(path)
 
 

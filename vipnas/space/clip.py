@@ -61,8 +61,8 @@ class VideoSpace(GeneSpace[VideoArch]):
         return replace(
             drawn,
             follow_ups=tuple(
-                FollowUp(self.key_frame, member.fusion) if rng.random() < 0.5 else member
-                for member in drawn.follow_ups
+                FollowUp(self.key_frame, own.fusion) if rng.random() < 0.5 else own
+                for own in drawn.follow_ups
             ),
         )
 

@@ -95,11 +95,11 @@ class SearchSpace(GeneSpace[Arch]):
 
     def encode(self, arch: Arch) -> tuple[int, ...]:
         facts: Facts = (arch.family, arch.input_hw, arch.num_keypoints)
-        for name, found, allowed in zip(
+        for name, found, expected in zip(
             ("family", "input_hw", "num_keypoints"), facts, self._facts, strict=True
         ):
-            if found != allowed:
-                raise UserError(name, repr(allowed), repr(found))
+            if found != expected:
+                raise UserError(name, repr(expected), repr(found))
         built: tuple[Part, ...] = (arch.stem, *arch.stages, *arch.head)
         if [type(part) for part in built] != [part.kind for part in self.parts]:
             raise UserError(
