@@ -168,10 +168,10 @@ def test_workers_options_need_workers(trained: Path, capsys: pytest.CaptureFixtu
     ("section", "message"),
     [
         ({"objectives": ["macs"]}, "objectives: found"),
-        ({"objectives": ["score", "latency_ms"]}, "latency: .* latency_ms is a constraint or an"),
+        ({"objectives": ["score", "latency_ms"]}, "latency: .*latency_ms is a constraint or an"),
         (
             {"constraints": [{"quantity": "latency_ms", "at_most": 5}]},
-            "latency: .* latency_ms is a constraint or an",
+            "latency: .*latency_ms is a constraint or an",
         ),
         ({"searcher": "evolutoin"}, "searcher: .* got 'evolutoin' .did you mean 'evolution'"),
         ({"pending": 0}, "pending: .* got 0"),

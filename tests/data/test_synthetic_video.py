@@ -247,7 +247,10 @@ def test_the_command_makes_the_same_set(
     assert main(["synthesize", *place, *count, *size]) == 0
     assert files_below(tmp_path / "set") == files_below(small_set)
     assert main(["synthesize", *place, "--num-videos", "3"]) == 1
-    assert "--video and --num-videos go together" in capsys.readouterr().err
+    assert (
+        "--video: expected both --video and --num-videos, or --num-images"
+        in capsys.readouterr().err
+    )
     assert main(["synthesize", *place, "--num-images", "1", "--speed", "2"]) == 1
     assert "expected --video with this option" in capsys.readouterr().err
 
