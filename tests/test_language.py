@@ -10,7 +10,7 @@ import ast
 import io
 import re
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pytest
@@ -104,7 +104,7 @@ def prose_of(source: str) -> Iterator[str]:
             yield re.sub(r"`[^`]*`", "", token.string)
 
 
-def matches(source: str, exceptions: set[str] = frozenset()) -> list[str]:  # type: ignore[assignment]
+def matches(source: str, exceptions: Collection[str] = ()) -> list[str]:
     """What the patterns find, each with what to write instead."""
     prose = "\n".join(prose_of(source))
     found = [

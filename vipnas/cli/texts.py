@@ -73,7 +73,7 @@ TEXTS = {
     ),
     "video export": Text(
         "Export the networks of a clip to ONNX files and compare them with PyTorch.",
-        ("vipnas video export --weights runs/quickstart_video/video/retrain/clip.pt -o clip",),
+        ("vipnas video export --weights runs/quickstart_video/video/retrain/video.pt -o clip",),
     ),
     "cost": Text(
         "Count the MACs and parameters of an architecture; on request measure its latency.",
