@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from errors_fixture import refused
 from networks_fixture import randomise_batch_norm
 from torch import Tensor, nn
 from training_fixture import codec_of
@@ -85,7 +86,7 @@ def test_a_sandwich_has_both_ends_and_random_clips(space: SearchSpace) -> None:
 def test_uniform_sampling_draws_random_clips_alone(space: SearchSpace) -> None:
     archs = clip_archs_of_step(video_space_of(space, T), 3, ClipSampling("uniform", 2), 7)
     assert archs == {"random": archs_of(space, 7, 2)["random"]}
-    with pytest.raises(ValueError, match="num_random: found 0, of strategy uniform"):
+    with refused("num_random", "a whole number from 1", "0", "uniform"):
         ClipSampling("uniform", 0)
 
 
