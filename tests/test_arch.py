@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from errors_fixture import refused
 
 from vipnas.arch import io as arch_io
 from vipnas.arch.image import Arch, DeconvArch, StageArch, StemArch
@@ -63,35 +64,32 @@ def test_a_file_and_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "fields"),
     [
-        ({"stages": ()}, "stages: found none, at least one is needed"),
-        ({"stem": replace(STEM, kernel_size=4)}, "stem.kernel_size: found 4, allowed are odd"),
-        ({"stem": replace(STEM, width=0)}, "stem.width: found 0, allowed are whole numbers from 1"),
-        ({"num_keypoints": 0}, "num_keypoints: found 0, allowed"),
-        ({"stages": (STAGE, replace(STAGE, depth=0))}, r"stages\[1\].depth: found 0"),
-        ({"stages": (replace(STAGE, kernel_size=6),)}, r"stages\[0\].kernel_size: found 6"),
-        ({"stages": (replace(STAGE, kernel_size=-1),)}, r"stages\[0\].kernel_size: found -1"),
-        (
-            {"stages": (replace(STAGE, groups=3),)},
-            r"stages\[0\].groups: found 3, which does not divide 16 channels",
-        ),
-        ({"stages": (replace(STAGE, groups=0),)}, r"stages\[0\].groups: found 0"),
-        ({"head": (replace(DECONV, kernel_size=3),)}, r"head\[0\].kernel_size: found 3, allowed"),
-        ({"head": (DeconvArch(32, 4, 32),)}, r"head\[0\].groups: found 32, .* divide 16 channels"),
-        ({"head": (DeconvArch(24, 4, 16),)}, r"head\[0\].groups: found 16, .* divide 24 channels"),
-        ({"input_hw": (64, 50)}, r"input_hw: found \[64, 50\], allowed are multiples of 8"),
-        ({"input_hw": (0, 48)}, r"input_hw: found \[0, 48\]"),
+        ({"stages": ()}, ("stages", "one stage or more", "none")),
+        ({"stem": replace(STEM, kernel_size=4)}, ("stem.kernel_size", "an odd number", "4")),
+        ({"stem": replace(STEM, width=0)}, ("stem.width", "a whole number from 1 to 65536", "0")),
+        ({"num_keypoints": 0}, ("num_keypoints", "a whole number from 1", "0")),
+        ({"stages": (STAGE, replace(STAGE, depth=0))}, ("stages[1].depth", "from 1", "0")),
+        ({"stages": (replace(STAGE, kernel_size=6),)}, ("stages[0].kernel_size", "odd", "6")),
+        ({"stages": (replace(STAGE, kernel_size=-1),)}, ("stages[0].kernel_size", "odd", "-1")),
+        ({"stages": (replace(STAGE, groups=3),)}, ("stages[0].groups", "of 16 channels", "3")),
+        ({"stages": (replace(STAGE, groups=0),)}, ("stages[0].groups", "from 1", "0")),
+        ({"head": (replace(DECONV, kernel_size=3),)}, ("head[0].kernel_size", "2 or 4", "3")),
+        ({"head": (DeconvArch(32, 4, 32),)}, ("head[0].groups", "divisor of 16 channels", "32")),
+        ({"head": (DeconvArch(24, 4, 16),)}, ("head[0].groups", "divisor of 24 channels", "16")),
+        ({"input_hw": (64, 50)}, ("input_hw", "multiples of 8, the total stride", "[64, 50]")),
+        ({"input_hw": (0, 48)}, ("input_hw", "multiples of 8", "[0, 48]")),
     ],
 )
-def test_an_impossible_arch_cannot_be_made(change: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+def test_an_impossible_arch_cannot_be_made(change: dict[str, Any], fields: tuple[str, ...]) -> None:
+    with refused(*fields):
         replace(ARCH, **change)
 
 
 def test_without_expansion_the_groups_of_an_inverted_residual_divide_its_input_too() -> None:
     stage = StageArch(12, 1, 3, 3, True, 1, 1, "relu")
-    with pytest.raises(ValueError, match=r"stages\[0\].groups: found 3, .* divide 8 channels"):
+    with refused("stages[0].groups", "a divisor of 8 channels", "3"):
         Arch("inverted_residual", (32, 32), STEM, (stage,), (), 17)
     Arch("inverted_residual", (32, 32), STEM, (replace(stage, expand_ratio=2),), (), 17)
     Arch("residual", (32, 32), STEM, (stage,), (), 17)
@@ -102,69 +100,64 @@ def spoilt(**changes: Any) -> str:
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "fields"),
     [
-        ("{", "not valid JSON"),
-        ("[1]", "not an arch file: it must hold 'version' and 'arch'"),
-        ('{"version": 1}', "not an arch file"),
-        (json.dumps({"version": 2, "arch": {}}), "version: expected 1 or lower, got 2"),
-        (json.dumps({"arch": {}}), "version: expected a whole number from 1, got None"),
-        (json.dumps({"version": 1, "arch": 3}), "arch: found 3, which"),
-        (spoilt(colour="red"), "arch: colour: unknown key; known: family"),
-        (spoilt(famly="residual"), "arch: famly: unknown key; did you mean 'family'"),
-        (spoilt(family="dense"), "arch: family: found 'dense', which should be 'residual' or"),
-        (spoilt(num_keypoints="17"), "arch: num_keypoints: found '17', which .* integer"),
-        (spoilt(num_keypoints=17.5), "arch: num_keypoints: found 17.5"),
-        (spoilt(num_keypoints=True), "arch: num_keypoints: found True"),
-        (spoilt(input_hw=[64]), r"arch: input_hw\[1\]: missing"),
-        (spoilt(input_hw=[64, 50]), r"arch: input_hw: found \[64, 50\], allowed are multiples"),
+        ("{", ("", "valid JSON")),
+        ("[1]", ("", "the keys version and arch", "[1]")),
+        ('{"version": 1}', ("", "the keys version and arch", "{'version': 1}")),
+        (json.dumps({"version": 2, "arch": {}}), (": version", "1 or lower", "2")),
+        (json.dumps({"arch": {}}), (": version", "a whole number from 1", "None")),
+        (json.dumps({"version": 1, "arch": 3}), (": arch", "an object", "3")),
+        (spoilt(colour="red"), (": arch", "one of the keys family", "'colour'")),
+        (spoilt(famly="residual"), (": arch", "", "'famly'", "mean 'family'?")),
+        (spoilt(family="dense"), (": arch: family", "one of inverted_residual, resid", "'dense'")),
+        (spoilt(num_keypoints="17"), (": arch: num_keypoints", "a valid integer", "'17'")),
+        (spoilt(num_keypoints=17.5), (": arch: num_keypoints", "a valid integer", "17.5")),
+        (spoilt(num_keypoints=True), (": arch: num_keypoints", "a valid integer", "True")),
+        (spoilt(input_hw=[64]), (": arch: input_hw[1]", "a value", "none")),
+        (spoilt(input_hw=[64, 50]), (": arch: input_hw", "multiples of 8", "[64, 50]")),
         (
             spoilt(stem={"width": 8, "kernel_size": 3, "activation": "relu"}),
-            "arch: stem.max_pool: missing; it must be given",
+            (": arch: stem.max_pool", "a value", "none"),
         ),
         (
             spoilt(head=[{"width": 16, "kernel": 4, "groups": 1}]),
-            r"arch: head\[0\].kernel: unknown",
+            (": arch: head[0]", "the keys groups, kernel_size, width", "'kernel'"),
         ),
     ],
 )
-def test_a_spoilt_file_is_one_line(tmp_path: Path, content: str, message: str) -> None:
+def test_a_spoilt_file_is_one_line(tmp_path: Path, content: str, fields: tuple[str, ...]) -> None:
     path = tmp_path / "best.json"
     path.write_text(content)
-    with pytest.raises(ValueError, match=message) as error:
+    with refused(f"{path}{fields[0]}", *fields[1:]):
         read_arch(path)
-    assert str(error.value).startswith(str(path))
-    assert "\n" not in str(error.value)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"best.json: no such file"):
-        read_arch(tmp_path / "best.json")
+    path = tmp_path / "best.json"
+    with refused(str(path), "a file", "no such file"):
+        read_arch(path)
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "fields"),
     [
-        (
-            {"stem": {"width": 10**9}},
-            "stem.width: expected whole numbers from 1 to 65536, got 1",
-        ),
-        ({"stem": {"kernel_size": 10**9 + 1}}, "stem.kernel_size: expected whole numbers from 1"),
-        (
-            {"stages": {"width": 10**30}},
-            r"stages\[0\].width: expected whole numbers from 1 to 65536",
-        ),
-        ({"stages": {"depth": 10**7}}, r"stages\[0\].depth: expected whole numbers from 1 to 1024"),
-        ({"stages": {"kernel_size": 10**8 + 1}}, r"stages\[0\].kernel_size: expected whole number"),
-        ({"stages": {"expand_ratio": 1000}}, r"stages\[0\].expand_ratio: expected whole numbers f"),
-        ({"stages": {"stride": 10**9}}, r"stages\[0\].stride: expected whole numbers from 1 to 64"),
-        ({"head": {"width": 10**9}}, r"head\[0\].width: expected whole numbers from 1 to 65536"),
-        ({"num_keypoints": 10**9}, "num_keypoints: expected whole numbers from 1 to 65536, got 10"),
-        ({"input_hw": [1 << 20, 1 << 20]}, "input_hw: expected sides up to 16384 px, got "),
-        ({"stages": {"width": 60000}}, "arch: expected up to 1,000,000,000 weights, got 32,4"),
+        ({"stem": {"width": 10**9}}, ("stem.width", "from 1 to 65536", "1000000000")),
+        ({"stem": {"kernel_size": 10**9 + 1}}, ("stem.kernel_size", "from 1 to 255", "1000000001")),
+        ({"stages": {"width": 10**30}}, ("stages[0].width", "from 1 to 65536")),
+        ({"stages": {"depth": 10**7}}, ("stages[0].depth", "from 1 to 1024")),
+        ({"stages": {"kernel_size": 10**8 + 1}}, ("stages[0].kernel_size", "from 1 to 255")),
+        ({"stages": {"expand_ratio": 1000}}, ("stages[0].expand_ratio", "from 1 to 64")),
+        ({"stages": {"stride": 10**9}}, ("stages[0].stride", "from 1 to 64")),
+        ({"head": {"width": 10**9}}, ("head[0].width", "from 1 to 65536")),
+        ({"num_keypoints": 10**9}, ("num_keypoints", "from 1 to 65536")),
+        ({"input_hw": [1 << 20, 1 << 20]}, ("input_hw", "sides up to 16384 px")),
+        ({"stages": {"width": 60000}}, ("", "up to 1,000,000,000 weights", "32,4")),
     ],
 )
-def test_what_no_machine_can_build_is_one_line(change: dict[str, Any], message: str) -> None:
+def test_what_no_machine_can_build_is_one_line(
+    change: dict[str, Any], fields: tuple[str, ...]
+) -> None:
     document = plain()
     for key, value in change.items():
         part = document[key][0] if key in ("stages", "head") else document[key]
@@ -172,9 +165,9 @@ def test_what_no_machine_can_build_is_one_line(change: dict[str, Any], message: 
             document[key] = value
         else:
             part.update(value)
-    with pytest.raises(ValueError, match=f"^file: {message}") as error:
+    place, *others = fields
+    with refused(f"file: {place}" if place else "file", *others):
         arch_from_json(json.dumps(document), "file")
-    assert "\n" not in str(error.value)
 
 
 def test_the_bound_on_weights_is_below_what_is_built(space: SearchSpace) -> None:

@@ -1,8 +1,9 @@
-"""MACs and parameters by hand, and against PyTorch's own counter over whole networks."""
+"""MACs and parameters by hand, and against the counters of PyTorch and fvcore."""
 
 from __future__ import annotations
 
 import random
+import warnings
 from dataclasses import replace
 
 import pytest
@@ -10,11 +11,16 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from vipnas.arch.image import Arch, DeconvArch, StageArch, StemArch
+from vipnas.arch.io import read_arch
 from vipnas.models import counting as cost_module
-from vipnas.models.counting import count_cost
+from vipnas.models.counting import count_cost, layer_costs
 from vipnas.models.posenet import PoseNet
 from vipnas.quantities import Cost
+from vipnas.shipped import find_shipped
 from vipnas.space.image import SearchSpace
+from vipnas.space.yaml import read_space
+
+PRODUCTS_OF_FVCORE = {"conv", "linear", "matmul"}
 
 STEM = StemArch(8, 3, "relu", False)
 STAGE = StageArch(16, 1, 3, 1, False, 1, 2, "relu")
@@ -133,3 +139,38 @@ def test_a_product_without_a_formula_is_an_error_and_not_zero() -> None:
 
 def test_the_numbers_are_printed_in_millions() -> None:
     assert str(Cost(1_464_409_440, 7_286_772)) == "1,464.41 MMACs, 7.287 M parameters"
+
+
+def test_the_layers_of_a_network_by_hand() -> None:
+    layers = layer_costs(BASE)
+    assert [layer.name for layer, _ in layers] == ["stem", "stage1_block1", "heatmaps"]
+    by_hand = ((STEM_COST, (8, 8, 4)), (residual(), (16, 4, 2)), (HEATMAP_COST, (2, 4, 2)))
+    assert [tuple(cost) for _, cost in layers] == [
+        (cost.macs, cost.params, output_chw) for cost, output_chw in by_hand
+    ]
+
+
+def counted_by_fvcore(arch: Arch) -> int:
+    """MACs of convolutions and products; fvcore also counts norms, which fold, and pooling."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from fvcore.nn import FlopCountAnalysis
+
+        network = PoseNet(arch).eval()
+        analysis = FlopCountAnalysis(network, torch.zeros(1, 3, *arch.input_hw))
+        analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+        counts = analysis.by_operator()
+    assert counts.keys() <= PRODUCTS_OF_FVCORE | {"batch_norm", "layer_norm", "adaptive_avg_pool2d"}
+    return sum(counts[name] for name in PRODUCTS_OF_FVCORE)
+
+
+@pytest.mark.parametrize("name", ["published/s_vipnas_res50", "published/s_vipnas_mbv3"])
+def test_published_networks_have_the_macs_that_fvcore_counts(name: str) -> None:
+    arch = read_arch(find_shipped("search_spaces", name))
+    assert count_cost(arch).macs == counted_by_fvcore(arch)
+
+
+def test_members_of_lat_vipnas_have_the_macs_that_fvcore_counts() -> None:
+    space = read_space(find_shipped("search_spaces", "lat_vipnas"))
+    for arch in (space.min_arch(), space.max_arch(), space.sample(random.Random(0))):
+        assert count_cost(arch).macs == counted_by_fvcore(arch)

@@ -9,11 +9,14 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
 
 import pytest
+from errors_fixture import refused
 from filelock import FileLock, Timeout
+from pydantic import Field
 
+from vipnas.errors import UserError
 from vipnas.files import (
     Strict,
     did_you_mean,
@@ -36,7 +39,9 @@ class Inner(Strict):
 
     def __post_init__(self) -> None:
         if self.width < 1:
-            raise ValueError(f"width: found {self.width}, allowed are whole numbers from 1")
+            raise UserError("width", "a whole number from 1", str(self.width))
+        if self.width > 1000:
+            raise ValueError("wider than any network")
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,10 @@ IN_ITSELF.append(IN_ITSELF)
 GOOD: dict[Any, Any] = {"name": "a", "inner": {"width": 3}}
 
 
+def with_ratio(ratio: float) -> dict[str, Any]:
+    return {**GOOD, "inner": {"width": 3, "ratio": ratio}}
+
+
 def test_plain_values_become_the_dataclass_and_back() -> None:
     raw = {**GOOD, "parts": [{"width": 1, "ratio": 2}], "extra": None}
     outer = parse(Outer, raw, "file")
@@ -60,33 +69,34 @@ def test_plain_values_become_the_dataclass_and_back() -> None:
 
 
 @pytest.mark.parametrize(
-    ("raw", "message"),
+    ("raw", "fields"),
     [
-        (None, "file: found None, which should be an object"),
-        ([1], "file: found [1], which should be an object"),
-        ({**GOOD, "nam": "b"}, "file: nam: unknown key; did you mean 'name'? known: "),
-        ({"nmae": "a", "inner": {"width": 3}}, "file: nmae: unknown key; did you mean 'name'?"),
-        ({**GOOD, 3: "b"}, "file: 3: unknown key; known: extra, inner, name, parts"),
-        ({"inner": {"width": 3}}, "file: name: missing; it must be given"),
-        ({**GOOD, "inner": {"widht": 3}}, "file: inner.widht: unknown key; did you mean 'width'?"),
-        ({**GOOD, "extra": {"width": 1, "rato": 1}}, "file: extra.rato: unknown key; did you mean"),
-        ({**GOOD, "parts": [{"width": 1}, {"w": 1}]}, "file: parts[1].w: unknown key; known: rat"),
-        ({**GOOD, "inner": {"width": "3"}}, "file: inner.width: found '3', which should be a val"),
-        ({**GOOD, "inner": {"width": 3.5}}, "file: inner.width: found 3.5, which should be a val"),
-        ({**GOOD, "inner": {"width": True}}, "file: inner.width: found True, which should be a v"),
-        ({**GOOD, "inner": {"width": 0}}, "file: inner: width: found 0, allowed are whole number"),
-        ({**GOOD, "name": ["x" * 200]}, "file: name: found ['xxxx"),
-        ({**GOOD, "name": {1, 2}}, "file: "),
-        ({**GOOD, "name": IN_ITSELF}, "file: Circular reference detected"),
-        ({**GOOD, "inner": {"width": 3, "ratio": float("nan")}}, "file: inner.ratio: found nan, w"),
-        ({**GOOD, "inner": {"width": 3, "ratio": float("inf")}}, "file: inner.ratio: found inf, w"),
+        (None, ("file", "an object", "None")),
+        ([1], ("file", "an object", "[1]")),
+        ({**GOOD, "nam": "b"}, ("file", "one of the keys extra, inner", "'nam'", "'name'?")),
+        ({"nmae": "a", "inner": {"width": 3}}, ("file", "the keys", "'nmae'", "mean 'name'?")),
+        ({**GOOD, 3: "b"}, ("file", "one of the keys extra, inner, name, parts", "'3'")),
+        ({"inner": {"width": 3}}, ("file: name", "a value", "none", "required")),
+        ({**GOOD, "inner": {"widht": 3}}, ("file: inner", "ratio, width", "'widht'", "'width'?")),
+        ({**GOOD, "extra": {"width": 1, "rato": 1}}, ("file: extra", "ratio", "'rato'", "'ratio'")),
+        ({**GOOD, "parts": [{"width": 1}, {"w": 1}]}, ("file: parts[1]", "the keys ratio", "'w'")),
+        ({**GOOD, "inner": {"width": "3"}}, ("file: inner.width", "a valid integer", "'3'")),
+        ({**GOOD, "inner": {"width": 3.5}}, ("file: inner.width", "a valid integer", "3.5")),
+        ({**GOOD, "inner": {"width": True}}, ("file: inner.width", "a valid integer", "True")),
+        ({**GOOD, "inner": {"width": 0}}, ("file: inner.width", "a whole number from 1", "0")),
+        ({**GOOD, "inner": {"width": 1001}}, ("file: inner", "", "{'width': 1001}", "wider than")),
+        ({**GOOD, "name": ["x" * 200]}, ("file: name", "a valid string", "['xxxx")),
+        ({**GOOD, "name": {1, 2}}, ("file", "plain values", "'dict'", "set is not JSON")),
+        ({**GOOD, "name": IN_ITSELF}, ("file", "plain values", "'dict'", "Circular reference")),
+        (with_ratio(float("nan")), ("file: inner.ratio", "a finite number", "nan")),
+        (with_ratio(float("inf")), ("file: inner.ratio", "a finite number", "inf")),
     ],
 )
-def test_what_does_not_fit_is_one_line(raw: Any, message: str) -> None:
-    with pytest.raises(ValueError) as error:
+def test_what_does_not_fit_is_one_line(raw: Any, fields: tuple[str, ...]) -> None:
+    with refused(*fields):
         parse(Outer, raw, "file")
-    assert str(error.value).startswith(message)
-    assert "\n" not in str(error.value)
+    with pytest.raises(UserError) as error:
+        parse(Outer, raw, "file")
     assert len(str(error.value)) < 200
 
 
@@ -107,35 +117,64 @@ class Either(Strict):
 
 
 @pytest.mark.parametrize(
-    ("raw", "message"),
+    ("raw", "fields"),
     [
-        ({"part": {"width": 3, "rato": 1}}, "file: part.rato: unknown key; did you mean 'ratio'? "),
-        ({"part": {"depth": 3, "dpth": 1}}, "file: part.dpth: unknown key; did you mean 'depth'? "),
-        ({"part": {"depth": 3, "inner": {"width": 1, "w": 2}}}, "file: part.inner.w: unknown key;"),
-        ({"part": {"depth": "3"}}, "file: part.depth: found '3', which should be a valid integer"),
-        ({"part": {"depth": 3}, "parts": [{"width": 1}, {"width": 1, "x": 2}]}, "file: parts[1].x"),
-        ({"part": 3}, "file: part: found 3, which should be an object"),
-        ({"part": {"depth": 3}, "size": "4"}, "file: size: found '4', which should be a valid int"),
-        ({"part": {"depth": 3}, "size": [1, 2.5]}, "file: size[1]: found 2.5, which should be a v"),
-        ({"part": {"depth": 3}, "named": {"a": {"w": 1, "width": 2}}}, "file: named.a.w: unknown "),
+        ({"part": {"width": 3, "rato": 1}}, ("file: part", "ratio, width", "'rato'", "'ratio'?")),
+        ({"part": {"depth": 3, "dpth": 1}}, ("file: part", "depth, inner", "'dpth'", "'depth'?")),
+        ({"part": {"depth": 3, "inner": {"width": 1, "w": 2}}}, ("file: part.inner", "", "'w'")),
+        ({"part": {"depth": "3"}}, ("file: part.depth", "a valid integer", "'3'")),
+        (
+            {"part": {"depth": 3}, "parts": [{"width": 1}, {"width": 1, "x": 2}]},
+            ("file: parts[1]", "the keys", "'x'"),
+        ),
+        ({"part": 3}, ("file: part", "an object", "3")),
+        ({"part": {"depth": 3}, "size": "4"}, ("file: size", "a valid integer", "'4'")),
+        ({"part": {"depth": 3}, "size": [1, 2.5]}, ("file: size[1]", "a valid integer", "2.5")),
+        (
+            {"part": {"depth": 3}, "named": {"a": {"w": 1, "width": 2}}},
+            ("file: named.a", "the keys", "'w'"),
+        ),
     ],
 )
 def test_a_fault_inside_a_union_is_that_of_the_member_that_was_meant(
-    raw: Any, message: str
+    raw: Any, fields: tuple[str, ...]
 ) -> None:
-    with pytest.raises(ValueError) as error:
+    with refused(*fields):
         parse(Either, raw, "file")
-    assert str(error.value).startswith(message)
+
+
+@dataclass(frozen=True)
+class Ranges(Strict):
+    RENAMED: ClassVar = {"shade": "colour"}
+
+    colour: Literal["red", "green"] = "red"
+    sides: tuple[int, int] = (1, 2)
+    share: Annotated[float, Field(ge=0, lt=1)] = 0.5
+
+
+@pytest.mark.parametrize(
+    ("raw", "fields"),
+    [
+        ({"colour": "gren"}, ("file: colour", "one of green, red", "'gren'", "mean 'green'?")),
+        ({"sides": [1, 2, 3]}, ("file: sides", "at most 2 items", "[1, 2, 3]")),
+        ({"share": 1}, ("file: share", "a number less than 1", "1")),
+        ({"share": -0.1}, ("file: share", "a number greater than or equal to 0", "-0.1")),
+        ({"shade": "red"}, ("file", "one of the keys colour", "'shade'", "renamed: use colour")),
+    ],
+)
+def test_what_is_allowed_is_said(raw: Any, fields: tuple[str, ...]) -> None:
+    with refused(*fields):
+        parse(Ranges, raw, "file")
 
 
 @pytest.mark.parametrize(
     ("written", "hint"),
     [
-        ("ratio: 5.0e6", "write 5.0e+6)"),
-        ("ratio: 5e6", "write 5.0e+6)"),
-        ("ratio: -1e-3", "write -1.0e-3)"),
+        ("ratio: 5.0e6", "write 5.0e+6"),
+        ("ratio: 5e6", "write 5.0e+6"),
+        ("ratio: -1e-3", "write -1.0e-3"),
         ("ratio: 5.0e+6", None),
-        ("width: 5e3", "write 5000)"),
+        ("width: 5e3", "write 5000"),
     ],
 )
 def test_a_number_that_yaml_reads_as_a_string_is_shown_as_it_must_be_written(
@@ -146,22 +185,22 @@ def test_a_number_that_yaml_reads_as_a_string_is_shown_as_it_must_be_written(
     if hint is None:
         assert parse(Inner, read_yaml(path), "file") == Inner(1, 5e6)
         return
-    with pytest.raises(ValueError, match="YAML reads it as a string: ") as error:
+    with pytest.raises(UserError) as error:
         parse(Inner, read_yaml(path), "file")
-    assert str(error.value).endswith(hint)
+    assert error.value.hint == f"YAML reads it as a string: {hint}"
 
 
 def test_a_date_in_yaml_is_a_string_with_a_place(tmp_path: Path) -> None:
     path = tmp_path / "inner.yaml"
     path.write_text("width: 2026-11-29\n")
-    with pytest.raises(ValueError, match="^file: width: found '2026-11-29', which should be a val"):
+    with refused("file: width", "a valid integer", "'2026-11-29'"):
         parse(Inner, read_yaml(path), "file")
 
 
 def test_kinds_that_are_no_dataclasses_are_as_strict() -> None:
     assert parse(tuple[int, int], [3, 4], "file") == (3, 4)
     for raw in ([3, 4.5], [3, "4"], [True, 4], [3], [3, 4, 5], 3):
-        with pytest.raises(ValueError, match="^file"):
+        with pytest.raises(UserError, match="^file"):
             parse(tuple[int, int], raw, "file")
 
 
@@ -173,42 +212,43 @@ def test_the_nearest_word_is_offered_only_where_one_is_near() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "reason"),
     [
-        (b"a: [", "not valid YAML"),
-        (b"a: 1\n\tb: 2", "not valid YAML"),
-        (
-            b"a: {c: 1}\nb:\n  c: 1\n  d: 2\n  c: 3",
-            "not valid YAML: line 5: key 'c' was given on line 3",
-        ),
-        (b"a: {c: 1, 'c': 2}", "not valid YAML: line 1: key 'c' was given on line 1"),
-        (b"!!python/object/apply:os.system [ls]", "not valid YAML: could not determine a constr"),
-        (b"a: !!int x", "not valid YAML: invalid literal for int"),
-        (b"a: !!timestamp x", "not valid YAML: 'NoneType' object"),
-        (b"a: " + b"9" * 5000, "not valid YAML: Exceeds the limit"),
-        (b"[" * 5000, "not valid YAML: nested too deeply"),
-        (b"\xff\xfe\x00", "not a text file"),
+        (b"a: [", "while parsing"),
+        (b"a: 1\n\tb: 2", "while scanning"),
+        (b"a: {c: 1}\nb:\n  c: 1\n  d: 2\n  c: 3", "line 5: key 'c' is on line 3 already"),
+        (b"a: {c: 1, 'c': 2}", "line 1: key 'c' is on line 1 already"),
+        (b"!!python/object/apply:os.system [ls]", "could not determine a constructor"),
+        (b"a: !!int x", "invalid literal for int"),
+        (b"a: !!timestamp x", "'NoneType' object"),
+        (b"a: " + b"9" * 5000, "Exceeds the limit"),
+        (b"[" * 5000, "nested too deeply"),
     ],
 )
-def test_yaml_that_cannot_be_read_is_one_line(tmp_path: Path, content: bytes, message: str) -> None:
+def test_yaml_that_cannot_be_read_is_one_line(tmp_path: Path, content: bytes, reason: str) -> None:
     path = tmp_path / "space.yaml"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=f"space.yaml: {message}") as error:
+    with refused(str(path), "valid YAML", "a syntax error", reason):
         read_yaml(path)
-    assert "\n" not in str(error.value)
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "space.yaml"
+    path.write_bytes(b"\xff\xfe\x00")
+    with refused(str(path), "UTF-8 text"):
+        read_yaml(path)
 
 
 def test_json_and_missing_files(tmp_path: Path) -> None:
     path = tmp_path / "best.json"
-    with pytest.raises(ValueError, match=r"best.json: no such file"):
-        read_text(path)
-    with pytest.raises(ValueError, match="no such file"):
-        read_text(tmp_path)  # a folder is no file
-    with pytest.raises(ValueError, match=r"best.json: no such file"):
-        read_json(path)
+    for read in (read_text, read_json, read_yaml):
+        with refused(str(path), "a file", "no such file"):
+            read(path)
+        with refused(str(tmp_path), "a file", "a folder"):
+            read(tmp_path)
     for content in (b'{"a": ', b'"\xff"', b"", b"9" * 5000, b"[" * 200_000):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=r"best.json: not valid JSON: "):
+        with refused(str(path), "valid JSON", "a syntax error"):
             read_json(path)
     path.write_text("[1]", encoding="utf-8-sig")  # as some editors begin their files
     assert read_json(path) == [1]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import configparser
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -33,6 +35,17 @@ def test_setup_cfg_lists_every_package() -> None:
 
 def test_the_installed_version_is_the_one_in_the_source() -> None:
     assert metadata.version("vipnas") == vipnas.__version__
+
+
+def test_the_citation_has_the_version_of_the_source() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == vipnas.__version__
+
+
+def test_every_test_that_the_house_rules_name_exists() -> None:
+    named = re.findall(r"`(tests/[^`]*)`", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
+    assert len(named) > 10
+    assert [name for name in named if not (ROOT / name).exists()] == []
 
 
 def test_all_that_is_installed_is_pinned_and_stands_at_its_pin() -> None:
@@ -106,7 +119,7 @@ def test_an_installed_wheel_works_in_an_empty_directory(wheel: Path, tmp_path: P
     empty = tmp_path / "empty"
     empty.mkdir()
     binaries = install_beside_our_packages(wheel, tmp_path / "venv")
-    assert "usage: vipnas" in run([str(binaries / "vipnas"), "--help"], cwd=empty)
+    assert "Usage: vipnas" in run([str(binaries / "vipnas"), "--help"], cwd=empty)
     ask = (
         "from vipnas.shipped import PACKAGE, shipped_files\n"
         "print(PACKAGE, *shipped_files('search_spaces'), *shipped_files('experiments'))"

@@ -138,7 +138,7 @@ def test_workers_without_a_front_are_refused(
     searched: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments(searched, "retrain", "--workers", "2")) == 1
-    assert "with --front only" in capsys.readouterr().err
+    assert "--workers: expected --front with this option" in capsys.readouterr().err
 
 
 def test_each_probe_is_reported_once_also_after_a_kill(tmp_path: Path) -> None:

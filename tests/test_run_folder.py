@@ -87,7 +87,7 @@ def move_a_joint(directory: Path, split: str) -> None:
 def test_a_changed_label_is_named(copied: Path, run: Command, command: str) -> None:
     move_a_joint(copied, "train")
     code, printed, error = run(command)
-    assert code == 1 and "train annotations changed since 20" in error
+    assert code == 1 and "train annotations: expected no change, got changed since 20" in error
     assert "done already" not in printed
 
 
@@ -95,7 +95,7 @@ def test_an_image_of_another_size_is_named(copied: Path, run: Command) -> None:
     image = next((copied / "data" / "train" / "images").iterdir())
     image.write_bytes(image.read_bytes() + b"\0")
     code, _, error = run("train-supernet")
-    assert code == 1 and "train images changed since 20" in error
+    assert code == 1 and "train images: expected no change, got changed since 20" in error
 
 
 @pytest.mark.parametrize("command", ["train-supernet", "search", "retrain"])
@@ -118,7 +118,7 @@ def test_a_skeleton_of_another_name_is_the_same(copied: Path, run: Command) -> N
 def test_changed_test_labels_are_named_and_measured_again(copied: Path, run: Command) -> None:
     move_a_joint(copied, "test")
     code, printed, _ = run("retrain")
-    assert code == 0 and "test annotations changed since 20" in printed
+    assert code == 0 and "test annotations: expected no change, got changed since 20" in printed
     assert "on the test set" in printed
     assert "on the test set" not in run("retrain")[1]
 

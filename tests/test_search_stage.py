@@ -183,9 +183,9 @@ def test_searches_killed_at_random_moments_end_with_the_same_trials() -> None:
 def test_workers_options_need_workers(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_experiment(trained, EXPERIMENT)
     assert main(arguments(trained, "search", "--gpus-per-worker", "0.5")) == 1
-    assert "--gpus-per-worker: needs --workers" in capsys.readouterr().err
+    assert "--gpus-per-worker: expected --workers with this option" in capsys.readouterr().err
     assert main(arguments(trained, "search", "--workers", "0")) == 1
-    assert "found 0 with 1 threads" in capsys.readouterr().err
+    assert "workers: expected at least 1 worker" in capsys.readouterr().err
 
 
 def test_an_unknown_searcher_is_named_when_the_experiment_is_opened() -> None:
@@ -200,11 +200,11 @@ def test_an_unknown_searcher_is_named_when_the_experiment_is_opened() -> None:
         ({"objectives": ["macs"]}, "objectives: expected score and"),
         (
             {"objectives": ["score", "latency_ms"]},
-            "latency_ms: expected a section latency, got none",
+            "latency: expected a mapping, got none .latency_ms is a constraint or an",
         ),
         (
             {"constraints": [{"quantity": "latency_ms", "at_most": 5}]},
-            "latency_ms: expected a section latency, got none",
+            "latency: expected a mapping, got none .latency_ms is a constraint or an",
         ),
         ({"pending": 0}, "pending: found 0"),
     ],

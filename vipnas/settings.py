@@ -12,8 +12,9 @@ import time
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from vipnas.errors import UserError
 from vipnas.files import first_difference
 
 DIGEST = "sha256:"
@@ -48,13 +49,24 @@ def _digest(content: bytes) -> str:
 def check_settings(
     found: dict[str, Any], wanted: dict[str, Any], path: Path, hint: str = OTHER_FOLDER
 ) -> None:
-    """Raise ValueError for the first setting in which `path` differs from what is wanted now."""
-    if difference := difference_in_words(found, wanted, path):
-        raise ValueError(f"{path}: {difference} ({hint})")
+    """Raise UserError for the first setting in which `path` differs from what is wanted now."""
+    if (difference := first_setting(found, wanted, path)) is not None:
+        raise UserError(f"{path}: {difference.place}", difference.before, difference.now, hint)
 
 
-def difference_in_words(found: dict[str, Any], wanted: dict[str, Any], path: Path) -> str | None:
-    """Say what differs first from the settings found in `path`; None for equal settings."""
+class Difference(NamedTuple):
+    """A setting that differs: its place, and what was and is there, as it is shown."""
+
+    place: str
+    before: str
+    now: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: expected {self.before}, got {self.now}"
+
+
+def first_setting(found: dict[str, Any], wanted: dict[str, Any], path: Path) -> Difference | None:
+    """Return what differs first from the settings found in `path`; None for equal settings."""
     difference = first_difference(found, wanted)
     if difference is None:
         return None
@@ -65,8 +77,8 @@ def difference_in_words(found: dict[str, Any], wanted: dict[str, Any], path: Pat
         place = f"{place}[{index}]"
     if all(str(value).startswith(DIGEST) for value in (before, now)):
         modified = time.strftime("%Y-%m-%d %H:%M", time.localtime(path.stat().st_mtime))
-        return f"{place.replace('.', ' ')} changed since {modified}"
-    return f"{place}: expected {_short(before)}, got {_short(now)}"
+        return Difference(place.replace(".", " "), "no change", f"changed since {modified}")
+    return Difference(place, _short(before), _short(now))
 
 
 def _short(value: Any) -> str:

@@ -1,11 +1,11 @@
-"""Search spaces and experiments that come with vipnas, found by name. No torch here."""
+"""Find the search spaces and experiments that ship with vipnas by name. No torch here."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Literal
 
-from vipnas.files import did_you_mean
+from vipnas.errors import UserError
 
 Kind = Literal["search_spaces", "experiments"]
 Suffix = Literal["", ".yaml", ".json"]
@@ -18,12 +18,17 @@ SHIPPED_FILES = {
 
 
 def find_shipped(kind: Kind, name_or_path: str, suffix: Suffix = "") -> Path:
-    """The file itself where there is one at `name_or_path`, otherwise the shipped one of that name.
+    """Return the path of an existing file, otherwise that of the shipped file with that name.
 
-    A name is written as in the checkout, with or without the directory `kind` and the suffix:
-    `tiny`, `tiny.yaml`, `search_spaces/tiny.yaml`, `published/s_vipnas_res50`. With a `suffix` only
-    names of such files count: `.yaml` for spaces, `.json` for archs.
-    Raises ValueError with the nearest name and all of them.
+    Args:
+        kind: The directory of shipped files.
+        name_or_path: A path, or a name as in the checkout. The directory `kind` and the suffix may
+            be left out: `tiny`, `tiny.yaml`, `search_spaces/tiny.yaml`.
+        suffix: Only files with this suffix count as shipped: `.yaml` for spaces, `.json` for
+            architectures.
+
+    Raises:
+        UserError: If neither exists. It lists the names and suggests the nearest one.
     """
     if Path(name_or_path).is_file():
         return Path(name_or_path)
@@ -34,9 +39,7 @@ def find_shipped(kind: Kind, name_or_path: str, suffix: Suffix = "") -> Path:
     for known, path in shipped.items():
         if name in (known, known + path.suffix):
             return path
-    raise ValueError(
-        f"{name_or_path}: neither a file nor a name in {kind}/; {did_you_mean(name, shipped)}"
-    )
+    raise UserError.not_one_of(name_or_path, shipped, name, expected=f"a file, or one of {kind}/:")
 
 
 def find_beside(file: Path, name: str) -> Path | None:
@@ -51,13 +54,13 @@ def find_beside(file: Path, name: str) -> Path | None:
 
 
 def shipped_files(kind: Kind) -> dict[str, Path]:
-    """Path of every shipped file by its name, such as `published/s_vipnas_res50`."""
+    """Return the path of every shipped file by its name, such as `published/s_vipnas_res50`."""
     directory = shipped_directory(kind)
     paths = (path for pattern in SHIPPED_FILES[kind] for path in directory.glob(pattern))
     return {path.relative_to(directory).with_suffix("").as_posix(): path for path in sorted(paths)}
 
 
 def shipped_directory(kind: Kind) -> Path:
-    """Inside the package where it was installed from a wheel; beside it in a checkout."""
+    """Return the directory: inside the package in a wheel, beside it in a checkout."""
     inside = PACKAGE / kind
     return inside if inside.is_dir() else PACKAGE.parent / kind

@@ -164,7 +164,7 @@ def test_nobody_to_train_on_is_an_error(tiny_coco: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [("[1", "not valid JSON"), ("[]", "found a list; allowed: an object")]
+    ("content", "message"), [("[1", "valid JSON"), ("[]", "found a list; allowed: an object")]
 )
 def test_a_file_that_is_no_coco_file(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "people.json"

@@ -96,7 +96,7 @@ def test_a_file_for_other_images_is_refused(tmp_path: Path, data: PoseData) -> N
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("[", "not valid JSON"), ("[]", "found an empty list"), ("{}", "found dict; allowed: a list")],
+    [("[", "valid JSON"), ("[]", "found an empty list"), ("{}", "found dict; allowed: a list")],
 )
 def test_a_file_that_is_no_detections_file(
     tmp_path: Path, data: PoseData, content: str, message: str

@@ -236,7 +236,7 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no \.json file in this folder"):
         read_posetrack(tmp_path, tmp_path, POSETRACK_18)
     (tmp_path / "broken.json").write_text("{")
-    with pytest.raises(ValueError, match=r"broken\.json: not valid JSON"):
+    with pytest.raises(ValueError, match=r"broken\.json: expected valid JSON"):
         read_posetrack(tmp_path / "broken.json", tmp_path, POSETRACK_18)
     (tmp_path / "other.json").write_text("[]")
     with pytest.raises(ValueError, match=r"other\.json: images: missing; allowed: a file in Pose"):

@@ -52,7 +52,7 @@ def test_cost_measures_latency_where_asked(
     pytest.importorskip(runtime)
     path = tmp_path / "arch.json"
     write_arch(path, tiny_space.min_arch())
-    command = ["cost", "--arch", str(path), "--json"]
+    command = ["cost", str(path), "--json"]
     assert main(command) == 0
     assert json.loads(capsys.readouterr().out)["latency_ms"] is None
     assert main([*command, "--latency", "--runtime", runtime, *NO_LIMIT]) == 0

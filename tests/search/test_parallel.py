@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from errors_fixture import refused
 from search_fixture import Separable, without_seconds
 
 from vipnas.arch.image import Arch
@@ -220,11 +221,11 @@ def test_workers_that_cannot_be_made_say_why(
         run(workers, "refuses")
     with (
         RayWorkers(falls, RaySettings(1)) as workers,
-        pytest.raises(ValueError, match="^3 workers in a row did not start: the worker died"),
+        refused("workers", "", "3 in a row that did not start", "the worker died"),
     ):
         run(workers, "falls")
 
 
 def test_settings_out_of_range_are_refused() -> None:
-    with pytest.raises(ValueError, match="found 0 with 1 threads and 0 GPUs each, allowed are"):
+    with refused("workers", "at least 1 worker", "0 with 1 and 0"):
         RaySettings(0)

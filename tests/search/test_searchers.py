@@ -9,6 +9,7 @@ from statistics import median
 from typing import Any
 
 import pytest
+from errors_fixture import refused
 from search_fixture import Separable, members
 from spaces_fixture import INVERTED_YAML, space_from
 
@@ -269,7 +270,7 @@ def test_not_a_number_is_refused(make: Make, feasible: FeasibleSpace[Arch]) -> N
     searcher = make(feasible, 0)
     arch = searcher.ask()
     assert arch is not None
-    with pytest.raises(ValueError, match="not a number"):
+    with refused("fitness", "a number", "nan"):
         searcher.tell(arch, math.nan)
 
 
@@ -364,37 +365,36 @@ def test_nsga2_has_a_better_front_than_random_search_and_the_predictor_the_best(
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("settings", "expected", "found"),
     [
-        ({"population_size": 1}, "population_size: found 1, allowed are whole numbers from 2"),
-        ({"tournament_size": 0}, "tournament_size: found 0, allowed are whole numbers from 1"),
-        ({"mutation_probability": 1.5}, "mutation_probability: found 1.5, allowed is 0 to 1"),
-        ({"crossover_probability": float("nan")}, "crossover_probability: found nan, allowed"),
+        ({"population_size": 1}, "a whole number from 2", "1"),
+        ({"tournament_size": 0}, "a whole number from 1", "0"),
+        ({"mutation_probability": 1.5}, "a number from 0 to 1", "1.5"),
+        ({"crossover_probability": float("nan")}, "a number from 0 to 1", "nan"),
     ],
 )
 def test_impossible_settings_of_evolution_are_refused(
-    settings: dict[str, float], message: str
+    settings: dict[str, float], expected: str, found: str
 ) -> None:
-    with pytest.raises(ValueError, match=message):
+    with refused(*settings, expected, found):
         Evolution(**settings)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
-    ("make", "message"),
+    ("make", "fields"),
     [
-        (lambda: NSGA2(population_size=1), "population_size: found 1, allowed are"),
-        (lambda: NSGA2(offspring_size=0), "offspring_size: found 0, allowed are"),
-        (lambda: NSGA2(mutation_after_crossover=2), "mutation_after_crossover: found 2, allowed"),
-        (
-            lambda: Predictor(num_initial=1),
-            "num_initial: found 1, allowed are whole numbers from 2",
-        ),
-        (lambda: Predictor(optimism=math.nan), "optimism: found nan, allowed is from 0"),
-        (lambda: Predictor(exploration=-0.1), "exploration: found -0.1, allowed is 0 to 1"),
+        (lambda: NSGA2(population_size=1), ("population_size", "a whole number from 2", "1")),
+        (lambda: NSGA2(offspring_size=0), ("offspring_size", "a whole number from 1", "0")),
+        (lambda: NSGA2(mutation_after_crossover=2), ("mutation_after_crossover", "0 to 1", "2")),
+        (lambda: Predictor(num_initial=1), ("num_initial", "a whole number from 2", "1")),
+        (lambda: Predictor(optimism=math.nan), ("optimism", "a number from 0", "nan")),
+        (lambda: Predictor(exploration=-0.1), ("exploration", "a number from 0 to 1", "-0.1")),
     ],
 )
-def test_impossible_settings_are_refused(make: Callable[[], object], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+def test_impossible_settings_are_refused(
+    make: Callable[[], object], fields: tuple[str, ...]
+) -> None:
+    with refused(*fields):
         make()
 
 

@@ -8,6 +8,7 @@ from statistics import median
 from typing import Any
 
 import pytest
+from errors_fixture import refused
 from scipy.stats import kstest
 from training_fixture import sampler_of
 
@@ -202,19 +203,21 @@ def test_the_largest_alone_then_what_is_open(strategy: str, tiny_space: SearchSp
 
 
 def test_impossible_settings_are_refused() -> None:
-    for kind, raw, words in (
-        (Sampling, {"strategy": "uniform", "num_random": 0}, "found 0, of strategy uniform"),
-        (Sampling, {"strategy": "uniform_macs", "num_random": 0}, "of strategy uniform_macs"),
-        (Sampling, {"num_candidates": 64}, "num_candidates: found 64"),
-        (Sampling, {"macs_between": [3, 2]}, r"macs_between: found \[3, 2\]"),
-        (Sampling, {"strategy": "best"}, "strategy: found 'best'"),
-        (ProgressiveShrinking, {"order": [["depth"]]}, "both or neither"),
-        (ProgressiveShrinking, {"epochs_each": 1.0}, "both or neither"),
+    alone = ("num_random", "a whole number from 1", "0")
+    together = "order together with epochs_each"
+    for kind, raw, (place, *fields) in (
+        (Sampling, {"strategy": "uniform", "num_random": 0}, (*alone, "uniform")),
+        (Sampling, {"strategy": "uniform_macs", "num_random": 0}, (*alone, "uniform_macs")),
+        (Sampling, {"num_candidates": 64}, ("num_candidates", "at most num_draws, 32", "64")),
+        (Sampling, {"macs_between": [3, 2]}, ("macs_between", "smaller one first", "[3, 2]")),
+        (Sampling, {"strategy": "best"}, ("strategy", "one of best_up", "'best'")),
+        (ProgressiveShrinking, {"order": [["depth"]]}, ("", together, "epochs_each 0")),
+        (ProgressiveShrinking, {"epochs_each": 1.0}, ("", together, "order []")),
         (
             ProgressiveShrinking,
             {"order": [["stride"]], "epochs_each": 1.0},
-            r"order\[0\]\[0\]: found 'stride'",
+            ("order[0][0]", "one of attention", "'stride'"),
         ),
     ):
-        with pytest.raises(ValueError, match=words):
-            parse(kind, raw, "experiment.yaml")
+        with refused(f"file: {place}" if place else "file", *fields):
+            parse(kind, raw, "file")

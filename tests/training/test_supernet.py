@@ -8,6 +8,7 @@ from typing import Literal
 
 import pytest
 import torch
+from errors_fixture import refused
 from torch import Tensor
 from training_fixture import batch_of, codec_of, sampler_of, supernet_of
 
@@ -84,7 +85,7 @@ def test_students_go_over_from_the_labels_to_the_teacher() -> None:
         expected = teacher_share * to_teacher + label_share * to_labels
         found = student_loss(mixed, step, heatmaps, teacher, targets, weights)
         torch.testing.assert_close(found, expected)
-    with pytest.raises(ValueError, match="one must be above 0"):
+    with refused("weight and label_weight", "one of them above 0", "0 and 0"):
         Distillation("mse", weight=0)
 
 

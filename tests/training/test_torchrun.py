@@ -106,4 +106,4 @@ def test_what_cannot_be_shared_is_refused(
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert main(["search", str(directory / "experiment.yaml")]) == 1
-    assert "found 2 processes (WORLD_SIZE), allowed is 1: only train-sup" in capsys.readouterr().err
+    assert "WORLD_SIZE: expected 1 process, got 2 processes" in capsys.readouterr().err

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from errors_fixture import refused
 from torch import Tensor
 from training_fixture import batch_of, codec_of, sampler_of, supernet_of, train
 
@@ -60,20 +61,22 @@ def test_a_warm_up_longer_than_the_run_ends_with_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "expected", "found"),
     [
-        ({"epochs": 0}, "epochs: found 0, allowed are numbers above 0"),
-        ({"batch_size": -1}, "batch_size: found -1"),
-        ({"learning_rate": 0.0}, "learning_rate: found 0.0"),
-        ({"clip_norm": 0}, "clip_norm: found 0, allowed are numbers above 0"),
-        ({"warmup_steps": -1}, "warmup_steps: found -1, allowed are 0 and above"),
-        ({"learning_rate": math.nan}, "learning_rate: found nan"),
-        ({"drop_at": (0.5, 2.0)}, "drop_at: found .* allowed are shares of the run"),
-        ({"average_decay": 1.0}, "average_decay: found 1.0, allowed is 0 to below 1"),
+        ({"epochs": 0}, "a number above 0", "0"),
+        ({"batch_size": -1}, "a number above 0", "-1"),
+        ({"learning_rate": 0.0}, "a number above 0", "0.0"),
+        ({"clip_norm": 0}, "a number above 0", "0"),
+        ({"warmup_steps": -1}, "a number from 0", "-1"),
+        ({"learning_rate": math.nan}, "a number above 0", "nan"),
+        ({"drop_at": (0.5, 2.0)}, "numbers from 0 to 1", "[0.5, 2.0]"),
+        ({"average_decay": 1.0}, "a number from 0 to below 1", "1.0"),
     ],
 )
-def test_impossible_schedules_are_refused(change: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+def test_impossible_schedules_are_refused(
+    change: dict[str, Any], expected: str, found: str
+) -> None:
+    with refused(*change, expected, found):
         Schedule(**{"epochs": 1, "batch_size": 2, "learning_rate": 1e-3, **change})
 
 

@@ -1,7 +1,7 @@
-"""The architecture of a clip: a value, as `Arch` is of one network. No torch here.
+"""The architecture of a clip: a frozen, hashable value, as `Arch` is for an image. No torch here.
 
-A clip is a key frame and T follow-up frames. The key frame's network sees the image alone; a
-follow-up network sees the image and the heatmaps of the frame before, which its fusion brings in.
+A clip is a key frame and T follow-up frames. The network of the key frame sees the image alone. A
+follow-up network sees the image and, through its fusion, the heatmaps of the previous frame.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from vipnas.arch.image import Arch
+from vipnas.errors import UserError
 from vipnas.files import Strict, to_plain
 
 Operation = Literal["add", "mul", "cat"]
@@ -19,10 +20,12 @@ OPERATIONS: tuple[Operation, ...] = get_args(Operation)
 
 @dataclass(frozen=True)
 class Fusion(Strict):
-    """Where the heatmaps of the frame before come in, and how.
+    """Where and how a network takes in the heatmaps of the previous frame.
 
-    `stage` counts the backbone's stages from 1 and goes on with the head's deconvolutions: with two
-    stages, 3 is the first deconvolution. The fusion stands behind it.
+    Attributes:
+        stage: The fusion runs after this stage. Counts the backbone's stages from 1, then the
+            head's deconvolutions: with two stages, 3 is the first deconvolution.
+        operation: How heatmaps and features are combined.
     """
 
     stage: int
@@ -30,7 +33,7 @@ class Fusion(Strict):
 
     def __post_init__(self) -> None:
         if self.stage < 1:
-            raise ValueError(f"fusion.stage: found {self.stage}, allowed are whole numbers from 1")
+            raise UserError("stage", "a whole number from 1", str(self.stage))
 
     def __str__(self) -> str:
         return f"{self.operation} at {self.stage}"
@@ -38,7 +41,7 @@ class Fusion(Strict):
 
 @dataclass(frozen=True)
 class FollowUp(Strict):
-    """The network of one follow-up frame; without a fusion it sees its image alone."""
+    """The network of one follow-up frame; without a fusion it sees the image alone."""
 
     arch: Arch
     fusion: Fusion | None
@@ -46,21 +49,20 @@ class FollowUp(Strict):
     def __post_init__(self) -> None:
         last = len(self.arch.stages) + len(self.arch.head)
         if self.fusion is not None and self.fusion.stage > last:
-            raise ValueError(
-                f"fusion.stage: found {self.fusion.stage}, allowed are 1 to {last}:"
-                f" {len(self.arch.stages)} stages, then {len(self.arch.head)} deconvolutions"
-            )
+            parts = f"{len(self.arch.stages)} stages, then {len(self.arch.head)} deconvolutions"
+            raise UserError("fusion.stage", f"1 to {last}", str(self.fusion.stage), parts)
 
     def to_json(self) -> str:
-        """One line, the same for equal values."""
+        """Return one line of JSON, the same for equal values."""
         return json.dumps(to_plain(self), separators=(",", ":"))
 
 
 @dataclass(frozen=True)
 class VideoArch(Strict):
-    """All that the networks of a clip are built from: of the key frame, and of each frame after it.
+    """Everything that the networks of a clip are built from: one per frame, the key frame first.
 
-    Raises ValueError unless all have one input size, one heatmap size and the same joints.
+    Raises:
+        UserError: If they differ in input size, heatmap size or number of joints.
     """
 
     key_frame: Arch
@@ -71,17 +73,15 @@ class VideoArch(Strict):
             for name in ("input_hw", "heatmap_hw", "num_keypoints"):
                 found, wanted = getattr(follow_up.arch, name), getattr(self.key_frame, name)
                 if found != wanted:
-                    raise ValueError(
-                        f"follow_ups[{number}].{name}: found {found}, allowed is {wanted}, that of"
-                        " the key frame"
-                    )
+                    place = f"follow_ups[{number}].{name}"
+                    raise UserError(place, f"{wanted} as in the key frame", str(found))
 
     def __len__(self) -> int:
-        """Frames of a clip: T + 1."""
+        """Return the number of frames of a clip, T + 1."""
         return 1 + len(self.follow_ups)
 
     def to_json(self) -> str:
-        """One line, the same for equal archs: a key for journals."""
+        """Return one line of JSON, the same for equal architectures."""
         return json.dumps(to_plain(self), separators=(",", ":"))
 
     def with_fusions_of(self, other: VideoArch) -> VideoArch:
@@ -91,6 +91,6 @@ class VideoArch(Strict):
         return VideoArch(self.key_frame, fused)
 
     def without_fusion(self) -> VideoArch:
-        """The same networks, each seeing its image alone."""
+        """Return the same networks without fusions: each sees its image alone."""
         alone = tuple(FollowUp(follow_up.arch, None) for follow_up in self.follow_ups)
         return VideoArch(self.key_frame, alone)

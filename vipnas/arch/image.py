@@ -1,4 +1,4 @@
-"""An architecture is a value: frozen, comparable, hashable, in and out of JSON. No torch here."""
+"""The architecture of an image network: a frozen, hashable value. No torch here."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from dataclasses import MISSING, dataclass, fields
 from functools import lru_cache
 from typing import Any, Literal
 
+from vipnas.errors import UserError
 from vipnas.files import Strict, to_plain
 
-# Far above any pose network, and below what no machine can build: a typing error ends in one line.
+# Far above any pose network, and below what no machine can build: a typo ends in one line.
 LARGEST = {
     "width": 1 << 16,
     "depth": 1 << 10,
@@ -28,7 +29,7 @@ Activation = Literal["relu", "hardswish"]
 
 @dataclass(frozen=True)
 class StemArch(Strict):
-    """The first convolution, stride 2; `max_pool` halves the resolution once more."""
+    """The first convolution, with stride 2; `max_pool` halves the resolution again."""
 
     width: int
     kernel_size: int
@@ -42,7 +43,7 @@ class StemArch(Strict):
 
 @dataclass(frozen=True)
 class StageArch(Strict):
-    """`depth` equal blocks; the first one carries the stride and the change of width."""
+    """A stage of `depth` equal blocks; the first has the stride and the change of width."""
 
     width: int
     depth: int
@@ -55,7 +56,7 @@ class StageArch(Strict):
 
     @property
     def middle_width(self) -> int:
-        """Channels of the k x k convolution."""
+        """Number of channels of the k x k convolution."""
         return self.width * self.expand_ratio
 
 
@@ -70,10 +71,11 @@ class DeconvArch(Strict):
 
 @dataclass(frozen=True)
 class Arch(Strict):
-    """All that `PoseNet` needs to be built, and nothing that can be computed from it.
+    """Everything that `PoseNet` is built from, and nothing that can be computed from it.
 
-    Raises ValueError when the parts do not fit: kernels, divisibility of channels, of the input
-    size.
+    Raises:
+        UserError: If the parts do not fit, such as groups that do not divide the channels. Its
+            place is the field.
     """
 
     family: Family
@@ -85,7 +87,7 @@ class Arch(Strict):
 
     def __post_init__(self) -> None:
         if not self.stages:
-            raise ValueError("stages: found none, at least one is needed")
+            raise UserError("stages", "one stage or more", "none")
         _check_odd_kernel("stem", self.stem.kernel_size)
         _check_count("num_keypoints", self.num_keypoints)
         _check_count("stem.width", self.stem.width)
@@ -97,23 +99,22 @@ class Arch(Strict):
             _check_deconv(f"head[{number}]", deconv, channels)
             channels = deconv.width
         if any(side <= 0 or side % self.total_stride for side in self.input_hw):
-            raise ValueError(
-                f"input_hw: found {list(self.input_hw)}, allowed are multiples of"
-                f" {self.total_stride}, the total stride"
-            )
+            multiples = f"multiples of {self.total_stride}, the total stride"
+            raise UserError("input_hw", multiples, str(list(self.input_hw)))
         for name in ("input_hw", "heatmap_hw"):
             if max(getattr(self, name)) > MAX_SIDE_PX:
-                raise ValueError(
-                    f"{name}: expected sides up to {MAX_SIDE_PX} px, got {getattr(self, name)}"
-                )
+                found = str(list(getattr(self, name)))
+                raise UserError(name, f"sides up to {MAX_SIDE_PX} px", found)
         if (weights := self._least_weights()) > MAX_WEIGHTS:
-            raise ValueError(
-                f"arch: expected up to {MAX_WEIGHTS:,} weights, got {weights:,} or more"
-                " (check its widths, kernels and depths)"
+            raise UserError(
+                "",
+                f"up to {MAX_WEIGHTS:,} weights",
+                f"{weights:,} or more",
+                "check widths, kernel sizes and depths",
             )
 
     def _least_weights(self) -> int:
-        """Weights of the k x k convolutions: a lower bound that needs no network."""
+        """Return a lower bound of the weights: those of the k x k convolutions."""
         weights, channels = 3 * self.stem.width * self.stem.kernel_size**2, self.stem.width
         for stage in self.stages:
             per_channel = stage.middle_width // stage.groups * stage.kernel_size**2
@@ -126,7 +127,7 @@ class Arch(Strict):
 
     @property
     def total_stride(self) -> int:
-        """Input pixels per pixel of the last stage."""
+        """Number of input pixels per pixel of the last stage, along one side."""
         stride = self.stem.stride
         for stage in self.stages:
             stride *= stage.stride
@@ -139,7 +140,7 @@ class Arch(Strict):
         return height * scale // self.total_stride, width * scale // self.total_stride
 
     def to_json(self) -> str:
-        """One line, the same for equal archs: a key for journals."""
+        """Return one line of JSON, the same for equal architectures."""
         return json.dumps(to_plain(self), separators=(",", ":"))
 
 
@@ -155,7 +156,7 @@ def _check_stage(place: str, stage: StageArch, in_channels: int, family: Family)
     _check_odd_kernel(place, stage.kernel_size)
     _check_groups(place, stage.groups, stage.middle_width)
     if family == "inverted_residual" and stage.expand_ratio == 1:
-        # Without an expansion the k x k convolution of the first block reads the stage's input.
+        # Without expansion, the k x k convolution of the first block reads the stage's input.
         _check_groups(place, stage.groups, in_channels)
 
 
@@ -163,27 +164,23 @@ def _check_deconv(place: str, deconv: DeconvArch, in_channels: int) -> None:
     _check_count(f"{place}.width", deconv.width)
     _check_count(f"{place}.groups", deconv.groups)
     if deconv.kernel_size not in (2, 4):
-        raise ValueError(f"{place}.kernel_size: found {deconv.kernel_size}, allowed are 2 and 4")
+        raise UserError(f"{place}.kernel_size", "2 or 4", str(deconv.kernel_size))
     _check_groups(place, deconv.groups, deconv.width)
     _check_groups(place, deconv.groups, in_channels)
 
 
 def _check_count(place: str, value: int) -> None:
-    if value < 1:
-        raise ValueError(f"{place}: found {value}, allowed are whole numbers from 1")
     largest = LARGEST[place.rpartition(".")[2]]
-    if value > largest:
-        raise ValueError(f"{place}: expected whole numbers from 1 to {largest}, got {value}")
+    if not 1 <= value <= largest:
+        raise UserError(place, f"a whole number from 1 to {largest}", str(value))
 
 
 def _check_odd_kernel(place: str, kernel_size: int) -> None:
     if kernel_size < 1 or kernel_size % 2 == 0:
-        raise ValueError(f"{place}.kernel_size: found {kernel_size}, allowed are odd numbers")
+        raise UserError(f"{place}.kernel_size", "an odd number", str(kernel_size))
     _check_count(f"{place}.kernel_size", kernel_size)
 
 
 def _check_groups(place: str, groups: int, channels: int) -> None:
     if channels % groups:
-        raise ValueError(
-            f"{place}.groups: found {groups}, which does not divide {channels} channels"
-        )
+        raise UserError(f"{place}.groups", f"a divisor of {channels} channels", str(groups))

@@ -1,4 +1,4 @@
-"""What the commands share: their arguments, and opening what these name."""
+"""Arguments that several commands share, and the objects that they name."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from vipnas.cli.parser import Parser
+from vipnas.errors import UserError
+
 if TYPE_CHECKING:
     import torch
 
@@ -21,25 +24,62 @@ if TYPE_CHECKING:
     from vipnas.search.parallel import RaySettings
 
 
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
+
+
+# Former names of splits, and their names today.
+RENAMED_SPLITS = {"search": "val"}
 
 
 def experiment_command(commands: Commands, name: str, text: str) -> argparse.ArgumentParser:
+    """Add a command that opens an experiment, with the arguments of `open_experiment`."""
     command = commands.add_parser(name, help=text)
-    command.add_argument("experiment", help="experiment YAML, a file or a shipped name")
-    command.add_argument("--output", type=Path, help="folder of the run (default: runs/NAME)")
-    command.add_argument(
-        "--data-root", type=Path, default=Path(), help="folder of the data's paths"
+    command.add_argument("experiment", help="experiment: a YAML file or a shipped name")
+    run = command.add_argument_group("run and data")
+    run.add_argument(
+        "--output", type=Path, metavar="DIR", help="folder of the run (default: runs/EXPERIMENT)"
     )
-    command.add_argument("--device", help="torch device (default: cuda where there is one)")
-    command.add_argument("--skip-bad-images", action="store_true", help="log them and go on")
+    run.add_argument(
+        "--data-root",
+        type=Path,
+        default=Path(),
+        metavar="DIR",
+        help="dataset root, to which paths in the experiment are relative (default: .)",
+    )
+    run.add_argument("--device", help="torch device (default: cuda if available, else cpu)")
+    run.add_argument(
+        "--skip-bad-images",
+        action="store_true",
+        help="skip images that cannot be read, with a warning (default: an error)",
+    )
     return command
 
 
+def split_argument(
+    command: argparse.ArgumentParser, choices: tuple[str, ...], default: str
+) -> None:
+    """Add `--split`."""
+    command.add_argument(
+        "--split",
+        type=_split,
+        choices=choices,
+        default=default,
+        help="split of the data (default: %(default)s)",
+    )
+
+
+def _split(text: str) -> str:
+    """Refuse the former name of a split, and name the new one."""
+    if text in RENAMED_SPLITS:
+        hint = f"renamed: use {RENAMED_SPLITS[text]}"
+        raise argparse.ArgumentTypeError(f"expected the name of a split, got {text!r} ({hint})")
+    return text
+
+
 def count(text: str) -> int:
-    """The type of arguments that say how many."""
+    """Parse a whole number from 1."""
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"found {text}, allowed are whole numbers from 1")
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
     return int(text)
 
 
@@ -48,30 +88,54 @@ def name_argument(command: argparse.ArgumentParser) -> None:
 
 
 def worker_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--workers", type=int, help="Ray workers (default: this process, no Ray)")
-    command.add_argument("--gpus-per-worker", type=float, help="a part lets them share one")
-    command.add_argument("--ray-address", help="a cluster's, or auto (default: this machine only)")
+    """Add the arguments of `ray_settings`."""
+    workers = command.add_argument_group("workers (pip install 'vipnas[cluster]')")
+    workers.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="number of Ray workers (default: no Ray, this process only)",
+    )
+    workers.add_argument(
+        "--gpus-per-worker",
+        type=float,
+        metavar="N",
+        help="GPUs per worker; a fraction lets several workers share a GPU (default: 1 if the"
+        " device is cuda, else 0)",
+    )
+    workers.add_argument(
+        "--ray-address",
+        metavar="ADDRESS",
+        help="address of a Ray cluster, or auto (default: start Ray on this machine)",
+    )
 
 
 def weights_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--weights", type=Path, required=True, help="checkpoint of a network")
-    command.add_argument("--arch", help="arch JSON, a file or a shipped name")
+    command.add_argument("--arch", help="architecture: a JSON file or a shipped name")
     command.add_argument(
         "-o", "--output", type=Path, required=True, help="file (predict: folder) to write"
     )
 
 
 def open_experiment(options: argparse.Namespace, allowed_processes: int = 1) -> Experiment:
-    """The experiment of a command. Imports torch, which `vipnas --help` does without."""
+    """Open the experiment of a command.
+
+    Args:
+        options: The arguments of `experiment_command`.
+        allowed_processes: Number of processes of torchrun that the command supports.
+
+    Raises:
+        UserError: If there are more processes, or the experiment cannot be opened.
+    """
+    # Imported here, as torch takes longer to import than `vipnas --help` may take.
     from vipnas.memory import keep_freed_memory
     from vipnas.pipeline.experiment import Experiment
     from vipnas.training.distributed import number_of_processes
 
     if (number := number_of_processes()) > allowed_processes:
-        raise ValueError(
-            f"found {number} processes (WORLD_SIZE), allowed is 1: only train-supernet and retrain"
-            " can share their work"
-        )
+        hint = "only train-supernet and retrain run in several processes"
+        raise UserError("WORLD_SIZE", "1 process", f"{number} processes", hint)
     keep_freed_memory()
     experiment = Experiment.open(
         options.experiment,
@@ -93,16 +157,18 @@ def open_with_others(
     stage: Callable[[RunFolder], Path],
     check: Callable[[Experiment], object] | None = None,
 ) -> Iterator[Experiment]:
-    """The experiment in each of the processes that torchrun started. The first alone prints, and
-    reads the data before the others do: they may have to be drawn, which takes minutes, so that
-    what can be found wrong without them is for `check`, which comes first."""
-    from vipnas.training.compute import check_compute
+    """Open the experiment in every process that torchrun started.
 
-    """The experiment in each of the processes that torchrun started. The first alone prints, locks
-    the folder of the stage, and reads the data before the others do: they may have to be drawn,
-    which takes minutes, so that what can be found wrong without them is for `check`, which comes
-    first."""
+    Only the first process prints and locks the folder of the stage. It also reads the data before
+    the others do, as synthetic data may have to be generated, which takes minutes.
+
+    Args:
+        options: The arguments of `experiment_command`.
+        stage: Returns the folder that the command writes to.
+        check: Called before the data are read, for errors that can be found without them.
+    """
     from vipnas.pipeline.work import at_work
+    from vipnas.training.compute import check_compute
     from vipnas.training.distributed import joined
 
     with joined(open_device(options)) as processes, ExitStack() as stack:
@@ -120,7 +186,7 @@ def open_with_others(
 
 
 def ray_settings(options: argparse.Namespace) -> RaySettings | None:
-    """Of --workers and its companions; None for the work in this process."""
+    """Return the settings of `worker_arguments`; None to work in this process."""
     import torch
 
     from vipnas.search.parallel import RaySettings, check_address
@@ -129,7 +195,8 @@ def ray_settings(options: argparse.Namespace) -> RaySettings | None:
     if options.workers is None:
         for name in ("gpus_per_worker", "ray_address"):
             if getattr(options, name) is not None:
-                raise ValueError(f"--{name.replace('_', '-')}: needs --workers")
+                place = f"--{name.replace('_', '-')}"
+                raise UserError(place, "--workers with this option", "none")
         return None
     check_address(options.ray_address)
     gpus = options.gpus_per_worker
@@ -143,7 +210,7 @@ def ray_settings(options: argparse.Namespace) -> RaySettings | None:
 
 
 def network_of(options: argparse.Namespace) -> PoseNet:
-    """The network of --weights and --arch."""
+    """Return the network of --weights and --arch."""
     from vipnas.arch.io import read_arch
     from vipnas.shipped import find_shipped
     from vipnas.training.checkpoint import inherit, load_weights
@@ -155,7 +222,7 @@ def network_of(options: argparse.Namespace) -> PoseNet:
 
 
 def open_device(options: argparse.Namespace) -> torch.device:
-    """What --device says; of several processes each its own GPU."""
+    """Return the device of --device; each of several processes gets its own GPU."""
     import torch
 
     from vipnas.training.distributed import device_name
@@ -164,12 +231,13 @@ def open_device(options: argparse.Namespace) -> torch.device:
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:  # the latter where torch has no CUDA
-        raise ValueError(f"--device {name}: {str(error).splitlines()[0]}") from None
+        reason = str(error).splitlines()[0]
+        raise UserError("--device", "a device of this machine", name, reason) from None
     return torch.device(name)
 
 
 def print_scores(scores: Mapping[str, Score], as_json: bool) -> None:
-    """A line for each protocol, or one JSON document."""
+    """Print one line per protocol, or one JSON document."""
     from dataclasses import asdict
 
     if as_json:

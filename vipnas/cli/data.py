@@ -1,38 +1,103 @@
-"""The commands about data: drawing a set of people, looking at one."""
+"""The commands about data: `inspect-data` and `synthesize`."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from vipnas.cli.arguments import Commands, count, experiment_command, open_experiment
+from vipnas.cli.arguments import (
+    Commands,
+    count,
+    experiment_command,
+    open_experiment,
+    split_argument,
+)
+from vipnas.errors import UserError
 
 
 def add_data_commands(commands: Commands) -> None:
-    inspect = experiment_command(commands, "inspect-data", "what is in a data set, and a picture")
-    inspect.add_argument("--split", choices=("train", "val", "test"), default="train")
-    inspect.add_argument("--sheet", type=Path, default=Path("data.png"), help="PNG to write")
-    inspect.add_argument("--num-persons", type=count, default=24)
-    inspect.add_argument("--augmented", action="store_true", help="as training sees them")
+    """Add `inspect-data` and `synthesize`."""
+    inspect = experiment_command(commands, "inspect-data", "describe the data of an experiment")
+    split_argument(inspect, ("train", "val", "test"), "train")
+    inspect.add_argument(
+        "--augmented", action="store_true", help="augment the crops as in training"
+    )
+    output = inspect.add_argument_group("output")
+    output.add_argument(
+        "--sheet",
+        type=Path,
+        default=Path("data.png"),
+        metavar="FILE",
+        help="PNG file to write, with crops and keypoints (default: %(default)s)",
+    )
+    output.add_argument(
+        "--num-persons",
+        type=count,
+        default=24,
+        metavar="N",
+        help="number of persons in the sheet (default: %(default)s)",
+    )
     inspect.set_defaults(run=_inspect)
+    _add_synthesize(commands)
 
-    synthesize = commands.add_parser("synthesize", help="draw a data set of people")
-    synthesize.add_argument("--output", type=Path, required=True, help="folder to make")
-    synthesize.add_argument("--video", action="store_true", help="videos with tracks (PoseTrack18)")
+
+def _add_synthesize(commands: Commands) -> None:
+    synthesize = commands.add_parser("synthesize", help="generate a dataset of synthetic people")
+    synthesize.add_argument(
+        "--output", type=Path, required=True, metavar="DIR", help="folder to create"
+    )
     number = synthesize.add_mutually_exclusive_group(required=True)
-    number.add_argument("--num-images", type=int)
-    number.add_argument("--num-videos", type=int, help="with --video")
-    synthesize.add_argument(
-        "--num-frames", type=int, help="of each video, 25 a second (default: 24)"
+    number.add_argument("--num-images", type=int, metavar="N", help="number of images")
+    number.add_argument(
+        "--num-videos", type=int, metavar="N", help="number of videos, with --video"
     )
-    synthesize.add_argument("--speed", type=float, help="of people in videos (default: 1)")
-    synthesize.add_argument("--seed", type=int, default=0)
-    synthesize.add_argument("--image-hw", type=int, nargs=2, default=(240, 320), metavar="PX")
     synthesize.add_argument(
-        "--people", type=int, nargs=2, default=(1, 3), metavar="N", help="least and most at a time"
+        "--num-workers",
+        type=int,
+        default=1,
+        metavar="N",
+        help="number of worker processes (default: %(default)s)",
     )
-    synthesize.add_argument("--difficulty", type=float, default=1.0, help="0 to 1")
-    synthesize.add_argument("--num-workers", type=int, default=1)
+    look = synthesize.add_argument_group("content")
+    look.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="random seed (default: %(default)s)"
+    )
+    look.add_argument(
+        "--image-hw",
+        type=int,
+        nargs=2,
+        default=(240, 320),
+        metavar="PX",
+        help="height and width in pixels (default: 240 320)",
+    )
+    look.add_argument(
+        "--people",
+        type=int,
+        nargs=2,
+        default=(1, 3),
+        metavar="N",
+        help="least and most people per image, or at a time (default: 1 3)",
+    )
+    look.add_argument(
+        "--difficulty",
+        type=float,
+        default=1.0,
+        metavar="X",
+        help="0 to 1: variety of poses, looks and occlusions (default: %(default)s)",
+    )
+    videos = synthesize.add_argument_group("videos")
+    videos.add_argument(
+        "--video", action="store_true", help="write videos with tracks in PoseTrack18 format"
+    )
+    videos.add_argument(
+        "--num-frames",
+        type=int,
+        metavar="N",
+        help="frames per video, at 25 per second (default: 24)",
+    )
+    videos.add_argument(
+        "--speed", type=float, metavar="X", help="speed of the people, 1 is natural (default: 1)"
+    )
     synthesize.set_defaults(run=_synthesize)
 
 
@@ -60,11 +125,12 @@ def _synthesize(options: argparse.Namespace) -> None:
     image_hw, people = tuple(options.image_hw), tuple(options.people)
     workers, difficulty = options.num_workers, options.difficulty
     if options.video != (options.num_videos is not None):
-        raise ValueError("--video and --num-videos go together; allowed: both, or --num-images")
+        raise UserError("--video", "both --video and --num-videos, or --num-images", "one of them")
     of_videos = {"num_frames": options.num_frames, "speed": options.speed}
     of_videos = {name: value for name, value in of_videos.items() if value is not None}
     if of_videos and not options.video:
-        raise ValueError("--num-frames and --speed: allowed with --video only")
+        place = " and ".join(f"--{name.replace('_', '-')}" for name in of_videos)
+        raise UserError(place, "--video with this option", "images")
     if options.video:
         number, what = options.num_videos, "videos"
         synthesize_video(

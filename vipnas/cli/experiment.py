@@ -1,4 +1,4 @@
-"""The commands of an experiment: `run` and its stages, and `evaluate`."""
+"""The commands of an experiment: `run`, its stages, and `evaluate`."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from vipnas.cli.arguments import (
     open_with_others,
     print_scores,
     ray_settings,
+    split_argument,
     worker_arguments,
 )
+from vipnas.errors import UserError
 
 if TYPE_CHECKING:
     from vipnas.pipeline.experiment import Experiment
@@ -26,25 +28,36 @@ if TYPE_CHECKING:
 
 
 def add_experiment_commands(commands: Commands) -> None:
-    chain = experiment_command(commands, "run", "the whole chain of an experiment")
+    """Add `run`, `train-supernet`, `search`, `retrain` and `evaluate`."""
+    chain = experiment_command(commands, "run", "run all stages of an experiment")
     worker_arguments(chain)
     chain.set_defaults(run=_run)
     supernet = experiment_command(commands, "train-supernet", "train the weight-sharing supernet")
     supernet.set_defaults(run=_train_supernet)
-    search = experiment_command(commands, "search", "search the supernet within the budgets")
+    search = experiment_command(commands, "search", "search the supernet under the budgets")
     name_argument(search)
     worker_arguments(search)
     search.set_defaults(run=_search)
-    retrain = experiment_command(commands, "retrain", "train one architecture by itself")
+    retrain = experiment_command(commands, "retrain", "train a single architecture")
     retrained = retrain.add_mutually_exclusive_group()
     retrained.add_argument(
-        "--arch", help="arch JSON, a file or a shipped name (default: best.json of the search)"
+        "--arch",
+        metavar="FILE",
+        help="architecture: a JSON file or a shipped name (default: best.json of the search)",
     )
-    retrained.add_argument("--front", type=Path, help="pareto.json of a search: train all of it")
+    retrained.add_argument(
+        "--front",
+        type=Path,
+        metavar="FILE",
+        help="pareto.json of a search: train all of its architectures",
+    )
     name_argument(retrain)
     worker_arguments(retrain)
     retrain.add_argument(
-        "--init-from", type=Path, help="weights to start from (default: as the experiment says)"
+        "--init-from",
+        type=Path,
+        metavar="FILE",
+        help="weights to start from (default: retrain.init_from of the experiment)",
     )
     retrain.set_defaults(run=_retrain)
     _add_evaluate(commands)
@@ -57,22 +70,38 @@ def add_experiment_commands(commands: Commands) -> None:
 
 
 def _add_evaluate(commands: Commands) -> None:
-    evaluate = experiment_command(commands, "evaluate", "figures of trained weights, or results")
+    evaluate = experiment_command(
+        commands, "evaluate", "compute metrics of a network or of results"
+    )
     measured = evaluate.add_mutually_exclusive_group(required=True)
     measured.add_argument("--weights", type=Path, help="checkpoint, or an exported file")
     measured.add_argument("--from-results", type=Path, help="COCO results JSON to score instead")
     evaluate.add_argument(
-        "--arch", help="arch JSON, a file or a shipped name, to score a member of a supernet"
+        "--arch",
+        metavar="FILE",
+        help="architecture of the subnet to evaluate: a JSON file or a shipped name",
     )
-    evaluate.add_argument("--split", choices=("test", "val"), default="test")
-    evaluate.add_argument("--pictures", type=Path, help="PNG to write: 16 people, predicted poses")
-    evaluate.add_argument("--results", type=Path, help="COCO results JSON to write: all found")
+    split_argument(evaluate, ("test", "val"), "test")
     evaluate.add_argument(
         "--metrics",
         nargs="+",
-        help="coco, pck, pckh, posetrack, mota (default: all that the data allow)",
+        metavar="NAME",
+        help="metrics out of coco, pck, pckh, posetrack, mota (default: all that the data allow)",
     )
-    evaluate.add_argument("--json", action="store_true", help="print all figures as JSON")
+    output = evaluate.add_argument_group("output")
+    output.add_argument(
+        "--pictures",
+        type=Path,
+        metavar="FILE",
+        help="PNG file to write, with the predictions of 16 persons",
+    )
+    output.add_argument(
+        "--results",
+        type=Path,
+        metavar="FILE",
+        help="COCO results JSON file to write, with all predictions",
+    )
+    output.add_argument("--json", action="store_true", help="print all metrics as JSON")
     evaluate.set_defaults(run=_evaluate)
 
 
@@ -128,7 +157,7 @@ def retrain_level(
         retrain_front(level_of(open_experiment(options)), options.front, init_from, ray)
         return
     if ray is not None:
-        raise ValueError("--workers: one arch is one training; allowed: with --front only")
+        raise UserError("--workers", "--front with this option", "one architecture")
 
     def check(experiment: Experiment) -> None:
         level = level_of(experiment)
@@ -151,7 +180,7 @@ def _replay(options: argparse.Namespace) -> None:
 
 
 def _arch_file(options: argparse.Namespace) -> Path | None:
-    """The file of --arch, where it is given."""
+    """Return the file of --arch; None if the option is not given."""
     from vipnas.shipped import find_shipped
 
     return None if options.arch is None else find_shipped("search_spaces", options.arch, ".json")
@@ -164,7 +193,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     if options.from_results is not None:
         for name in ("arch", "pictures", "results"):
             if getattr(options, name) is not None:
-                raise ValueError(f"--{name}: needs a network; allowed: with --weights only")
+                raise UserError(f"--{name}", "--weights with this option", "--from-results")
         scores = evaluate_results(experiment, options.from_results, options.split, options.metrics)
     else:
         scores = evaluate(

@@ -1,4 +1,4 @@
-"""The command line: arguments in, one line of error out."""
+"""The command line: runs one command and prints errors in one line."""
 
 from __future__ import annotations
 
@@ -8,16 +8,26 @@ import sys
 from collections.abc import Sequence
 
 import vipnas
+from vipnas.cli.completion import add_completion_command
 from vipnas.cli.data import add_data_commands
 from vipnas.cli.experiment import add_experiment_commands
 from vipnas.cli.model import add_network_commands
+from vipnas.cli.parser import Parser
 from vipnas.cli.video import add_video_commands
 from vipnas.data.skipped import listed_at_the_end
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code. Errors of the user's are one line on stderr."""
-    options = _parser().parse_args(arguments)
+    """Run one command.
+
+    Args:
+        arguments: The arguments; None takes those of the process.
+
+    Returns:
+        The exit code: 0 if the command succeeded, 1 after an error, 130 after Ctrl-C. An error is
+        one line on stderr. Unknown arguments raise SystemExit with code 2.
+    """
+    options = parser_of_all_commands().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     command = " ".join(filter(None, (options.command, getattr(options, "action", None))))
     try:
@@ -33,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"vipnas {command}: not enough memory: {reason}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"vipnas {command}: interrupted; the same command goes on", file=sys.stderr)
+        print(f"vipnas {command}: interrupted; the same command resumes", file=sys.stderr)
         return 130
     if skipped:
         print(f"vipnas {command}: {len(skipped)} bad images left out:", file=sys.stderr)
@@ -42,17 +52,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """PyTorch says it in a RuntimeError. By its text, since this file does without torch."""
+    """Tell by the text: PyTorch raises a RuntimeError, and this file does without torch."""
     texts = ("can't allocate memory", "out of memory")
     return isinstance(error, MemoryError) or any(text in str(error) for text in texts)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="vipnas", description=vipnas.__doc__)
+def parser_of_all_commands() -> argparse.ArgumentParser:
+    """Build the parser of `vipnas`."""
+    parser = Parser(prog="vipnas", description=vipnas.__doc__)
     parser.add_argument("--version", action="version", version=vipnas.__version__)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(
+        title="commands", dest="command", required=True, metavar="COMMAND"
+    )
     add_experiment_commands(commands)
     add_video_commands(commands)
     add_network_commands(commands)
     add_data_commands(commands)
+    add_completion_command(commands, parser)
     return parser

@@ -1,4 +1,4 @@
-"""The commands about one network: its cost, its files, what it finds."""
+"""The commands of one network: cost, profile, convert, export, predict."""
 
 from __future__ import annotations
 
@@ -16,34 +16,31 @@ if TYPE_CHECKING:
 
 
 def add_network_commands(commands: Commands) -> None:
-    cost = commands.add_parser("cost", help="MACs, parameters, latency of an architecture")
-    cost.add_argument("--arch", required=True, help="arch JSON, a file or a shipped name")
-    cost.add_argument("--latency", action="store_true", help="measure it on this machine")
-    cost.add_argument("--json", action="store_true", help="print exact numbers as JSON")
-    _runtime_arguments(cost)
-    cost.set_defaults(run=_cost)
+    """Add `cost`, `profile`, `convert`, `export` and `predict`."""
+    _add_cost(commands)
+    _add_profile(commands)
 
-    profile = commands.add_parser("profile", help="a latency table of a space, on this machine")
-    profile.add_argument("space", help="search space YAML, a file or a shipped name")
-    profile.add_argument("--num-archs", type=count, default=120, help="networks to measure")
-    profile.add_argument("--num-blocks", type=count, default=1000, help="layers to measure")
-    profile.add_argument("--input-hw", type=int, nargs=2, metavar="PX", help="replaces the space's")
-    profile.add_argument("--output", type=Path, help="file (default: latency/..., after its key)")
-    _runtime_arguments(profile)
-    profile.set_defaults(run=_profile)
-
-    convert = commands.add_parser("convert", help="weights to the published checkpoint format")
+    convert = commands.add_parser("convert", help="write weights in the published format")
     weights_arguments(convert)
     convert.set_defaults(run=_convert)
 
-    export = commands.add_parser("export", help="a network for other runtimes")
+    export = commands.add_parser("export", help="export a network for another runtime")
     weights_arguments(export)
-    export.add_argument("--format", help="format of a runtime (default: by the suffix of -o)")
-    export.add_argument("--precision", default="fp32", help="of the weights (default: fp32)")
+    export.add_argument(
+        "--format",
+        metavar="NAME",
+        help="file format of a runtime (default: by the suffix of --output)",
+    )
+    export.add_argument(
+        "--precision",
+        default="fp32",
+        metavar="NAME",
+        help="precision of weights, and of activations with int8 (default: %(default)s)",
+    )
     export.add_argument(
         "--calibrate-with", metavar="EXPERIMENT", help="whose training crops int8 is scaled by"
     )
-    export.add_argument("--data-root", type=Path, default=Path(), help="folder of its data's paths")
+    export.add_argument("--data-root", type=Path, default=Path(), help="dataset root (default: .)")
     export.add_argument(
         "--with-preprocessing", action="store_true", help="takes uint8 RGB (N, H, W, 3)"
     )
@@ -57,7 +54,7 @@ def add_network_commands(commands: Commands) -> None:
     export.add_argument("--sigma-px", type=float, default=2.0, help="of the codec (default: 2)")
     export.set_defaults(run=_export)
 
-    predict = commands.add_parser("predict", help="poses in image files, one person to an image")
+    predict = commands.add_parser("predict", help="draw poses on images with one person each")
     weights_arguments(predict)
     predict.add_argument(
         "--images", type=Path, nargs="+", required=True, help="image files, folders"
@@ -70,21 +67,91 @@ def add_network_commands(commands: Commands) -> None:
     predict.set_defaults(run=_predict)
 
 
+def _add_cost(commands: Commands) -> None:
+    cost = commands.add_parser("cost", help="count MACs and parameters, measure latency")
+    cost.add_argument("arch", help="architecture: a JSON file or a shipped name")
+    cost.add_argument("--latency", action="store_true", help="measure the latency on this machine")
+    output = cost.add_argument_group("output").add_mutually_exclusive_group()
+    output.add_argument("--json", action="store_true", help="print exact numbers as JSON")
+    output.add_argument("--table", action="store_true", help="print the network layer by layer")
+    _runtime_arguments(cost)
+    cost.set_defaults(run=_cost)
+
+
+def _add_profile(commands: Commands) -> None:
+    profile = commands.add_parser("profile", help="measure a latency table of a search space")
+    profile.add_argument("space", help="search space: a YAML file or a shipped name")
+    profile.add_argument(
+        "--input-hw",
+        type=int,
+        nargs=2,
+        metavar="PX",
+        help="input height and width in pixels (default: those of the space)",
+    )
+    profile.add_argument(
+        "--num-archs",
+        type=count,
+        default=120,
+        metavar="N",
+        help="number of networks to measure (default: %(default)s)",
+    )
+    profile.add_argument(
+        "--num-blocks",
+        type=count,
+        default=1000,
+        metavar="N",
+        help="number of layers to measure (default: %(default)s)",
+    )
+    profile.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="table to write (default: latency/NAME.json, where NAME tells space, device and"
+        " runtime)",
+    )
+    _runtime_arguments(profile)
+    profile.set_defaults(run=_profile)
+
+
 def _runtime_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
+    """Add what a latency is measured with."""
+    measured = command.add_argument_group("latency")
+    measured.add_argument(
         "--runtime",
         choices=tuple(RUNTIMES),
         default=DEFAULT_RUNTIME,
-        help=f"what runs the network (default: {DEFAULT_RUNTIME})",
+        help="runtime (default: %(default)s)",
     )
-    command.add_argument("--threads", type=count, default=1, help="CPU threads (default: 1)")
-    command.add_argument("--batch", type=count, default=1, help="images at a time (default: 1)")
-    command.add_argument(
-        "--precision", default="fp32", help="fp32 (default), bf16, fp16, int8: as the runtime can"
+    measured.add_argument(
+        "--threads",
+        type=count,
+        default=1,
+        metavar="N",
+        help="number of threads (default: %(default)s)",
     )
-    command.add_argument("--accelerator", default="cpu", help="cpu (default) or cuda")
-    command.add_argument(
-        "--max-spread", type=float, default=0.1, help="of the samples; beyond, none is reported"
+    measured.add_argument(
+        "--batch",
+        type=count,
+        default=1,
+        metavar="N",
+        help="number of images per batch (default: %(default)s)",
+    )
+    measured.add_argument(
+        "--precision",
+        default="fp32",
+        metavar="NAME",
+        help="precision: fp32, bf16, fp16 or int8, as the runtime offers (default: %(default)s)",
+    )
+    measured.add_argument(
+        "--accelerator", default="cpu", metavar="NAME", help="cpu or cuda (default: %(default)s)"
+    )
+    measured.add_argument(
+        "--max-spread",
+        type=float,
+        default=0.1,
+        metavar="X",
+        help="largest spread of the samples, relative to their median; a noisier measurement is"
+        " an error (default: %(default)s)",
     )
 
 
@@ -96,6 +163,10 @@ def _cost(options: argparse.Namespace) -> None:
 
     arch = read_arch(find_shipped("search_spaces", options.arch, ".json"))
     cost = count_cost(arch)
+    if options.table:
+        from vipnas.cli.layers import layer_table
+
+        print(layer_table(arch))
     if not options.latency:
         print(json.dumps(to_plain(cost)) if options.json else cost)
         return
@@ -129,7 +200,7 @@ def _profile(options: argparse.Namespace) -> None:
 
 
 def _key(options: argparse.Namespace, input_hw: tuple[int, int]) -> Key:
-    """What a latency measured on this machine with these arguments belongs to."""
+    """Return the key of a latency that is measured on this machine with these arguments."""
     from vipnas.latency.measure import key_of_this_machine
 
     return key_of_this_machine(

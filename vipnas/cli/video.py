@@ -1,4 +1,4 @@
-"""`vipnas video ...`: the commands of the temporal level, one stage each."""
+"""`vipnas video`: the commands of the temporal level, one per stage."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from vipnas.cli.arguments import (
     open_with_others,
     print_scores,
     ray_settings,
+    split_argument,
     worker_arguments,
 )
 from vipnas.cli.experiment import retrain_level
@@ -23,43 +24,65 @@ if TYPE_CHECKING:
 
 
 def add_video_commands(commands: Commands) -> None:
-    """`video` and its actions."""
-    video = commands.add_parser("video", help="networks along video clips: train, search, retrain")
-    actions = video.add_subparsers(dest="action", required=True, metavar="ACTION")
+    """Add `video` and its actions."""
+    video = commands.add_parser("video", help="train, search and evaluate networks for clips")
+    actions = video.add_subparsers(title="actions", dest="action", required=True, metavar="ACTION")
 
     supernet = experiment_command(
-        actions, "train-supernet", "supernet of the frames after a key frame"
+        actions, "train-supernet", "train the supernet of the follow-up frames"
     )
     supernet.set_defaults(run=_train_supernet)
 
-    search = experiment_command(actions, "search", "search fusions and networks along the clip")
+    search = experiment_command(actions, "search", "search networks and fusions for clips")
     name_argument(search)
     worker_arguments(search)
     search.set_defaults(run=_search)
 
-    retrain = experiment_command(actions, "retrain", "train a clip's networks on, along the clip")
+    retrain = experiment_command(actions, "retrain", "fine-tune the networks of a clip")
     retrained = retrain.add_mutually_exclusive_group()
-    retrained.add_argument("--arch", type=Path, help="arch JSON of a clip (default: best.json)")
-    retrained.add_argument("--front", type=Path, help="pareto.json of a search: train all of it")
+    retrained.add_argument(
+        "--arch",
+        type=Path,
+        metavar="FILE",
+        help="architecture JSON file of a clip (default: best.json of the search)",
+    )
+    retrained.add_argument(
+        "--front",
+        type=Path,
+        metavar="FILE",
+        help="pareto.json of a search: train all of its architectures",
+    )
     name_argument(retrain)
     worker_arguments(retrain)
     retrain.set_defaults(run=_retrain)
 
-    evaluate = experiment_command(
-        actions, "evaluate", "figures along whole videos, in online order"
-    )
+    evaluate = experiment_command(actions, "evaluate", "compute metrics on whole videos")
     evaluate.add_argument(
-        "--weights", type=Path, help="networks of a clip (default: the retrained)"
+        "--weights",
+        type=Path,
+        metavar="FILE",
+        help="networks of a clip (default: those of video retrain)",
     )
-    evaluate.add_argument("--split", choices=("test", "val"), default="test")
-    evaluate.add_argument("--boxes", choices=("annotated", "pose"), help="whose box is cropped")
-    evaluate.add_argument("--pictures", type=Path, help="PNG to write: frames of the first video")
-    evaluate.add_argument("--json", action="store_true", help="print all figures as JSON")
+    split_argument(evaluate, ("test", "val"), "test")
+    evaluate.add_argument(
+        "--boxes",
+        choices=("annotated", "pose"),
+        help="crop by annotated boxes, or by the pose in the previous frame (default: video.boxes"
+        " of the experiment)",
+    )
+    output = evaluate.add_argument_group("output")
+    output.add_argument(
+        "--pictures",
+        type=Path,
+        metavar="FILE",
+        help="PNG file to write, with frames of the first video",
+    )
+    output.add_argument("--json", action="store_true", help="print all metrics as JSON")
     evaluate.set_defaults(run=_evaluate)
 
-    export = actions.add_parser("export", help="both networks' ONNX files, compared with PyTorch")
+    export = actions.add_parser("export", help="export the networks of a clip to ONNX")
     export.add_argument("--weights", type=Path, required=True, help="networks of a clip")
-    export.add_argument("-o", "--output", type=Path, required=True, help="folder to write to")
+    export.add_argument("-o", "--output", type=Path, required=True, help="folder to write")
     export.set_defaults(run=_export)
 
 

@@ -1,9 +1,9 @@
-"""The temporal level of an experiment."""
+"""Settings of the temporal level: training, search and evaluation of clips."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import NonNegativeInt, PositiveInt
 
@@ -18,13 +18,21 @@ Boxes = Literal["annotated", "pose"]
 
 @dataclass(frozen=True)
 class Exposure(Strict):
-    """Which heatmaps a follow-up frame is shown while training.
+    """Which heatmaps a follow-up frame gets in training.
 
-    By default they are the network's own of the previous frame, as at run time. With `detach` no
-    gradient flows into that frame. The first `teacher_forcing_steps` steps use heatmaps of the
-    labels (teacher forcing), each joint moved by a normal error of `teacher_forcing_noise_px` input
-    pixels.
+    Those of the previous frame, as at run time, or those of the labels (teacher forcing).
+
+    Attributes:
+        detach: Stop the gradient between frames.
+        teacher_forcing_steps: Number of steps with teacher forcing, from the first.
+        teacher_forcing_noise_px: Standard deviation of the error added to each joint under teacher
+            forcing, in input pixels.
     """
+
+    RENAMED: ClassVar = {
+        "truth_steps": "teacher_forcing_steps",
+        "truth_noise_px": "teacher_forcing_noise_px",
+    }
 
     detach: bool = True
     teacher_forcing_steps: int = 0
@@ -33,8 +41,12 @@ class Exposure(Strict):
 
 @dataclass(frozen=True)
 class FusionOptions(Strict):
-    """What each follow-up frame may choose from: every operation at every stage (numbered as in
-    `Fusion`), and with "none" to see its image alone."""
+    """The fusions that each follow-up frame can have: every operation at every stage.
+
+    Attributes:
+        stages: Stages with a fusion, numbered as in `Fusion`.
+        operations: Operations; "none" is a frame that sees its image alone.
+    """
 
     stages: tuple[PositiveInt, ...]
     operations: tuple[Literal["none", "add", "mul", "cat"], ...] = ("none", "add", "mul", "cat")
@@ -75,15 +87,25 @@ class VideoRetrainConfig(Strict):
 
 @dataclass(frozen=True)
 class VideoConfig(Strict):
-    """The temporal level: after a key frame, whose network the other sections find, come
-    `num_follow_ups` frames with networks of their own.
+    """The temporal level: networks for the frames after a key frame.
 
-    `space` is that of the follow-up networks, by default that of the experiment. Budgets of the
-    search are for the mean over a clip's frames. `val_clips` of the videos that are held out
-    score the archs, `calibration_clips` of the training videos calibrate them. `boxes` are those
-    that figures on the test videos are made with: annotated in every frame, or of the pose in the
-    frame before.
+    The network of the key frame comes from the other sections of the experiment.
+
+    Attributes:
+        num_follow_ups: Number of frames after the key frame.
+        fusion: Options of the fusions.
+        supernet: How the supernet of the follow-up frames is trained.
+        search: How it is searched. Budgets are for the mean over the frames of a clip.
+        retrain: How the networks that were found are fine-tuned.
+        space: Search space of the follow-up networks; null takes that of the experiment.
+        augmentation: How training clips are augmented.
+        calibration_clips: Number of training clips on which batch norm is calibrated.
+        val_clips: Number of clips of the validation split on which subnets are scored.
+        boxes: Boxes for the metrics on test videos: annotated in every frame, or derived from the
+            pose in the previous frame.
     """
+
+    RENAMED: ClassVar = {"search_clips": "val_clips"}
 
     num_follow_ups: NonNegativeInt
     fusion: FusionOptions

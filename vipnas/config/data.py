@@ -1,18 +1,27 @@
-"""Where persons come from, and how their crops vary."""
+"""Settings of the data: where persons come from, and how their crops are augmented."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
+from vipnas.errors import UserError
 from vipnas.files import Strict
 
 
 @dataclass(frozen=True)
 class SyntheticData(Strict):
-    """Drawn people, made on first use; the settings are those of `vipnas synthesize`."""
+    """Synthetic people, generated on first use, with the settings of `vipnas synthesize`.
+
+    Attributes:
+        num_train_images: Number of training images.
+        num_test_images: Number of test images.
+        image_hw: Height and width in pixels.
+        people_per_image: Least and most people per image.
+        difficulty: 0 to 1: the variety of poses, looks, occlusions and image quality.
+    """
 
     num_train_images: PositiveInt
     num_test_images: PositiveInt
@@ -23,11 +32,20 @@ class SyntheticData(Strict):
 
 @dataclass(frozen=True)
 class SyntheticVideo(Strict):
-    """Drawn people who move, made on first use; the settings are those of `vipnas synthesize
-    --video`. Their skeleton is posetrack_18.
+    """Synthetic videos, generated on first use, with the settings of `vipnas synthesize --video`.
 
-    Training videos may have `num_train_frames` in place of `num_frames`: for as much drawing, more
-    people are worth more than more frames of the same.
+    Their skeleton is posetrack_18.
+
+    Attributes:
+        num_train_videos: Number of training videos.
+        num_test_videos: Number of test videos.
+        num_frames: Frames per video, at 25 frames per second.
+        num_train_frames: Frames per training video, if they differ. Shorter and more videos show
+            more people for the same rendering time.
+        image_hw: Height and width in pixels.
+        people_per_video: Least and most people at a time.
+        difficulty: 0 to 1: the variety of poses, looks, occlusions and image quality.
+        speed: How fast people move; 1 is natural.
     """
 
     num_train_videos: PositiveInt
@@ -42,9 +60,12 @@ class SyntheticVideo(Strict):
 
 @dataclass(frozen=True)
 class PoseFiles(Strict):
-    """Labelled people and the folder that the names of their images begin in, relative to the data
-    root: `annotations` is a COCO keypoint file, `posetrack` a folder of PoseTrack18's files (one a
-    video) or one merged file.
+    """Annotation files and their images. All paths are relative to the dataset root.
+
+    Attributes:
+        images: The folder that file names in the annotations are relative to.
+        annotations: A COCO keypoint file.
+        posetrack: A folder of PoseTrack18 files, one per video, or one merged file.
     """
 
     images: str
@@ -53,21 +74,35 @@ class PoseFiles(Strict):
 
     def __post_init__(self) -> None:
         if (self.annotations is None) == (self.posetrack is None):
-            raise ValueError("give either annotations (a COCO file) or posetrack, and not both")
+            found = "none" if self.annotations is None else "both"
+            raise UserError("", "exactly one of annotations and posetrack", found)
 
 
 @dataclass(frozen=True)
 class Data(Strict):
-    """Where people come from, and how many are set aside for what.
+    """Where persons come from, and how many of them are used for what.
 
-    `val_persons` are held out of the training images, whole images (of PoseTrack: whole videos)
-    at a time, for scoring subnets; the test set is for final figures only. `calibration_persons`
-    are training crops that batch norm is measured on. `cache` is a folder for decoded training
-    crops. `detections` is a COCO results file of boxes on the test images, relative to the data
-    root: without it the test set is scored on the annotated boxes; people found twice are then
-    suppressed (`suppression`). `exif: ignore` reads images as stored, without the EXIF orientation
-    that is applied by default.
+    Exactly one source is given: `synthetic`, `synthetic_video`, or `train` and `test`.
+
+    Attributes:
+        synthetic: Synthetic images.
+        synthetic_video: Synthetic videos.
+        train: Training files. The validation split is taken from them too.
+        test: Test files, for final metrics only.
+        max_train_persons: Use at most this many training persons; null uses all.
+        val_persons: Size of the validation split, on which subnets are scored. Whole images, or
+            whole PoseTrack videos, are taken out of the training set.
+        calibration_persons: Number of training crops on which batch norm is calibrated.
+        num_workers: Number of worker processes that prepare crops.
+        cache: Folder for decoded training crops; null for none.
+        detections: COCO results file with boxes on the test images, relative to the dataset root.
+            Null evaluates on the annotated boxes.
+        detection_threshold: Boxes with a lower score are ignored.
+        suppression: How duplicate persons on detected boxes are suppressed (OKS NMS).
+        exif: With `ignore`, images are read as stored, without their EXIF orientation.
     """
+
+    RENAMED: ClassVar = {"search_persons": "val_persons"}
 
     synthetic: SyntheticData | None = None
     synthetic_video: SyntheticVideo | None = None
@@ -88,21 +123,24 @@ class Data(Strict):
         if sum(source is not None for source in sources) != 1 or (self.train is None) != (
             self.test is None
         ):
-            raise ValueError(
-                "found no one source of people: give either synthetic, synthetic_video, or train "
-                "and test"
-            )
+            names = ("synthetic", "synthetic_video", "train", "test")
+            given = [name for name in names if getattr(self, name) is not None]
+            expected = "exactly one of synthetic, synthetic_video, or train and test"
+            raise UserError("", expected, ", ".join(given) or "none")
 
 
 @dataclass(frozen=True)
 class Augmentation(Strict):
-    """How training crops vary; the defaults are the recipe of the published networks.
+    """How training crops are augmented; the defaults are the recipe of the published networks.
 
-    A share `rotation_probability` of the crops is turned by a normal angle of standard deviation
-    `rotation_deg`, cut off at twice that. The size of the region shown is multiplied by 1 plus a
-    normal number of standard deviation `scale_factor`, cut off at 1 +- `scale_factor`. Of people
-    with more than `half_body_min_joints` labelled joints, a share `half_body_probability` is
-    cropped to the upper body (in `upper_body_probability` of these cases) or the lower.
+    Attributes:
+        flip_probability: Probability of a horizontal flip.
+        rotation_deg: Standard deviation of the rotation in degrees, clipped at twice that.
+        rotation_probability: Probability of a rotation.
+        scale_factor: Standard deviation of the relative change of size, clipped at once that.
+        half_body_probability: Probability that a crop shows half of the body.
+        half_body_min_joints: Only persons with more labelled joints than this are halved.
+        upper_body_probability: Probability that the half is the upper one.
     """
 
     flip_probability: float = 0.5
@@ -116,28 +154,30 @@ class Augmentation(Strict):
     def __post_init__(self) -> None:
         for name in ("flip", "rotation", "half_body", "upper_body"):
             if not 0 <= (share := getattr(self, f"{name}_probability")) <= 1:
-                raise ValueError(f"{name}_probability: {share}; allowed: 0 to 1")
+                raise UserError(f"{name}_probability", "a number from 0 to 1", str(share))
         if not 0 <= self.scale_factor < 1:
-            raise ValueError(f"scale_factor: {self.scale_factor}; allowed: 0 to below 1")
+            raise UserError("scale_factor", "a number from 0 to below 1", str(self.scale_factor))
         if not 0 <= self.rotation_deg <= 180:
-            raise ValueError(f"rotation_deg: {self.rotation_deg}; allowed: 0 to 180")
+            raise UserError("rotation_deg", "a number from 0 to 180", str(self.rotation_deg))
 
 
-JITTER_LIMIT = 2.0  # standard deviations at which the jitter is cut off
+JITTER_LIMIT = 2.0  # in standard deviations, where the jitter is clipped
 
-# Whose box a frame is cropped by: the key frame's; that of the frame before, as at run time, where
-# it comes from the last prediction; or its own, as where annotated boxes are scored.
+# The box that a frame is cropped by: that of the key frame; that of the previous frame, as at run
+# time, where it comes from the last prediction; or the frame's own, as with annotated boxes.
 Follow = Literal["key", "before", "own"]
 
 
 @dataclass(frozen=True)
 class ClipAugmentation(Strict):
-    """How training clips vary.
+    """How training clips are augmented.
 
-    `crop` is drawn once for a clip: flip, rotation, scale and half body are the same in all its
-    frames. `follow` says whose box a frame is cropped by. The crop of each frame is then moved and
-    scaled by itself, by normal numbers cut off at 2 standard deviations: `shift` in sides of the
-    crop, `scale` relative to its size. "key" without both is one crop fixed over the clip.
+    Attributes:
+        crop: Flip, rotation, scale and half body, sampled once per clip.
+        follow: The frame whose box a frame is cropped by.
+        shift: Standard deviation of a shift per frame, as a fraction of the crop's sides. Normal,
+            clipped at 2 standard deviations. With "key" and no shift or scale, the crop is fixed.
+        scale: Standard deviation of a relative change of size per frame, clipped likewise.
     """
 
     crop: Augmentation = field(default_factory=Augmentation)
@@ -148,4 +188,4 @@ class ClipAugmentation(Strict):
     def __post_init__(self) -> None:
         for name in ("shift", "scale"):
             if not 0 <= (value := getattr(self, name)) < 1 / JITTER_LIMIT:
-                raise ValueError(f"{name}: {value}; allowed: 0 to below {1 / JITTER_LIMIT}")
+                raise UserError(name, f"a number from 0 to below {1 / JITTER_LIMIT}", str(value))

@@ -1,4 +1,4 @@
-"""One experiment as its YAML file says it: typed, strict, complete before anything starts."""
+"""Read an experiment from its YAML file; all of it is checked before anything starts."""
 
 from __future__ import annotations
 
@@ -14,17 +14,33 @@ from vipnas.config.search import SearchConfig
 from vipnas.config.training import Compute, Monitoring, RetrainConfig, SupernetConfig
 from vipnas.files import Strict, parse, read_yaml
 
-# What PyTorch takes, whatever is added to it for another split.
+# PyTorch takes 64 bits, and other splits add to the seed.
 Seed: TypeAlias = Annotated[int, Field(ge=0, lt=1 << 63)]
 
 
 @dataclass(frozen=True)
 class ExperimentConfig(Strict):
-    """All that a run depends on; one that only retrains a known arch has no supernet, no search.
+    """All settings of a run.
 
-    `skeleton` is a shipped name or a YAML file; `input_hw` replaces that of the space; `codec` says
-    how heatmaps become coordinates (`vipnas/data/codecs/heatmap.py`); `sigma_px` is in heatmap
-    pixels.
+    Attributes:
+        seed: Seed of everything that is random.
+        space: Search space: a shipped name or a YAML file.
+        data: Where persons come from.
+        retrain: How a single architecture is trained.
+        supernet: How the supernet is trained; not needed to retrain a known architecture.
+        search: How the supernet is searched; not needed to retrain a known architecture.
+        skeleton: Joints and limbs: a shipped name or a YAML file.
+        input_hw: Input height and width in pixels; null takes those of the space.
+        codec: How heatmaps become coordinates (`vipnas/data/codecs/heatmap.py`).
+        sigma_px: Standard deviation of the target heatmaps, in heatmap pixels.
+        augmentation: How training crops vary.
+        flip_test: Average the heatmaps of each crop and its mirror image when evaluating.
+        evaluation_batch_size: Crops per batch when evaluating.
+        checkpoint_minutes: Minutes between checkpoints.
+        keep_checkpoints: Number of checkpoints that are kept.
+        compute: Precision, memory format and compilation.
+        monitoring: What is measured during a training.
+        video: The temporal level; null for images only.
     """
 
     seed: Seed
@@ -48,5 +64,5 @@ class ExperimentConfig(Strict):
 
 
 def read_experiment(path: Path) -> ExperimentConfig:
-    """Read an experiment; raises ValueError: file, place, what was found, what is allowed."""
+    """Read an experiment; raises UserError if a key or a value is not allowed."""
     return parse(ExperimentConfig, read_yaml(path), str(path))

@@ -1,4 +1,4 @@
-"""How a supernet is searched: searchers, budgets, latency."""
+"""Settings of a search: searchers, budgets, latency."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import PositiveFloat, PositiveInt
 
+from vipnas.errors import UserError
 from vipnas.files import Strict
 from vipnas.quantities import (
     DEFAULT_OBJECTIVES,
@@ -23,10 +24,15 @@ PROBABILITIES = ("crossover_probability", "mutation_probability", "mutation_afte
 
 @dataclass(frozen=True)
 class Breeding(Strict):
-    """How children come about. The first `population_size` archs are drawn at random; then a parent
-    is the best of `tournament_size` random members of the population, and has a partner with
-    `crossover_probability`. A mutation redraws each choice with `mutation_probability`, at least
-    one always; a crossover is followed by one with `mutation_after_crossover`."""
+    """How an evolutionary searcher breeds new architectures.
+
+    Attributes:
+        population_size: Size of the population. As many random architectures come first.
+        tournament_size: A parent is the best of this many random members of the population.
+        crossover_probability: Probability that a child has two parents.
+        mutation_probability: Probability that a mutation resamples a choice; at least one changes.
+        mutation_after_crossover: Probability that a child of two parents is mutated too.
+    """
 
     population_size: int = 32
     tournament_size: int = 4
@@ -43,28 +49,34 @@ class Breeding(Strict):
 
 @dataclass(frozen=True)
 class Evolution(Breeding):
-    """Settings of `EvolutionSearcher`. Of all that were told, the `population_size` that survive
-    are the `best`, or the `youngest`: ageing, as in regularised evolution."""
+    """Settings of `EvolutionSearcher`; see `Breeding` for the others.
+
+    Attributes:
+        survivors: The population is the `best` architectures so far, or the `youngest`, as in
+            regularized evolution.
+    """
 
     survivors: Literal["best", "youngest"] = "best"
 
 
 def check_count(name: str, value: int, least: int = 1) -> None:
     if value < least:
-        raise ValueError(f"{name}: found {value}, allowed are whole numbers from {least}")
+        raise UserError(name, f"a whole number from {least}", str(value))
 
 
 def check_share(name: str, value: float) -> None:
     if not 0 <= value <= 1:
-        raise ValueError(f"{name}: found {value}, allowed is 0 to 1")
+        raise UserError(name, "a number from 0 to 1", str(value))
 
 
 @dataclass(frozen=True)
 class NSGA2(Breeding):
-    """Settings of `NSGA2Searcher`, see `Breeding`.
+    """Settings of `NSGA2Searcher`; see `Breeding` for the others.
 
-    After every `offspring_size` archs told, the population becomes the best of itself and of them.
-    The partner of a crossover is, of `mating_size` candidates, the one nearest on the front.
+    Attributes:
+        offspring_size: The population is renewed after this many scored architectures.
+        mating_size: The partner in a crossover is the one of this many candidates that is nearest
+            to the parent in the objectives.
     """
 
     population_size: int = 50
@@ -83,11 +95,17 @@ class NSGA2(Breeding):
 
 @dataclass(frozen=True)
 class Predictor(Strict):
-    """Settings of `PredictorSearcher`: `num_initial` archs, the cheapest and the largest and random
-    ones; then `batch_size` archs a fit, by the hypervolume that they are expected to add, and
-    fewer while few are told, since each then changes the fit much; a share `exploration` of them is
-    drawn at random instead. In a space too large to be listed, those to choose from are found by
-    their predicted score plus `optimism` times its deviation."""
+    """Settings of `PredictorSearcher`.
+
+    Attributes:
+        num_initial: Number of architectures before the first fit: the smallest, the largest and
+            random ones.
+        batch_size: Most architectures per fit. They are chosen by expected hypervolume improvement.
+            Early batches are smaller, as each score still changes the fit much.
+        optimism: In spaces that are too large to list, candidates are searched by their predicted
+            score plus this many standard deviations.
+        exploration: Fraction of random architectures, 0 to 1.
+    """
 
     num_initial: int = 16
     batch_size: int = 8
@@ -98,21 +116,23 @@ class Predictor(Strict):
         check_count("num_initial", self.num_initial, least=2)
         check_count("batch_size", self.batch_size)
         if not 0 <= self.optimism < math.inf:
-            raise ValueError(f"optimism: found {self.optimism}, allowed is from 0")
+            raise UserError("optimism", "a number from 0", str(self.optimism))
         check_share("exploration", self.exploration)
 
 
 @dataclass(frozen=True)
 class LatencyConfig(Strict):
-    """Where a search takes milliseconds from.
+    """Where a search gets latencies from.
+
+    The other settings must be those that the table was measured with.
 
     Attributes:
-        table: A file that `vipnas profile` made. The other settings must be those of the table.
-        runtime: A row of the table of runtimes.
-        threads: CPU threads.
-        batch: Images at a time.
-        precision: What the runtime computes in.
-        any_device: Accept a table of another device or of another version of the runtime.
+        table: A file that `vipnas profile` wrote.
+        runtime: The runtime.
+        threads: Number of threads.
+        batch: Number of images per batch.
+        precision: Precision of the network.
+        any_device: Accept a table of another device or runtime version.
     """
 
     table: str
@@ -125,28 +145,28 @@ class LatencyConfig(Strict):
 
 @dataclass(frozen=True)
 class SearchConfig(Strict):
-    """How a supernet is searched, and compared with random search.
+    """How a supernet is searched.
 
     Attributes:
-        num_trials: The architectures that the searcher scores, and random search too.
-        constraints: Hard budgets.
-        searcher: `evolution` searches for the highest score within the constraints, `nsga2` and
-            `predictor` for the front of all objectives. Packages add others by entry points
-            `vipnas.searchers`.
-        objectives: `score` and any quantities.
+        num_trials: Number of architectures that the searcher scores. Random search scores as many
+            for comparison.
+        constraints: Hard budgets; every architecture that is scored keeps to all of them.
+        searcher: `evolution` maximises the score. `nsga2` and `predictor` search for the front of
+            all objectives.
+        objectives: What spans the front.
         evolution: Settings of that searcher.
         nsga2: Settings of that searcher.
         predictor: Settings of that searcher.
-        searcher_settings: Settings of a searcher that a package added.
-        latency: Where milliseconds come from.
-        pending: The architectures that are asked for before the first is told: enough to keep as
-            many workers busy. Trials depend on it, but not on the number of workers.
-        threads: CPU threads of a worker.
-        seconds_limit: A worker that needs longer for one architecture is replaced (with --workers).
-        early_stop_margin: An architecture is not scored to the end if its score on the first half
-            of the persons is lower than that of a cheaper one by more than this. Its trial is
-            `partial`. The winner and the front do not change unless an architecture gains more than
-            the margin on the second half. Not for clips.
+        latency: Where latencies come from; required if latency_ms is an objective or a constraint.
+        pending: Number of architectures that are proposed before the first score is known. It
+            bounds the number of busy workers. Trials depend on it, but not on the number of
+            workers.
+        threads: Threads per worker.
+        seconds_limit: With workers: a worker that takes longer for one architecture is replaced.
+        early_stop_margin: Stop scoring an architecture after half of the persons if its score is
+            lower, by more than this, than that of one that costs no more. The trial is then marked
+            as partial. Winner and front stay the same unless a score rises by more than the margin
+            in the second half.
     """
 
     num_trials: PositiveInt
@@ -168,6 +188,5 @@ class SearchConfig(Strict):
         constrained = (QUANTITIES[constraint.quantity] for constraint in self.constraints)
         for quantity in (*costs_among(self.objectives), *constrained):
             if quantity.section is not None and getattr(self, quantity.section) is None:
-                raise ValueError(
-                    f"{quantity.name}: expected a section {quantity.section}, got none"
-                )
+                hint = f"{quantity.name} is a constraint or an objective"
+                raise UserError(quantity.section, "a mapping", "none", hint)

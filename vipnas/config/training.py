@@ -1,26 +1,33 @@
-"""How networks are trained: schedule, compute, sampling, distillation."""
+"""Settings of a training: schedule, compute, sampling, distillation."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Set
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
+from vipnas.errors import UserError
 from vipnas.files import Strict
 
 
 @dataclass(frozen=True)
 class Schedule(Strict):
-    """How long, how fast. The learning rate warms up linearly, then falls by a cosine to zero or by
-    steps.
+    """Length, batch size and learning rate of a training.
 
-    `drop_at` are shares of the run (0..1) at which the rate of schedule `step` falls to a tenth.
-    `batch_size` is that of all processes together. `clip_norm` is the largest norm of the gradient
-    of all weights together; null lets every gradient through. `average_decay` is that of the
-    averaged weights, which are what is scored and kept.
+    Attributes:
+        epochs: Number of epochs.
+        batch_size: Batch size of all processes together.
+        learning_rate: Highest learning rate, after the warmup.
+        warmup_steps: Number of steps of linear warmup.
+        decay: `cosine` falls to zero; `step` falls to a tenth at every `drop_at`.
+        drop_at: Fractions of the run, 0 to 1.
+        weight_decay: Weight decay of the optimizer.
+        clip_norm: Largest norm of the gradient of all weights; null does not clip.
+        average_decay: Decay of the exponential moving average of the weights. The averaged weights
+            are what is scored and saved.
     """
 
     epochs: float
@@ -37,22 +44,25 @@ class Schedule(Strict):
         for name in ("epochs", "batch_size", "learning_rate", "clip_norm"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
-                raise ValueError(f"{name}: found {value}, allowed are numbers above 0")
+                raise UserError(name, "a number above 0", str(value))
         for name in ("warmup_steps", "weight_decay"):
             if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name}: found {getattr(self, name)}, allowed are 0 and above")
+                raise UserError(name, "a number from 0", str(getattr(self, name)))
         if not all(0 <= share <= 1 for share in self.drop_at):
-            raise ValueError(f"drop_at: found {self.drop_at}, allowed are shares of the run, 0..1")
+            raise UserError("drop_at", "numbers from 0 to 1", str(list(self.drop_at)))
         if not 0 <= self.average_decay < 1:
-            raise ValueError(f"average_decay: found {self.average_decay}, allowed is 0 to below 1")
+            raise UserError("average_decay", "a number from 0 to below 1", str(self.average_decay))
 
     def num_steps(self, num_persons: int) -> int:
+        """Return the number of steps of the whole training."""
         return self.num_steps_of(self.epochs, num_persons)
 
     def num_steps_of(self, epochs: float, num_persons: int) -> int:
+        """Return the number of steps of so many epochs, at least 1."""
         return max(1, round(epochs * num_persons / self.batch_size))
 
     def learning_rate_at(self, step: int, num_steps: int) -> float:
+        """Return the learning rate of a step, counted from 0."""
         warm = min(1.0, (step + 1) / max(1, self.warmup_steps))
         progress = step / num_steps
         if self.decay == "cosine":
@@ -63,16 +73,19 @@ class Schedule(Strict):
 
 @dataclass(frozen=True)
 class Compute(Strict):
-    """What a GPU wants; on a CPU the defaults change nothing.
+    """How a training uses the hardware, mostly a GPU.
 
-    `precision`: bfloat16 runs convolutions in it, by autocast; weights, their gradients, losses and
-    the optimiser stay float32. `channels_last`: the memory order of activations. `compile`: the
-    network as it was built, that is the largest member of a supernet, by `torch.compile`; it takes
-    minutes at the start. `cuda_graph`: on one GPU, the forward and backward pass of a network that
-    is trained by itself, where it is not compiled, as one CUDA graph. `fused_optimizer`: on a GPU,
-    the optimiser as one kernel.
-    `synchronise_batch_norm`: with several processes, statistics are those of the joint batch, so
-    that N processes train as one would; without it each normalises by its own images.
+    Attributes:
+        precision: `bfloat16` runs convolutions in bfloat16 by autocast. Weights, gradients, losses
+            and the optimizer stay in float32.
+        channels_last: Keep activations in channels-last memory format.
+        compile: Compile the network by `torch.compile`, of a supernet the largest subnet only. Adds
+            minutes at the start.
+        cuda_graph: On one GPU, capture the forward and backward pass of a single network as a CUDA
+            graph, unless it is compiled.
+        fused_optimizer: On a GPU, run the optimizer as one kernel.
+        synchronise_batch_norm: With several processes, take batch-norm statistics over the joint
+            batch, so that N processes train as one. Otherwise each process uses its own images.
     """
 
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -87,31 +100,35 @@ Strategy = Literal["sandwich", "uniform", "uniform_macs", "cost_balanced", "best
 
 Choice = Literal["width", "depth", "kernel_size", "groups", "attention", "expand_ratio"]
 
-# Of these a step trains the random members alone.
+# Strategies that train random subnets only.
 RANDOM_ONLY: tuple[Strategy, ...] = ("uniform", "uniform_macs")
 
-# Of these every choice is drawn evenly; of the others MACs are.
+# Strategies that sample choices uniformly; the others sample MACs uniformly.
 EVEN_CHOICES: tuple[Strategy, ...] = ("sandwich", "uniform")
 
 
 @dataclass(frozen=True)
 class Sampling(Strict):
-    """Which subnets a step trains.
+    """Which subnets a training step of the supernet trains.
 
-    - `sandwich`: largest, `num_random` random ones, smallest (Yu & Huang, ICCV 2019; BigNAS, Yu et
-      al., ECCV 2020).
-    - `uniform`: the random ones alone, on the labels; with `num_random` 1 the single path of Guo et
-      al. (ECCV 2020).
-    - `uniform_macs`: so too, but spread evenly over MACs; choices drawn evenly crowd around the
-      middle. A target is drawn evenly between the smallest and the largest cost; of `num_draws`
-      archs the nearest is taken.
-    - `cost_balanced`: a sandwich whose random ones are spread over MACs like that.
-    - `best_up`, `worst_up`: so too, but of the `num_candidates` nearest the step trains the one
-      with the lowest or the highest loss (AttentiveNAS, Wang et al., CVPR 2021).
+    - `sandwich`: the largest, `num_random` random ones, the smallest (Yu & Huang, ICCV 2019;
+      BigNAS, Yu et al., ECCV 2020).
+    - `uniform`: random ones alone. With `num_random` 1 this is the single path of Guo et al.
+      (ECCV 2020).
+    - `uniform_macs`: random ones alone, uniform in MACs: uniform choices crowd around the middle. A
+      target is sampled between the smallest and the largest MACs, then the nearest of `num_draws`
+      random subnets is taken.
+    - `cost_balanced`: a sandwich whose random subnets are uniform in MACs.
+    - `best_up`, `worst_up`: as `cost_balanced`, but the step trains the one with the lowest or the
+      highest loss of the `num_candidates` nearest (AttentiveNAS, Wang et al., CVPR 2021).
 
-    With `macs_between`, (at least, at most), the random ones have MACs within that range (and where
-    none of `num_draws` has, the nearest): where a budget is known, shared weights need not serve
-    what no search will look at.
+    Attributes:
+        strategy: One of the above.
+        num_random: Number of random subnets per step.
+        num_draws: Number of random subnets from which the nearest to a target is taken.
+        num_candidates: Number of candidates of `best_up` and `worst_up`.
+        macs_between: Smallest and largest MACs of random subnets, best those of the budget. If none
+            of `num_draws` is inside, the nearest is taken. Null does not restrict them.
     """
 
     strategy: Strategy = "uniform_macs"
@@ -122,28 +139,27 @@ class Sampling(Strict):
 
     def __post_init__(self) -> None:
         if self.strategy in RANDOM_ONLY and self.num_random < 1:
-            raise ValueError(
-                f"num_random: found 0, of strategy {self.strategy} allowed is 1 or more"
-            )
+            hint = f"the strategy {self.strategy} trains random subnets only"
+            raise UserError("num_random", "a whole number from 1", "0", hint)
         if self.num_candidates > self.num_draws:
-            raise ValueError(
-                f"num_candidates: found {self.num_candidates}, allowed is up to num_draws,"
-                f" {self.num_draws}"
-            )
+            expected = f"at most num_draws, {self.num_draws}"
+            raise UserError("num_candidates", expected, str(self.num_candidates))
         if self.macs_between is not None and self.macs_between[0] > self.macs_between[1]:
-            raise ValueError(
-                f"macs_between: found {list(self.macs_between)}, allowed are two numbers, the"
-                " smaller one first"
-            )
+            expected = "two numbers, the smaller one first"
+            raise UserError("macs_between", expected, str(list(self.macs_between)))
 
 
 @dataclass(frozen=True)
 class ProgressiveShrinking(Strict):
-    """When the choices open. A closed choice stays at the option of the largest.
+    """When choices become elastic (progressive shrinking, Cai et al., ICLR 2020).
 
-    The largest trains alone for `largest_alone_epochs`; then all choices open at once, or, with an
-    `order`, its groups of choices one after another, `epochs_each` apart (progressive shrinking,
-    Cai et al., ICLR 2020). What `order` does not name opens with its last group.
+    A choice that is not elastic yet stays at the option of the largest subnet.
+
+    Attributes:
+        largest_alone_epochs: The largest subnet trains alone for so many epochs.
+        order: Groups of choices that become elastic one after another. Choices that are not named
+            become elastic with the last group. Empty: all at once.
+        epochs_each: Epochs between one group and the next.
     """
 
     largest_alone_epochs: NonNegativeFloat = 0.0
@@ -152,18 +168,17 @@ class ProgressiveShrinking(Strict):
 
     def __post_init__(self) -> None:
         if bool(self.order) != (self.epochs_each > 0):
-            raise ValueError(
-                f"found order {[list(group) for group in self.order]} with epochs_each"
-                f" {self.epochs_each}: allowed are both or neither"
-            )
+            order = [list(group) for group in self.order]
+            found = f"order {order} and epochs_each {self.epochs_each:g}"
+            raise UserError("", "order together with epochs_each above 0", found)
 
     @property
     def all_open_epoch(self) -> float:
-        """From here on nothing is closed."""
+        """Epoch from which all choices are elastic."""
         return self.largest_alone_epochs + self.epochs_each * max(0, len(self.order) - 1)
 
     def open_at(self, epoch: float, choices: Set[str]) -> Set[str]:
-        """Those of the choices that are open when `epoch` epochs, or a part of one, are over."""
+        """Return those of the choices that are elastic after `epoch` epochs, a float."""
         if epoch >= self.all_open_epoch:
             return choices
         if epoch < self.largest_alone_epochs:
@@ -174,13 +189,17 @@ class ProgressiveShrinking(Strict):
 
 @dataclass(frozen=True)
 class Distillation(Strict):
-    """What the smaller subnets of a step learn: from the labels, from the largest, or from both.
+    """What the smaller subnets of a step learn from: labels, the largest subnet, or both.
 
-    With `labels` from these alone, which ranks best (`experiments/reports/ranking_2026-11-26.md`).
-    Else their loss is `weight` times `mse` or `kl` to the heatmaps of the largest, plus
-    `label_weight` times the loss on the labels. During the first `warmup_steps`, while the largest
-    has nothing to teach, it goes over in a straight line to this from the labels alone.
-    `temperature` is that of `kl`, in units of heatmap values, whose peaks are 1.
+    Labels rank subnets best (`experiments/reports/ranking_2026-11-26.md`).
+
+    Attributes:
+        loss: `labels` ignores the largest subnet; `mse` and `kl` compare with its heatmaps.
+        weight: Weight of the loss against the largest subnet.
+        label_weight: Weight of the loss against the labels.
+        warmup_steps: Number of steps that lead linearly from the labels alone to these weights, as
+            the largest subnet has nothing to teach at first.
+        temperature: Temperature of `kl`, in units of heatmap values, whose peaks are 1.
     """
 
     loss: Literal["labels", "mse", "kl"] = "labels"
@@ -191,10 +210,10 @@ class Distillation(Strict):
 
     def __post_init__(self) -> None:
         if self.weight == self.label_weight == 0:
-            raise ValueError("weight and label_weight: found 0 for both, one must be above 0")
+            raise UserError("weight and label_weight", "one of them above 0", "0 and 0")
 
     def shares(self, step: int) -> tuple[float, float]:
-        """Weights of the teacher's loss and of the labels' at a step."""
+        """Return the weights of the teacher's loss and of the labels' loss at a step."""
         if self.loss == "labels":
             return 0.0, 1.0
         warm = min(1.0, step / self.warmup_steps) if self.warmup_steps else 1.0
@@ -203,7 +222,16 @@ class Distillation(Strict):
 
 @dataclass(frozen=True)
 class SupernetConfig(Strict):
-    """How the supernet is trained: for how long, on which subnets, what they learn, from when."""
+    """How the supernet is trained.
+
+    Attributes:
+        schedule: Length, batch size and learning rate.
+        sampling: Which subnets a step trains.
+        distillation: What the smaller subnets learn from.
+        progressive_shrinking: When choices become elastic.
+    """
+
+    RENAMED: ClassVar = {"opening": "progressive_shrinking"}
 
     schedule: Schedule
     sampling: Sampling = field(default_factory=Sampling)
@@ -213,15 +241,18 @@ class SupernetConfig(Strict):
     def __post_init__(self) -> None:
         all_open_epoch = self.progressive_shrinking.all_open_epoch
         if all_open_epoch >= self.schedule.epochs:
-            raise ValueError(
-                f"progressive_shrinking: all is open after {all_open_epoch:g} epochs, allowed is"
-                f" less than the {self.schedule.epochs:g} of the schedule"
-            )
+            expected = f"all choices elastic before epoch {self.schedule.epochs:g}, the last"
+            raise UserError("progressive_shrinking", expected, f"epoch {all_open_epoch:g}")
 
 
 @dataclass(frozen=True)
 class RetrainConfig(Strict):
-    """`init_from`: scratch, or the weights that the arch has in the supernet of this experiment."""
+    """How a single architecture is trained.
+
+    Attributes:
+        schedule: Length, batch size and learning rate.
+        init_from: Random weights, or those of the architecture in this experiment's supernet.
+    """
 
     schedule: Schedule
     init_from: Literal["scratch", "supernet"] = "scratch"
@@ -229,12 +260,16 @@ class RetrainConfig(Strict):
 
 @dataclass(frozen=True)
 class Monitoring(Strict):
-    """How a training is looked at, which changes nothing in it.
+    """What is measured during a training; weights do not depend on it.
 
-    Every `probe_epochs` (null: never) the AP of the largest, the smallest and `random_probes` other
-    members is measured on `probe_persons` of the people held out for the search, batch norm
-    calibrated on at most as many training crops; the best mean is kept as `best.pt`. Without
-    probes the best is that of the lowest mean training loss at the end of an epoch.
+    A probe measures the AP of the largest, the smallest and some random subnets. The weights with
+    the best mean are kept as `best.pt`; without probes, those with the lowest training loss.
+
+    Attributes:
+        probe_epochs: Epochs between probes; null for none.
+        probe_persons: Number of validation persons per probe, and at most as many training crops to
+            calibrate batch norm.
+        random_probes: Number of random subnets per probe.
     """
 
     probe_epochs: PositiveFloat | None = 1.0

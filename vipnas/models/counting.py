@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from vipnas.arch.clip import FollowUp, Operation, VideoArch
 from vipnas.arch.image import Arch
 from vipnas.models.fusion import FusionModule, tap_of
-from vipnas.models.posenet import Layer, Segment, segments
+from vipnas.models.posenet import Layer, Segment, plan, segments
 from vipnas.quantities import Cost, cost_of_clip
 
 
@@ -34,19 +34,33 @@ def count_cost(arch: Arch) -> Cost:
     return Cost(macs, params)
 
 
+class LayerCost(NamedTuple):
+    """The cost of one layer for one image, and the shape of its output: channels, height, width."""
+
+    macs: int
+    params: int
+    output_chw: tuple[int, ...]
+
+
+def layer_costs(arch: Arch) -> list[tuple[Layer, LayerCost]]:
+    """Return the layers of a network in the order they run, each with its cost."""
+    return [(layer, _layer_cost(layer._replace(name=""))) for layer in plan(arch)]
+
+
 @lru_cache(maxsize=1 << 20)
 def _segment_cost(segment: Segment) -> tuple[int, int]:
     costs = [_layer_cost(layer._replace(name="")) for layer in segment.layers()]
-    return sum(macs for macs, _ in costs), sum(params for _, params in costs)
+    return sum(cost.macs for cost in costs), sum(cost.params for cost in costs)
 
 
 @lru_cache(maxsize=1 << 20)
-def _layer_cost(layer: Layer) -> tuple[int, int]:
+def _layer_cost(layer: Layer) -> LayerCost:
     """Run the layer itself on an empty batch: shapes flow, nothing is computed."""
     module = layer.build().eval()
     with torch.no_grad(), MacCounter() as counter:
-        module(torch.empty(0, layer.in_channels, *layer.in_hw), layer.arch)
-    return counter.macs, sum(parameter.numel() for parameter in module.parameters())
+        output = module(torch.empty(0, layer.in_channels, *layer.in_hw), layer.arch)
+    params = sum(parameter.numel() for parameter in module.parameters())
+    return LayerCost(counter.macs, params, tuple(output.shape[1:]))
 
 
 def _conv_macs(out: Tensor, x: Tensor, weight: Tensor, *_: Any) -> int:

@@ -12,7 +12,7 @@ from torch import nn
 from vipnas.files import read_json, write_atomically
 from vipnas.pipeline.level import Level, network_file
 from vipnas.pipeline.work import at_work, timed, train
-from vipnas.settings import difference_in_words
+from vipnas.settings import first_setting
 from vipnas.training.loop import Backward, Callback
 from vipnas.training.randomness import seed_process
 from vipnas.training.step import network_backward
@@ -115,7 +115,7 @@ def _is_measured(metrics_file: Path, scoring: dict[str, Any]) -> bool:
     if not metrics_file.exists():
         return False
     found = read_json(metrics_file).get("settings", {})
-    difference = difference_in_words(found, scoring, metrics_file)
+    difference = first_setting(found, scoring, metrics_file)
     if difference is not None:
         print(f"{metrics_file.parent.name}: {difference}; measuring again")
     return difference is None

@@ -1,1 +1,1 @@
-"""Searchers, the search loop, its journal and workers. No torch."""
+"""Searchers, the search loop, its journal and its workers. No torch."""

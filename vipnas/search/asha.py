@@ -1,8 +1,8 @@
-"""Trainings side by side, of which the hopeless are stopped early (Ray Tune, ASHA). No torch here.
+"""Train in parallel and stop the worst early: ASHA by Ray Tune. No torch here.
 
-Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020: at each rung (1/9
-and 1/3 of the run) a training goes on only if it is among the best third of those that came so far.
-Which these are depends on who is quicker, so that a second run may stop others.
+Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020. At each rung (1/9
+and 1/3 of the run) a training continues only if it is in the best third of those that reached the
+rung so far. This depends on the order of completion, so a second run may stop others.
 """
 
 from __future__ import annotations
@@ -12,26 +12,35 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
+from vipnas.errors import UserError
 from vipnas.search.parallel import RaySettings, import_ray, start_ray
 
 REDUCTION = 3
-# Percent of the run: rungs are whole numbers.
+# In percent of the run, because rungs are whole numbers.
 FIRST_RUNG, LAST = 11, 100
 
-# Called with the share of the run that is done (0..1) and the score there.
+# Called with the fraction of the run that is done (0 to 1) and the score at that point.
 Report: TypeAlias = Callable[[float, float], None]
 
 
 def run_all(
     run: Callable[[str, Report], None], names: Sequence[str], settings: RaySettings, storage: Path
 ) -> None:
-    """Call `run(name, report)` for every name in workers of Ray, as many at a time as there are
-    workers. A call that is stopped early does not come back from `report`.
+    """Call `run(name, report)` for every name in Ray workers.
 
-    Nothing is restored here: run again, each call must report again what it had, go on from there,
-    and return where it is finished. Raises ValueError with the reason of the first that failed.
+    A call that is stopped early does not return from `report`. When the command is run again, every
+    call runs again: it must report its earlier scores, resume, and return if it is done.
+
+    Args:
+        run: Trains one network.
+        names: One per training.
+        settings: Number and size of the workers.
+        storage: Folder for the files of Ray Tune.
+
+    Raises:
+        UserError: If a training fails, with the first reason.
     """
-    # A worker's working folder stays that of the command, for paths that are relative to it.
+    # Workers stay in the working directory of the command, to which paths may be relative.
     os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
     owns_ray = start_ray(settings)
     ray, tune = import_ray(), import_ray("ray.tune")
@@ -63,4 +72,5 @@ def run_all(
         if owns_ray:
             ray.shutdown()
     if results.errors:
-        raise ValueError(f"a training failed: {str(results.errors[0]).strip().splitlines()[-1]}")
+        reason = str(results.errors[0]).strip().splitlines()[-1]
+        raise UserError("training", "every training to end", "a failure", reason)

@@ -1,4 +1,4 @@
-"""Hard budgets: what an arch may cost, and proposals that keep to it. No torch here."""
+"""Hard budgets, and proposals that keep to them. No torch here."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import cached_property
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
+from vipnas.errors import UserError
 from vipnas.quantities import Constraint, Cost
 
 log = logging.getLogger(__name__)
 
 # Spaces up to this size are listed where sampling finds nothing more: a second of counting.
+# Spaces up to this size are listed when sampling finds nothing more, which takes a few seconds.
 ENUMERABLE = 1 << 15
 # Up to this size, where nothing else finds an arch: some minutes of counting.
 LISTABLE = 1 << 22
@@ -24,10 +26,10 @@ CostOf: TypeAlias = Callable[[A], Cost]
 
 
 class Space(Protocol[A]):
-    """What the search needs of a space, whatever its architectures are.
+    """What a search needs from a space of any kind of architecture.
 
-    Genes are one index for every choice, below its entry in `num_options`; all combinations are
-    members.
+    Genes are one index per choice, below its entry in `num_options`. All combinations are in the
+    space.
     """
 
     @property
@@ -43,15 +45,21 @@ class Space(Protocol[A]):
     def max_arch(self) -> A: ...
 
 
-class NoneFound(ValueError):
-    """Budgets that may each be met by some arch, but none was found that meets all."""
+class NoneFound(UserError):
+    """No architecture was found that keeps to all budgets, though each budget can be met."""
 
 
 class FeasibleSpace(Generic[A]):
-    """A search space under budgets: every arch that it hands out keeps to all of them.
+    """A search space under budgets: every architecture that it returns keeps to all of them.
 
-    Raises ValueError when built if a budget lies outside what the space can reach, with the nearest
-    value that it can; NoneFound when asked, if budgets can hardly be met together.
+    Args:
+        space: The search space.
+        cost_of: Returns the cost of an architecture.
+        constraints: The budgets.
+
+    Raises:
+        UserError: If no architecture can meet one of the budgets.
+        NoneFound: From `sample` and `within`, if budgets can hardly be met together.
     """
 
     def __init__(
@@ -71,14 +79,17 @@ class FeasibleSpace(Generic[A]):
         return not any(constraint.excess(cost) for constraint in self.constraints)
 
     def sample(self, rng: random.Random) -> A:
-        """A random member within the budgets: uniform where rejection finds one, else repaired."""
+        """Sample an architecture within the budgets.
+
+        Uniform if rejection sampling finds one; otherwise the last sample is repaired.
+        """
         return self.within(lambda: self.space.sample(rng), rng)
 
     def within(self, propose: Callable[[], A], rng: random.Random, tries: int = 50) -> A:
-        """The first proposal that keeps to the budgets; after `tries`, the last one, repaired.
+        """Return the first of `tries` proposals that keeps to the budgets.
 
-        If that fails too: a random member of a small space; of a larger one what a descent from its
-        ends arrives at, and else a random one of all members, which are then listed.
+        If there is none, the last proposal is repaired. If that fails, a small space is listed, and
+        a large one is descended from its smallest and largest architecture.
         """
         for _ in range(tries):
             arch = propose()
@@ -98,8 +109,9 @@ class FeasibleSpace(Generic[A]):
         listed = self.list_members(nearest)
         if listed:
             return rng.choice(listed)
-        found = "found that keeps" if listed is None else "keeps"
-        raise NoneFound(f"no arch of {self.space.name} {found} to all of: {nearest}")
+        found = "none by sampling" if listed is None else "none among all"
+        expected = f"an architecture of {self.space.name} that keeps to all budgets"
+        raise NoneFound("constraints", expected, found, nearest.hint())
 
     @cached_property
     def members(self) -> tuple[A, ...] | None:
@@ -126,7 +138,7 @@ class FeasibleSpace(Generic[A]):
         return map(self.space.decode, itertools.product(*choices))
 
     def _repaired(self, arch: A, rng: random.Random, nearest: _Nearest) -> A | None:
-        """Move random choices by one option, smaller or larger, until every budget is kept."""
+        """Move random choices by one option until every budget is kept; None if that fails."""
         genes = list(self.space.encode(arch))
         num_options = self.space.num_options
         for _ in range(20 * sum(num_options)):
@@ -134,7 +146,7 @@ class FeasibleSpace(Generic[A]):
             broken = nearest.look_at(self.cost_of(arch))
             if not broken:
                 return arch
-            # Several budgets may pull both ways: a random one of those broken decides.
+            # Budgets may require opposite steps: a random one of the broken budgets decides.
             step = -1 if rng.choice(broken) > 0 else 1
             movable = [i for i, gene in enumerate(genes) if 0 <= gene + step < num_options[i]]
             if movable:
@@ -144,24 +156,27 @@ class FeasibleSpace(Generic[A]):
     def _check_reachable(self, constraint: Constraint) -> None:
         least = self._extreme(constraint, 1, constraint.at_most)
         if constraint.at_most < least:
-            raise ValueError(
-                f"constraint {constraint.quantity}: at_most"
-                f" {constraint.format(constraint.at_most)} cannot be met: the smallest"
-                f" arch of {self.space.name} has {constraint.format(least)}"
+            raise UserError(
+                f"constraint {constraint.quantity}: at_most",
+                f"at least {constraint.format(least)}",
+                constraint.format(constraint.at_most),
+                f"the lowest that was found in {self.space.name}",
             )
         most = -self._extreme(constraint, -1, -constraint.at_least)
         if constraint.at_least > most:
-            raise ValueError(
-                f"constraint {constraint.quantity}: at_least"
-                f" {constraint.format(constraint.at_least)} cannot be met: the largest"
-                f" arch of {self.space.name} has {constraint.format(most)}"
+            raise UserError(
+                f"constraint {constraint.quantity}: at_least",
+                f"at most {constraint.format(most)}",
+                constraint.format(constraint.at_least),
+                f"the highest that was found in {self.space.name}",
             )
 
     def _extreme(self, constraint: Constraint, sign: int, enough: float) -> float:
-        """The smallest `sign` times value of the space, or any that is not above `enough`.
+        """Return the lowest `sign` times value in the space, or any that is not above `enough`.
 
-        MACs and parameters of an image network grow with every gene, so that the ends of the space
-        are theirs; those of a clip's fusions and latency need not, and the descent looks on.
+        MACs and parameters of an image network grow with every gene, so the smallest and largest
+        architecture have the extremes. With fusions, and for latency, this need not hold: hence the
+        descent.
         """
         ends = (self.space.min_arch(), self.space.max_arch())
         nearest = math.inf
@@ -172,8 +187,10 @@ class FeasibleSpace(Generic[A]):
         return nearest
 
     def _descend(self, arch: A, loss_of: Callable[[Cost], float], enough: float) -> tuple[A, float]:
-        """Change choice after choice to its best option, for five rounds at most, until nothing
-        helps or the loss is not above `enough`."""
+        """Set choice after choice to its best option, for at most five rounds.
+
+        Stops when no change helps or the loss is not above `enough`.
+        """
         loss = loss_of(self.cost_of(arch))
         for _ in range(5):
             before = loss
@@ -189,14 +206,14 @@ class FeasibleSpace(Generic[A]):
 
 
 class _Nearest:
-    """Of each budget, the value nearest to its range that was met within all others."""
+    """For each budget, the value nearest to its range that was seen while all others were kept."""
 
     def __init__(self, constraints: Sequence[Constraint]) -> None:
         self.constraints = constraints
         self.found: dict[Constraint, float] = {}
 
     def look_at(self, cost: Cost) -> list[float]:
-        """What breaks the budgets, as `Constraint.excess`."""
+        """Record a cost; return `Constraint.excess` of every budget that it breaks."""
         broken = [(c, excess) for c in self.constraints if (excess := c.excess(cost))]
         if len(broken) == 1:
             [(constraint, excess)] = broken
@@ -205,7 +222,7 @@ class _Nearest:
         return [excess for _, excess in broken]
 
     def violation(self, cost: Cost) -> float:
-        """What all budgets together are broken by, each as a share of its range's larger end."""
+        """Return the sum of all excesses, each relative to the upper end of its range."""
         self.look_at(cost)
         return sum(abs(c.excess(cost)) / (abs(c.at_most) or 1.0) for c in self.constraints)
 
@@ -213,9 +230,10 @@ class _Nearest:
         value = self.found.get(constraint, math.inf)
         return max(value - constraint.at_most, constraint.at_least - value)
 
-    def __str__(self) -> str:
+    def hint(self) -> str:
+        """Return all budgets, each with its nearest value."""
         return "; ".join(
-            f"{constraint} (nearest within the others {constraint.format(self.found[constraint])})"
+            f"{constraint}, nearest within the others {constraint.format(self.found[constraint])}"
             if constraint in self.found
             else str(constraint)
             for constraint in self.constraints

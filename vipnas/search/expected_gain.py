@@ -1,10 +1,10 @@
-"""Which archs to score next: those that are expected to add most hypervolume. No torch here.
+"""Expected hypervolume improvement with known costs. No torch here.
 
-Costs are known, only the score is not: it is taken as normal, with the predicted mean and deviation.
-The hypervolume is the mean, over points in the space of costs, of the best score that is to be had
-at these costs; so what an arch is expected to add is the mean of its expected improvements (Mockus,
-1978) over the points that its costs are within. Without costs it is the expected improvement itself.
-"""  # noqa: E501
+Only the score is uncertain: it is normal with the predicted mean and deviation. The hypervolume is
+a mean over points in the space of costs, of the best score at these costs. So the expected gain of
+an architecture is its mean expected improvement (Mockus, 1978) over the points that its costs are
+within. Without costs it is the expected improvement itself.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ import numpy as np
 
 from vipnas.search.pareto import Floats, Integers
 
-# P archs to choose from, N archs told, M costs, Q points in the space of costs
+# P candidate architectures, N scored ones, M costs, Q points in the space of costs
 
 NUM_POINTS = 500
-NUM_KEPT = 200  # a later choice of a batch is hardly ever outside of what the first puts in front
+NUM_KEPT = 200  # the rest of a batch is almost always among the best of its first choice
 PORTION = 1000
-# A little room beyond the dearest, so that it counts too.
+# Points reach a little beyond the most expensive architecture, so that it counts too.
 BEYOND = 1.05
 
-# What a standard normal number is above -z on average, for z in -8..8; beyond them 0 and z.
+# Expected improvement of a standard normal variable over -z, for z in -8..8; outside 0 and z.
 _Z = np.linspace(-8, 8, 4001)
 _ABOVE = np.array(
     [z * math.erfc(-z / math.sqrt(2)) / 2 + math.exp(-z * z / 2) / math.sqrt(math.tau) for z in _Z]
@@ -38,8 +38,21 @@ def most_gain(
     told_costs_NM: Floats,
     count: int,
 ) -> list[int]:
-    """Indices of up to `count` archs, each the one that is expected to add most to those told and
-    those before it, as if they had been scored and had their means."""
+    """Choose architectures greedily by expected hypervolume improvement.
+
+    Each choice counts as scored, with its predicted mean, for the choices after it.
+
+    Args:
+        mean_P: Predicted scores of the candidates.
+        deviation_P: Their standard deviations.
+        costs_PM: Their costs.
+        scores_N: Known scores.
+        told_costs_NM: Costs of the architectures with known scores.
+        count: Most architectures to choose.
+
+    Returns:
+        Indices of candidates, in the order of the choices.
+    """
     costs_QM = _points_within(np.concatenate((costs_PM, told_costs_NM)))
     best_Q = np.full(len(costs_QM), scores_N.min())
     for score, costs_M in zip(scores_N, told_costs_NM, strict=True):
@@ -66,7 +79,7 @@ def most_gain(
 
 
 def expected_improvement(mean: Floats, deviation: Floats, best: Floats) -> Floats:
-    """How far a normal number is above `best` on average, where it is not counted as 0."""
+    """Return the mean of max(0, x - best) for x normal with this mean and deviation."""
     spread = np.maximum(deviation, 1e-12)
     z = (mean - best) / spread
     result: Floats = spread * np.where(z > 8, z, np.interp(z, _Z, _ABOVE))
@@ -74,8 +87,7 @@ def expected_improvement(mean: Floats, deviation: Floats, best: Floats) -> Float
 
 
 def _points_within(costs_NM: Floats) -> Floats:
-    """Points spread evenly over the box of the costs: Roberts' sequence, of which every part is
-    even in every number of dimensions."""
+    """Return quasi-random points in the bounding box of the costs: Roberts' R sequence."""
     low_M, high_M = costs_NM.min(axis=0), costs_NM.max(axis=0)
     dimensions = costs_NM.shape[1]
     root = 2.0

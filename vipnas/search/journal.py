@@ -1,7 +1,7 @@
-"""The history of a search: one line a trial, on disk before it is told. No torch here.
+"""The journal of a search: one line per trial, written before the searcher is told. No torch here.
 
-History, resume file and source of plots in one. The first line holds the settings that the trials
-were made with. Lines stand in the order in which the scores came in; each trial has its number.
+It is the history, the file to resume from and the source of plots. The first line holds the
+settings of the search. Lines are in the order of completion; every trial has its number.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from vipnas.errors import UserError, shown
 from vipnas.files import check_version, parse, to_plain, write_atomically
 from vipnas.search.trial import Trial
 from vipnas.settings import check_settings
@@ -25,13 +26,25 @@ OTHER_SEARCH = "choose another --name or --output, or remove the folder"
 
 
 class Journal:
-    """`trials.jsonl`: what is in it when it is opened are the `trials`; new ones are appended."""
+    """The file `trials.jsonl`.
+
+    Attributes:
+        path: The file.
+        trials: All trials in the file, in the order of its lines.
+    """
 
     def __init__(self, path: Path, settings: dict[str, Any]) -> None:
-        """Open or start a journal.
+        """Open or create a journal.
 
-        A last line that a kill tore is dropped with a warning. Raises ValueError for other
-        settings, a later version, a broken line before the last or a trial that is there twice.
+        An incomplete last line, which a kill leaves behind, is dropped with a warning.
+
+        Args:
+            path: The file.
+            settings: Everything that trials depend on, as plain values.
+
+        Raises:
+            UserError: If the journal has other settings or another version, or if a line is broken
+                or a trial is in it twice.
         """
         self.path = path
         lines = self._whole_lines() if path.exists() else []
@@ -48,15 +61,14 @@ class Journal:
         lines_of = Counter((trial.method, trial.number) for trial in self.trials)
         for (method, number), count in lines_of.items():
             if count > 1:
-                raise ValueError(
-                    f"{path}: {method} trial {number} is there {count} times, allowed is once; two"
-                    " searches wrote into one folder: remove it"
-                )
+                hint = "two searches wrote to the same folder; remove it"
+                raise UserError(f"{path}: {method} trial {number}", "one line", str(count), hint)
 
     def append(self, trial: Trial) -> None:
         """Write one line and wait until it is on the disk.
 
-        Raises OSError if that fails, on a full disk say; the file is then as it was before.
+        Raises:
+            OSError: If that fails, for example on a full disk. The file is then as before.
         """
         line = json.dumps(to_plain(trial), sort_keys=True).encode() + b"\n"
         with self.path.open("ab", buffering=0) as file:
@@ -68,7 +80,7 @@ class Journal:
                 os.fsync(file.fileno())
             except OSError as error:
                 file.truncate(end)
-                reason = f"{self.path}: trial not written, run the same command again: {error}"
+                reason = f"{self.path}: trial not written ({error}); run the same command again"
                 raise OSError(reason) from None
         self.trials.append(trial)
 
@@ -77,20 +89,21 @@ class Journal:
         lines = content.split(b"\n")
         torn = lines.pop()
         if torn:
-            log.warning("%s: dropped a torn last line of %d bytes", self.path, len(torn))
+            log.warning("%s: dropped an incomplete last line of %d bytes", self.path, len(torn))
             write_atomically(self.path, content[: len(content) - len(torn)])
         for number, line in enumerate(lines, start=1):
             try:
                 json.loads(line)
             except ValueError:
-                raise ValueError(f"{self.path}: line {number} is not valid JSON") from None
+                place = f"{self.path}: line {number}"
+                raise UserError(place, "valid JSON", shown(line.decode(errors="replace"))) from None
         return lines
 
 
 def _settings_in(header: Any, path: Path) -> dict[str, Any]:
     """The settings of a first line, of this version or an earlier one."""
     if not isinstance(header, dict) or not isinstance(header.get("settings"), dict):
-        raise ValueError(f"{path}: line 1: expected settings, got none")
+        raise UserError(f"{path}: line 1", "the keys version and settings", shown(header))
     check_version(header.get("version"), VERSION, path)
     settings: dict[str, Any] = header["settings"]
     return settings

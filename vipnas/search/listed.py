@@ -1,4 +1,4 @@
-"""Archs that are given, scored as those of a search are. No torch here."""
+"""Score a given list of architectures in the search loop. No torch here."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vipnas.search.searchers import Origin
 
 
 class Listed(Generic[A]):
-    """A searcher that asks for the given archs, whatever they cost."""
+    """A searcher that proposes the given architectures in their order, whatever they cost."""
 
     def __init__(self, archs: Sequence[A]) -> None:
         self.archs = iter(archs)
@@ -19,7 +19,7 @@ class Listed(Generic[A]):
         return next(self.archs, None)
 
     def tell(self, arch: A, fitness: float) -> None:
-        """Nothing is learnt."""
+        """Do nothing."""
 
     def origin(self, arch: A) -> Origin:
         return Origin(generation=0, parents=())

@@ -1,8 +1,8 @@
-"""The search: ask, score, write down, tell. No torch here.
+"""The search loop: ask, score, write to the journal, tell. No torch here.
 
-The order of asks and tells is fixed, whoever scores and however quickly: the first `pending` archs
-are asked for, then each tell, in the order of the asks, is followed by one ask. A result that comes
-early waits. So the trials are a function of the seed and the settings, on one worker or on twenty.
+The order of asks and tells does not depend on the workers. First `pending` architectures are asked
+for; then every tell, in the order of the asks, is followed by one ask. A result that comes early
+waits. So trials depend on the seed and the settings alone, with one worker or twenty.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Hashable, Sequence
 from typing import Generic, Protocol, TypeVar
 
+from vipnas.errors import UserError
 from vipnas.quantities import Cost, Objective, costs_among
 from vipnas.search.constraints import A, CostOf
 from vipnas.search.journal import Journal
@@ -22,13 +23,19 @@ Submitted = TypeVar("Submitted", bound=Hashable, contravariant=True)
 
 
 class Workers(Protocol[Submitted]):
-    """Who scores archs: each that is submitted comes back once, in any order."""
+    """Scores architectures. Every submitted one is returned once, in any order."""
 
     def submit(self, number: int, arch: Submitted, floor: float | None = None) -> None:
-        """Queue an arch under the number of its trial; below the `floor` a rough score will do."""
+        """Queue an architecture.
+
+        Args:
+            number: The number of its trial.
+            arch: The architecture.
+            floor: Scores below it may be rough, so that scoring may stop early.
+        """
 
     def next(self) -> Scored:
-        """Wait for the next result."""
+        """Wait for the next result and return it."""
 
 
 def search(
@@ -43,19 +50,27 @@ def search(
     stop_early: Sequence[Objective] | None = None,
     earlier: Collection[str] = (),
 ) -> list[Trial]:
-    """Score `num_trials` archs that the searcher asks for; fewer if it finds no more new ones.
+    """Score `num_trials` architectures that the searcher proposes; fewer if it has no new ones.
 
-    Trials of this `method` that the journal holds are told again instead of scored; an arch that
-    another method scored is not scored twice. A result is written down when it comes in, so that
-    a kill loses what was being scored and nothing else. With `stop_early`, the objectives of the
-    search, an arch need not be scored to the end where it falls below the best score told of archs
-    that cost no more (`floor_of`): then neither it nor any front needs it.
+    Results are written to the journal as they arrive, so that a kill loses only what was being
+    scored. Trials of this method in the journal are told again instead of scored. An architecture
+    that another method scored is not scored twice.
 
-    A search of more trials begins with those of a search of fewer, so that a journal may grow.
-    Scores that may be cut short depend on what was scored before: then trial n takes over only
-    trials up to n of the `earlier` methods.
+    Args:
+        searcher: Proposes architectures.
+        method: The name of the searcher in the journal.
+        workers: Score architectures.
+        cost_of: Returns the cost of an architecture.
+        num_trials: Number of architectures.
+        journal: The journal of the search.
+        show: Called with every new trial.
+        pending: Number of architectures that are proposed before the first score is told.
+        stop_early: The objectives of the search. If given, scoring may stop early below the best
+            score of architectures that cost no more (`floor_of`), as neither the winner nor a front
+            needs the exact score.
 
-    Raises ValueError where the journal holds more trials of the method than are asked for.
+    Returns:
+        The trials of this method, in the order of their numbers.
     """
     earlier_only = None if stop_early is None else earlier
     history = _History(searcher, method, cost_of, journal, show, earlier_only)
@@ -97,7 +112,7 @@ def floor_of(cost: Cost, told: Sequence[Trial], objectives: Sequence[Objective])
 
 
 class _History(Generic[A]):
-    """The trials of one method by number, told or not, and in the journal."""
+    """The trials of one method by number, told or not. New ones are written to the journal."""
 
     def __init__(
         self,
@@ -131,13 +146,15 @@ class _History(Generic[A]):
             )
 
     def holds(self, number: int, arch: A) -> bool:
-        """Whether the arch needs no scoring: it is in the journal, or another method scored it."""
+        """Return whether the score is known: from the journal, or from another method."""
         if number in self.trials:
             if self.trials[number].arch != arch:
-                raise ValueError(
-                    f"{self.journal.path}: {self.method} trial {number} is not the arch that this"
-                    " search would try; the journal was made by another version: remove the folder"
-                    " or choose another output"
+                raise UserError(
+                    f"{self.journal.path}: {self.method} trial {number}",
+                    "the architecture that this search proposes",
+                    "another one",
+                    "the journal is of another version of vipnas: remove its folder or choose"
+                    " another --output",
                 )
             return True
         same = self.of_others.get(arch)  # type: ignore[call-overload]
@@ -170,6 +187,5 @@ class _History(Generic[A]):
 def _check_failures(trials: list[Trial]) -> None:
     last = trials[-FAILURES_IN_A_ROW:]
     if len(last) == FAILURES_IN_A_ROW and all(trial.failure for trial in last):
-        raise ValueError(
-            f"{FAILURES_IN_A_ROW} evaluations in a row failed; the last: {last[-1].failure}"
-        )
+        found = f"{FAILURES_IN_A_ROW} failures in a row"
+        raise UserError("search", "scores", found, f"the last: {last[-1].failure}")

@@ -1,9 +1,9 @@
-"""Scoring in many processes, on one machine or a cluster: the only file that knows Ray.
+"""Score in many processes, on one machine or a cluster, by Ray.
 
-Which failures are whose: an arch whose heatmaps are not finite or that does not fit into memory
-fails by itself and would again; that is recorded at once. A worker that dies or takes longer than
-the limit may be the machine's fault: it is replaced and the arch is scored once more; only if that
-is lost too, it is recorded as a failure. So a killed worker costs time and changes no trial.
+An architecture whose heatmaps are not finite, or that does not fit into memory, would fail again:
+that is recorded at once. A worker that dies or exceeds the time limit may be the machine's fault:
+it is replaced and the architecture is scored again. Only a second loss is recorded as a failure. So
+a killed worker costs time and changes no trial.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Generic
 
+from vipnas.errors import UserError
 from vipnas.search.constraints import A
 from vipnas.search.workers import MakeEvaluate, Scored, scored
 
 log = logging.getLogger(__name__)
 
-# How long the first worker may take to start, crops and imports included, on a slow file system.
+# Time for the first worker to start, with imports and crops, on a slow file system.
 SECONDS_TO_START = 600.0
 LOST_WHILE_STARTING = 3
 # Ray itself waits for minutes where nothing, or something else, listens.
@@ -39,8 +40,15 @@ HTTP2_SETTINGS = 4
 
 @dataclass(frozen=True)
 class RaySettings:
-    """`address`: of a cluster, "auto" for the one of this machine, None starts one of our own.
-    `seconds_limit`: how long one arch may take; None waits for ever. `threads`: cores a worker."""
+    """Number and size of the workers.
+
+    Attributes:
+        num_workers: Number of workers.
+        gpus_per_worker: GPUs per worker; a fraction lets several workers share a GPU.
+        threads: CPU cores per worker.
+        address: Address of a cluster, "auto" for the one on this machine, None to start one.
+        seconds_limit: Time limit for one architecture; None waits for ever.
+    """
 
     num_workers: int
     gpus_per_worker: float = 0.0
@@ -50,9 +58,10 @@ class RaySettings:
 
     def __post_init__(self) -> None:
         if self.num_workers < 1 or self.threads < 1 or self.gpus_per_worker < 0:
-            raise ValueError(
-                f"workers: found {self.num_workers} with {self.threads} threads and"
-                f" {self.gpus_per_worker:g} GPUs each, allowed are numbers from 1, 1 and 0"
+            raise UserError(
+                "workers",
+                "at least 1 worker with at least 1 thread and 0 GPUs",
+                f"{self.num_workers} with {self.threads} and {self.gpus_per_worker:g}",
             )
 
 
@@ -65,13 +74,19 @@ class _Task(Generic[A]):
 
 
 class _Scorer(Generic[A]):
-    """Runs in a worker: holds the supernet and the crops, made once."""
+    """Runs in a worker and holds the supernet and the crops."""
 
     def __init__(self, shared: tuple[Any]) -> None:
         self.shared = shared
 
     def start(self) -> str:
-        """Not done when it is built, so that what goes wrong comes back as it was raised."""
+        """Build the function that scores.
+
+        Not in the constructor, whose exceptions Ray would wrap in its own.
+
+        Returns:
+            The name of the worker.
+        """
         make_evaluate: MakeEvaluate[A] = import_ray().get(self.shared[0])
         self.evaluate = make_evaluate()
         return f"{platform.node()}:{os.getpid()}"
@@ -81,7 +96,7 @@ class _Scorer(Generic[A]):
 
 
 class _Worker(Generic[A]):
-    """One process as the search sees it: starting, waiting for work, or at work on a task."""
+    """A worker as the search sees it: starting, idle, or busy with a task."""
 
     def __init__(self, actor: Any) -> None:
         self.actor = actor
@@ -97,10 +112,14 @@ class _Worker(Generic[A]):
 
 
 class RayWorkers(Generic[A]):
-    """Scores archs in Ray actors, which are started when the first arch is submitted.
+    """Score architectures in Ray actors; a context manager that ends them.
 
-    To be used with `with`, which ends them. `make_evaluate` travels through the object store once:
-    what numpy arrays it holds is shared by the workers of a machine.
+    They start when the first architecture is submitted.
+
+    Args:
+        make_evaluate: Called in each worker; returns the function that scores. It is put into the
+            object store once, and workers of a machine share its numpy arrays.
+        settings: Number and size of the workers.
     """
 
     def __init__(self, make_evaluate: MakeEvaluate[A], settings: RaySettings) -> None:
@@ -136,8 +155,13 @@ class RayWorkers(Generic[A]):
         self._assign()
 
     def next(self) -> Scored:
-        """The next result. Raises ValueError if no worker can be started; what a mistake in our own
-        code raised in one is raised here."""
+        """Wait for the next result and return it.
+
+        An exception in a worker that is a bug is raised here too.
+
+        Raises:
+            UserError: If no worker can be started.
+        """
         ray = import_ray()
         while True:
             self._assign()
@@ -181,19 +205,21 @@ class RayWorkers(Generic[A]):
         if worker.task is not None:
             limit = self.settings.seconds_limit
             return math.inf if limit is None else worker.since + limit
-        # One that waits for a place in the cluster may come late, if others are at work.
+        # A worker may wait long for a place in the cluster while others are busy.
         alone = all(other.name is None for other in self.workers)
         return worker.since + SECONDS_TO_START if alone else math.inf
 
     def _collect(self, worker: _Worker[A]) -> Scored | None:
-        """What a worker has done: a score, or None where it has started or was lost."""
+        """Return the worker's score; None if it has just started or was lost."""
         ray = import_ray()
         try:
             found: Any = ray.get(worker.result)
         except ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, ray.exceptions.RayError):  # a module that is missing there
                 last = str(error.cause).strip().splitlines()[-1]
-                raise ValueError(f"a worker cannot be set up: {last}") from None
+                raise UserError(
+                    "workers", "a worker that can be set up", "an error", last
+                ) from None
             raise error.cause from None
         except ray.exceptions.RayError as error:
             return self._lost(worker, f"the worker died: {_reason(error)}")
@@ -209,21 +235,24 @@ class RayWorkers(Generic[A]):
         ray = import_ray()
         ray.kill(worker.actor)
         if worker.task is None:
-            raise ValueError(
-                f"no worker has started within {SECONDS_TO_START:.0f} s; each needs"
-                f" {self.settings.threads} cores and {self.settings.gpus_per_worker:g} GPUs, Ray"
-                f" has {ray.cluster_resources()}"
+            raise UserError(
+                "workers",
+                f"a start within {SECONDS_TO_START:.0f} s",
+                "none",
+                f"each needs {self.settings.threads} cores and {self.settings.gpus_per_worker:g}"
+                f" GPUs, Ray has {ray.cluster_resources()}",
             )
         return self._lost(worker, f"no result after {self.settings.seconds_limit:g} s")
 
     def _lost(self, worker: _Worker[A], reason: str) -> Scored | None:
-        """Replace a worker; its arch gets a second try, and only one."""
+        """Replace a worker and score its architecture once more; the second loss is a failure."""
         task = worker.task
         self.workers[self.workers.index(worker)] = self._new_worker()
         if task is None:
             self.lost_while_starting += 1
             if self.lost_while_starting == LOST_WHILE_STARTING:
-                raise ValueError(f"{LOST_WHILE_STARTING} workers in a row did not start: {reason}")
+                found = f"{LOST_WHILE_STARTING} in a row that did not start"
+                raise UserError("workers", "workers that start", found, reason)
             return None
         if task.retried is not None:
             seconds = time.monotonic() - worker.since
@@ -236,7 +265,7 @@ class RayWorkers(Generic[A]):
 
 
 def _reason(error: Exception) -> str:
-    """One line of the many that Ray writes."""
+    """Return one line of Ray's message."""
     exit_type = re.search(r"exit type: (\w+)", str(error))
     return exit_type[1] if exit_type else (str(error) or type(error).__name__).splitlines()[0]
 
@@ -262,16 +291,13 @@ def check_address(address: str | None) -> None:
 
 
 def start_ray(settings: RaySettings) -> bool:
-    """Join the cluster, or start Ray on this machine; False where it is running here already.
-
-    Raises ValueError in one line where there is no cluster, or none that has room for a worker.
-    """
+    """Join the cluster or start Ray on this machine; return False if this process has done so."""
     ray = import_ray()
     if ray.is_initialized():
         return False
     check_address(settings.address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Of a cluster one takes what there is.
+    # A cluster has its own number of cores.
     own = {"num_cpus": settings.num_workers * settings.threads, "include_dashboard": False}
     try:
         ray.init(
@@ -306,8 +332,9 @@ def _check_room(settings: RaySettings, nodes: Sequence[Mapping[str, float]]) -> 
 
 
 def import_ray(part: str = "ray") -> Any:
-    """Ray or a part of it; only commands that were given --workers come here."""
+    """Import Ray or one of its modules; only needed with --workers."""
     try:
         return importlib.import_module(part)
     except ImportError:
-        raise ValueError("--workers needs Ray: pip install 'vipnas[cluster]'") from None
+        hint = "pip install 'vipnas[cluster]'"
+        raise UserError("--workers", "Ray to be installed", "no module ray", hint) from None

@@ -1,7 +1,6 @@
-"""Several objectives at once: who beats whom, fronts, hypervolume. No torch here.
+"""Multi-objective tools: domination, Pareto fronts, hypervolume. No torch here.
 
-A point is a row of numbers that are all to be made small: the score stands there with its sign
-turned.
+A point is a row of numbers that are all minimised: the score is negated.
 """
 
 from __future__ import annotations
@@ -29,8 +28,10 @@ def to_minimise(fitness: float, cost: Cost, objectives: Sequence[Objective]) -> 
 def pareto_front(
     trials: Iterable[Trial], objectives: Sequence[Objective] = DEFAULT_OBJECTIVES
 ) -> list[Trial]:
-    """Trials that no other beats: as good by every objective and better by one. The cheapest comes
-    first; of equals the first trial stands; failures are left out."""
+    """Return the trials that no other dominates, the cheapest first.
+
+    Of trials with equal points the first is kept. Failures are left out.
+    """
     first: dict[tuple[float, ...], Trial] = {}
     for trial in trials:
         if trial.score is not None:
@@ -43,9 +44,13 @@ def pareto_front(
 
 
 def domination_ranks(points_NM: Floats, enough: int | None = None) -> Integers:
-    """0 for the points that no other beats, 1 for those that only points of rank 0 beat, and so on.
+    """Return the rank of every point in non-dominated sorting.
 
-    With `enough`, ranks are told apart only until so many points have one; the rest share the next.
+    Rank 0 is the front; rank 1 is the front without the points of rank 0, and so on.
+
+    Args:
+        points_NM: The points.
+        enough: Stop when this many points have a rank; the others share the next rank.
     """
     no_worse_NN = np.logical_and.reduce(points_NM[:, None] <= points_NM[None], axis=2)
     beats_NN: NDArray[np.bool_] = no_worse_NN & ~no_worse_NN.T
@@ -63,8 +68,11 @@ def domination_ranks(points_NM: Floats, enough: int | None = None) -> Integers:
 
 
 def crowding_distances(points_NM: Floats) -> Floats:
-    """How much room each point of a front has: the sum over the objectives of the gap between its
-    two neighbours, as a share of the range; infinite at the ends."""
+    """Return the crowding distance of every point of a front.
+
+    It is the sum over the objectives of the gap between both neighbours, relative to the range;
+    infinite at the ends.
+    """
     distances_N = np.zeros(len(points_NM))
     for values_N in points_NM.T:
         order_N = np.argsort(values_N, kind="stable")
@@ -77,15 +85,19 @@ def crowding_distances(points_NM: Floats) -> Floats:
 
 
 def hypervolume(points: ArrayLike, reference: Sequence[float]) -> float:
-    """The volume between the points and the reference that is worse than they are: exact, for any
-    number of objectives. Points beyond the reference in any objective count for nothing."""
+    """Return the exact hypervolume of the points, for any number of objectives.
+
+    Args:
+        points: The points.
+        reference: A point that is worse than they are. Points beyond it are ignored.
+    """
     found_NM = np.asarray(points, dtype=np.float64).reshape(-1, len(reference))
     within_NM = found_NM[(found_NM < np.asarray(reference)).all(axis=1)]
     return _volume(within_NM[np.argsort(within_NM[:, -1], kind="stable")], reference)
 
 
 def _volume(sorted_NM: Floats, reference: Sequence[float]) -> float:
-    """Slab by slab along the last objective, by which the points are sorted."""
+    """Sum slabs along the last objective, by which the points are sorted."""
     if not len(sorted_NM):
         return 0.0
     if len(reference) == 1:

@@ -1,13 +1,11 @@
-"""A regressor of scores on genes, small and exact, re-fitted while the search goes on. No torch
-here.
+"""A Gaussian process that predicts scores from genes, refitted during the search. No torch here.
 
-A Gaussian process whose covariance falls with the choices in which two archs differ, exp(-sum of
-their weights): one-hot encoding, and all interactions of choices, the higher the fainter. Every
-choice has a weight of its own, since some hardly matter.
+The kernel of two architectures is exp(-w), where w is the sum of the weights of the choices in
+which they differ. On one-hot genes it has all interactions of choices; higher orders count less.
+Every choice has its own weight, because some choices hardly matter.
 
-Scores press against a top: what adds three points to a poor arch adds a third of a point to a good
-one, which to the process is an interaction of everything with everything. So where the scores are
-likelier like that, it is fitted to minus the logarithm of their distance to a top instead.
+Scores saturate: what adds three points to a poor architecture adds a third of a point to a good
+one. If the likelihood says so, the process is fitted to -log(top - score) instead.
 """
 
 from __future__ import annotations
@@ -20,26 +18,32 @@ import numpy as np
 
 from vipnas.search.pareto import Floats, Integers
 
-# N archs told, P archs to be predicted, C choices, H one-hot columns: the options of all choices
+# N scored architectures, P to predict, C choices, H one-hot columns: the options of all choices
 
-# Where the fit of the weights starts: the same for all choices, so that archs that differ in all of
-# them have the covariance exp(-1 / length).
+# The fit starts with equal weights, such that architectures that differ in all choices have the
+# kernel exp(-1 / length).
 LENGTHS = (0.2, 0.5, 1.0, 2.0, 4.0)
-NOISES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # as a share of the variance of the scores
-# Where the top may be, in standard deviations of the scores above the best of them; or nowhere.
+NOISES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # relative to the variance of the scores
+# Distances of the top from the best score, in standard deviations of the scores; inf is no top.
 ROOMS = (math.inf, 4.0, 2.0, 1.0, 0.5, 0.25)
-# The fit takes time with the cube of the scores; the last are nearest to where the search is.
+# The fit is cubic in the number of scores; the last ones are nearest to where the search is.
 NUM_FITTED = 300
-# A fixed number of steps, so that nothing branches on what a processor rounds.
+# A fixed number of steps, so that no branch depends on rounding, which differs by processor.
 NUM_STEPS, STEP = 25, 0.25
-# Predictions are rounded to this, in standard deviations of the scores: symmetric archs then stay
-# equal whatever the order in which a processor adds.
+# Predictions are rounded to this many digits, in standard deviations of the scores, so that
+# symmetric architectures stay equal whatever the order of summation.
 DIGITS = 9
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Scores turned into targets of mean 0 and deviation 1, and back."""
+    """Map scores to targets with mean 0 and deviation 1, and back.
+
+    Attributes:
+        top: The score at which scores saturate; infinite for none.
+        mean: Mean of the scores, or of their -log(top - score).
+        deviation: Standard deviation of the same.
+    """
 
     top: float
     mean: float = 0.0
@@ -47,32 +51,42 @@ class Scale:
 
     @classmethod
     def of(cls, scores_N: Floats, room: float) -> Scale:
+        """Return the scale whose top is `room` standard deviations above the best score."""
         top = float(scores_N.max()) + room * max(float(scores_N.std()), 1e-9)
         straight_N = cls(top).targets(scores_N)
         return cls(top, float(straight_N.mean()), float(straight_N.std()) or 1.0)
 
     def targets(self, scores_N: Floats) -> Floats:
+        """Return the targets of scores."""
         straight_N = scores_N if self.top == math.inf else -np.log(self.top - scores_N)
         targets_N: Floats = (straight_N - self.mean) / self.deviation
         return targets_N
 
     def log_slope(self, scores_N: Floats) -> float:
-        """Mean logarithm of a target's growth with its score: added to log densities of targets it
-        makes them those of scores, which scales can be compared by."""
+        """Return the mean log derivative of targets by scores.
+
+        Added to a log density of targets it gives that of scores, which scales are compared by.
+        """
         bend = 0.0 if self.top == math.inf else -float(np.log(self.top - scores_N).mean())
         return bend - math.log(self.deviation)
 
     def scores(self, mean_P: Floats, deviation_P: Floats) -> tuple[Floats, Floats]:
-        """Mean and standard deviation of scores whose targets are normal with these."""
+        """Return mean and deviation of scores whose targets are normal with these."""
         straight_P, spread_P = self.mean + self.deviation * mean_P, self.deviation * deviation_P
         if self.top == math.inf:
             return straight_P, spread_P
-        distance_P = np.exp(spread_P**2 / 2 - straight_P)  # that of a lognormal number
+        distance_P = np.exp(spread_P**2 / 2 - straight_P)  # lognormal
         return self.top - distance_P, distance_P * np.sqrt(np.expm1(spread_P**2))
 
 
 class ScorePredictor:
-    """Fitted on told archs when built."""
+    """Predict scores from genes; fitted when it is built.
+
+    Args:
+        num_options: Number of options of every choice.
+        genes_NC: Genes of the scored architectures.
+        scores_N: Their scores.
+    """
 
     def __init__(self, num_options: Sequence[int], genes_NC: Integers, scores_N: Floats) -> None:
         self.first_columns_C = np.cumsum([0, *num_options[:-1]])
@@ -90,8 +104,11 @@ class ScorePredictor:
         self.variance = _variance(targets_N, self.alpha_N)
 
     def predict(self, genes_PC: Integers) -> tuple[Floats, Floats]:
-        """Mean and standard deviation of the scores of archs that were not told. What no other arch
-        tells of a score (the noise) is part of it: an arch may be better than all like it."""
+        """Return mean and standard deviation of the scores of other architectures.
+
+        The deviation includes the noise, because an architecture may be better than all similar
+        ones.
+        """
         covariance_PN = self._covariance(self._one_hot(genes_PC), self.weights_C)
         mean_P = covariance_PN @ self.alpha_N
         explained_P = ((covariance_PN @ self.inverse_NN) * covariance_PN).sum(axis=1)
@@ -102,8 +119,10 @@ class ScorePredictor:
     def _start(
         self, told_NH: Floats, scores_N: Floats, scales: Sequence[Scale], weight: float
     ) -> tuple[Scale, Floats]:
-        """The scale, and the logarithms of weights and noise, under which each score is predicted
-        best from all others while all weights are equal."""
+        """Return the scale and the log weights and noise with the best leave-one-out likelihood.
+
+        All weights are equal here.
+        """
         equal_C = np.full(len(self.first_columns_C), weight)
         found = []
         for length in LENGTHS:
@@ -118,9 +137,10 @@ class ScorePredictor:
         return scales[number], np.log(np.append(equal_C / length, noise))
 
     def _fit(self, told_NH: Floats, targets_N: Floats, start: Floats) -> tuple[Floats, float]:
-        """The weights and the noise under which the targets are most likely, near their start.
+        """Return the weights and the noise of maximum posterior probability.
 
-        "Near" is a normal prior of the logarithms, deviation 1: few scores change little.
+        The prior of their logarithms is normal around the start with deviation 1, so that few
+        scores change little.
         """
         logs, speed, size = start, np.zeros_like(start), np.zeros_like(start)
         for step in range(1, NUM_STEPS + 1):  # Adam
@@ -133,8 +153,10 @@ class ScorePredictor:
         return fitted[:-1], float(fitted[-1])
 
     def _slope(self, told_NH: Floats, targets_N: Floats, parameters: Floats) -> Floats:
-        """The gradient of the log likelihood by the logarithms of the weights and of the noise, the
-        variance being the most likely one."""
+        """Return the gradient of the log likelihood by the log weights and the log noise.
+
+        The variance is at its maximum-likelihood value.
+        """
         weights_C, noise = parameters[:-1], parameters[-1]
         covariance_NN = self._covariance(told_NH, weights_C, told_NH)
         inverse_NN = np.linalg.inv(covariance_NN + noise * np.eye(len(targets_N)))
@@ -163,15 +185,17 @@ class ScorePredictor:
 
 
 def _variance(targets_N: Floats, alpha_N: Floats) -> float:
-    """The most likely one, for which the covariance is to be multiplied."""
+    """Return the maximum-likelihood factor of the kernel."""
     return max(float(targets_N @ alpha_N) / len(targets_N), 1e-9)
 
 
 def leave_one_out_losses(
     values_N: Floats, vectors_NN: Floats, targets_N: Floats, noises: Sequence[float] = NOISES
 ) -> list[float]:
-    """For every noise minus twice the mean log density of a target given all others, without its
-    constant. In closed form, from the eigenvalues and eigenvectors of the covariance."""
+    """Return, for every noise, -2 times the mean leave-one-out log density, without its constant.
+
+    Closed form in the eigenvalues and eigenvectors of the kernel matrix.
+    """
     projected_N = vectors_NN.T @ targets_N
     losses = []
     for noise in noises:

@@ -1,8 +1,8 @@
-"""Who proposes architectures: `ask` for the next one, `tell` what it scored. No torch here.
+"""Searchers propose architectures: `ask` for the next one, `tell` its score. No torch here.
 
-A searcher is a function of its seed and of what it was asked and told, in order: asked and told
-again from a journal, it stands where it stood. It never proposes the same arch twice. Any number of
-archs may be asked for before the first of them is told.
+The state of a searcher depends on its seed and on the order of asks and tells alone. Repeating
+those of a journal restores it. No architecture is proposed twice. Any number may be asked for
+before the first is told.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Generic, NamedTuple, Protocol
 
 from vipnas.config.search import Breeding, Evolution
+from vipnas.errors import UserError
 from vipnas.search.constraints import A, FeasibleSpace, NoneFound
 
 TRIES_FOR_A_NEW_ARCH = 50
@@ -21,8 +22,12 @@ TRIES_FOR_A_NEW_ARCH = 50
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a proposed arch comes from: `parents` are numbers of archs asked for before, counted
-    from 0; `generation` is one more than the highest of theirs, and 0 for an independent draw."""
+    """Where a proposed architecture comes from.
+
+    Attributes:
+        generation: 1 more than the highest of its parents; 0 for an independent sample.
+        parents: Numbers of earlier proposals, counted from 0.
+    """
 
     generation: int
     parents: tuple[int, ...]
@@ -32,19 +37,23 @@ class Searcher(Protocol[A]):
     """The contract of every search method."""
 
     def ask(self) -> A | None:
-        """An arch within the budgets that was not proposed before; None when none can be found."""
+        """Return a new architecture within the budgets; None if none can be found."""
 
     def tell(self, arch: A, fitness: float) -> None:
-        """What an arch that was asked for is worth; larger is better, -inf is a failure. Costs need
-        no telling: they are those of the feasible space."""
+        """Report the fitness of a proposed architecture; larger is better, -inf is a failure."""
 
     def origin(self, arch: A) -> Origin:
-        """Where an arch that was asked for comes from."""
+        """Return where a proposed architecture comes from."""
 
 
 class Child(NamedTuple, Generic[A]):
-    """An arch about to be proposed, and the told ones that it was made from; the generation says
-    itself where there are none."""
+    """An architecture to propose.
+
+    Attributes:
+        arch: The architecture.
+        parents: Scored architectures that it was bred from.
+        generation: Its generation; ignored if there are parents.
+    """
 
     arch: A
     parents: tuple[A, ...] = ()
@@ -52,7 +61,12 @@ class Child(NamedTuple, Generic[A]):
 
 
 class Proposals(Generic[A]):
-    """What all searchers share: every arch is new, and known by its number and origin."""
+    """Base of all searchers: every proposal is new and has a number and an origin.
+
+    Args:
+        feasible: The space under budgets.
+        seed: Seed of all random choices.
+    """
 
     def __init__(self, feasible: FeasibleSpace[A], seed: int) -> None:
         self.feasible = feasible
@@ -62,7 +76,7 @@ class Proposals(Generic[A]):
         self._rest: list[A] | None = None
 
     def exclude(self, archs: Iterable[A]) -> None:
-        """Archs that are never to be proposed, as if they had been."""
+        """Never propose these architectures."""
         for arch in archs:
             self._register(Child(arch))
 
@@ -70,8 +84,11 @@ class Proposals(Generic[A]):
         return self._origins[self.numbers[arch]]
 
     def propose(self, *ways: Callable[[], Child[A]]) -> A | None:
-        """A new arch by the first of the ways that leads to one; after them by a random draw, and
-        where the space can be listed one of those left. None where all that fails."""
+        """Return a new architecture by the first of the ways that leads to one.
+
+        After the ways comes random sampling, then, in a small space, the list of those left. None
+        if all of them fail.
+        """
         for way in (*ways, self._draw):
             for _ in range(TRIES_FOR_A_NEW_ARCH):
                 try:
@@ -79,7 +96,7 @@ class Proposals(Generic[A]):
                 except NoneFound:
                     if not self.numbers:
                         raise
-                    break  # under budgets this tight, those proposed were the ones to be found
+                    break  # budgets this tight have few architectures, all proposed already
                 if child.arch not in self.numbers:
                     return self._register(child)
         left = self._left()
@@ -109,19 +126,22 @@ class Proposals(Generic[A]):
 
 
 class RandomSearcher(Proposals[A]):
-    """Independent draws: the baseline that every other method is shown against."""
+    """Random search: the baseline of every other method."""
 
     def ask(self) -> A | None:
         return self.propose()
 
     def tell(self, arch: A, fitness: float) -> None:
-        """Nothing is learnt."""
+        """Check the fitness only."""
         check_fitness(fitness)
 
 
 class Breeder(Proposals[A]):
-    """What evolution and NSGA-II share. The first archs are, with the same seed, the same as those
-    of `RandomSearcher`; then come children of the `population`, in which the best stand first."""
+    """Base of evolution and NSGA-II.
+
+    The first proposals equal those of `RandomSearcher` with the same seed. Then come children of
+    the `population`, which is sorted from best to worst.
+    """
 
     def __init__(self, feasible: FeasibleSpace[A], seed: int, settings: Breeding) -> None:
         super().__init__(feasible, seed)
@@ -153,19 +173,21 @@ class Breeder(Proposals[A]):
         return self._parent()
 
     def _parent(self) -> A:
-        """The best of a tournament, by one draw: the smallest of n uniform numbers is distributed
-        as 1 - u ** (1 / n)."""
+        """Return the winner of a tournament.
+
+        One random number is enough: the smallest of n uniform ones is distributed as
+        1 - u ** (1 / n).
+        """
         smallest = 1 - (1 - self.rng.random()) ** (1 / self.settings.tournament_size)
         return self.population[int(smallest * len(self.population))]
 
 
 class EvolutionSearcher(Breeder[A]):
-    """Evolution under hard budgets, for the best score: tournaments, crossover, mutation.
+    """Evolution towards the best score, under hard budgets.
 
-    Real et al., "Regularized evolution for image classifier architecture search", 2019, let the
-    oldest die, so that one lucky measurement does not rule for ever. Scores with inherited weights
-    are exact for an arch, and the best staying is the default; `tools/benchmarks/search.py table`
-    compares the two.
+    Regularized evolution (Real et al., AAAI 2019) removes the oldest, so that one lucky measurement
+    does not dominate for ever. Scores with inherited weights are deterministic, so keeping the best
+    is the default; `tools/bench_search.py table` compares both.
     """
 
     def __init__(self, feasible: FeasibleSpace[A], seed: int, settings: Evolution) -> None:
@@ -180,12 +202,12 @@ class EvolutionSearcher(Breeder[A]):
         members = [*self.population, arch]
         if self.settings.survivors == "youngest":
             members = list(self.fitness)[-self.settings.population_size :]
-        # The sort is stable: of equals the earlier one stays in front.
+        # The sort is stable: of equals the earlier one is first.
         members.sort(key=lambda member: -self.fitness[member])
         self.population = members[: self.settings.population_size]
 
 
 def check_fitness(fitness: float) -> None:
-    """Raises ValueError for not-a-number, which has no place in an order; a failure is -inf."""
+    """Raise UserError for NaN, which cannot be ordered; a failure is -inf."""
     if math.isnan(fitness):
-        raise ValueError("the fitness told is not a number; a failure is told as -inf")
+        raise UserError("fitness", "a number", "nan", "tell -inf for a failure")

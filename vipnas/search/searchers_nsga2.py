@@ -1,8 +1,8 @@
-"""NSGA-II: a whole front in one search. No torch here.
+"""NSGA-II: search for a whole front. No torch here.
 
-Deb et al., "A fast and elitist multiobjective genetic algorithm: NSGA-II", 2002: ranks of
-non-domination, crowding distance, binary tournaments. Choices are categories, so that children come
-by uniform crossover and by redrawing choices, not by steps.
+Deb et al., "A fast and elitist multiobjective genetic algorithm: NSGA-II", 2002: non-dominated
+sorting, crowding distance, tournaments. Choices are categories, so children come from uniform
+crossover and from resampling choices, not from small steps.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from vipnas.search.searchers import Breeder, check_fitness
 class NSGA2Searcher(Breeder[A]):
     """Evolution towards the front of several objectives, under hard budgets.
 
-    Budgets come first: what breaks one is never proposed. Failures are forgotten.
+    Nothing that breaks a budget is proposed. Failures are ignored.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class NSGA2Searcher(Breeder[A]):
             self.renew()
 
     def renew(self) -> None:
-        """Let the population be the best of itself and of all told since the last time."""
+        """Select the new population from the old one and all that were told since."""
         candidates = [*self.population, *self.newcomers]
         self.newcomers = []
         if candidates:
@@ -62,7 +62,10 @@ class NSGA2Searcher(Breeder[A]):
             self.scale = tuple(1 / span if span > 0 else 0.0 for span in ranges_M.tolist())
 
     def _partner(self, parent: A) -> A:
-        """Two from the same region of the front: children of its two ends are seldom good."""
+        """Return a partner from the same region of the front.
+
+        Children of its opposite ends are seldom good.
+        """
         here = self.points[parent]
 
         def distance(member: A) -> float:
@@ -77,8 +80,10 @@ class NSGA2Searcher(Breeder[A]):
 
 
 def best_first(points_NM: Floats, count: int) -> list[int]:
-    """Indices of the `count` best points: by rank of non-domination, in a rank those with most room
-    first, of equals the earlier one."""
+    """Return the indices of the `count` best points.
+
+    Sorted by rank, then by crowding distance (largest first), then by index.
+    """
     ranks_N = domination_ranks(points_NM, enough=count)
     room_N = np.empty(len(points_NM))
     for rank in range(int(ranks_N.max()) + 1):

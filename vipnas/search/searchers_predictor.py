@@ -1,7 +1,7 @@
-"""Predictor-guided search: real scores only for what a regressor finds promising. No torch here.
+"""Predictor-guided search: only promising architectures are scored. No torch here.
 
-After LINAS (Cummings et al., arXiv 2202.12954, 2022): fit on all scores so far, search the fit by
-NSGA-II, score of what that finds the archs that promise most, fit again.
+After LINAS (Cummings et al., arXiv 2202.12954, 2022): fit a predictor to all scores so far, search
+its predictions by NSGA-II, score the most promising architectures, repeat.
 """
 
 from __future__ import annotations
@@ -20,21 +20,23 @@ from vipnas.search.score_predictor import ScorePredictor
 from vipnas.search.searchers import Child, Proposals, check_fitness
 from vipnas.search.searchers_nsga2 import NSGA2Searcher
 
-# The fit takes time with the cube of the scores, and what was told last is nearest to where the
-# search is.
+# The fit is cubic in the number of scores, and the last ones are nearest to where the search is.
 MAX_SCORES = 2000
 INNER = NSGA2(population_size=100, tournament_size=2, offspring_size=100)
 INNER_ROUNDS = 20
 TOLD_TO_BATCH = 16
 PORTION = 1000  # predicted at once
-# So many archs within the budgets are all predicted, in a second or so. An inner search among few
-# meets the same ones again and again: with 3,000 in a band of MACs it took minutes for a fit.
+# Up to this many architectures within the budgets are all predicted, in about a second. An inner
+# search among so few would propose the same ones again and again.
 MAX_LISTED = 1 << 14
 
 
 class PredictorSearcher(Proposals[A]):
-    """A thousand-arch answer out of a few hundred scores. The costs of what it considers are exact;
-    only the score is predicted. The generation of a proposal is the number of fits before it."""
+    """Propose the architectures with the largest expected hypervolume improvement.
+
+    Costs are exact, only scores are predicted. The generation of a proposal is the number of fits
+    before it.
+    """
 
     def __init__(
         self,
@@ -49,7 +51,7 @@ class PredictorSearcher(Proposals[A]):
         self.objectives = tuple(objectives)
         self.told = 0
         self.fitness: dict[A, float] = {}
-        self.waiting: dict[A, None] = {}  # asked for and not told yet, in this order
+        self.waiting: dict[A, None] = {}  # proposed, not told yet, in this order
         self.num_fits = 0
         self.batch: list[A] = []
 
@@ -70,7 +72,7 @@ class PredictorSearcher(Proposals[A]):
         return self.propose(lambda: Child(chosen, generation=self.num_fits))
 
     def _ends(self) -> Iterator[Callable[[], Child[A]]]:
-        """The ends of the front, which random draws of a large space never meet."""
+        """Yield the ends of the front, which random samples of a large space never hit."""
         space = self.feasible.space
         if len(self.objectives) > 1:
             for arch in (space.min_arch(), space.max_arch()):
@@ -93,7 +95,7 @@ class PredictorSearcher(Proposals[A]):
         archs = self._candidates(predictor, recent)
         if not archs:
             return []
-        # Those that are being scored count as if they had what is expected of them.
+        # Architectures that are being scored count with their predicted scores.
         known, known_N = told, scores_N
         if self.waiting:
             known = [*told, *self.waiting]
@@ -105,7 +107,7 @@ class PredictorSearcher(Proposals[A]):
         return [archs[i] for i in chosen]
 
     def _candidates(self, predictor: ScorePredictor, told: Sequence[tuple[A, float]]) -> list[A]:
-        """All that are left of a few; of many all that an inner search looked at."""
+        """Return all architectures that are left, or in a large space those of an inner search."""
         members = self.feasible.members
         if members is not None and len(members) <= MAX_LISTED:
             return [arch for arch in members if arch not in self.numbers]

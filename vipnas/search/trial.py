@@ -1,4 +1,4 @@
-"""One scored architecture of a search, in and out of JSON. No torch here."""
+"""A trial: one scored architecture of a search. No torch here."""
 
 from __future__ import annotations
 
@@ -12,15 +12,22 @@ from vipnas.quantities import Cost
 
 @dataclass(frozen=True)
 class Trial(Strict):
-    """One scored architecture of a search; `score` is its quality with
-    inherited weights, in 0..1: the mean object keypoint similarity.
+    """One scored architecture of a search.
 
-    `number` counts the trials of one `method` (evolution, random) from 0. `seconds` is what the
-    scoring took. A failed evaluation has no score and says why in `failure`; it counts as worse
-    than any score. `parents` are the numbers of the trials that the arch was bred from, and
-    `generation` is one more than the highest of theirs; 0 and none for an independent draw.
-    `worker` says who scored it; `retried`, why a first attempt of it was lost (worker died, hung).
-    `partial` scores are of a part of the people: the search gave up on that arch early.
+    Attributes:
+        number: Counts the trials of one method from 0.
+        method: The name of the searcher, such as evolution or random.
+        arch: The architecture.
+        score: Its quality with inherited weights, 0 to 1: mean object keypoint similarity for
+            images, AP for clips. None if scoring failed, which is worse than any score.
+        cost: Its cost.
+        seconds: How long scoring took.
+        failure: Why scoring failed.
+        generation: 1 more than the highest of its parents; 0 for an independent sample.
+        parents: Numbers of the trials that it was bred from.
+        worker: The worker that scored it.
+        retried: Why a first attempt was lost (the worker died or exceeded the time limit).
+        partial: The score is of a part of the persons, because scoring stopped early.
     """
 
     number: int
@@ -38,4 +45,5 @@ class Trial(Strict):
 
     @property
     def fitness(self) -> float:
+        """The score; -inf for a failure."""
         return float("-inf") if self.score is None else self.score

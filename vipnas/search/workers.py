@@ -1,4 +1,4 @@
-"""Scoring in this process, and what a score is, for workers elsewhere too. No torch here."""
+"""Score architectures in this process. No torch here."""
 
 from __future__ import annotations
 
@@ -12,19 +12,17 @@ from typing import Any, Generic, TypeAlias
 from vipnas.search.constraints import A
 
 Evaluate: TypeAlias = Callable[[A], float]
-# Makes, once in each worker and where it will be used, the function that scores.
+# Called once in each worker; returns the function that scores.
 MakeEvaluate: TypeAlias = Callable[[], Evaluate[A]]
 
-# Failures that are the arch's own: not finite, out of memory. They are recorded at once, since a
-# second try would end the same. Everything else is a mistake of ours and stops the search.
+# Failures of the architecture itself: not finite, out of memory. They are recorded, because another
+# attempt would fail too. Every other exception is a bug and stops the search.
 FAILURES = (FloatingPointError, MemoryError)
 
 
 @dataclass(frozen=True)
 class Scored:
-    """What came of scoring the arch of trial `number`: a finite score, or a failure with its
-    reason. `retried` says why a first attempt was lost, where this is of a second; `partial`, that
-    the score is of a part of the people only."""
+    """The result of scoring one architecture: a finite score, or a failure. See `Trial`."""
 
     number: int
     score: float | None
@@ -36,10 +34,10 @@ class Scored:
 
 
 def scored(evaluate: Evaluate[A], number: int, arch: A, floor: float | None) -> Scored:
-    """Score an arch here and now.
+    """Score an architecture in this process.
 
-    With a floor by `evaluate.above(arch, floor)`, which may give up early on an arch that will not
-    reach it, and says with the score whether it did.
+    With a floor, `evaluate.above(arch, floor)` is called: it may stop early if the architecture
+    will not reach the floor, and returns the score and whether it stopped.
     """
     started = time.monotonic()
     partial = False
@@ -59,7 +57,7 @@ def scored(evaluate: Evaluate[A], number: int, arch: A, floor: float | None) -> 
 
 
 class InProcess(Generic[A]):
-    """Scores one arch after the other in this process, the oldest first."""
+    """Score one architecture after the other in this process, in the order of submission."""
 
     def __init__(self, make_evaluate: MakeEvaluate[A]) -> None:
         self.make_evaluate = make_evaluate
@@ -70,7 +68,7 @@ class InProcess(Generic[A]):
         self.queue.append((number, arch, floor))
 
     def next(self) -> Scored:
-        # Made when first needed: a search that is finished already makes no crops.
+        # Made when first needed: a search that is done already needs no crops.
         if self.evaluate is None:
             self.evaluate = self.make_evaluate()
         return scored(self.evaluate, *self.queue.popleft())

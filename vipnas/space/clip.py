@@ -1,5 +1,4 @@
-"""The search space of the temporal level: of every follow-up frame an architecture and a fusion. No
-torch here."""
+"""The search space of clips: an architecture and a fusion per follow-up frame. No torch here."""
 
 from __future__ import annotations
 
@@ -9,17 +8,22 @@ from dataclasses import dataclass, replace
 
 from vipnas.arch.clip import FollowUp, Fusion, VideoArch
 from vipnas.arch.image import Arch
+from vipnas.errors import UserError
 from vipnas.space.genes import GeneSpace
 from vipnas.space.image import SearchSpace
 
 
 @dataclass(frozen=True)
 class VideoSpace(GeneSpace[VideoArch]):
-    """All clips of `num_follow_ups` frames after a key frame whose network is given.
+    """All networks of a clip whose key-frame network is given.
 
-    `image_space` is that of the follow-up networks. `fusions` are the options of every frame, each
-    frame choosing its own; None is a frame that sees its image alone. A frame's genes are those of
-    its arch, then one for its fusion.
+    The genes of a frame are those of its architecture, then one for its fusion.
+
+    Attributes:
+        key_frame: The network of the key frame.
+        image_space: The space of the follow-up networks.
+        fusions: The options of every follow-up frame; None is a frame that sees its image alone.
+        num_follow_ups: Number of frames after the key frame.
     """
 
     key_frame: Arch
@@ -29,9 +33,10 @@ class VideoSpace(GeneSpace[VideoArch]):
 
     def __post_init__(self) -> None:
         if self.num_follow_ups < 0:
-            raise ValueError(f"num_follow_ups: found {self.num_follow_ups}, allowed are 0 and more")
+            raise UserError("num_follow_ups", "a whole number from 0", str(self.num_follow_ups))
         if not self.fusions or len(set(self.fusions)) < len(self.fusions):
-            raise ValueError("fusions: allowed are one or more, each once")
+            found = ", ".join(str(fusion or "none") for fusion in self.fusions) or "no fusion"
+            raise UserError("fusions", "one or more different fusions", found)
         for fusion in self.fusions:
             FollowUp(self.image_space.min_arch(), fusion)
         self.min_arch()
@@ -45,10 +50,10 @@ class VideoSpace(GeneSpace[VideoArch]):
         return (*self.image_space.num_options, len(self.fusions)) * self.num_follow_ups
 
     def sample(self, rng: random.Random) -> VideoArch:
-        """Draw every choice uniformly, and then, where the space of the follow-up networks holds
-        the key frame's own, a fair coin for each frame whether it has that network instead.
+        """Sample every choice uniformly; half of the frames then get the key frame's network.
 
-        It is the one that is trained already: the supernet keeps it, and searches begin around it.
+        The key frame's network is trained already, so searches should start near it. Frames keep
+        what was sampled if the space of the follow-up networks does not hold that network.
         """
         drawn = super().sample(rng)
         if self.key_frame not in self.image_space:
@@ -56,8 +61,8 @@ class VideoSpace(GeneSpace[VideoArch]):
         return replace(
             drawn,
             follow_ups=tuple(
-                FollowUp(self.key_frame, member.fusion) if rng.random() < 0.5 else member
-                for member in drawn.follow_ups
+                FollowUp(self.key_frame, own.fusion) if rng.random() < 0.5 else own
+                for own in drawn.follow_ups
             ),
         )
 
@@ -93,22 +98,19 @@ class VideoSpace(GeneSpace[VideoArch]):
 
     def encode(self, arch: VideoArch) -> tuple[int, ...]:
         if arch.key_frame != self.key_frame:
-            raise ValueError("key_frame: found another network than that of this space")
+            raise UserError("key_frame", "the key-frame network of this space", "another network")
         if len(arch.follow_ups) != self.num_follow_ups:
-            raise ValueError(
-                f"follow_ups: found {len(arch.follow_ups)}, allowed are {self.num_follow_ups}"
-            )
+            found = str(len(arch.follow_ups))
+            raise UserError("follow_ups", f"{self.num_follow_ups} frames", found)
         genes: list[int] = []
         for number, follow_up in enumerate(arch.follow_ups):
             try:
                 genes += self.image_space.encode(follow_up.arch)
-            except ValueError as error:
-                raise ValueError(f"follow_ups[{number}]: {error}") from None
+            except UserError as error:
+                raise error.inside(f"follow_ups[{number}].arch", ".") from None
             if follow_up.fusion not in self.fusions:
                 offered = ", ".join(str(fusion or "none") for fusion in self.fusions)
-                raise ValueError(
-                    f"follow_ups[{number}].fusion: found {follow_up.fusion or 'none'},"
-                    f" allowed are {offered}"
-                )
+                found = str(follow_up.fusion or "none")
+                raise UserError(f"follow_ups[{number}].fusion", f"one of {offered}", found)
             genes.append(self.fusions.index(follow_up.fusion))
         return tuple(genes)

@@ -1,5 +1,4 @@
-"""What can be searched: architectures that are lists of genes, a whole number for every choice. No
-torch here."""
+"""Search spaces whose architectures are lists of genes, one per choice. No torch here."""
 
 from __future__ import annotations
 
@@ -9,14 +8,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence, Set
 from typing import Generic, TypeVar
 
+from vipnas.errors import UserError
+
 A = TypeVar("A")
 
 
 class GeneSpace(ABC, Generic[A]):
-    """All architectures that one supernet holds. `arch in space` tells membership.
+    """All architectures that one supernet holds. `arch in space` tests membership.
 
-    A gene is the index of the option taken; options stand from small to large, so that the smallest
-    member has the lowest genes and the largest the highest.
+    A gene is the index of an option. Options are sorted from small to large: the smallest
+    architecture has the lowest genes, the largest the highest.
     """
 
     name: str
@@ -24,40 +25,47 @@ class GeneSpace(ABC, Generic[A]):
     @property
     @abstractmethod
     def num_options(self) -> tuple[int, ...]:
-        """Options of every choice, in the order of the genes."""
+        """Number of options of every choice, in the order of the genes."""
 
     @abstractmethod
     def decode(self, genes: Sequence[int]) -> A:
-        """The member of these genes."""
+        """Return the architecture of these genes."""
 
     @abstractmethod
     def encode(self, arch: A) -> tuple[int, ...]:
-        """The genes of a member; raises ValueError saying what is not of this space."""
+        """Return the genes of an architecture.
+
+        Raises:
+            UserError: If it is not in this space. The place is the first field that differs.
+        """
 
     @property
     def size(self) -> int:
-        """How many different architectures the space holds."""
+        """Number of different architectures."""
         return math.prod(self.num_options)
 
     def __contains__(self, arch: A) -> bool:
         try:
             self.encode(arch)
-        except ValueError:
+        except UserError:
             return False
         return True
 
     def check_arch(self, arch: A, where: str) -> None:
-        """Raises ValueError in one line, naming `where` and the space, unless `arch in self`."""
+        """Raise UserError, with a place inside `where`, unless `arch in self`."""
         try:
             self.encode(arch)
-        except ValueError as error:
-            raise ValueError(f"{where}: not of space {self.name}: {error}") from None
+        except UserError as error:
+            hint = f"not in the space {self.name}"
+            reason = UserError(error.place, error.expected, error.found, hint)
+            raise reason.inside(where) from None
 
     def min_arch(self) -> A:
+        """Return the smallest architecture."""
         return self.decode([0] * len(self.num_options))
 
     def max_arch(self) -> A:
-        """The largest member: the supernet's own architecture."""
+        """Return the largest architecture, which is that of the supernet."""
         return self.decode([count - 1 for count in self.num_options])
 
     def largest(self, rng: random.Random) -> A:
@@ -78,12 +86,14 @@ class GeneSpace(ABC, Generic[A]):
         """Return the space whose other choices keep only the option of the largest."""
 
     def sample(self, rng: random.Random) -> A:
-        """Draw every choice independently and uniformly."""
+        """Sample every choice independently and uniformly."""
         return self.decode([rng.randrange(count) for count in self.num_options])
 
     def mutate(self, arch: A, probability: float, rng: random.Random) -> A:
-        """Redraw each choice with `probability` (0..1) among its other options; at least one
-        changes."""
+        """Resample each choice with `probability` (0 to 1) among its other options.
+
+        At least one choice changes, if any has two options.
+        """
         genes = list(self.encode(arch))
         open_choices = [i for i, count in enumerate(self.num_options) if count > 1]
         if not open_choices:
@@ -94,6 +104,6 @@ class GeneSpace(ABC, Generic[A]):
         return self.decode(genes)
 
     def crossover(self, first: A, second: A, rng: random.Random) -> A:
-        """Take every choice from one of the two parents, by a fair coin."""
+        """Take every choice from one of the two parents, each with probability 0.5."""
         pairs = zip(self.encode(first), self.encode(second), strict=True)
         return self.decode([rng.choice(pair) for pair in pairs])

@@ -1,6 +1,6 @@
-"""A search space: what may be chosen, read from YAML. No torch here.
+"""The search space of image networks: the options of every choice. No torch here.
 
-Inside, an architecture is a list of genes, see `GeneSpace`, which also samples and varies it.
+`GeneSpace` samples and varies architectures; `space/yaml.py` reads a space from its file.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from vipnas.arch.image import Arch, DeconvArch, Family, StageArch, StemArch, later_choices
+from vipnas.errors import UserError
 from vipnas.space.genes import GeneSpace
 
 
 @dataclass(frozen=True)
 class ChannelsPerGroup:
-    """A groups option that follows the width: an `Arch` holds the count that it comes to."""
+    """An option of `groups` that depends on the width; an `Arch` holds the number of groups."""
 
     channels: int
 
@@ -27,13 +28,20 @@ Facts: TypeAlias = tuple[Family, tuple[int, int], int]
 
 @dataclass(frozen=True)
 class PartOptions:
-    """The options of one part of the network: choice -> options, from small to large."""
+    """The options of one part of the network.
+
+    Attributes:
+        place: Where the part is in a network, such as `stages[0]`.
+        kind: The class of the part.
+        options: Choice to options, from small to large.
+    """
 
     place: str
     kind: type[Part]
     options: dict[str, tuple[Option, ...]]
 
     def build(self, genes: Iterator[int]) -> Part:
+        """Take the part's genes from the iterator and return the part."""
         values: dict[str, Any] = {name: found[next(genes)] for name, found in self.options.items()}
         if isinstance(values.get("groups"), ChannelsPerGroup):
             middle_width = values["width"] * values["expand_ratio"]
@@ -41,18 +49,26 @@ class PartOptions:
         return self.kind(**values)
 
     def genes_of(self, part: Part) -> Iterator[int]:
-        """Raises ValueError naming the first choice whose value is not offered."""
+        """Yield the genes of a part; raises UserError at the first value that is not an option."""
         for name, options in self.options.items():
             value = getattr(part, name)
             offered = [_concrete(option, part) for option in options]
             if value not in offered:
-                raise ValueError(f"{self.place}.{name}: found {value!r}, allowed are {offered}")
+                raise UserError(f"{self.place}.{name}", f"one of {offered}", repr(value))
             yield offered.index(value)
 
 
 @dataclass(frozen=True)
 class SearchSpace(GeneSpace[Arch]):
-    """All architectures that one supernet of images holds. `arch in space` tells membership."""
+    """All architectures that one supernet of images holds. `arch in space` tests membership.
+
+    Attributes:
+        name: The name of the space, that of its file.
+        family: The kind of block.
+        input_hw: Height and width of the input in pixels.
+        num_keypoints: Number of joints.
+        parts: The stem, the stages and the deconvolutions, in this order.
+    """
 
     name: str
     family: Family
@@ -62,7 +78,7 @@ class SearchSpace(GeneSpace[Arch]):
 
     @property
     def num_options(self) -> tuple[int, ...]:
-        """Options of every choice, in the order of the genes."""
+        """Number of options of every choice, in the order of the genes."""
         return tuple(len(found) for part in self.parts for found in part.options.values())
 
     def decode(self, genes: Sequence[int]) -> Arch:
@@ -78,18 +94,18 @@ class SearchSpace(GeneSpace[Arch]):
         )
 
     def encode(self, arch: Arch) -> tuple[int, ...]:
-        """The genes of a member; raises ValueError saying what is not of this space."""
         facts: Facts = (arch.family, arch.input_hw, arch.num_keypoints)
-        for name, found, allowed in zip(
+        for name, found, expected in zip(
             ("family", "input_hw", "num_keypoints"), facts, self._facts, strict=True
         ):
-            if found != allowed:
-                raise ValueError(f"{name}: found {found!r}, allowed is {allowed!r}")
+            if found != expected:
+                raise UserError(name, repr(expected), repr(found))
         built: tuple[Part, ...] = (arch.stem, *arch.stages, *arch.head)
         if [type(part) for part in built] != [part.kind for part in self.parts]:
-            raise ValueError(
-                f"found {len(arch.stages)} stages and {len(arch.head)} deconvolutions,"
-                f" allowed are {self._count(StageArch)} and {self._count(DeconvArch)}"
+            raise UserError(
+                "stages and head",
+                f"{self._count(StageArch)} stages and {self._count(DeconvArch)} deconvolutions",
+                f"{len(arch.stages)} and {len(arch.head)}",
             )
         return tuple(
             gene
@@ -100,7 +116,7 @@ class SearchSpace(GeneSpace[Arch]):
     def with_facts(
         self, input_hw: tuple[int, int] | None = None, num_keypoints: int | None = None
     ) -> SearchSpace:
-        """The same choices for another input size or another skeleton."""
+        """Return the same choices for another input size or another number of joints."""
         changed = replace(
             self,
             input_hw=input_hw or self.input_hw,
@@ -128,8 +144,7 @@ class SearchSpace(GeneSpace[Arch]):
         return replace(self, parts=tuple(parts))
 
     def to_plain(self) -> dict[str, Any]:
-        """All that makes the space, as plain values: equal for equal spaces, also where one was
-        written before a choice came that it does not offer."""
+        """Return everything but the name as plain values, equal for equal spaces."""
         parts = [
             {
                 name: [str(option) for option in options]
@@ -150,8 +165,12 @@ class SearchSpace(GeneSpace[Arch]):
 
 
 def check_options(space: SearchSpace, where: str) -> None:
-    """Whatever an Arch checks of itself (kernels, input size, numbers), for each option and for the
-    largest member; and that all members have heatmaps of one size."""
+    """Build an architecture with each option, and the largest, so that `Arch` checks them.
+
+    Raises:
+        UserError: If an architecture is impossible, or the heatmap size is not always the same. Its
+            place is inside `where`.
+    """
     smallest = [0] * len(space.num_options)
     changed = (
         [*smallest[:choice], option, *smallest[choice + 1 :]]
@@ -162,17 +181,15 @@ def check_options(space: SearchSpace, where: str) -> None:
     for genes in (*changed, [count - 1 for count in space.num_options]):
         try:
             sizes.add(space.decode(genes).heatmap_hw)
-        except ValueError as error:
-            raise ValueError(f"{where}: {error}") from None
+        except UserError as error:
+            raise error.inside(where) from None
     if len(sizes) > 1:
-        raise ValueError(
-            f"{where}: stride and max_pool: found options with heatmaps of {sorted(sizes)},"
-            " allowed is one option each"
-        )
+        place, found = f"{where}: stride and max_pool", f"heatmaps of {sorted(sizes)}"
+        raise UserError(place, "one heatmap size", found, "give one option each")
 
 
 def _concrete(option: Option, part: Part) -> Option:
-    """What an option comes to in a built part: channels per group become a count."""
+    """Return an option's value in a built part: channels per group become a number of groups."""
     if isinstance(option, ChannelsPerGroup):
         assert isinstance(part, StageArch)
         return part.middle_width // option.channels

@@ -1,4 +1,4 @@
-"""A search space as its YAML file says it. No torch here."""
+"""Read a search space from its YAML file. No torch here."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from vipnas.arch.image import DeconvArch, Family, StageArch, StemArch, later_choices
-from vipnas.files import check_version, did_you_mean, parse, read_yaml
+from vipnas.errors import UserError, shown
+from vipnas.files import check_version, parse, read_yaml
 from vipnas.space.image import (
     ChannelsPerGroup,
     Option,
@@ -23,8 +24,12 @@ SPACE_VERSION = 1
 
 
 def read_space(path: Path) -> SearchSpace:
-    """Read a space from YAML; raises ValueError naming file, part, choice, what was found and what
-    is allowed."""
+    """Read a space from YAML.
+
+    Raises:
+        UserError: If the file or one of its values is not allowed. Its place is the file, the part
+            and the choice.
+    """
     document = read_yaml(path)
     known = ("family", "input_hw", "num_keypoints", "stem", "stages", "head", "version")
     _check_keys(document, known, f"{path}", optional=("version",))
@@ -32,7 +37,7 @@ def read_space(path: Path) -> SearchSpace:
     parts = [_read_part(document["stem"], StemArch, "stem", path)]
     for section, kind in (("stages", StageArch), ("head", DeconvArch)):
         if not isinstance(document[section], list):
-            raise ValueError(f"{path}: {section}: found no list, a list of parts is needed")
+            raise UserError(f"{path}: {section}", "a list of parts", shown(document[section]))
         for number, raw in enumerate(document[section]):
             parts.append(_read_part(raw, kind, f"{section}[{number}]", path))
     space = SearchSpace(
@@ -50,7 +55,7 @@ def _read_part(raw: Any, kind: type[Part], place: str, path: Path) -> PartOption
     hints = get_type_hints(kind)
     names = [field.name for field in fields(kind)]
     where = f"{path}: {place}"
-    # A stage may offer groups as counts, as channels per group, or both.
+    # The groups of a stage may be given as counts, as channels per group, or both.
     grouped = kind is StageArch and isinstance(raw, dict) and "channels_per_group" in raw
     later = later_choices(kind)
     optional = ["channels_per_group", "groups"] if grouped else []
@@ -75,25 +80,25 @@ def _read_part(raw: Any, kind: type[Part], place: str, path: Path) -> PartOption
 
 def _read_options(raw: Any, kind: Any, where: str) -> tuple[Option, ...]:
     if not isinstance(raw, list) or not raw:
-        raise ValueError(f"{where}: found {raw!r}, allowed is a list of one or more options")
+        raise UserError(where, "a list of one or more options", shown(raw))
     options: tuple[Option, ...] = parse(tuple[kind, ...], raw, where)
     if len(set(options)) < len(options):
-        raise ValueError(f"{where}: found {raw!r}, each option may stand there once")
+        raise UserError(where, "each option once", shown(raw))
     for option in options:
         if type(option) is int and option < 1:
-            raise ValueError(f"{where}: found {option}, allowed are whole numbers from 1")
+            raise UserError(where, "whole numbers from 1", str(option))
     return options
 
 
 def _check_keys(raw: Any, known: Sequence[str], where: str, optional: Sequence[str] = ()) -> None:
     if not isinstance(raw, dict):
-        raise ValueError(f"{where}: found {raw!r}, a mapping is needed with {', '.join(known)}")
+        raise UserError(where, f"a mapping with the keys {', '.join(known)}", shown(raw))
     for key in raw:
         if key not in known:
-            raise ValueError(f"{where}.{key}: unknown key; {did_you_mean(str(key), known)}")
+            raise UserError.not_one_of(where, known, key, expected="one of the keys")
     for key in known:
         if key not in raw and key not in optional:
-            raise ValueError(f"{where}.{key}: missing; it must be given")
+            raise UserError(where, f"the key {key}", "none")
 
 
 def _check_space(space: SearchSpace, where: str) -> None:
@@ -116,26 +121,27 @@ def _check_stage_options(
     middles = [width * ratio for width in part.options["width"] for ratio in ratios]  # type: ignore[operator]
     no_expansion = space.family == "inverted_residual" and 1 in ratios
     if no_expansion and len(ratios) > 1:
-        raise ValueError(
-            f"{place}.expand_ratio: found {list(ratios)}; with 1 a block has no expansion"
-            " convolution, so 1 cannot stand beside other options"
-        )
+        hint = "with 1 a block has no expansion convolution, which other options share"
+        raise UserError(f"{place}.expand_ratio", "1 alone or no 1", str(list(ratios)), hint)
     for groups in part.options["groups"]:
         _check_divides(groups, middles, place)
         if no_expansion and isinstance(groups, int):
             _check_divides(groups, in_widths, place)
         one_width = len({*in_widths, *middles}) == 1
         if no_expansion and isinstance(groups, ChannelsPerGroup) and not one_width:
-            raise ValueError(
-                f"{place}.channels_per_group: with expand_ratio 1 the width must be that of the"
-                f" input, and one: found {list(part.options['width'])} of {list(in_widths)}"
+            raise UserError(
+                f"{place}.channels_per_group",
+                f"one width, that of the input ({', '.join(map(str, in_widths))})",
+                str(list(part.options["width"])),
+                "expand_ratio is 1",
             )
     for middle in sorted(set(middles)):
         counts = [_count_of(option, {"width": middle}) for option in part.options["groups"]]
         if counts != sorted(set(counts), reverse=True):
-            raise ValueError(
-                f"{place}.groups: the options come to {counts} groups at {middle} channels: some"
-                " are equal, or in another order than at the largest width"
+            raise UserError(
+                f"{place}.groups",
+                "different options, in the same order at every width",
+                f"{counts} groups at {middle} channels",
             )
 
 
@@ -146,9 +152,7 @@ def _check_divides(option: Option, widths: Sequence[Any], place: str) -> None:
     assert isinstance(divisor, int)
     for width in widths:
         if divisor < 1 or width % divisor:
-            raise ValueError(
-                f"{place}.{name}: found {divisor}, which does not divide {width} channels"
-            )
+            raise UserError(f"{place}.{name}", f"a divisor of {width} channels", str(divisor))
 
 
 def _count_of(option: Option, largest: dict[str, Any]) -> int:

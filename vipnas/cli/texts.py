@@ -1,0 +1,128 @@
+"""The description and the examples of every command. A test parses each example."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Text(NamedTuple):
+    """What `vipnas COMMAND --help` shows around the options."""
+
+    description: str
+    examples: tuple[str, ...]
+
+
+TEXTS = {
+    "run": Text(
+        "Run a whole experiment: train the supernet, search it, retrain and evaluate what was\n"
+        "found. The same command resumes a run that was stopped.",
+        (
+            "vipnas run quickstart",
+            "vipnas run my_experiment.yaml --data-root /data --output runs/mine --workers 4",
+        ),
+    ),
+    "train-supernet": Text(
+        "Train the weight-sharing supernet of an experiment, or resume its training.",
+        (
+            "vipnas train-supernet quickstart",
+            "tools/torchrun.sh train-supernet coco_search_res50 --data-root /data",
+        ),
+    ),
+    "search": Text(
+        "Search the supernet for architectures within the budgets, or resume the search. Writes\n"
+        "trials.jsonl, best.json, pareto.json and pareto.png.",
+        (
+            "vipnas search quickstart",
+            "vipnas search quickstart --workers 8 --gpus-per-worker 0.5",
+        ),
+    ),
+    "retrain": Text(
+        "Train a single architecture, by default the best of the search, and evaluate it.",
+        (
+            "vipnas retrain quickstart",
+            "vipnas retrain coco_s_vipnas_res50 --arch published/s_vipnas_res50",
+            "vipnas retrain quickstart --front runs/quickstart/search/pareto.json --workers 2",
+        ),
+    ),
+    "evaluate": Text(
+        "Compute metrics of a network, or of predictions in a COCO results file.",
+        (
+            "vipnas evaluate quickstart --weights runs/quickstart/retrain/network.pt",
+            "vipnas evaluate quickstart --from-results results.json --metrics coco pck",
+        ),
+    ),
+    "video": Text(
+        "Commands of the temporal level: networks for the frames after a key frame.",
+        ("vipnas video search quickstart_video",),
+    ),
+    "video train-supernet": Text(
+        "Train the supernet of the frames after a key frame, or resume its training.",
+        ("vipnas video train-supernet quickstart_video",),
+    ),
+    "video search": Text(
+        "Search for networks and fusions of the follow-up frames, or resume the search.",
+        ("vipnas video search quickstart_video --workers 2",),
+    ),
+    "video retrain": Text(
+        "Fine-tune the networks of a clip on clips, and evaluate them.",
+        ("vipnas video retrain quickstart_video",),
+    ),
+    "video evaluate": Text(
+        "Compute metrics on whole videos, frame after frame as at run time.",
+        ("vipnas video evaluate quickstart_video --boxes pose --pictures frames.png",),
+    ),
+    "video export": Text(
+        "Export the networks of a clip to ONNX files and compare them with PyTorch.",
+        ("vipnas video export --weights runs/quickstart_video/video/retrain/video.pt -o clip",),
+    ),
+    "cost": Text(
+        "Count the MACs and parameters of an architecture; on request measure its latency.",
+        (
+            "vipnas cost published/s_vipnas_res50",
+            "vipnas cost published/s_vipnas_res50 --table",
+            "vipnas cost best.json --latency --runtime openvino --threads 4",
+        ),
+    ),
+    "profile": Text(
+        "Measure networks and layers of a search space on this machine, for a latency table that\n"
+        "predicts milliseconds. The same command resumes.",
+        (
+            "vipnas profile s_vipnas_res50",
+            "vipnas profile tiny --runtime openvino --output latency/tiny.json",
+        ),
+    ),
+    "convert": Text(
+        "Write the weights of a network in the format of the published checkpoints.",
+        ("vipnas convert --weights runs/quickstart/retrain/network.pt -o network.pth",),
+    ),
+    "export": Text(
+        "Export a network for another runtime, and compare its outputs with PyTorch.",
+        (
+            "vipnas export --weights runs/quickstart/retrain/network.pt -o pose.onnx",
+            "vipnas export --weights network.pth --arch published/s_vipnas_mbv3 -o pose.onnx",
+        ),
+    ),
+    "predict": Text(
+        "Draw predicted poses on images with one person each.",
+        ("vipnas predict --weights network.pt --images a.jpg b.jpg --codec dark -o poses",),
+    ),
+    "inspect-data": Text(
+        "Describe the data of an experiment and draw a sheet of its crops.",
+        ("vipnas inspect-data quickstart --split train --augmented --sheet crops.png",),
+    ),
+    "synthesize": Text(
+        "Generate synthetic images or videos of people with keypoint annotations.",
+        (
+            "vipnas synthesize --output people --num-images 1000 --seed 1",
+            "vipnas synthesize --output videos --video --num-videos 20 --num-frames 48",
+        ),
+    ),
+    "completion": Text(
+        "Print a script with which a shell completes commands and options.",
+        (
+            "vipnas completion bash > ~/.local/share/bash-completion/completions/vipnas",
+            "vipnas completion zsh > ~/.zfunc/_vipnas",
+            "vipnas completion fish > ~/.config/fish/completions/vipnas.fish",
+        ),
+    ),
+}
