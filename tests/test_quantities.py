@@ -63,9 +63,7 @@ def test_a_new_quantity_is_a_row_and_a_getter(
     assert Journal(tmp_path / "trials.jsonl", {}).trials == journal.trials
     assert f"{found[0]:.1f} mJ" in capsys.readouterr().out
     assert (tmp_path / "pareto.png").is_file()
-    with pytest.raises(
-        ValueError, match=r"energy_mj: at_most: expected .*, got 0\.010"
-    ):
+    with pytest.raises(ValueError, match=r"energy_mj: at_most: expected .*, got 0\.010"):
         tight = {**section, "constraints": [{"quantity": "energy_mj", "at_most": 0.01}]}
         searchers_of(parse(SearchConfig, tight, "x"), tiny_space, 0, with_energy)
 
