@@ -74,7 +74,7 @@ def test_an_old_key_names_the_new_one(
         (
             SearchConfig,
             {"num_trials": 1, "objectives": ["score", "latency_ms"]},
-            ("file: latency", "table", "none", "vipnas profile"),
+            ("file: latency", "a mapping", "none", "latency_ms"),
         ),
     ],
 )

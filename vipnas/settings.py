@@ -55,7 +55,7 @@ def check_settings(
 
 
 class Difference(NamedTuple):
-    """A setting that differs: its place, and what was and is there, as it is shown."""
+    """A setting that differs: its place, its value before and now, as shown."""
 
     place: str
     before: str

@@ -43,7 +43,7 @@ def find_shipped(kind: Kind, name_or_path: str, suffix: Suffix = "") -> Path:
 
 
 def find_beside(file: Path, name: str) -> Path | None:
-    """Return the file that a `name` in `file` means if that lies beside it.
+    """Return the file that a `name` in `file` means if it is stored beside it.
 
     It may be written without its suffix `.yaml`. Shipped experiments name shipped files only.
     """

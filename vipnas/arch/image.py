@@ -149,7 +149,7 @@ def later_choices(kind: type[StemArch | StageArch | DeconvArch]) -> dict[str, An
     return {field.name: field.default for field in fields(kind) if field.default is not MISSING}
 
 
-@lru_cache(maxsize=1 << 16)  # a search builds millions of archs out of hundreds of stages
+@lru_cache(maxsize=1 << 16)  # a search builds millions of networks out of hundreds of stages
 def _check_stage(place: str, stage: StageArch, in_channels: int, family: Family) -> None:
     for name in ("width", "depth", "groups", "expand_ratio", "stride"):
         _check_count(f"{place}.{name}", getattr(stage, name))

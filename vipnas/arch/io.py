@@ -11,7 +11,7 @@ from vipnas.arch.image import Arch
 from vipnas.errors import UserError, shown
 from vipnas.files import check_version, parse, parse_json, read_json, to_plain, write_atomically
 
-# Raised with every field that an arch gains. Such a field has a default, which is what files of an
+# Raised with every new field of an architecture. Its default is the meaning of files of an
 # earlier version mean.
 ARCH_VERSION = 1
 VIDEO_ARCH_VERSION = 1

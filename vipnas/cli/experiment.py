@@ -62,9 +62,12 @@ def add_experiment_commands(commands: Commands) -> None:
     retrain.set_defaults(run=_retrain)
     _add_evaluate(commands)
     replay = commands.add_parser("replay", help="compute a failed training step again")
-    replay.add_argument("failure", type=Path, help="failure.pt of a training")
+    replay.add_argument("failure", type=Path, metavar="FILE", help="failure.pt of a training")
     replay.add_argument(
-        "--device", default="cpu", help="torch device (default: cpu); each has its own arithmetic"
+        "--device",
+        default="cpu",
+        metavar="NAME",
+        help="torch device; rounding differs between devices (default: %(default)s)",
     )
     replay.set_defaults(run=_replay)
 

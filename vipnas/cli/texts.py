@@ -83,6 +83,10 @@ TEXTS = {
             "vipnas cost best.json --latency --runtime openvino --threads 4",
         ),
     ),
+    "replay": Text(
+        "Compute a training step that was not finite again, from its failure.pt. Needs no data.",
+        ("vipnas replay runs/quickstart/supernet/failure.pt",),
+    ),
     "profile": Text(
         "Measure networks and layers of a search space on this machine, for a latency table that\n"
         "predicts milliseconds. The same command resumes.",

@@ -115,7 +115,7 @@ class FeasibleSpace(Generic[A]):
 
     @cached_property
     def members(self) -> tuple[A, ...] | None:
-        """All archs within the budgets; None where the space is too large to list by the way."""
+        """All architectures within the budgets; None if the space is too large to list in passing."""
         if math.prod(self.space.num_options) > ENUMERABLE:
             return None
         return tuple(arch for arch in self._every() if arch in self)
@@ -127,7 +127,9 @@ class FeasibleSpace(Generic[A]):
         if self._listed is None and self.members is not None:
             self._listed = self.members
         if self._listed is None and size <= LISTABLE:
-            log.warning("%s: counting all %s archs for the budgets", self.space.name, f"{size:,}")
+            log.warning(
+                "%s: counting all %s architectures for the budgets", self.space.name, f"{size:,}"
+            )
             nearest = nearest or _Nearest(self.constraints)
             archs = self._every()
             self._listed = tuple(a for a in archs if not nearest.look_at(self.cost_of(a)))

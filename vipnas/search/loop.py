@@ -128,7 +128,7 @@ class _History(Generic[A]):
         self.journal, self.show = journal, show
         self.trials = {trial.number: trial for trial in journal.trials if trial.method == method}
         self.up_to_own_number = earlier is not None
-        # Of several trials of one arch the one with the lowest number is kept.
+        # Of several trials of one architecture, the one with the lowest number is kept.
         self.of_others = {
             trial.arch: trial
             for trial in sorted(journal.trials, key=lambda trial: -trial.number)

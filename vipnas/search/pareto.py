@@ -21,7 +21,7 @@ Integers: TypeAlias = NDArray[np.int64]
 
 
 def to_minimise(fitness: float, cost: Cost, objectives: Sequence[Objective]) -> tuple[float, ...]:
-    """The point of an arch."""
+    """Return the point of an architecture."""
     return tuple(-fitness if name == SCORE else cost.value(name) for name in objectives)
 
 

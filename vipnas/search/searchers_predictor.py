@@ -138,7 +138,7 @@ class PredictorSearcher(Proposals[A]):
         return np.array([self.feasible.space.encode(arch) for arch in archs])
 
     def _costs(self, archs: Sequence[A]) -> Floats:
-        """Of the objectives, a row for each arch."""
+        """Return a row per architecture with its costs among the objectives."""
         names = [quantity.name for quantity in costs_among(self.objectives)]
         costs = [self.feasible.cost_of(arch) for arch in archs]
         rows = [[cost.value(name) for name in names] for cost in costs]
