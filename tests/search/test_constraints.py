@@ -225,6 +225,6 @@ def test_where_counting_all_finds_none_that_is_certain(
     assert (feasible.members, feasible.list_members()) == (None, ())
     monkeypatch.setattr(constraints, "LISTABLE", 0)
     feasible = FeasibleSpace(small_space, count_cost, budgets)
-    with pytest.raises(NoneFound, match="^no arch of small found that keeps to all of: "):
+    with pytest.raises(NoneFound, match="none by sampling"):
         feasible.sample(random.Random(0))
     assert feasible.list_members() is None

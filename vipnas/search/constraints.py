@@ -115,7 +115,7 @@ class FeasibleSpace(Generic[A]):
 
     @cached_property
     def members(self) -> tuple[A, ...] | None:
-        """All architectures within the budgets; None if the space is too large to list in passing."""
+        """All architectures within the budgets; None if the space is large."""
         if math.prod(self.space.num_options) > ENUMERABLE:
             return None
         return tuple(arch for arch in self._every() if arch in self)
