@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,9 +33,9 @@ def calibrate_bn(network: nn.Module, images_N3HW: Tensor, batch_size: int) -> No
 def measure_statistics(network: nn.Module, batches: Iterable[tuple[Tensor, ...]]) -> None:
     """Measure the batch-norm statistics of this very network on batches of its inputs.
 
-    Every statistic becomes the plain mean over the batches (momentum None), so that nothing of what
-    stood there before is left: weights inherited from a supernet come with statistics of other
-    subnets.
+    Every statistic becomes the mean over the batches, each by the number of its images, so that a
+    short last batch counts as much as its images do. Nothing is left of what stood there before:
+    weights inherited from a supernet come with statistics of other subnets.
     """
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
@@ -43,9 +43,12 @@ def measure_statistics(network: nn.Module, batches: Iterable[tuple[Tensor, ...]]
     network.eval()
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None
         norm.train()
+    num_images = 0
     for inputs in batches:
+        num_images += len(inputs[0])
+        for norm in norms:
+            norm.momentum = len(inputs[0]) / num_images
         network(*inputs)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
@@ -137,14 +140,25 @@ class Evaluator:
         return self.crops.to_image(xy_NK2), scores_NK.cpu().numpy()
 
     def _heatmaps(self, network: nn.Module, images_B3HW: Tensor) -> Tensor:
-        # The network's memory order has the joints innermost, which is slow to flip and to decode.
-        heatmaps: Tensor = network(images_B3HW).contiguous()
         if not self.flip_test:
-            return heatmaps
+            return run_contiguous(network, images_B3HW)
         shift = self.codec.shift_flipped
-        mirrored: Tensor = network(mirror(images_B3HW, shift)).contiguous()
-        both = heatmaps + flip_back(mirrored, self.skeleton.flip_order, shift)
-        return both.mul_(0.5)
+        return flip_tested(network, images_B3HW, self.skeleton.flip_order, shift)
+
+
+def run_contiguous(run: Callable[[Tensor], Tensor], images_B3HW: Tensor) -> Tensor:
+    """The network's memory order has the joints innermost, which is slow to flip and to decode."""
+    return run(images_B3HW).contiguous()
+
+
+def flip_tested(
+    run: Callable[[Tensor], Tensor], images_B3HW: Tensor, flip_order: Sequence[int], shift: bool
+) -> Tensor:
+    """Heatmaps, the mean over the images and their mirror images."""
+    heatmaps = run_contiguous(run, images_B3HW)
+    mirrored = run_contiguous(run, mirror(images_B3HW, shift))
+    both = heatmaps + flip_back(mirrored, flip_order, shift)
+    return both.mul_(0.5)
 
 
 def middle_batch(count: int, batch_size: int) -> int:
