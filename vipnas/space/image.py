@@ -41,13 +41,28 @@ class PartOptions:
         return self.kind(**values)
 
     def genes_of(self, part: Part) -> Iterator[int]:
-        """Raises ValueError naming the first choice whose value is not offered."""
+        """Yield the index of each value among its options; all must be offered."""
+        for name, options in self.options.items():
+            yield [_concrete(option, part) for option in options].index(getattr(part, name))
+
+    def misfits(self, part: Part) -> Iterator[str]:
+        """Yield a line for each choice whose value is not offered."""
         for name, options in self.options.items():
             value = getattr(part, name)
             offered = [_concrete(option, part) for option in options]
             if value not in offered:
-                raise ValueError(f"{self.place}.{name}: found {value!r}, allowed are {offered}")
-            yield offered.index(value)
+                yield f"{self.place}.{name}: found {value!r}, allowed are {offered}"
+
+    def to_plain(self) -> dict[str, list[Any]]:
+        """The part as `read_space` takes it: groups that follow the width have a key of their
+        own."""
+        plain: dict[str, list[Any]] = {}
+        for name, options in self.options.items():
+            counts = [option for option in options if not isinstance(option, ChannelsPerGroup)]
+            widths = [option.channels for option in options if isinstance(option, ChannelsPerGroup)]
+            plain |= {name: counts} if counts else {}
+            plain |= {"channels_per_group": widths} if widths else {}
+        return plain
 
 
 @dataclass(frozen=True)
@@ -78,24 +93,31 @@ class SearchSpace(GeneSpace[Arch]):
         )
 
     def encode(self, arch: Arch) -> tuple[int, ...]:
-        """The genes of a member; raises ValueError saying what is not of this space."""
+        """The genes of a member; raises ValueError naming all that is not of this space."""
+        if misfits := list(self.misfits(arch)):
+            raise ValueError("; ".join(misfits))
+        return tuple(
+            gene
+            for options, part in zip(self.parts, _parts_of(arch), strict=True)
+            for gene in options.genes_of(part)
+        )
+
+    def misfits(self, arch: Arch) -> Iterator[str]:
+        """Yield a line for each field of the arch that the space does not offer."""
         facts: Facts = (arch.family, arch.input_hw, arch.num_keypoints)
-        for name, found, allowed in zip(
-            ("family", "input_hw", "num_keypoints"), facts, self._facts, strict=True
-        ):
+        names = ("family", "input_hw", "num_keypoints")
+        for name, found, allowed in zip(names, facts, self._facts, strict=True):
             if found != allowed:
-                raise ValueError(f"{name}: found {found!r}, allowed is {allowed!r}")
-        built: tuple[Part, ...] = (arch.stem, *arch.stages, *arch.head)
+                yield f"{name}: found {found!r}, allowed is {allowed!r}"
+        built = _parts_of(arch)
         if [type(part) for part in built] != [part.kind for part in self.parts]:
-            raise ValueError(
+            yield (
                 f"found {len(arch.stages)} stages and {len(arch.head)} deconvolutions,"
                 f" allowed are {self._count(StageArch)} and {self._count(DeconvArch)}"
             )
-        return tuple(
-            gene
-            for options, part in zip(self.parts, built, strict=True)
-            for gene in options.genes_of(part)
-        )
+            return
+        for options, part in zip(self.parts, built, strict=True):
+            yield from options.misfits(part)
 
     def with_facts(
         self, input_hw: tuple[int, int] | None = None, num_keypoints: int | None = None
@@ -128,13 +150,19 @@ class SearchSpace(GeneSpace[Arch]):
         return replace(self, parts=tuple(parts))
 
     def to_plain(self) -> dict[str, Any]:
-        """All that makes the space, as plain values: equal for equal spaces."""
-        parts = [
-            {name: [str(option) for option in options] for name, options in part.options.items()}
-            for part in self.parts
-        ]
-        facts = dict(zip(("family", "input_hw", "num_keypoints"), self._facts, strict=True))
-        return {**facts, "input_hw": list(self.input_hw), "parts": parts}
+        """All that makes the space but its name, as `parse_space` takes it: equal for equal
+        spaces."""
+        sections: dict[type[Part], list[dict[str, list[Any]]]] = {}
+        for part in self.parts:
+            sections.setdefault(part.kind, []).append(part.to_plain())
+        return {
+            "family": self.family,
+            "input_hw": list(self.input_hw),
+            "num_keypoints": self.num_keypoints,
+            "stem": sections[StemArch][0],
+            "stages": sections[StageArch],
+            "head": sections.get(DeconvArch, []),
+        }
 
     @property
     def _facts(self) -> Facts:
@@ -161,6 +189,10 @@ def check_options(space: SearchSpace, where: str) -> None:
             f"{where}: stride and max_pool: found options with heatmaps of {sorted(sizes)},"
             " allowed is one option each"
         )
+
+
+def _parts_of(arch: Arch) -> tuple[Part, ...]:
+    return arch.stem, *arch.stages, *arch.head
 
 
 def _concrete(option: Option, part: Part) -> Option:

@@ -22,30 +22,35 @@ from vipnas.space.image import (
 def read_space(path: Path) -> SearchSpace:
     """Read a space from YAML; raises ValueError naming file, part, choice, what was found and what
     is allowed."""
-    document = read_yaml(path)
+    return parse_space(read_yaml(path), path.stem, str(path))
+
+
+def parse_space(document: Any, name: str, where: str) -> SearchSpace:
+    """Build a space from plain values, of a YAML file or of `SearchSpace.to_plain`; raises
+    ValueError as `read_space` does, naming `where`."""
     known = ("family", "input_hw", "num_keypoints", "stem", "stages", "head")
-    _check_keys(document, known, f"{path}")
-    parts = [_read_part(document["stem"], StemArch, "stem", path)]
+    _check_keys(document, known, where)
+    parts = [_read_part(document["stem"], StemArch, "stem", where)]
     for section, kind in (("stages", StageArch), ("head", DeconvArch)):
         if not isinstance(document[section], list):
-            raise ValueError(f"{path}: {section}: found no list, a list of parts is needed")
+            raise ValueError(f"{where}: {section}: found no list, a list of parts is needed")
         for number, raw in enumerate(document[section]):
-            parts.append(_read_part(raw, kind, f"{section}[{number}]", path))
+            parts.append(_read_part(raw, kind, f"{section}[{number}]", where))
     space = SearchSpace(
-        name=path.stem,
-        family=parse(Family, document["family"], f"{path}: family"),  # type: ignore[arg-type]
-        input_hw=parse(tuple[int, int], document["input_hw"], f"{path}: input_hw"),
-        num_keypoints=parse(int, document["num_keypoints"], f"{path}: num_keypoints"),
+        name=name,
+        family=parse(Family, document["family"], f"{where}: family"),  # type: ignore[arg-type]
+        input_hw=parse(tuple[int, int], document["input_hw"], f"{where}: input_hw"),
+        num_keypoints=parse(int, document["num_keypoints"], f"{where}: num_keypoints"),
         parts=tuple(parts),
     )
-    _check_space(space, str(path))
+    _check_space(space, where)
     return space
 
 
-def _read_part(raw: Any, kind: type[Part], place: str, path: Path) -> PartOptions:
+def _read_part(raw: Any, kind: type[Part], place: str, file: str) -> PartOptions:
     hints = get_type_hints(kind)
     names = [field.name for field in fields(kind)]
-    where = f"{path}: {place}"
+    where = f"{file}: {place}"
     # A stage may offer groups as counts, as channels per group, or both.
     grouped = kind is StageArch and isinstance(raw, dict) and "channels_per_group" in raw
     optional = ["channels_per_group", "groups"] if grouped else []
