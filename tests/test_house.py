@@ -32,7 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "space": {"arch"},
     "search": {"arch", "config", "quantities", "space", "threads"},
     "models": {"arch", "quantities", "space"},
-    "data": {"config", "models"},
+    "data": {"arch", "config", "models"},
 }
 LAYERS = (
     ("viz", "synthetic"),
@@ -48,7 +48,8 @@ LAYERS = (
 for layer in LAYERS:
     below = set(MAY_IMPORT)
     MAY_IMPORT |= {part: below for part in layer}
-MAY_IMPORT["__init__"] = set()
+# The public API, imported when first asked for.
+MAY_IMPORT["__init__"] = set(MAY_IMPORT)
 
 FREE_OF_TORCH = {"files", "shipped", "threads", "arch", "quantities", "config", "space", "search"}
 ONLY_WHERE_USED = {"ray", "pycocotools", "motmetrics"}

@@ -42,10 +42,10 @@ from vipnas.arch.image import Arch
 from vipnas.files import read_json, to_plain, write_atomically
 from vipnas.models.counting import count_cost
 from vipnas.pipeline.experiment import Experiment
+from vipnas.pipeline.work import made_with
 from vipnas.search.journal import Journal
 from vipnas.shipped import find_shipped
 from vipnas.space.image import SearchSpace
-from vipnas.training.checkpoint import load_checkpoint
 from vipnas.training.sampling import nearest_to
 
 NUM_DRAWS = 256
@@ -139,7 +139,7 @@ def _training_table(supernets: dict[str, Path]) -> str:
         "|---|---|---|",
     ]
     for name, file in supernets.items():
-        settings = json.loads(load_checkpoint(file)["found"]["settings"])
+        settings = made_with(file)
         seconds = file.with_name("seconds.json")
         taken = f"{read_json(seconds):.0f}" if seconds.exists() else ""
         lines.append(f"| {name} | {settings['supernet']['schedule']['epochs']:.2f} | {taken} |")
@@ -216,7 +216,10 @@ def every_nth(numbers: range, count: int) -> list[int]:
 
 def supernet_files(given: Sequence[str], output: Path) -> dict[str, Path]:
     if not given:
-        return {path.parent.name: path for path in sorted(output.glob("supernets/*/supernet.pt"))}
+        return {
+            path.parent.name: path
+            for path in sorted(output.glob("supernets/*/supernet.safetensors"))
+        }
     files = {}
     for word in given:
         name, equals, file = word.partition("=")

@@ -3,7 +3,6 @@ tools/benchmarks/rank_correlation.py and tools/benchmarks/compare_supernets.py."
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import threading
@@ -31,9 +30,9 @@ from vipnas.models.counting import count_cost
 from vipnas.models.posenet import PoseNet
 from vipnas.pipeline.experiment import Experiment
 from vipnas.pipeline.image_level import ImageLevel
-from vipnas.pipeline.work import train
+from vipnas.pipeline.models import open_supernet
+from vipnas.pipeline.work import made_with, train
 from vipnas.search.trial import Trial
-from vipnas.training.checkpoint import load_checkpoint, load_network
 from vipnas.training.compute import make_forward
 from vipnas.training.step import ImageTask, network_backward
 
@@ -113,7 +112,7 @@ class Bench:
         return self.opened.evaluator("val")
 
     def _score(self, supernet: Path) -> InheritedScore:
-        weights = load_network(supernet, self.opened.space.max_arch())
+        weights = open_supernet(self.opened, supernet)
         score = InheritedScore(weights, self.search_evaluator, self.opened.calibration_images)
         return score.to(self.opened.device)
 
@@ -156,7 +155,7 @@ class Bench:
 
 
 def _sharing_of(supernet: Path) -> Sharing:
-    settings = json.loads(load_checkpoint(supernet)["found"]["settings"])
+    settings = made_with(supernet)
     found: Sharing = settings.get("sharing", "block_diagonal")
     return found
 

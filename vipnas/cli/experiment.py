@@ -46,12 +46,20 @@ def add_experiment_commands(commands: Commands) -> None:
 
 
 def _add_evaluate(commands: Commands) -> None:
-    evaluate = experiment_command(commands, "evaluate", "figures of trained weights, or results")
-    measured = evaluate.add_mutually_exclusive_group(required=True)
-    measured.add_argument("--weights", type=Path, help="checkpoint, or an exported file")
-    measured.add_argument("--from-results", type=Path, help="COCO results JSON to score instead")
+    evaluate = experiment_command(commands, "evaluate", "metrics of a model, or of results")
     evaluate.add_argument(
-        "--arch", help="arch JSON, a file or a shipped name, to score a member of a supernet"
+        "model",
+        type=Path,
+        metavar="MODEL",
+        help="model file, supernet, published checkpoint (.pth) or exported file",
+    )
+    evaluate.add_argument(
+        "--from-results", action="store_true", help="MODEL is a COCO results JSON to score"
+    )
+    evaluate.add_argument(
+        "--arch",
+        help="arch JSON, a file or a shipped name: of a published checkpoint, or the subnet to take"
+        " of a supernet (default: the largest)",
     )
     evaluate.add_argument("--split", choices=("test", "val"), default="test")
     evaluate.add_argument("--pictures", type=Path, help="PNG to write: 16 people, predicted poses")
@@ -134,15 +142,15 @@ def _evaluate(options: argparse.Namespace) -> None:
     from vipnas.pipeline.evaluate import evaluate, evaluate_results
 
     experiment = open_experiment(options)
-    if options.from_results is not None:
+    if options.from_results:
         for name in ("arch", "pictures", "results"):
             if getattr(options, name) is not None:
-                raise ValueError(f"--{name}: needs a network; allowed: with --weights only")
-        scores = evaluate_results(experiment, options.from_results, options.split, options.metrics)
+                raise ValueError(f"--{name}: expected a model, got --from-results")
+        scores = evaluate_results(experiment, options.model, options.split, options.metrics)
     else:
         scores = evaluate(
             experiment,
-            options.weights,
+            options.model,
             _arch_file(options),
             options.split,
             options.metrics,

@@ -45,9 +45,7 @@ def add_video_commands(commands: Commands) -> None:
     evaluate = experiment_command(
         actions, "evaluate", "figures along whole videos, in online order"
     )
-    evaluate.add_argument(
-        "--weights", type=Path, help="networks of a clip (default: the retrained)"
-    )
+    evaluate.add_argument("model", type=Path, metavar="MODEL", help="model file of a clip")
     evaluate.add_argument("--split", choices=("test", "val"), default="test")
     evaluate.add_argument("--boxes", choices=("annotated", "pose"), help="whose box is cropped")
     evaluate.add_argument("--pictures", type=Path, help="PNG to write: frames of the first video")
@@ -55,7 +53,7 @@ def add_video_commands(commands: Commands) -> None:
     evaluate.set_defaults(run=_evaluate)
 
     export = actions.add_parser("export", help="both networks' ONNX files, compared with PyTorch")
-    export.add_argument("--weights", type=Path, required=True, help="networks of a clip")
+    export.add_argument("model", type=Path, metavar="MODEL", help="model file of a clip")
     export.add_argument("-o", "--output", type=Path, required=True, help="folder to write to")
     export.set_defaults(run=_export)
 
@@ -86,12 +84,10 @@ def _retrain(options: argparse.Namespace) -> None:
 
 def _evaluate(options: argparse.Namespace) -> None:
     from vipnas.pipeline.clip_level import ClipLevel, evaluate_video
-    from vipnas.pipeline.level import network_file
     from vipnas.viz.video_sheets import video_sheet
 
     level = ClipLevel(open_experiment(options))
-    weights = options.weights or network_file(level)
-    scores, found = evaluate_video(level, weights, options.split, options.boxes)
+    scores, found = evaluate_video(level, options.model, options.split, options.boxes)
     if options.pictures is not None:
         data = level.videos(options.split)
         video_sheet(options.pictures, data.videos[0], found, data.skeleton)
@@ -100,7 +96,8 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 def _export(options: argparse.Namespace) -> None:
     from vipnas.deploy.export_clip import export_video
-    from vipnas.training.clip_checkpoint import load_video
+    from vipnas.models.file import read_clip
 
-    for exported in export_video(load_video(options.weights), options.output):
+    network, header = read_clip(options.model)
+    for exported in export_video(network, options.output, header):
         print(f"export: {exported}")

@@ -233,8 +233,8 @@ class Monitoring(Strict):
 
     Every `probe_epochs` (null: never) the AP of the largest, the smallest and `random_probes` other
     members is measured on `probe_persons` of the people held out for the search, batch norm
-    calibrated on at most as many training crops; the best mean is kept as `best.pt`. Without
-    probes the best is that of the lowest mean training loss at the end of an epoch.
+    calibrated on at most as many training crops; the best mean is kept as `best.safetensors`.
+    Without probes the best is that of the lowest mean training loss at the end of an epoch.
     """
 
     probe_epochs: PositiveFloat | None = 1.0

@@ -20,6 +20,7 @@ from vipnas.arch.image import Arch
 from vipnas.data.codecs.heatmap import HeatmapCodec
 from vipnas.deploy.deployed import DeployedNet
 from vipnas.files import write_atomically
+from vipnas.models.file import ModelHeader
 from vipnas.models.posenet import PoseNet, extract
 from vipnas.runtimes import exported as files
 from vipnas.runtimes.onnx_model import OPSET, check_extra, quantise, to_onnx
@@ -75,14 +76,19 @@ class Exported:
 
 
 def export_network(
-    network: PoseNet, path: Path, form: Form, crops_N3HW: Tensor | None = None
+    network: PoseNet,
+    path: Path,
+    form: Form,
+    crops_N3HW: Tensor | None = None,
+    header: ModelHeader | None = None,
 ) -> Exported:
     """Write the network, in evaluation mode; `network` itself stays as it is.
 
     The one input is `images` of any batch size, the one output `heatmaps` or `keypoints`: see
     `DeployedNet`. OpenVINO's weights lie beside the `.xml`, in a `.bin`. `crops_N3HW`, uint8 RGB,
     are what int8 is calibrated with and every precision compared on; without them random images are
-    compared.
+    compared. `header` is kept in the file, so that it can be run without being told its skeleton
+    and codec.
 
     The runtime that the file is for runs it at batch sizes 1 and 3: only where it agrees with eager
     PyTorch does the file appear, whole. Raises ValueError in one line where it does not, where the
@@ -97,14 +103,15 @@ def export_network(
         files.ARCH_NOTE: network.arch.to_json(),
         files.INPUT_NOTE: files.PIXELS if form.with_preprocessing else files.NORMALISED,
         files.OUTPUT_NOTE: files.KEYPOINTS if form.decode else files.HEATMAPS,
+        **({files.HEADER_NOTE: header.to_json()} if header is not None else {}),
     }
     write = partial(_write, form=form, notes=notes, crops_N3HW=crops_N3HW)
     return _export(reference, images_of, path, form, write)
 
 
-def export_onnx(network: PoseNet, path: Path) -> Exported:
+def export_onnx(network: PoseNet, path: Path, header: ModelHeader | None = None) -> Exported:
     """`export_network` as ONNX in float32, normalised images to heatmaps."""
-    return export_network(network, path, Form())
+    return export_network(network, path, Form(), header=header)
 
 
 def export_module(eager: nn.Module, inputs_of: InputsOf, path: Path, arch_json: str) -> Exported:
@@ -147,7 +154,7 @@ def _check_form(path: Path, form: Form, arch: Arch, crops_N3HW: Tensor | None) -
     if form.format == "torch" and form.precision == "int8":
         raise ValueError("int8: found format torch, allowed are onnx and openvino")
     if form.precision == "int8" and crops_N3HW is None:
-        raise ValueError("int8: needs crops to calibrate with: --calibrate-with EXPERIMENT")
+        raise ValueError("int8: needs crops to calibrate with: --experiment FILE")
     if crops_N3HW is not None and tuple(crops_N3HW.shape[2:]) != arch.input_hw:
         raise ValueError(
             f"crops: found {list(crops_N3HW.shape[2:])}, the network's input is"

@@ -55,6 +55,7 @@ class Experiment:
     device: torch.device
     skip_bad_images: bool = False
     processes: Processes = ALONE
+    name: str = "experiment"
 
     @classmethod
     def open(
@@ -68,7 +69,8 @@ class Experiment:
         """Of a file or a shipped name; without `output` the run is `runs/NAME`."""
         path = find_shipped("experiments", str(name))
         output = output or Path("runs") / path.stem
-        return cls(read_experiment(path), output, data_root, device, skip_bad_images)
+        config = read_experiment(path)
+        return cls(config, output, data_root, device, skip_bad_images, name=path.stem)
 
     @cached_property
     def skeleton(self) -> Skeleton:

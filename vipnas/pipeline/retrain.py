@@ -11,7 +11,7 @@ from torch import nn
 
 from vipnas.files import read_json, write_atomically
 from vipnas.pipeline.level import Level, network_file
-from vipnas.pipeline.work import is_done, timed, train
+from vipnas.pipeline.work import is_done, mark_done, timed, train
 from vipnas.training.loop import Backward, Callback
 from vipnas.training.randomness import seed_process
 from vipnas.training.step import network_backward
@@ -60,8 +60,8 @@ def retrain(
             )
             if experiment.processes.is_first:
                 target.with_name("metrics.json").unlink(missing_ok=True)  # of an earlier network
-                found = json.dumps(settings, sort_keys=True)
-                level.save_network(target, trained, arch, settings=found)
+                level.save_network(target, trained, arch)
+                mark_done(target, settings)
     if experiment.processes.is_first:
         _measure(level, target)
     return target

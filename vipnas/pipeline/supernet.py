@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, TypeVar
 
 from torch import nn
 
 from vipnas.pipeline.level import Level, supernet_file
-from vipnas.pipeline.work import is_done, timed, train
+from vipnas.pipeline.work import is_done, mark_done, timed, train
 from vipnas.training.callbacks.probes import probed_archs
 from vipnas.training.loop import Backward
 from vipnas.training.randomness import seed_process
@@ -22,7 +21,8 @@ A = TypeVar("A")
 def train_supernet(
     level: Level[A], target: Path | None = None, more_settings: dict[str, Any] | None = None
 ) -> Path:
-    """Train the supernet; `target`, by default `supernet/supernet.pt`, holds its averaged weights.
+    """Train the supernet; `target`, by default `supernet/supernet.safetensors`, holds its averaged
+    weights.
 
     `more_settings` is what else the training depends on, where the caller changed it.
     """
@@ -49,7 +49,8 @@ def train_supernet(
             "supernet",
         )
         if experiment.processes.is_first:
-            level.save_supernet(target, trained, settings=json.dumps(settings, sort_keys=True))
+            level.save_supernet(target, trained)
+            mark_done(target, settings)
     print(f"supernet: trained; {target}")
     return target
 

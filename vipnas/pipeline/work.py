@@ -15,11 +15,10 @@ from torch import nn
 
 from vipnas.config.training import Schedule
 from vipnas.data.crops.loader import training_batches
-from vipnas.files import read_json, to_plain, write_atomically
+from vipnas.files import digest, read_json, to_plain, write_atomically
 from vipnas.training.callbacks.keeping import BestNetwork, CheckpointFile, check_settings
 from vipnas.training.callbacks.monitor import Monitor
 from vipnas.training.callbacks.probes import Probes
-from vipnas.training.checkpoint import load_checkpoint
 from vipnas.training.failure import FailureFile
 from vipnas.training.loop import Backward, Callback, Training
 
@@ -79,7 +78,8 @@ def train(
         if processes.is_first:
             probes = _probes(level, schedule, probed)
             measure = "mean training loss, negative" if probes is None else "mean AP of the probes"
-            best = BestNetwork(directory / "best.pt", measure, training.step, level.save_best)
+            save = partial(level.save_best, arch=probed.get("network"))
+            best = BestNetwork(directory / "best.safetensors", measure, training.step, save)
             monitor = Monitor(directory, training, best, epoch_steps, probes)
             all_callbacks = [stack.enter_context(monitor), checkpoint, *callbacks]
         training.run(
@@ -116,10 +116,30 @@ def is_done(target: Path, settings: dict[str, Any]) -> bool:
     """Return whether the result exists; raises ValueError if it was made with other settings."""
     if not target.exists():
         return False
-    found = json.loads(load_checkpoint(target)["found"]["settings"])
-    check_settings(found, settings, target)
+    done = _done_file(target)
+    if not done.exists():
+        return False
+    check_settings(made_with(target), settings, target)
+    if read_json(done)["result"] != digest(target):
+        raise ValueError(f"{target}: expected the result of {done}, got another file")
     print(f"{target.parent.name}: done already; {target}")
     return True
+
+
+def mark_done(target: Path, settings: dict[str, Any]) -> None:
+    """Keep what a result was made with beside it, and its digest."""
+    content = {"settings": settings, "result": digest(target)}
+    write_atomically(_done_file(target), json.dumps(content, indent=1, sort_keys=True) + "\n")
+
+
+def made_with(target: Path) -> dict[str, Any]:
+    """Return the settings that a result was made with."""
+    settings: dict[str, Any] = read_json(_done_file(target))["settings"]
+    return settings
+
+
+def _done_file(target: Path) -> Path:
+    return target.with_name("done.json")
 
 
 def needed(section: Section | None, name: str) -> Section:

@@ -16,8 +16,11 @@ from vipnas.config.search import Precision
 from vipnas.runtimes.onnx_model import check_extra
 from vipnas.runtimes.runtime import open_onnxruntime, open_openvino
 
-# Notes in every file: the arch as JSON, what goes in and what comes out.
+# Notes in every file: the arch as JSON, what goes in and what comes out; and the header of the
+# model file (`vipnas.models.file`) that it was made of.
 ARCH_NOTE, INPUT_NOTE, OUTPUT_NOTE = "vipnas_arch", "vipnas_input", "vipnas_output"
+HEADER_NOTE = "vipnas"
+NOTES = (ARCH_NOTE, INPUT_NOTE, OUTPUT_NOTE, HEADER_NOTE)
 NOTES_FILE = "vipnas.json"  # in a .pt2
 NORMALISED = "float32 RGB (N, 3, H, W), normalised as in training"
 PIXELS = "uint8 RGB (N, H, W, 3)"
@@ -38,11 +41,12 @@ def is_exported(path: Path) -> bool:
 
 
 class ExportedNetwork(nn.Module):
-    """An exported file that takes normalised images to heatmaps, in the place of a network.
+    """An exported file in the place of a network.
 
-    It runs on the CPU, wherever the images come from, and cannot be trained. OpenVINO computes in
-    `precision`, the others as the file says. Raises ValueError in one line for a file that takes or
-    gives something else, or is none of vipnas, and where the runtime is not installed.
+    `takes` is `NORMALISED` or `PIXELS`, `gives` is `HEATMAPS` or `KEYPOINTS`, `notes` are all that
+    the file says. It runs on the CPU, wherever the images come from, and cannot be trained.
+    OpenVINO computes in `precision`, the others as the file says. Raises ValueError in one line for
+    a file that is none of vipnas, and where the runtime is not installed.
     """
 
     def __init__(self, path: Path, threads: int, precision: Precision = "fp32") -> None:
@@ -52,21 +56,20 @@ class ExportedNetwork(nn.Module):
         if EXTRAS[path.suffix]:
             check_extra(*EXTRAS[path.suffix])
         try:
-            self._run, notes = open_exported(path, threads, precision)
+            self._run, self.notes = open_exported(path, threads, precision)
         except Exception as error:  # the libraries' own errors share no class
             raise ValueError(f"{path}: cannot be opened: {first_line(error)}") from error
-        if ARCH_NOTE not in notes:
+        if ARCH_NOTE not in self.notes:
             raise ValueError(f"{path}: not a file that vipnas exported: it says no arch")
-        for note, needed in ((INPUT_NOTE, NORMALISED), (OUTPUT_NOTE, HEATMAPS)):
-            if notes.get(note, needed) != needed:
-                raise ValueError(f"{path}: {note}: found {notes[note]}, needed is {needed}")
-        self.arch = arch_from_json(notes[ARCH_NOTE], str(path))
+        self.takes = self.notes.get(INPUT_NOTE, NORMALISED)
+        self.gives = self.notes.get(OUTPUT_NOTE, HEATMAPS)
+        self.arch = arch_from_json(self.notes[ARCH_NOTE], str(path))
         # By which others find out where a network is.
         self.place = nn.Parameter(torch.empty(0), requires_grad=False)
 
-    def forward(self, images_B3HW: Tensor) -> Tensor:
-        found = self._run({"images": images_B3HW.cpu().contiguous().numpy()})
-        return torch.from_numpy(found).to(images_B3HW.device)
+    def forward(self, images: Tensor) -> Tensor:
+        found = self._run({"images": images.cpu().contiguous().numpy()})
+        return torch.from_numpy(found).to(images.device)
 
 
 def open_exported(
@@ -98,7 +101,7 @@ def _open_openvino(path: Path, threads: int, precision: Precision) -> tuple[Run,
     def run(inputs: Mapping[str, np.ndarray]) -> np.ndarray:
         return run_openvino(dict(inputs)).copy()
 
-    names = [name for name in (ARCH_NOTE, INPUT_NOTE, OUTPUT_NOTE) if model.has_rt_info(name)]
+    names = [name for name in NOTES if model.has_rt_info(name)]
     return run, {name: str(model.get_rt_info(name).astype(str)) for name in names}
 
 

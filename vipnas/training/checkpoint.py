@@ -1,4 +1,4 @@
-"""Checkpoints: whole or absent, self-describing, loaded without executing anything."""
+"""Checkpoints of trainings: whole or absent, loaded without executing anything."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vipnas.arch.image import Arch
-from vipnas.arch.io import arch_from_json
 from vipnas.files import write_atomically
-from vipnas.models.posenet import PoseNet, extract
-from vipnas.models.published import NUMPY_ARRAYS, arch_in, from_published, is_published
+from vipnas.models.file import check_tensors
+from vipnas.models.published import NUMPY_ARRAYS
 
 FORMAT = "vipnas"
 VERSION = 1
@@ -47,10 +45,7 @@ def _reason(error: Exception) -> str:
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint of `save_checkpoint`; raises ValueError for another format or version."""
-    return _checked(load_file(path), path)
-
-
-def _checked(content: Any, path: Path) -> dict[str, Any]:
+    content = load_file(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(f"{path}: not a vipnas checkpoint")
     if content.get("version") != VERSION:
@@ -58,77 +53,7 @@ def _checked(content: Any, path: Path) -> dict[str, Any]:
     return content
 
 
-def save_network(path: Path, network: PoseNet, **found: Any) -> None:
-    """Weights and arch in one file: all that is needed to run the network."""
-    content = {"arch": network.arch.to_json(), "network": network.state_dict(), "found": found}
-    save_checkpoint(path, content)
-
-
-def load_weights(path: Path, arch: Arch | None = None) -> PoseNet:
-    """The network of a file of weights, ours or in the published format, in evaluation mode.
-
-    The door of every `--weights`. Ours say which arch they are of, those that we wrote in the
-    published format too; the released ones need `arch`. With ours, `arch` may be a smaller
-    one: the caller sees by `network.arch`.
-    """
-    content = load_file(path)
-    if not is_published(content):
-        return _network_of(_checked(content, path), path)
-    arch = arch or arch_in(content, str(path))
-    if arch is None:
-        raise ValueError(f"{path}: published weights do not say their arch: give it with --arch")
-    return from_published(content, arch, str(path))
-
-
-def inherit(weights_file: Path, arch: Arch) -> PoseNet:
-    """The network of an arch with the weights that it has in a larger network's file."""
-    network = load_weights(weights_file, arch)
-    try:
-        return network if network.arch == arch else extract(network, arch)
-    except (AttributeError, RuntimeError, ValueError, KeyError):
-        held = difference(network.arch, arch)
-        raise ValueError(f"{weights_file}: does not hold that arch: {held}") from None
-
-
-def load_network(path: Path, arch: Arch | None = None) -> PoseNet:
-    """The network of a file of `save_network`, in evaluation mode, loaded strictly.
-
-    Raises ValueError if the file holds another arch than `arch`, where one is given.
-    """
-    network = _network_of(load_checkpoint(path), path)
-    if arch is not None and network.arch != arch:
-        raise ValueError(f"{path}: holds another arch: {difference(network.arch, arch)}")
-    return network
-
-
-def _network_of(content: dict[str, Any], path: Path) -> PoseNet:
-    if missing := {"arch", "network"} - content.keys():
-        raise ValueError(f"{path}: no file of weights: {', '.join(sorted(missing))} missing")
-    held = arch_from_json(content["arch"], str(path))
-    network = PoseNet(held, initialise=False)
-    load_strictly(network, content["network"], path)
-    return network.eval()
-
-
 def load_strictly(network: nn.Module, state: dict[str, Tensor], path: Path) -> None:
-    """Raises ValueError naming the first tensor that is missing, unexpected or of another shape."""
-    expected = network.state_dict()
-    for name in sorted(expected.keys() - state.keys()):
-        raise ValueError(f"{path}: tensor {name} is missing")
-    for name in sorted(state.keys() - expected.keys()):
-        raise ValueError(f"{path}: tensor {name} is not expected")
-    for name, tensor in expected.items():
-        if state[name].shape != tensor.shape:
-            raise ValueError(
-                f"{path}: tensor {name}: found shape {tuple(state[name].shape)},"
-                f" needed is {tuple(tensor.shape)}"
-            )
+    """Raises ValueError naming the first tensor that is missing, unexpected or of another form."""
+    check_tensors(state, network.state_dict(), path)
     network.load_state_dict(state)
-
-
-def difference(found: Arch, wanted: Arch) -> str:
-    """The first place where two archs differ, in words."""
-    for name in ("family", "input_hw", "num_keypoints", "stem", "stages", "head"):
-        if getattr(found, name) != getattr(wanted, name):
-            return f"{name}: found {getattr(found, name)}, wanted {getattr(wanted, name)}"
-    return "none"

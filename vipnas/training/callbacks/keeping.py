@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vipnas.files import first_difference
+from vipnas.models.file import read_header
 from vipnas.training.checkpoint import load_checkpoint, save_checkpoint
 from vipnas.training.loop import Outcome, Training
 
@@ -80,25 +81,25 @@ def _name(step: int) -> str:
 
 
 class BestNetwork:
-    """The averaged weights with the best score so far, as a file of weights like any other."""
+    """The averaged weights with the best score so far, as a model file like any other."""
 
     def __init__(
         self, path: Path, measure: str, first_step: int, save: Callable[..., None]
     ) -> None:
         """`measure` says what the score is; that of another, or of a later step, does not count:
-        the run will reach it again. `save(path, network, **found)` writes a network."""
+        the run will reach it again. `save(path, network, metrics=...)` writes it."""
         self.path, self.measure, self._save = path, measure, save
         self.score = -float("inf")
         if path.exists():
-            found = load_checkpoint(path)["found"]
-            if found["measure"] == measure and found["step"] <= first_step:
-                self.score = found["score"]
+            found = read_header(path).metrics
+            if found["measure"] == measure and int(found["step"]) <= first_step:
+                self.score = float(found["score"])
 
     def offer(self, training: Training, score: float) -> None:
         if score > self.score:
             self.score = score
             found = {"step": training.step, "measure": self.measure, "score": score}
-            self._save(self.path, training.averaged, **found)
+            self._save(self.path, training.averaged, metrics=found)
 
 
 def check_settings(found: dict[str, Any], wanted: dict[str, Any], path: Path) -> None:
