@@ -9,15 +9,17 @@ from pathlib import Path
 
 import pytest
 from experiment_fixture import EXPERIMENT, draw_people, files_below, write_experiment
+from model_fixture import load_network
 from tool_fixture import tool
 
 from vipnas.arch.io import read_arch
 from vipnas.cli.main import main
+from vipnas.data.formats.skeletons import COCO_17
 from vipnas.models.counting import count_cost
+from vipnas.models.file import read_header
 from vipnas.pipeline.image_level import read_metrics
 from vipnas.shipped import find_shipped
 from vipnas.space.yaml import read_space
-from vipnas.training.checkpoint import load_network
 
 
 @pytest.fixture(scope="module")
@@ -40,10 +42,22 @@ def arguments(command: str, directory: Path, *more: str) -> list[str]:
 def test_it_leaves_all_its_artefacts(finished: Path) -> None:
     run = finished / "run"
     space = read_space(find_shipped("search_spaces", "tiny"))
-    assert load_network(run / "supernet" / "supernet.pt").arch == space.max_arch()
+    assert load_network(run / "supernet" / "supernet.safetensors").arch == space.max_arch()
     best = read_arch(run / "search" / "best.json")
     assert best in space and count_cost(best).macs <= 6_000_000
-    assert load_network(run / "retrain" / "network.pt").arch == best
+    assert load_network(run / "retrain" / "network.safetensors").arch == best
+    for name, kind, calibrated in (
+        ("supernet/supernet", "supernet", False),
+        ("supernet/best", "supernet", False),
+        ("retrain/network", "image", True),
+        ("retrain/best", "image", False),
+    ):
+        header = read_header(run / f"{name}.safetensors")
+        assert (header.kind, header.batch_norm.calibrated) == (kind, calibrated)
+        assert header.provenance.experiment == "experiment" and header.skeleton == COCO_17
+        assert str(finished) not in header.to_json()
+        if kind == "supernet":
+            assert header.search_space(name) == space
     trials = [
         json.loads(line) for line in (run / "search" / "trials.jsonl").read_text().split("\n")[1:-1]
     ]
@@ -79,8 +93,8 @@ def test_run_again_it_trains_and_scores_nothing(
 def test_evaluate_repeats_the_figures_of_retrain(
     finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    network = str(finished / "run" / "retrain" / "network.pt")
-    assert main(arguments("evaluate", finished, "--weights", network, "--json")) == 0
+    network = str(finished / "run" / "retrain" / "network.safetensors")
+    assert main(arguments("evaluate", finished, network, "--json")) == 0
     printed = json.loads(capsys.readouterr().out)
     saved = read_metrics(finished / "run" / "retrain" / "metrics.json")
     assert printed["coco"] == asdict(saved)
@@ -91,10 +105,10 @@ def test_written_results_score_as_the_network_does(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     network, results = (
-        str(finished / "run" / "retrain" / "network.pt"),
+        str(finished / "run" / "retrain" / "network.safetensors"),
         str(tmp_path / "found.json"),
     )
-    assert main(arguments("evaluate", finished, "--weights", network, "--results", results)) == 0
+    assert main(arguments("evaluate", finished, network, "--results", results)) == 0
     of_network = capsys.readouterr().out
     assert main(arguments("evaluate", finished, "--from-results", results)) == 0
     assert capsys.readouterr().out == of_network != ""

@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 import torch
 from experiment_fixture import files_below, write_experiment
+from model_fixture import load_network
 
 from vipnas.arch.io import read_video_arch, write_video_arch
 from vipnas.cli.main import main
 from vipnas.data.crops.loader import training_batches
 from vipnas.models.counting import mean_cost
+from vipnas.models.file import read_clip, read_clip_supernet
 from vipnas.pipeline import work
-from vipnas.training.checkpoint import load_network
-from vipnas.training.clip_checkpoint import load_follow_up_supernet, load_video
 
 SCHEDULE = {"epochs": 0.1, "batch_size": 4, "learning_rate": 1e-3}
 BUDGET = 7_000_000
@@ -87,11 +87,12 @@ def test_training_videos_have_their_own_length(finished: Path) -> None:
 def test_it_leaves_all_its_artefacts(finished: Path) -> None:
     video = finished / "run" / "video"
     best = read_video_arch(video / "search" / "best.json")
-    key_frame = load_network(finished / "run" / "retrain" / "network.pt")
+    key_frame = load_network(finished / "run" / "retrain" / "network.safetensors")
     assert best.key_frame == key_frame.arch and len(best) == 3
     assert mean_cost(best).macs <= BUDGET
-    assert len(load_follow_up_supernet(video / "supernet" / "supernet.pt").fusions) == 6
-    network = load_video(video / "retrain" / "video.pt")
+    supernet, _ = read_clip_supernet(video / "supernet" / "supernet.safetensors")
+    assert len(supernet.fusions) == 6
+    network, _ = read_clip(video / "retrain" / "network.safetensors")
     assert network.arch == best
     kept = network.key_frame.state_dict()
     assert all((kept[name] == tensor).all() for name, tensor in key_frame.state_dict().items())
@@ -127,11 +128,11 @@ def test_figures_of_other_settings_are_measured_anew(finished: Path, tmp_path: P
     shutil.copytree(finished / "run", tmp_path / "run")
     write_experiment(tmp_path, {**EXPERIMENT, "video": {**EXPERIMENT["video"], "boxes": "pose"}})
     retrained = tmp_path / "run" / "video" / "retrain"
-    weights, metrics = (retrained / "video.pt").read_bytes(), retrained / "metrics.json"
+    weights, metrics = (retrained / "network.safetensors").read_bytes(), retrained / "metrics.json"
     measured = json.loads(metrics.read_text())
     metrics.write_text(json.dumps({**measured, "coco": "of other boxes"}))
     assert main(arguments(tmp_path, "video retrain")) == 0
-    assert (retrained / "video.pt").read_bytes() == weights
+    assert (retrained / "network.safetensors").read_bytes() == weights
     again = json.loads(metrics.read_text())
     assert again["settings"] == {**measured["settings"], "boxes": "pose"}
     assert again["coco"].keys() == measured["coco"].keys()
@@ -149,7 +150,8 @@ def test_found_networks_train_on_with_weights_of_their_own_or_with_one_set(
     alike = replace(best, follow_ups=(best.follow_ups[0],) * 2)
     write_video_arch(tmp_path / "alike.json", alike)
     assert main(arguments(tmp_path, "video retrain", "--arch", str(tmp_path / "alike.json"))) == 0
-    networks = load_video(tmp_path / "run" / "video" / "retrain" / "video.pt").follow_ups
+    clip, _ = read_clip(tmp_path / "run" / "video" / "retrain" / "network.safetensors")
+    networks = clip.follow_ups
     pairs = zip(networks[0].parameters(), networks[1].parameters(), strict=True)
     assert all(torch.equal(first, second) for first, second in pairs) == (weights == "shared")
 
@@ -158,7 +160,8 @@ def test_evaluate_draws_and_prints_what_retraining_measured(
     finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     picture = finished / "frames.png"
-    more = ("--json", "--pictures", str(picture))
+    network = str(finished / "run" / "video" / "retrain" / "network.safetensors")
+    more = ("--json", "--pictures", str(picture), network)
     assert main(arguments(finished, "video evaluate", *more)) == 0
     found = json.loads(capsys.readouterr().out)
     metrics = json.loads((finished / "run" / "video" / "retrain" / "metrics.json").read_text())
@@ -195,7 +198,7 @@ def test_training_that_was_cut_off_ends_with_the_same_weights(
         assert main(arguments(tmp_path / "cut", command)) == 130
     assert main(arguments(tmp_path / "cut", command)) == 0
     whole, cut = (
-        load_follow_up_supernet(tmp_path / name / "run" / "video" / "supernet" / "supernet.pt")
+        read_clip_supernet(tmp_path / name / "run/video/supernet/supernet.safetensors")[0]
         for name in ("whole", "cut")
     )
     for name, tensor in whole.state_dict().items():

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from experiment_fixture import EXPERIMENT, draw_people, files_below, write_experiment
+from model_fixture import save_network, save_supernet
 
 from vipnas.arch.io import read_arch, write_arch
 from vipnas.cli.main import main
@@ -20,7 +20,7 @@ from vipnas.models.posenet import PoseNet
 from vipnas.pipeline.run_folder import RunFolder
 from vipnas.shipped import find_shipped
 from vipnas.space.yaml import read_space
-from vipnas.training.checkpoint import save_network
+from vipnas.training.checkpoint import save_checkpoint
 
 Run = Callable[..., str]
 TINY = read_space(find_shipped("search_spaces", "tiny"))
@@ -136,10 +136,9 @@ def test_a_space_with_a_width_that_a_group_count_does_not_divide(fail: Run, tmp_
 
 
 def saved_supernet(tmp_path: Path, hw: tuple[int, int] | None = None) -> Path:
-    torch.manual_seed(0)
-    network = PoseNet(TINY.with_facts(hw).max_arch())
-    path = tmp_path / "run" / "supernet" / "supernet.pt"
-    save_network(path, network)
+    path = tmp_path / "run" / "supernet" / "supernet.safetensors"
+    save_supernet(path, TINY.with_facts(hw))
+    RunFolder(tmp_path / "run").mark_done(path, {})
     return path
 
 
@@ -154,7 +153,7 @@ def test_a_budget_out_of_reach_and_budgets_that_contradict(fail: Run, tmp_path: 
 
 
 def test_a_search_without_a_supernet(fail: Run) -> None:
-    assert "supernet.pt: no supernet; run `vipnas train-supernet` first" in fail("search")
+    assert "supernet.safetensors: no supernet; run `vipnas train-supernet` first" in fail("search")
 
 
 def test_missing_data(fail: Run, data_root: Path) -> None:
@@ -217,7 +216,7 @@ def test_what_is_missing_is_said_before_data_are_drawn(fail: Run, tmp_path: Path
     drawn = {"data": {"synthetic": synthetic, "val_persons": 1}}
     message = fail("retrain", **drawn)
     assert "best.json: no arch found yet; run `vipnas search` first or give --arch" in message
-    smallest, weights = tmp_path / "smallest.json", tmp_path / "none.pt"
+    smallest, weights = tmp_path / "smallest.json", tmp_path / "none.safetensors"
     write_arch(smallest, TINY.min_arch())
     assert "tinny: expected a file, or one of" in fail("train-supernet", space="tinny", **drawn)
     assert "no section supernet" in fail("train-supernet", supernet=None, **drawn)
@@ -228,7 +227,7 @@ def test_what_is_missing_is_said_before_data_are_drawn(fail: Run, tmp_path: Path
     assert f"{weights}: no such checkpoint" in fail(*begun, "--init-from", str(weights), **drawn)
     from_supernet = changed("retrain", init_from="supernet")
     message = fail(*begun, **drawn, **from_supernet)
-    assert "supernet.pt: no supernet; run `vipnas train-supernet` first" in message
+    assert "supernet.safetensors: no supernet; run `vipnas train-supernet` first" in message
 
 
 @pytest.mark.parametrize("command", ["cost", "profile"])
@@ -250,29 +249,40 @@ def test_the_action_of_video_is_named(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_weights_of_another_arch(fail: Run, tmp_path: Path) -> None:
-    largest, weights = tmp_path / "largest.json", tmp_path / "small.pt"
+    largest, weights = tmp_path / "largest.json", tmp_path / "small.safetensors"
     write_arch(largest, TINY.max_arch())
-    torch.manual_seed(0)
     save_network(weights, PoseNet(TINY.min_arch()))
-    start = ("--init-from", str(weights))
-    message = fail("retrain", "--arch", str(largest), *start, search=None)
-    assert f"{weights}: does not hold that arch: " in message
-    message = fail("evaluate", "--arch", str(largest), "--weights", str(weights))
-    assert str(weights) in message
+    message = fail("retrain", "--arch", str(largest), "--init-from", str(weights))
+    assert f"{weights}: holds another arch: stages: expected (" in message
+    message = fail("evaluate", str(weights), "--arch", str(largest))
+    assert f"{weights}: holds another arch: stages: expected (" in message
 
 
 def test_weights_for_another_input_size(fail: Run, tmp_path: Path) -> None:
     weights = saved_supernet(tmp_path, (96, 72))
-    assert f"{weights}: holds another arch: input_hw: found (96, 72)" in fail("search")
-    message = fail("evaluate", "--weights", str(weights))
-    assert "input_hw" in message and "(96, 72)" in message
+    assert f"{weights}: holds another arch: input_hw: expected (64, 48), got (96, 72)" in fail(
+        "search"
+    )
+    message = fail("evaluate", str(weights))
+    assert f"{weights}: input_hw: expected (64, 48) of the crops, got (96, 72)" in message
 
 
 @pytest.mark.parametrize("content", [b"", b"hello\n", b"PK\x03\x04 half a file"])
 def test_weights_that_are_none(fail: Run, tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "network.pt"
+    path = tmp_path / "network.safetensors"
     path.write_bytes(content)
-    assert f"{path}: not a readable checkpoint" in fail("evaluate", "--weights", str(path))
+    assert f"{path}: not a readable model file" in fail("evaluate", str(path))
+    path = path.with_suffix(".pth")
+    path.write_bytes(content)
+    assert f"{path}: not a readable checkpoint" in fail("evaluate", str(path))
+
+
+def test_weights_of_the_first_version_are_refused(fail: Run, tmp_path: Path) -> None:
+    path, network = tmp_path / "network.pt", PoseNet(TINY.min_arch())
+    content = {"arch": network.arch.to_json(), "network": network.state_dict()}
+    save_checkpoint(path, {**content, "found": {}})
+    message = fail("evaluate", str(path))
+    assert f"{path}: expected a model file (.safetensors), an exported file or" in message
 
 
 @pytest.mark.parametrize("device", ["gpu7", "xla", "cuda:99"])

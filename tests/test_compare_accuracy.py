@@ -156,10 +156,10 @@ def test_a_study_from_supernets_to_report(tmp_path: Path, monkeypatch: pytest.Mo
 
     assert run("--make", "timed") == 0  # as on a machine whose milliseconds count
     assert (output / "latency" / "table.json").exists()
-    assert not list(output.glob("**/*.pt"))
+    assert not list(output.glob("**/*.safetensors"))
     assert run("--make", "trained") == 0  # as on another one
     assert not (output / "accuracy.json").exists()
-    weights = {path: path.read_bytes() for path in output.glob("networks/*/*/network.pt")}
+    weights = {path: path.read_bytes() for path in output.glob("networks/*/*/network.safetensors")}
     assert len(weights) == 5
     for path in weights:
         path.unlink()  # they stay where they were trained: a report needs results alone
@@ -171,7 +171,9 @@ def test_a_study_from_supernets_to_report(tmp_path: Path, monkeypatch: pytest.Mo
     found = read_arch(output / "networks" / "a-tiny-1.2" / "arch.json")
     assert found in tiny
     assert rows[3]["macs"] <= rows[0]["macs"]
-    seeds = [weights[output / "networks" / names[0] / f"seed{n}" / "network.pt"] for n in (0, 1)]
+    seeds = [
+        weights[output / "networks" / names[0] / f"seed{n}" / "network.safetensors"] for n in (0, 1)
+    ]
     assert seeds[0] != seeds[1]
 
     write_experiment(tmp_path, {**EXPERIMENT, "sigma_px": 1.0})

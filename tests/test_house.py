@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "space": {"arch"},
     "search": {"arch", "config", "quantities", "settings", "space", "tables", "threads"},
     "models": {"arch", "quantities", "space"},
-    "data": {"config", "models"},
+    "data": {"arch", "config", "models"},
 }
 LAYERS = (
     ("viz", "synthetic"),
@@ -53,7 +53,8 @@ LAYERS = (
 for layer in LAYERS:
     below = set(MAY_IMPORT)
     MAY_IMPORT |= {part: below for part in layer}
-MAY_IMPORT["__init__"] = set()
+# The public API, imported when first asked for.
+MAY_IMPORT["__init__"] = set(MAY_IMPORT)
 
 FREE_OF_TORCH = {"files", "shipped", "tables", "threads", "arch", "quantities", "config", "space"}
 FREE_OF_TORCH |= {"search", "settings", "errors", "validation"}

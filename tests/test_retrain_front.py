@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from experiment_fixture import EXPERIMENT, draw_people, write_experiment
+from model_fixture import load_network
 from search_fixture import trial
 
 from vipnas.arch.io import read_arch
@@ -19,7 +20,6 @@ from vipnas.files import to_plain
 from vipnas.pipeline.front import Reporter
 from vipnas.shipped import find_shipped
 from vipnas.space.yaml import read_space
-from vipnas.training.checkpoint import load_network
 
 EPOCHS = {"epochs": 2, "batch_size": 4, "learning_rate": 1e-3}
 
@@ -61,15 +61,15 @@ def test_each_arch_is_trained_as_if_alone(
     single = arguments(searched, "retrain", "--arch", str(folder / "arch.json"))
     assert main(single) == 0
     trained, alone = (
-        load_network(path / "network.pt").state_dict()
+        load_network(path / "network.safetensors").state_dict()
         for path in (folder, searched / "run" / "retrain")
     )
     assert all(trained[name].equal(tensor) for name, tensor in alone.items())
     capsys.readouterr()
-    before = (folder / "network.pt").stat().st_mtime_ns
+    before = (folder / "network.safetensors").stat().st_mtime_ns
     assert front(searched, run="alone") == 0
     assert "done already" in capsys.readouterr().out
-    assert (folder / "network.pt").stat().st_mtime_ns == before
+    assert (folder / "network.safetensors").stat().st_mtime_ns == before
 
 
 @pytest.mark.slow

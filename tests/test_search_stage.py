@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from experiment_fixture import EXPERIMENT, draw_people, write_experiment
+from model_fixture import save_supernet
 
 from vipnas.arch.image import Arch
 from vipnas.cli.main import main
@@ -18,7 +19,6 @@ from vipnas.latency import predictors as predict
 from vipnas.latency.interleaved import Latency
 from vipnas.latency.predictors import Comparison
 from vipnas.models.counting import count_cost
-from vipnas.models.posenet import PoseNet
 from vipnas.pipeline.search import front_volumes
 from vipnas.quantities import Cost
 from vipnas.search import constraints
@@ -27,7 +27,6 @@ from vipnas.search.trial import Trial
 from vipnas.shipped import find_shipped
 from vipnas.space.image import SearchSpace
 from vipnas.space.yaml import read_space
-from vipnas.training.checkpoint import save_network
 from vipnas.viz.fronts import draw_front
 
 SEARCHED = {**EXPERIMENT["search"], "num_trials": 5}
@@ -38,8 +37,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with `data` and a `run` whose supernet has not learnt anything yet."""
     directory = tmp_path_factory.mktemp("search")
     draw_people(directory / "data")
-    supernet = PoseNet(read_space(find_shipped("search_spaces", "tiny")).max_arch())
-    save_network(directory / "run" / "supernet" / "supernet.pt", supernet)
+    space = read_space(find_shipped("search_spaces", "tiny"))
+    save_supernet(directory / "run" / "supernet" / "supernet.safetensors", space)
     return directory
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from model_fixture import save_network
 
 from vipnas.arch.image import Arch
 from vipnas.config.training import Sampling, Schedule
@@ -17,7 +18,6 @@ from vipnas.space.image import SearchSpace
 from vipnas.training.callbacks.keeping import BestNetwork, CheckpointFile
 from vipnas.training.callbacks.monitor import Monitor
 from vipnas.training.callbacks.probes import Probes
-from vipnas.training.checkpoint import save_network
 from vipnas.training.loop import Backward, Batch, Training
 from vipnas.training.sampling import SubnetSampler
 from vipnas.training.step import ImageTask, supernet_backward
@@ -83,7 +83,7 @@ def train(
         for step in range(first, min(first + count, stop_after or first + count)):
             yield batch_of(space, step)
 
-    best = BestNetwork(directory / "best.pt", "AP", training.step, save_network)
+    best = BestNetwork(directory / "best.safetensors", "AP", training.step, save_network)
     with Monitor(directory, training, best, None, probes) as monitor:
         training.run(batches, backward, (monitor, checkpoint))
     if stop_after:

@@ -10,6 +10,7 @@ import onnx
 import pytest
 import torch
 from experiment_fixture import EXPERIMENT, draw_people, write_experiment
+from model_fixture import header_of_arch, save_network
 from torch import Tensor
 
 from vipnas.arch.image import Arch
@@ -19,8 +20,10 @@ from vipnas.data.crops.crops import normalise
 from vipnas.deploy import export
 from vipnas.deploy.deployed import DeployedNet
 from vipnas.deploy.export import Form, export_network, relative_difference
+from vipnas.deploy.model import load
 from vipnas.models.posenet import PoseNet
 from vipnas.runtimes.exported import (
+    HEADER_NOTE,
     INPUT_NOTE,
     KEYPOINTS,
     OUTPUT_NOTE,
@@ -33,7 +36,6 @@ from vipnas.runtimes.onnxruntime import inference_session
 from vipnas.runtimes.runtime import RunSettings
 from vipnas.shipped import find_shipped
 from vipnas.space.yaml import read_space
-from vipnas.training.checkpoint import save_network
 
 TINY = read_space(find_shipped("search_spaces", "tiny"))
 ARCH = TINY.with_facts(input_hw=(32, 32), num_keypoints=3).max_arch()
@@ -194,16 +196,23 @@ def test_an_exported_file_stands_in_for_the_network(
 
     model = onnx.load_from_string(plain)
     notes = {note.key: note.value for note in model.metadata_props}
-    for changed, message in (
-        ({**notes, OUTPUT_NOTE: KEYPOINTS}, "vipnas_output: expected heatmaps, got keypoints"),
-        ({**notes, INPUT_NOTE: PIXELS}, "vipnas_input: expected float32 RGB .*, got uint8 RGB"),
-        ({}, "expected a file that vipnas exported"),
-    ):
+    notes[HEADER_NOTE] = header_of_arch(ARCH).to_json()
+
+    def written(notes: dict[str, str]) -> Path:
         del model.metadata_props[:]
-        onnx.helper.set_model_props(model, changed)
+        onnx.helper.set_model_props(model, notes)
         path.write_bytes(model.SerializeToString())
+        return path
+
+    for changed, message in (
+        ({**notes, OUTPUT_NOTE: KEYPOINTS}, "gives: expected heatmaps, got keypoints"),
+        ({**notes, INPUT_NOTE: PIXELS}, "takes: expected float32 RGB .*, got uint8 RGB"),
+    ):
+        opened = load(written(changed))
         with pytest.raises(ValueError, match=rf"network\.onnx: {message}"):
-            ExportedNetwork(path, threads=1)
+            opened.heatmap_network()
+    with pytest.raises(ValueError, match=r"network\.onnx: not a file that vipnas exported"):
+        load(written({}))
     path.write_bytes(b"no model")
     with pytest.raises(ValueError, match=r"network\.onnx: cannot be opened: InvalidProtobuf"):
         ExportedNetwork(path, threads=1)
@@ -252,19 +261,18 @@ def test_what_cannot_be_is_one_line(
 def test_the_loss_of_precision_is_two_commands(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    save_network(tmp_path / "network.pt", as_if_trained(TINY.min_arch()))
+    model = save_network(tmp_path / "network.safetensors", as_if_trained(TINY.min_arch()))
     experiment = str(write_experiment(tmp_path, EXPERIMENT))
     data = ["--data-root", str(draw_people(tmp_path))]
     figures = {}
-    for name in ("network.pt", "fp32.onnx", "int8.onnx"):
-        if name != "network.pt":
+    for name in ("network.safetensors", "fp32.onnx", "int8.onnx"):
+        if name != "network.safetensors":
             precision = ["--precision", name.partition(".")[0], "-o", str(tmp_path / name)]
-            calibration = ["--calibrate-with", experiment, *data]
-            weights = ["--weights", str(tmp_path / "network.pt")]
-            assert main(["export", *weights, *precision, *calibration]) == 0
+            calibration = ["--experiment", experiment, *data]
+            assert main(["export", str(model), *precision, *calibration]) == 0
             assert str(tmp_path / name) in capsys.readouterr().out
         run = ["--output", str(tmp_path / "run"), *data, "--device", "cpu", "--json"]
-        assert main(["evaluate", experiment, "--weights", str(tmp_path / name), *run]) == 0
+        assert main(["evaluate", experiment, str(tmp_path / name), *run]) == 0
         figures[name] = json.loads(capsys.readouterr().out)["coco"]
-    assert figures["fp32.onnx"] == pytest.approx(figures["network.pt"], abs=1e-3)
-    assert figures["int8.onnx"].keys() == figures["network.pt"].keys()
+    assert figures["fp32.onnx"] == pytest.approx(figures["network.safetensors"], abs=1e-3)
+    assert figures["int8.onnx"].keys() == figures["network.safetensors"].keys()

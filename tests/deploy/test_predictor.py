@@ -9,12 +9,16 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from model_fixture import header_of_arch
 
-from vipnas.data.codecs.heatmap import HeatmapCodec
-from vipnas.data.formats.skeletons import COCO_17
+from vipnas.deploy.model import PoseModel
 from vipnas.deploy.predictor import predict_images
 from vipnas.models.posenet import PoseNet
 from vipnas.space.image import SearchSpace
+
+
+def model_of(network: PoseNet) -> PoseModel:
+    return PoseModel(network, header_of_arch(network.arch), Path("network.safetensors"))
 
 
 class Marked(PoseNet):
@@ -31,8 +35,7 @@ def test_a_bright_spot_is_found_where_it_is(tmp_path: Path, tiny_space: SearchSp
     image[96:112, 40:56] = 255
     cv2.imwrite(str(tmp_path / "spot.png"), image)
     network = Marked(tiny_space.min_arch()).eval()
-    codec = HeatmapCodec(network.arch.input_hw, network.arch.heatmap_hw)
-    path = predict_images(network, codec, COCO_17, [tmp_path / "spot.png"], tmp_path / "out")
+    path = predict_images(model_of(network), [tmp_path / "spot.png"], tmp_path / "out")
     (found,) = json.loads(path.read_text())
     assert np.array(found["keypoints"])[:, :2] == pytest.approx(
         np.tile((47.5, 103.5), (17, 1)), abs=15
@@ -42,9 +45,7 @@ def test_a_bright_spot_is_found_where_it_is(tmp_path: Path, tiny_space: SearchSp
 
 def predict(images: list[Path], output: Path, space: SearchSpace) -> list[str]:
     """The images that were found, in the order of the file."""
-    network = PoseNet(space.min_arch()).eval()
-    codec = HeatmapCodec(network.arch.input_hw, network.arch.heatmap_hw)
-    path = predict_images(network, codec, COCO_17, images, output)
+    path = predict_images(model_of(PoseNet(space.min_arch())), images, output)
     return [entry["image"] for entry in json.loads(path.read_text())]
 
 
@@ -105,10 +106,12 @@ def test_a_folder_without_images_is_named(tmp_path: Path, tiny_space: SearchSpac
     assert not (tmp_path / "out").exists()
 
 
-def test_a_file_that_is_no_image_is_named(tmp_path: Path, tiny_space: SearchSpace) -> None:
+def test_a_file_that_is_no_image_is_named_before_anything_is_written(
+    tmp_path: Path, tiny_space: SearchSpace
+) -> None:
+    cv2.imwrite(str(tmp_path / "yes.png"), np.zeros((20, 20, 3), np.uint8))
     (tmp_path / "no.jpg").write_text("text")
-    network = PoseNet(tiny_space.min_arch())
-    codec = HeatmapCodec(network.arch.input_hw, network.arch.heatmap_hw)
+    model = model_of(PoseNet(tiny_space.min_arch()))
     with pytest.raises(ValueError, match=r"no\.jpg"):
-        predict_images(network, codec, COCO_17, [tmp_path / "no.jpg"], tmp_path / "out")
+        predict_images(model, [tmp_path / "yes.png", tmp_path / "no.jpg"], tmp_path / "out")
     assert not (tmp_path / "out").exists()

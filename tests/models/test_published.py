@@ -12,15 +12,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from model_fixture import header_of_arch
 from published_fixture import read_keys, read_reference, reference_images, reference_state
 from torch import Tensor
 
 from vipnas.arch.image import Arch, DeconvArch, StageArch, StemArch
-from vipnas.arch.io import arch_from_json, read_arch
+from vipnas.arch.io import read_arch
 from vipnas.models.posenet import PoseNet
 from vipnas.models.published import (
     NUMPY_ARRAYS,
     from_published,
+    header_in,
     is_published,
     published_state,
     save_published,
@@ -203,9 +205,9 @@ def test_random_networks_go_there_and_back_bit_for_bit(name: str, seed: int) -> 
 @pytest.mark.parametrize("family", ["residual", "inverted_residual"])
 def test_a_file_goes_there_and_back_bit_for_bit(family: str, tmp_path: Path) -> None:
     network = fill(PoseNet(small_arch(family)), seed=1)
-    save_published(tmp_path / "new" / "weights.pth", network)
+    save_published(tmp_path / "new" / "weights.pth", network, header_of_arch(network.arch))
     checkpoint = torch.load(tmp_path / "new" / "weights.pth", weights_only=True)
-    assert arch_from_json(checkpoint["meta"]["vipnas_arch"], "meta") == network.arch
+    assert header_in(checkpoint, "weights.pth") == header_of_arch(network.arch)
     back = from_published(checkpoint, network.arch, "weights.pth")
     assert same(back, network)
     assert not back.training

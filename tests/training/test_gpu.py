@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from model_fixture import load_network, save_network
 from networks_fixture import randomise_batch_norm
 from torch import Tensor
 from torch.nn import functional as F
@@ -27,7 +28,6 @@ from vipnas.shipped import find_shipped
 from vipnas.space.image import SearchSpace
 from vipnas.training.callbacks.keeping import CheckpointFile
 from vipnas.training.capture import CapturedBackward
-from vipnas.training.checkpoint import load_network, save_network
 from vipnas.training.compute import Forward, make_forward
 from vipnas.training.loop import Batch, Training
 from vipnas.training.sampling import SampledSubnet
@@ -252,7 +252,7 @@ def test_a_cpu_goes_on_where_a_gpu_stopped(tiny_space: SearchSpace, tmp_path: Pa
 def test_what_was_saved_on_a_gpu_is_read_on_a_cpu(tiny_space: SearchSpace, tmp_path: Path) -> None:
     supernet = supernet_there(tiny_space).eval()
     images = images_there(tiny_space)
-    path = tmp_path / "network.pt"
+    path = tmp_path / "network.safetensors"
     save_network(path, supernet)
     loaded = load_network(path)
     assert {tensor.device.type for tensor in loaded.state_dict().values()} == {"cpu"}

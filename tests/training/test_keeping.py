@@ -11,13 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from model_fixture import load_network, save_network
 from torch import Tensor
 from training_fixture import batch_of, supernet_of, train
 
 from vipnas.config.training import Schedule
+from vipnas.models.file import read_header
 from vipnas.space.image import SearchSpace
 from vipnas.training.callbacks.keeping import BestNetwork, CheckpointFile
-from vipnas.training.checkpoint import load_checkpoint, load_network, save_checkpoint, save_network
+from vipnas.training.checkpoint import load_checkpoint, save_checkpoint
 from vipnas.training.loop import Backward, Batch, Training
 from vipnas.training.randomness import random_state, restore_random_state, seed_process
 
@@ -78,7 +80,7 @@ def test_a_step_that_draws_goes_on_as_if_nothing_had_happened(
         ({"step": "3"}, "step: expected int, got str"),
         ({"step": True}, "step: expected int, got bool"),
         ({"network": [1]}, "network: expected tensors by name, got list"),
-        ({"averaged": {}}, "tensor .* is missing"),
+        ({"averaged": {}}, "tensor .*: expected one, got none"),
         ({"mean_loss": 3.0}, "mean_loss: expected Tensor, got float"),
         ({"mean_loss": torch.zeros(3)}, "mean_loss: expected one number, got 3"),
         ({"optimizer": 7}, "optimizer: not the state of this training: "),
@@ -188,13 +190,13 @@ def test_a_state_that_is_not_whole_is_refused(tiny_space: SearchSpace, tmp_path:
 def test_the_best_is_a_file_of_weights_and_survives_a_resume(
     tiny_space: SearchSpace, tmp_path: Path
 ) -> None:
-    path = tmp_path / "best.pt"
+    path = tmp_path / "best.safetensors"
     best = BestNetwork(path, "AP", 0, save_network)
     for step, score in ((1, 0.1), (2, 0.4), (3, 0.3)):
         training = training_of(tiny_space, step)
         torch.nn.init.constant_(training.averaged.get_parameter("layers.stem.conv.weight"), step)
         best.offer(training, score)
-    assert load_checkpoint(path)["found"] == {"step": 2, "measure": "AP", "score": 0.4}
+    assert read_header(path).metrics == {"step": 2, "measure": "AP", "score": 0.4}
     assert load_network(path).get_parameter("layers.stem.conv.weight").unique().tolist() == [2.0]
     assert BestNetwork(path, "AP", 2, save_network).score == 0.4
     # Of a later step, or by another measure: the run starts to look again.

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from model_fixture import load_network
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 from training_fixture import batch_of, supernet_of, train
@@ -19,11 +20,11 @@ from vipnas.arch.image import Arch
 from vipnas.config.training import Schedule
 from vipnas.evaluation.metrics import Metrics
 from vipnas.evaluation.scoring import InheritedScore
+from vipnas.models.file import read_header
 from vipnas.models.posenet import PoseNet
 from vipnas.space.image import SearchSpace
 from vipnas.training.callbacks.monitor import drop_lines_after
 from vipnas.training.callbacks.probes import Probes, heatmaps_over_crops, probed_archs
-from vipnas.training.checkpoint import load_checkpoint, load_network
 
 SCHEDULE = Schedule(epochs=1, batch_size=2, learning_rate=1e-3, warmup_steps=3)
 
@@ -94,8 +95,8 @@ def test_the_averaged_weights_with_the_best_mean_are_kept(
     archs = probed_archs(tiny_space, seed=0, num_random=0)
     probes = Probes(archs, 2, scorer_of(evaluator))
     trained = train(tiny_space, SCHEDULE, 4, tmp_path, probes=probes)
-    assert load_checkpoint(tmp_path / "best.pt")["found"]["score"] == pytest.approx(0.035)
-    kept = load_network(tmp_path / "best.pt").state_dict()
+    assert read_header(tmp_path / "best.safetensors").metrics["score"] == pytest.approx(0.035)
+    kept = load_network(tmp_path / "best.safetensors").state_dict()
     assert all(torch.equal(kept[n], t) for n, t in trained.averaged.state_dict().items())
 
 

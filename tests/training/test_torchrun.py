@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 import torch
 from experiment_fixture import EXPERIMENT, draw_people, write_experiment
+from model_fixture import load_network
 
 from vipnas.arch.io import write_arch
 from vipnas.cli.main import main
 from vipnas.space.image import SearchSpace
-from vipnas.training.checkpoint import load_checkpoint, load_network
+from vipnas.training.checkpoint import load_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -82,7 +83,7 @@ def test_one_process_killed_leaves_a_whole_checkpoint_and_the_command_goes_on(
     assert broken.returncode != 0
     assert 0 < load_checkpoint(checkpoint)["step"] < 60
     finish(start("train-supernet", directory, "broken"))
-    for name in ("supernet.pt", "best.pt"):
+    for name in ("supernet.safetensors", "best.safetensors"):
         one, other = (
             load_network(directory / run / "supernet" / name).state_dict()
             for run in ("unbroken", "broken")
@@ -97,7 +98,10 @@ def test_retrain_measures_once(directory: Path, tiny_space: SearchSpace) -> None
     write_arch(directory / "arch.json", tiny_space.min_arch())
     said = finish(start("retrain", directory, "run", "--arch", str(directory / "arch.json")))
     assert said.count("on the test set") == 1
-    assert load_network(directory / "run" / "retrain" / "network.pt").arch == tiny_space.min_arch()
+    assert (
+        load_network(directory / "run" / "retrain" / "network.safetensors").arch
+        == tiny_space.min_arch()
+    )
     assert (directory / "run" / "retrain" / "metrics.json").exists()
 
 

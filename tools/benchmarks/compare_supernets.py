@@ -131,7 +131,7 @@ def epochs_of(place: Place, variants: dict[str, Variant], seconds: float) -> dic
 
 def train_variant(place: Place, name: str, variant: Variant, epochs: float) -> str:
     experiment = of_variant(place, variant, epochs)
-    target = place.output / "supernets" / name / "supernet.pt"
+    target = place.output / "supernets" / name / "supernet.safetensors"
     with sharing(variant.sharing):
         train_supernet(ImageLevel(experiment), target, {"sharing": variant.sharing})
     return name

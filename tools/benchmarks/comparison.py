@@ -28,6 +28,7 @@ from vipnas.models.counting import count_cost
 from vipnas.pipeline.experiment import Experiment
 from vipnas.pipeline.image_level import ImageLevel, cost_of_images
 from vipnas.pipeline.level import supernet_file
+from vipnas.pipeline.models import open_network
 from vipnas.pipeline.retrain import retrain
 from vipnas.pipeline.scorer import Scorer, opened_workers, search_settings
 from vipnas.pipeline.search import run_methods, searchers_of
@@ -36,7 +37,6 @@ from vipnas.pipeline.work import needed
 from vipnas.quantities import Constraint
 from vipnas.search.journal import Journal
 from vipnas.shipped import find_shipped
-from vipnas.training.checkpoint import load_network
 
 # Of what is made: all, what is timed here (no network is trained for it), what is trained.
 Which = Literal["all", "timed", "trained"]
@@ -202,7 +202,7 @@ class Comparison:
         arch_file, target = self.arch_file(name), self.results_file(name, seed)
         experiment = self.alone(read_arch(arch_file), seed)
         weights = retrain(ImageLevel(experiment), arch_file, None, target.parent)
-        network = load_network(weights, read_arch(arch_file)).to(self.base.device)
+        network = open_network(experiment, weights, read_arch(arch_file))
         found = {"settings": self.settings(experiment), "results": self.evaluator.results(network)}
         write_atomically(target, json.dumps(found) + "\n")
 

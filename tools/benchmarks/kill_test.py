@@ -127,6 +127,7 @@ def results(stage: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for path in sorted(stage.glob("*.pt")):
         found |= {f"{path.name} {key}": value for key, value in _flat(_load(path)).items()}
+    found |= {path.name: path.read_bytes() for path in sorted(stage.glob("*.safetensors"))}
     for path in sorted(stage.glob("*.json*")):
         if path.name != "seconds.json":  # nothing but time
             lines = path.read_text().splitlines() if path.suffix == ".jsonl" else [path.read_text()]

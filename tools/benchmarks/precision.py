@@ -1,6 +1,6 @@
 """What a network gains and loses in fewer bits: size, milliseconds and AP by format and precision.
 
-    python -m tools.benchmarks.precision EXPERIMENT --weights FILE [--arch NAME ...] [--report FILE]
+    python -m tools.benchmarks.precision EXPERIMENT --model FILE [--arch NAME ...] [--report FILE]
     python -m tools.benchmarks.precision --arch NAME ... [--runtime NAME ...] [--precision NAME ...]
 
 The trained network is exported in every form, int8 calibrated on training crops of the experiment;
@@ -34,11 +34,11 @@ from vipnas.latency.profile import retry_if_noisy
 from vipnas.models.counting import count_cost
 from vipnas.models.posenet import PoseNet
 from vipnas.pipeline.experiment import Experiment
+from vipnas.pipeline.models import open_model
 from vipnas.runtimes.exported import ExportedNetwork
 from vipnas.runtimes.half import HalfInside
 from vipnas.runtimes.onnx_model import quantise, to_onnx_quickly
 from vipnas.runtimes.table import RUNTIMES
-from vipnas.training.checkpoint import load_weights
 
 FORMS = (
     Form("onnx", "fp32"),
@@ -55,8 +55,8 @@ COMPARED = ("onnxruntime", "openvino")
 
 def main() -> int:
     options = _parser().parse_args()
-    if (options.experiment is None) != (options.weights is None):
-        raise ValueError("give an experiment and --weights, or neither")
+    if (options.experiment is None) != (options.model is None):
+        raise ValueError("give an experiment and --model, or neither")
     lines = [
         f"# Precisions, {date.today()}",
         "",
@@ -67,7 +67,8 @@ def main() -> int:
         experiment = Experiment.open(
             options.experiment, options.output, options.data_root, torch.device("cpu")
         )
-        lines += [*_forms(experiment, load_weights(options.weights), options.max_spread), ""]
+        network = open_model(experiment, options.model).pose_net()
+        lines += [*_forms(experiment, network, options.max_spread), ""]
     ways = [
         (runtime, precision)
         for runtime in options.runtime or COMPARED
@@ -84,7 +85,7 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("experiment", nargs="?", help="whose test set and crops are taken")
-    parser.add_argument("--weights", type=Path, help="of a trained network")
+    parser.add_argument("--model", type=Path, help="model file of a trained network")
     parser.add_argument("--arch", action="append", default=[], help=f"also timed: {HELP}")
     parser.add_argument("--runtime", action="append", choices=tuple(RUNTIMES), help="for --arch")
     parser.add_argument("--precision", action="append", choices=RUNTIMES["openvino"].precisions)

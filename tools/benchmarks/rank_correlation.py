@@ -216,7 +216,10 @@ def every_nth(numbers: range, count: int) -> list[int]:
 
 def supernet_files(given: Sequence[str], output: Path) -> dict[str, Path]:
     if not given:
-        return {path.parent.name: path for path in sorted(output.glob("supernets/*/supernet.pt"))}
+        return {
+            path.parent.name: path
+            for path in sorted(output.glob("supernets/*/supernet.safetensors"))
+        }
     files = {}
     for word in given:
         name, equals, file = word.partition("=")

@@ -30,10 +30,10 @@ from vipnas.models.counting import count_cost
 from vipnas.models.posenet import PoseNet
 from vipnas.pipeline.experiment import Experiment
 from vipnas.pipeline.image_level import ImageLevel
+from vipnas.pipeline.models import open_supernet
 from vipnas.pipeline.run_folder import made_with
 from vipnas.pipeline.work import train
 from vipnas.search.trial import Trial
-from vipnas.training.checkpoint import load_network
 from vipnas.training.compute import make_forward
 from vipnas.training.step import ImageTask, network_backward
 
@@ -113,7 +113,7 @@ class Bench:
         return self.opened.evaluator("val")
 
     def _score(self, supernet: Path) -> InheritedScore:
-        weights = load_network(supernet, self.opened.space.max_arch())
+        weights = open_supernet(self.opened, supernet)
         score = InheritedScore(weights, self.search_evaluator, self.opened.calibration_images)
         return score.to(self.opened.device)
 

@@ -35,9 +35,9 @@ from vipnas.models.counting import count_cost
 from vipnas.pipeline.experiment import Experiment
 from vipnas.pipeline.image_level import ImageLevel
 from vipnas.pipeline.level import supernet_file
+from vipnas.pipeline.models import open_supernet
 from vipnas.space.image import SearchSpace
 from vipnas.space.yaml import read_space
-from vipnas.training.checkpoint import load_network
 
 
 def main() -> int:
@@ -69,7 +69,7 @@ def make_table(
         "threads": torch.get_num_threads(),
     }
     num_done = _begin(path, header)
-    supernet = load_network(supernet_file(ImageLevel(experiment)), experiment.space.max_arch())
+    supernet = open_supernet(experiment, supernet_file(ImageLevel(experiment)))
     score = InheritedScore(supernet, experiment.evaluator("val"), experiment.calibration_images)
     size = math.prod(space.num_options)
     first, last = size * (part - 1) // num_parts, size * part // num_parts

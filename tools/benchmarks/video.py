@@ -43,12 +43,11 @@ from vipnas.pipeline.clip_summary import every_frame, row_of
 from vipnas.pipeline.experiment import Experiment
 from vipnas.pipeline.image_level import ImageLevel
 from vipnas.pipeline.level import best_file, network_file
+from vipnas.pipeline.models import open_clip, open_network
 from vipnas.pipeline.retrain import retrain
 from vipnas.pipeline.search import search
 from vipnas.pipeline.work import needed
 from vipnas.quantities import Constraint
-from vipnas.training.checkpoint import load_network
-from vipnas.training.clip_checkpoint import load_video
 
 LONGEST = 7
 OTHERS = (
@@ -96,8 +95,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def compared(level: ClipLevel) -> dict[str, VideoNet]:
     """The networks by what they are called in the table, those that are missing being trained."""
-    found = load_video(network_file(level))
-    alone_file = level.folder.root / "search" / "without_fusion.json"
+    found = open_clip(level.experiment, network_file(level))
+    alone_file = level.folder.search / "without_fusion.json"
     write_video_arch(alone_file, found.arch.without_fusion())
     alone = retrain(level, alone_file, None, level.folder.root / "retrain_without_fusion")
     drawn_file = best_file(level, "random")
@@ -107,13 +106,14 @@ def compared(level: ClipLevel) -> dict[str, VideoNet]:
         if same
         else retrain(level, drawn_file, None, level.folder.root / "retrain_random")
     )
-    every = every_frame(load_network(best_of_images(level, mean_cost(found.arch).macs)))
+    best = best_of_images(level, mean_cost(found.arch).macs)
+    every = every_frame(open_network(level.experiment, best))
     without_fusion, every_one, random_one, carried, key_everywhere = OTHERS
     return {
         "(a) found": found,
-        without_fusion: load_video(alone),
+        without_fusion: open_clip(level.experiment, alone),
         every_one: every,
-        random_one: load_video(drawn),
+        random_one: open_clip(level.experiment, drawn),
         carried: VideoNet(
             level.key_frame, CarriedAlong(level.key_frame.arch, level.space.num_follow_ups)
         ),

@@ -17,8 +17,8 @@ from vipnas.errors import UserError
 if TYPE_CHECKING:
     import torch
 
+    from vipnas.deploy.model import PoseModel
     from vipnas.evaluation.protocols import Score
-    from vipnas.models.posenet import PoseNet
     from vipnas.pipeline.experiment import Experiment
     from vipnas.pipeline.run_folder import RunFolder
     from vipnas.search.parallel import RaySettings
@@ -110,12 +110,33 @@ def worker_arguments(command: argparse.ArgumentParser) -> None:
     )
 
 
-def weights_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--weights", type=Path, required=True, help="checkpoint of a network")
-    command.add_argument("--arch", help="architecture: a JSON file or a shipped name")
+def model_arguments(command: argparse.ArgumentParser) -> None:
+    """MODEL, and what `model_of` needs to open it."""
     command.add_argument(
-        "-o", "--output", type=Path, required=True, help="file (predict: folder) to write"
+        "model",
+        type=Path,
+        metavar="MODEL",
+        help="model file, supernet, published checkpoint (.pth) or exported file",
     )
+    command.add_argument(
+        "--arch",
+        help="arch JSON, a file or a shipped name: of a published checkpoint, or the subnet to take"
+        " of a supernet (default: the largest)",
+    )
+    calibration = command.add_argument_group("for a supernet")
+    calibration.add_argument(
+        "--experiment",
+        metavar="FILE",
+        help="experiment YAML, a file or a shipped name: batch norm is measured on its training"
+        " crops",
+    )
+    calibration.add_argument(
+        "--data-root", type=Path, default=Path(), help="dataset root (default: this folder)"
+    )
+    facts = command.add_argument_group("for a file that cannot say it")
+    facts.add_argument("--codec", choices=("quarter", "dark", "udp"), help="how heatmaps are read")
+    facts.add_argument("--sigma-px", type=float, help="sigma of the codec in heatmap pixels")
+    facts.add_argument("--skeleton", help="shipped name or YAML file")
 
 
 def open_experiment(options: argparse.Namespace, allowed_processes: int = 1) -> Experiment:
@@ -209,16 +230,29 @@ def ray_settings(options: argparse.Namespace) -> RaySettings | None:
     return RaySettings(options.workers, gpus, address=options.ray_address)
 
 
-def network_of(options: argparse.Namespace) -> PoseNet:
-    """Return the network of --weights and --arch."""
-    from vipnas.arch.io import read_arch
-    from vipnas.shipped import find_shipped
-    from vipnas.training.checkpoint import inherit, load_weights
+def model_of(options: argparse.Namespace) -> PoseModel:
+    """The model of `model_arguments`."""
+    from vipnas.deploy.model import Facts, load
+    from vipnas.pipeline.models import calibration_of
 
-    if options.arch is None:
-        return load_weights(options.weights)
-    arch = read_arch(find_shipped("search_spaces", options.arch, ".json"))
-    return inherit(options.weights, arch).eval()
+    experiment = calibrating_experiment(options)
+    return load(
+        options.model,
+        options.arch,
+        calibration=None if experiment is None else calibration_of(experiment),
+        facts=Facts(options.codec, options.sigma_px, options.skeleton),
+    )
+
+
+def calibrating_experiment(options: argparse.Namespace) -> Experiment | None:
+    """That of --experiment, opened on the CPU."""
+    import torch
+
+    from vipnas.pipeline.experiment import Experiment
+
+    if options.experiment is None:
+        return None
+    return Experiment.open(options.experiment, None, options.data_root, torch.device("cpu"))
 
 
 def open_device(options: argparse.Namespace) -> torch.device:

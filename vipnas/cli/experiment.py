@@ -73,16 +73,21 @@ def add_experiment_commands(commands: Commands) -> None:
 
 
 def _add_evaluate(commands: Commands) -> None:
-    evaluate = experiment_command(
-        commands, "evaluate", "compute metrics of a network or of results"
+    evaluate = experiment_command(commands, "evaluate", "compute metrics of a model or of results")
+    evaluate.add_argument(
+        "model",
+        type=Path,
+        metavar="MODEL",
+        help="model file, supernet, published checkpoint (.pth) or exported file",
     )
-    measured = evaluate.add_mutually_exclusive_group(required=True)
-    measured.add_argument("--weights", type=Path, help="checkpoint, or an exported file")
-    measured.add_argument("--from-results", type=Path, help="COCO results JSON to score instead")
+    evaluate.add_argument(
+        "--from-results", action="store_true", help="MODEL is a COCO results JSON to score"
+    )
     evaluate.add_argument(
         "--arch",
         metavar="FILE",
-        help="architecture of the subnet to evaluate: a JSON file or a shipped name",
+        help="architecture, a JSON file or a shipped name: of a published checkpoint, or the subnet"
+        " to take of a supernet (default: the largest)",
     )
     split_argument(evaluate, ("test", "val"), "test")
     evaluate.add_argument(
@@ -193,15 +198,15 @@ def _evaluate(options: argparse.Namespace) -> None:
     from vipnas.pipeline.evaluate import evaluate, evaluate_results
 
     experiment = open_experiment(options)
-    if options.from_results is not None:
+    if options.from_results:
         for name in ("arch", "pictures", "results"):
             if getattr(options, name) is not None:
-                raise UserError(f"--{name}", "--weights with this option", "--from-results")
-        scores = evaluate_results(experiment, options.from_results, options.split, options.metrics)
+                raise UserError(f"--{name}", "a model with this option", "--from-results")
+        scores = evaluate_results(experiment, options.model, options.split, options.metrics)
     else:
         scores = evaluate(
             experiment,
-            options.weights,
+            options.model,
             _arch_file(options),
             options.split,
             options.metrics,

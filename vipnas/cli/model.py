@@ -1,4 +1,4 @@
-"""The commands of one network: cost, profile, convert, export, predict."""
+"""The commands of one model: cost, profile, info, convert, export, predict."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vipnas.cli.arguments import Commands, count, network_of, weights_arguments
+from vipnas.cli.arguments import (
+    Commands,
+    calibrating_experiment,
+    count,
+    model_arguments,
+    model_of,
+)
 from vipnas.runtimes.table import DEFAULT_RUNTIME, RUNTIMES, runtime_of_file
 
 if TYPE_CHECKING:
@@ -20,12 +26,29 @@ def add_network_commands(commands: Commands) -> None:
     _add_cost(commands)
     _add_profile(commands)
 
-    convert = commands.add_parser("convert", help="write weights in the published format")
-    weights_arguments(convert)
+    info = commands.add_parser("info", help="describe a model file")
+    model_arguments(info)
+    info.add_argument("--json", action="store_true", help="print the header as JSON")
+    info.set_defaults(run=_info)
+
+    convert = commands.add_parser("convert", help="write a model in another file format")
+    model_arguments(convert)
+    convert.add_argument(
+        "--to",
+        choices=("published", "safetensors"),
+        required=True,
+        help="checkpoint format of the released networks (.pth), or model file of vipnas",
+    )
+    convert.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="FILE", help="file to write"
+    )
     convert.set_defaults(run=_convert)
 
-    export = commands.add_parser("export", help="export a network for another runtime")
-    weights_arguments(export)
+    export = commands.add_parser("export", help="export a model for another runtime")
+    model_arguments(export)
+    export.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="FILE", help="file to write"
+    )
     export.add_argument(
         "--format",
         metavar="NAME",
@@ -35,35 +58,23 @@ def add_network_commands(commands: Commands) -> None:
         "--precision",
         default="fp32",
         metavar="NAME",
-        help="precision of weights, and of activations with int8 (default: %(default)s)",
+        help="precision of weights, and of activations with int8, which is scaled on the crops of"
+        " --experiment (default: %(default)s)",
     )
     export.add_argument(
-        "--calibrate-with", metavar="EXPERIMENT", help="whose training crops int8 is scaled by"
-    )
-    export.add_argument("--data-root", type=Path, default=Path(), help="dataset root (default: .)")
-    export.add_argument(
-        "--with-preprocessing", action="store_true", help="takes uint8 RGB (N, H, W, 3)"
+        "--with-preprocessing", action="store_true", help="take uint8 RGB (N, H, W, 3)"
     )
     export.add_argument(
-        "--with-decode",
-        nargs="?",
-        const="quarter",
-        metavar="CODEC",
-        help="gives x, y, score by that codec (default: quarter), not heatmaps",
+        "--with-decode", action="store_true", help="give x, y, score by the codec, not heatmaps"
     )
-    export.add_argument("--sigma-px", type=float, default=2.0, help="of the codec (default: 2)")
     export.set_defaults(run=_export)
 
     predict = commands.add_parser("predict", help="draw poses on images with one person each")
-    weights_arguments(predict)
+    model_arguments(predict)
     predict.add_argument(
-        "--images", type=Path, nargs="+", required=True, help="image files, folders"
+        "sources", type=Path, nargs="+", metavar="SOURCE", help="image files, folders"
     )
-    predict.add_argument(
-        "--codec", default="quarter", help="of the experiment: quarter (default), dark or udp"
-    )
-    predict.add_argument("--sigma-px", type=float, default=2.0, help="of the codec (default: 2)")
-    predict.add_argument("--skeleton", default="coco_17", help="shipped name or YAML file")
+    predict.add_argument("-o", "--output", type=Path, required=True, help="folder to write")
     predict.set_defaults(run=_predict)
 
 
@@ -213,47 +224,48 @@ def _key(options: argparse.Namespace, input_hw: tuple[int, int]) -> Key:
     )
 
 
+def _info(options: argparse.Namespace) -> None:
+    from vipnas.deploy.describe import describe, header_of_file
+
+    header, form = header_of_file(options.model, lambda: model_of(options))
+    print(header.to_json() if options.json else "\n".join(describe(header, form)))
+
+
 def _convert(options: argparse.Namespace) -> None:
+    from vipnas.models.file import write_model
     from vipnas.models.published import save_published, without_counterpart
 
-    network = network_of(options)
-    save_published(options.output, network)
-    for fact in without_counterpart(network.arch):
-        print(f"convert: note: {fact}", file=sys.stderr)
+    model = model_of(options)
+    network = model.pose_net()
+    if options.to == "safetensors":
+        _check_suffix(options.output, ".safetensors")
+        write_model(options.output, network, model.header)
+    else:
+        save_published(options.output, network, model.header)
+        for fact in without_counterpart(network.arch):
+            print(f"convert: note: {fact}", file=sys.stderr)
     print(f"convert: {options.output}")
 
 
+def _check_suffix(path: Path, suffix: str) -> None:
+    if path.suffix != suffix:
+        raise ValueError(f"--output {path}: expected a name that ends with {suffix}")
+
+
 def _export(options: argparse.Namespace) -> None:
-    from vipnas.data.codecs.heatmap import make_codec
     from vipnas.deploy.export import Form, export_network
 
-    network, codec, crops = network_of(options), None, None
     file_format = options.format or runtime_of_file(options.output)[1].name
-    if options.with_decode is not None:
-        sizes = network.arch.input_hw, network.arch.heatmap_hw
-        codec = make_codec(options.with_decode, *sizes, options.sigma_px)
+    model = model_of(options)
+    codec = model.codec if options.with_decode else None
     form = Form(file_format, options.precision, options.with_preprocessing, codec)
-    if options.calibrate_with is not None:
-        import torch
-
-        from vipnas.pipeline.experiment import Experiment
-
-        name, cpu = options.calibrate_with, torch.device("cpu")
-        crops = Experiment.open(name, None, options.data_root, cpu).calibration_images
-    print(f"export: {export_network(network, options.output, form, crops)}")
+    experiment = calibrating_experiment(options)
+    crops = None if experiment is None else experiment.calibration_images
+    exported = export_network(model.pose_net(), options.output, form, crops, model.header)
+    print(f"export: {exported}")
 
 
 def _predict(options: argparse.Namespace) -> None:
-    from vipnas.data.codecs.heatmap import make_codec
-    from vipnas.data.formats.skeletons import read_skeleton
     from vipnas.deploy.predictor import predict_images
 
-    network = network_of(options)
-    arch, skeleton = network.arch, read_skeleton(options.skeleton)
-    if skeleton.num_joints != arch.num_keypoints:
-        raise ValueError(
-            f"--skeleton {skeleton.name}: has {skeleton.num_joints} joints,"
-            f" the network has {arch.num_keypoints}"
-        )
-    codec = make_codec(options.codec, arch.input_hw, arch.heatmap_hw, options.sigma_px)
-    print(f"predict: {predict_images(network, codec, skeleton, options.images, options.output)}")
+    print(f"predict: {predict_images(model_of(options), options.sources, options.output)}")

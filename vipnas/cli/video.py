@@ -112,12 +112,10 @@ def _retrain(options: argparse.Namespace) -> None:
 
 def _evaluate(options: argparse.Namespace) -> None:
     from vipnas.pipeline.clip_level import ClipLevel, evaluate_video
-    from vipnas.pipeline.level import network_file
     from vipnas.viz.video_sheets import video_sheet
 
     level = ClipLevel(open_experiment(options))
-    weights = options.weights or network_file(level)
-    scores, found = evaluate_video(level, weights, options.split, options.boxes)
+    scores, found = evaluate_video(level, options.model, options.split, options.boxes)
     if options.pictures is not None:
         data = level.videos(options.split)
         video_sheet(options.pictures, data.videos[0], found, data.skeleton)
@@ -126,7 +124,8 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 def _export(options: argparse.Namespace) -> None:
     from vipnas.deploy.export_clip import export_video
-    from vipnas.training.clip_checkpoint import load_video
+    from vipnas.models.file import read_clip
 
-    for exported in export_video(load_video(options.weights), options.output):
+    network, header = read_clip(options.model)
+    for exported in export_video(network, options.output, header):
         print(f"export: {exported}")

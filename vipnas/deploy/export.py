@@ -17,6 +17,7 @@ from vipnas.arch.image import Arch
 from vipnas.data.codecs.heatmap import HeatmapCodec
 from vipnas.deploy.deployed import DeployedNet
 from vipnas.files import write_atomically
+from vipnas.models.file import ModelHeader
 from vipnas.models.posenet import PoseNet, extract
 from vipnas.runtimes import exported as files
 from vipnas.runtimes.runtime import FileFormat, RunSettings, Session, WriteSettings
@@ -94,7 +95,11 @@ class Exported:
 
 
 def export_network(
-    network: PoseNet, path: Path, form: Form, crops_N3HW: Tensor | None = None
+    network: PoseNet,
+    path: Path,
+    form: Form,
+    crops_N3HW: Tensor | None = None,
+    header: ModelHeader | None = None,
 ) -> Exported:
     """Export a network in evaluation mode; `network` itself does not change.
 
@@ -121,15 +126,16 @@ def export_network(
         files.ARCH_NOTE: network.arch.to_json(),
         files.INPUT_NOTE: files.PIXELS if form.with_preprocessing else files.NORMALISED,
         files.OUTPUT_NOTE: files.KEYPOINTS if form.decode else files.HEATMAPS,
+        **({files.HEADER_NOTE: header.to_json()} if header is not None else {}),
     }
     calibration = None if crops_N3HW is None else reference.images_from(crops_N3HW).numpy()
     settings = WriteSettings(form.precision, reference.output_name, notes, calibration)
     return _export(reference, images_of, path, form, settings)
 
 
-def export_onnx(network: PoseNet, path: Path) -> Exported:
-    """Export in the default form: float32, from normalised images to heatmaps."""
-    return export_network(network, path, Form())
+def export_onnx(network: PoseNet, path: Path, header: ModelHeader | None = None) -> Exported:
+    """`export_network` as ONNX in float32, normalised images to heatmaps."""
+    return export_network(network, path, Form(), header=header)
 
 
 def export_module(eager: nn.Module, inputs_of: InputsOf, path: Path, arch_json: str) -> Exported:
@@ -177,7 +183,7 @@ def _check_form(path: Path, form: Form, arch: Arch, crops_N3HW: Tensor | None) -
             f" got {form.precision!r}"
         )
     if form.precision == "int8" and crops_N3HW is None:
-        raise ValueError("int8: expected crops to calibrate with, got none (--calibrate-with)")
+        raise ValueError("int8: needs crops to calibrate with: --experiment FILE")
     if crops_N3HW is not None and tuple(crops_N3HW.shape[2:]) != arch.input_hw:
         raise ValueError(
             f"crops: expected the network's input size {list(arch.input_hw)},"

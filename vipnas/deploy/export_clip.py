@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,19 +12,23 @@ from torch import Tensor
 from vipnas.arch.image import Arch
 from vipnas.deploy.export import Exported, export_module, export_onnx, random_images
 from vipnas.models.clipnet import FollowUpNet, VideoNet, extract_follow_up
+from vipnas.models.file import ModelHeader
 
 
-def export_video(network: VideoNet, folder: Path) -> list[Exported]:
-    """Write `key_frame.onnx`, and `follow_up_1.onnx` and so on for each follow-up frame.
+def export_video(
+    network: VideoNet, folder: Path, header: ModelHeader | None = None
+) -> list[Exported]:
+    """Write `key_frame.onnx`, and `follow_up_1.onnx` ... one for each follow-up frame.
 
-    All return `heatmaps` (N, K, h, w). The key frame's network takes `images` (N, 3, H, W). Those
-    with a fusion also take `before` (N, K, h, w): the heatmaps of the frame before, warped to this
-    frame's crop by `warp_heatmaps`, which is not in the file.
-
-    Raises:
-        ValueError: As `export_onnx`.
+    All give `heatmaps` (N, K, h, w). The key frame's takes `images` (N, 3, H, W); the others take
+    `before` (N, K, h, w) as well, the heatmaps of the frame before warped to this frame's crop
+    (`warp_heatmaps`; the warp is not in the file), but for those without a fusion. `header` is that
+    of the clip; the key frame's file keeps it as a network of images. Raises ValueError as
+    `export_onnx` does.
     """
-    exported = [export_onnx(network.key_frame, folder / "key_frame.onnx")]
+    if header is not None:
+        header = replace(header, kind="image", arch=network.key_frame.arch, clip=None, shared={})
+    exported = [export_onnx(network.key_frame, folder / "key_frame.onnx", header)]
     for number in range(len(network.follow_ups.archs)):
         path = folder / f"follow_up_{number + 1}.onnx"
         exported.append(_export_follow_up(network.follow_ups[number], path))

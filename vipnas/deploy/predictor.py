@@ -1,4 +1,4 @@
-"""A trained network on image files: one person to an image, who fills it."""
+"""A model on image files: one person to an image, who fills it."""
 
 from __future__ import annotations
 
@@ -12,27 +12,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from vipnas.data.codecs.heatmap import HeatmapCodec
-from vipnas.data.crops.crops import fixed_crops
 from vipnas.data.crops.images import read_image, write_png
-from vipnas.data.formats.coco import Person
-from vipnas.data.formats.skeletons import Skeleton
-from vipnas.evaluation.evaluator import Evaluator
+from vipnas.deploy.model import PoseModel
 from vipnas.files import write_atomically
-from vipnas.models.posenet import PoseNet
-from vipnas.viz.poses import draw_pose
-from vipnas.viz.sheets import predicted_joints
 
 log = logging.getLogger(__name__)
 
 
 def predict_images(
-    network: PoseNet,
-    codec: HeatmapCodec,
-    skeleton: Skeleton,
-    images: Sequence[Path],
-    output: Path,
-    min_score: float = 0.2,
+    model: PoseModel, images: Sequence[Path], output: Path, min_score: float = 0.2
 ) -> Path:
     """Write each image with its pose drawn on it (PNG), and `keypoints.json`; returns the latter.
 
@@ -45,16 +33,14 @@ def predict_images(
     """
     images = image_files(images, output)
     pictures = _pictures(images, output)
-    persons = [_whole_image(number, path, skeleton) for number, path in enumerate(images)]
-    crops = fixed_crops(persons, skeleton, network.arch.input_hw, span_hw=codec.span_hw)
-    xy_NK2, scores_NK = Evaluator(crops, {}, skeleton, codec).predict(network)
+    for path in pictures:
+        read_image(path)  # a bad one is found before anything is written
     found = []
-    for person, xy_K2, scores_K in zip(persons, xy_NK2, scores_NK, strict=True):
-        joints_K3 = predicted_joints(xy_K2, scores_K, min_score)
-        picture = draw_pose(read_image(person.image_path), joints_K3, skeleton)
-        write_png(pictures[person.image_path], picture)
-        keypoints = np.concatenate((xy_K2, scores_K[:, None]), axis=1).round(3).tolist()
-        found.append({"image": str(person.image_path), "keypoints": keypoints})
+    for path in images:
+        poses = model.predict(read_image(path))
+        write_png(pictures[path], poses.plot(min_score))
+        keypoints_K3 = np.concatenate((poses.keypoints[0], poses.scores[0][:, None]), axis=1)
+        found.append({"image": str(path), "keypoints": keypoints_K3.round(3).tolist()})
     path = output / "keypoints.json"
     write_atomically(path, json.dumps(found, indent=1) + "\n")
     return path
@@ -113,16 +99,3 @@ def _check_places(pictures: Mapping[Path, Path]) -> None:
         if other := taken.get(picture.resolve()):
             raise ValueError(f"{path}: its picture would be {picture}, which {other} has taken")
         taken[picture.resolve()] = path
-
-
-def _whole_image(number: int, path: Path, skeleton: Skeleton) -> Person:
-    height, width = read_image(path).shape[:2]
-    return Person(
-        annotation_id=number,
-        image_id=number,
-        image_path=path,
-        box_xywh=(0.0, 0.0, float(width), float(height)),
-        area=float(width * height),
-        keypoints_K3=np.zeros((skeleton.num_joints, 3), np.float32),
-        image_hw=(height, width),
-    )

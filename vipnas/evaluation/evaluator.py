@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -141,14 +141,25 @@ class Evaluator:
         return self.crops.to_image(xy_NK2), scores_NK.cpu().numpy()
 
     def _heatmaps(self, network: nn.Module, images_B3HW: Tensor) -> Tensor:
-        # The network's memory order has the joints innermost, which is slow to flip and to decode.
-        heatmaps: Tensor = network(images_B3HW).contiguous()
         if not self.flip_test:
-            return heatmaps
+            return run_contiguous(network, images_B3HW)
         shift = self.codec.shift_flipped
-        mirrored: Tensor = network(mirror(images_B3HW, shift)).contiguous()
-        both = heatmaps + flip_back(mirrored, self.skeleton.flip_order, shift)
-        return both.mul_(0.5)
+        return flip_tested(network, images_B3HW, self.skeleton.flip_order, shift)
+
+
+def run_contiguous(run: Callable[[Tensor], Tensor], images_B3HW: Tensor) -> Tensor:
+    """The network's memory order has the joints innermost, which is slow to flip and to decode."""
+    return run(images_B3HW).contiguous()
+
+
+def flip_tested(
+    run: Callable[[Tensor], Tensor], images_B3HW: Tensor, flip_order: Sequence[int], shift: bool
+) -> Tensor:
+    """Heatmaps, the mean over the images and their mirror images."""
+    heatmaps = run_contiguous(run, images_B3HW)
+    mirrored = run_contiguous(run, mirror(images_B3HW, shift))
+    both = heatmaps + flip_back(mirrored, flip_order, shift)
+    return both.mul_(0.5)
 
 
 def middle_batch(count: int, batch_size: int) -> int:

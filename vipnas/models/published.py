@@ -19,9 +19,9 @@ from numpy._core import multiarray
 from torch import Tensor, nn
 
 from vipnas.arch.image import Arch
-from vipnas.arch.io import arch_from_json
 from vipnas.files import write_atomically
 from vipnas.models.blocks import Deconv, HeatmapConv, InvertedResidualBlock, ResidualBlock, Stem
+from vipnas.models.file import METADATA_KEY, ModelHeader, header_from_json
 from vipnas.models.posenet import PoseNet, plan
 
 Templates: TypeAlias = dict[type[nn.Module], dict[str, str]]
@@ -97,19 +97,19 @@ def published_state(network: PoseNet) -> dict[str, Tensor]:
     return state
 
 
-def save_published(path: Path, network: PoseNet) -> None:
-    """Write {"state_dict": ..., "meta": {"vipnas_arch": JSON}} in the network's precision."""
+def save_published(path: Path, network: PoseNet, header: ModelHeader) -> None:
+    """Write {"state_dict": ..., "meta": {"vipnas": the header as JSON}}."""
     state = {name: tensor.cpu().contiguous() for name, tensor in published_state(network).items()}
     buffer = io.BytesIO()
-    torch.save({"state_dict": state, "meta": {"vipnas_arch": network.arch.to_json()}}, buffer)
+    torch.save({"state_dict": state, "meta": {METADATA_KEY: header.to_json()}}, buffer)
     write_atomically(path, buffer.getvalue())
 
 
-def arch_in(checkpoint: object, where: str) -> Arch | None:
+def header_in(checkpoint: object, where: str) -> ModelHeader | None:
     """What `save_published` noted; None for the released files, which note nothing."""
     meta = checkpoint.get("meta") if isinstance(checkpoint, Mapping) else None
-    noted = meta.get("vipnas_arch") if isinstance(meta, Mapping) else None
-    return arch_from_json(noted, where) if isinstance(noted, str) else None
+    noted = meta.get(METADATA_KEY) if isinstance(meta, Mapping) else None
+    return header_from_json(noted, where) if isinstance(noted, str) else None
 
 
 def is_published(checkpoint: object) -> bool:

@@ -28,6 +28,7 @@ from vipnas.evaluation.clips import (
 )
 from vipnas.evaluation.online import OnlineLoop
 from vipnas.evaluation.protocols import Score, protocols_for, score
+from vipnas.evaluation.subnets import take_clip
 from vipnas.files import to_plain
 from vipnas.models.clipnet import (
     FollowUpNet,
@@ -37,10 +38,13 @@ from vipnas.models.clipnet import (
     extract_video,
 )
 from vipnas.models.counting import mean_cost
+from vipnas.models.file import HeaderMetrics, write_model
 from vipnas.models.posenet import PoseNet, insert
 from vipnas.pipeline.experiment import Experiment, Split
 from vipnas.pipeline.image_level import ImageLevel, cost_of_images
 from vipnas.pipeline.level import existing_supernet, network_file, supernet_file
+from vipnas.pipeline.model_header import header_of
+from vipnas.pipeline.models import open_clip, open_clip_supernet, open_network, open_supernet
 from vipnas.pipeline.run_folder import RunFolder
 from vipnas.pipeline.work import needed
 from vipnas.quantities import Constraint, Cost
@@ -51,13 +55,6 @@ from vipnas.shipped import find_shipped
 from vipnas.space.clip import VideoSpace
 from vipnas.space.image import SearchSpace
 from vipnas.space.yaml import read_space
-from vipnas.training.checkpoint import load_network
-from vipnas.training.clip_checkpoint import (
-    load_follow_up_supernet,
-    load_video,
-    save_follow_up_supernet,
-    save_video,
-)
 from vipnas.training.compute import Forward, make_forward
 from vipnas.training.step import ClipTask
 
@@ -94,8 +91,9 @@ class ClipLevel:
 
     @cached_property
     def key_frame(self) -> PoseNet:
-        network = self.given_key_frame or load_network(self.key_frame_file)
-        return network.to(self.experiment.device)
+        if self.given_key_frame is not None:
+            return self.given_key_frame.to(self.experiment.device)
+        return open_network(self.experiment, self.key_frame_file)
 
     @cached_property
     def space(self) -> VideoSpace:
@@ -205,7 +203,7 @@ class ClipLevel:
         """
         supernet = FollowUpNet(self.space.image_space.max_arch(), self._fusions)
         if (images_file := self._starts_from) is not None:
-            supernet.posenet = load_network(images_file, self.space.image_space.max_arch())
+            supernet.posenet = open_supernet(self.experiment, images_file)
             insert(self.key_frame, supernet.posenet)
         return supernet
 
@@ -230,10 +228,10 @@ class ClipLevel:
     def network(self, arch: VideoArch, init_from: Path | None) -> FollowUpNet | FollowUpNets:
         """Return the networks of a clip: with weights of their own, or the supernet to share."""
         assert init_from is not None
-        supernet = self.load_supernet(init_from).to(self.experiment.device)
+        supernet = self.load_supernet(init_from)
         if self.config.retrain.weights == "shared":
             return supernet
-        return extract_video(self.key_frame, supernet, arch).follow_ups
+        return take_clip(supernet, self.space, arch, None, str(init_from))
 
     def network_task(
         self, network: nn.Module, arch: VideoArch
@@ -315,27 +313,36 @@ class ClipLevel:
         key_frame = self.key_frame
         return {"key_frame_arch": key_frame.arch.to_json(), "key_frame": key_frame.state_dict()}
 
-    def save_supernet(self, path: Path, supernet: nn.Module, **found: Any) -> None:
+    def save_supernet(self, path: Path, supernet: nn.Module) -> None:
         assert isinstance(supernet, FollowUpNet)
-        save_follow_up_supernet(path, supernet, **found)
+        write_model(path, supernet, header_of(self.experiment, supernet, self.space))
 
     def load_supernet(self, path: Path) -> FollowUpNet:
-        return load_follow_up_supernet(path)
+        return open_clip_supernet(self.experiment, path, self.space)
 
-    def save_network(self, path: Path, network: nn.Module, arch: VideoArch, **found: Any) -> None:
-        networks = network
-        if isinstance(network, FollowUpNet):
-            networks = extract_video(self.key_frame, network, arch).follow_ups
-        assert isinstance(networks, FollowUpNets)
-        calibrate_along(networks.eval(), self.calibration, self._batch_size)
-        save_video(path, VideoNet(self.key_frame, networks), **found)
+    def save_network(self, path: Path, network: nn.Module, arch: VideoArch) -> None:
+        clip = self._clip_of(network, arch)
+        calibrate_along(clip.follow_ups.eval(), self.calibration, self._batch_size)
+        on = f"training clips of {self.experiment.name}"
+        write_model(path, clip, header_of(self.experiment, clip, calibrated_on=on))
 
-    def save_best(self, path: Path, network: nn.Module, **found: Any) -> None:
+    def save_best(
+        self, path: Path, network: nn.Module, arch: VideoArch | None, metrics: HeaderMetrics
+    ) -> None:
+        if arch is None:
+            assert isinstance(network, FollowUpNet)
+            header = header_of(self.experiment, network, self.space, metrics=metrics)
+            write_model(path, network, header)
+            return
+        clip = self._clip_of(network, arch)
+        write_model(path, clip, header_of(self.experiment, clip, metrics=metrics))
+
+    def _clip_of(self, network: nn.Module, arch: VideoArch) -> VideoNet:
+        """Return all networks of a clip, with those that retraining trains."""
         if isinstance(network, FollowUpNet):
-            save_follow_up_supernet(path, network, **found)
-        else:
-            assert isinstance(network, FollowUpNets)
-            save_video(path, VideoNet(self.key_frame, network), **found)
+            return extract_video(self.key_frame, network, arch)
+        assert isinstance(network, FollowUpNets)
+        return VideoNet(self.key_frame, network)
 
     def test_metrics(self, path: Path) -> dict[str, Any]:
         scores, _ = evaluate_video(self, path, "test")
@@ -366,7 +373,7 @@ def evaluate_video(
     Returns the metrics of every protocol that the labels allow, and what was found.
     """
     data = level.videos(split)
-    found = level.online(load_video(weights), boxes)(data.videos)
+    found = level.online(open_clip(level.experiment, weights), boxes)(data.videos)
     return video_scores(data, found), found
 
 

@@ -22,9 +22,9 @@ from vipnas.models.counting import frame_costs, mean_cost
 from vipnas.models.posenet import PoseNet
 from vipnas.pipeline.clip_level import ClipLevel, video_scores
 from vipnas.pipeline.level import best_file, network_file, supernet_file
+from vipnas.pipeline.models import open_clip
 from vipnas.pipeline.search import search_methods
 from vipnas.quantities import QUANTITIES, header_cells, known_quantities, value_cells
-from vipnas.training.clip_checkpoint import load_video
 from vipnas.viz.fronts import write_figure
 
 LONGEST_DISTANCE = 7
@@ -46,7 +46,7 @@ def summarise_video(level: ClipLevel) -> Path:
         "random search's best, inherited": read_video_arch(best_file(level, compared_with)),
     }
     networks = {name: inherited_video(level, inherited, arch) for name, arch in archs.items()}
-    retrained = load_video(network_file(level))
+    retrained = open_clip(level.experiment, network_file(level))
     networks["key frame's network in every frame"] = every_frame(level.key_frame)
     networks["found, retrained"] = retrained
     summary = {

@@ -43,6 +43,7 @@ class Experiment:
     processes: Processes = ALONE
     search_name: str | None = None
     file: Path | None = None
+    name: str = "experiment"
 
     @classmethod
     def open(
@@ -70,6 +71,7 @@ class Experiment:
             skip_bad_images,
             search_name=search_name,
             file=path,
+            name=path.stem,
         )
 
     @property

@@ -18,9 +18,12 @@ from vipnas.evaluation.metrics import Metrics
 from vipnas.evaluation.scoring import InheritedScore
 from vipnas.files import read_json, to_plain
 from vipnas.models.counting import count_cost
+from vipnas.models.file import HeaderMetrics, write_model
 from vipnas.models.posenet import PoseNet
 from vipnas.pipeline.experiment import Experiment
 from vipnas.pipeline.level import existing_supernet
+from vipnas.pipeline.model_header import header_of
+from vipnas.pipeline.models import initial_network, open_network, open_supernet
 from vipnas.pipeline.run_folder import RunFolder
 from vipnas.pipeline.work import needed
 from vipnas.quantities import Constraint, Cost
@@ -28,7 +31,6 @@ from vipnas.search.constraints import CostOf
 from vipnas.search.trial import Trial
 from vipnas.settings import content_digest
 from vipnas.space.image import SearchSpace
-from vipnas.training.checkpoint import inherit, load_network, save_network
 from vipnas.training.compute import make_forward
 from vipnas.training.step import ImageTask
 
@@ -94,7 +96,9 @@ class ImageLevel:
         return self._task(supernet)
 
     def network(self, arch: Arch, init_from: Path | None) -> PoseNet:
-        return PoseNet(arch) if init_from is None else inherit(init_from, arch)
+        if init_from is None:
+            return PoseNet(arch)
+        return initial_network(self.experiment, init_from, arch)
 
     def network_task(self, network: nn.Module, arch: Arch) -> tuple[ImageTask, None]:
         return self._task(network), None
@@ -148,27 +152,32 @@ class ImageLevel:
     def replay_state(self) -> dict[str, Any]:
         return {}
 
-    def save_supernet(self, path: Path, supernet: nn.Module, **found: Any) -> None:
+    def save_supernet(self, path: Path, supernet: nn.Module) -> None:
         assert isinstance(supernet, PoseNet)
-        save_network(path, supernet, **found)
+        write_model(path, supernet, header_of(self.experiment, supernet, self.space))
 
     def load_supernet(self, path: Path) -> PoseNet:
-        return load_network(path, self.space.max_arch())
+        return open_supernet(self.experiment, path)
 
-    def save_network(self, path: Path, network: nn.Module, arch: Arch, **found: Any) -> None:
+    def save_network(self, path: Path, network: nn.Module, arch: Arch) -> None:
         assert isinstance(network, PoseNet)
+        on = "the batches of its training"
         if self.retrain_schedule.average_decay > 0:
+            on = f"training crops of {self.experiment.name}"
             # The running statistics are of the last weights, not of the averaged ones.
             batch_size = self.experiment.config.evaluation_batch_size
             calibrate_bn(network, self.experiment.calibration_images, batch_size)
-        save_network(path, network, **found)
+        write_model(path, network, header_of(self.experiment, network, calibrated_on=on))
 
-    def save_best(self, path: Path, network: nn.Module, **found: Any) -> None:
+    def save_best(
+        self, path: Path, network: nn.Module, arch: Arch | None, metrics: HeaderMetrics
+    ) -> None:
         assert isinstance(network, PoseNet)
-        save_network(path, network, **found)
+        space = self.space if arch is None else None
+        write_model(path, network, header_of(self.experiment, network, space, metrics=metrics))
 
     def test_metrics(self, path: Path) -> dict[str, Any]:
-        network = load_network(path).to(self.experiment.device)
+        network = open_network(self.experiment, path)
         metrics = self.experiment.evaluator("test")(network)
         print(f"retrain: {metrics} on the test set; {path}")
         return dict(to_plain(metrics))

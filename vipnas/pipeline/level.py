@@ -15,6 +15,7 @@ from vipnas.config.search import SearchConfig
 from vipnas.config.training import Schedule, SupernetConfig
 from vipnas.data.crops.loader import KeyedBatches
 from vipnas.evaluation.scoring import Inherited
+from vipnas.models.file import HeaderMetrics
 from vipnas.pipeline.experiment import Experiment
 from vipnas.pipeline.run_folder import RunFolder
 from vipnas.quantities import Constraint
@@ -122,15 +123,17 @@ class Level(Protocol[A]):
     def replay_state(self) -> dict[str, Any]:
         """Return what a failed step needs, beside its network, to be computed again."""
 
-    def save_supernet(self, path: Path, supernet: nn.Module, **found: Any) -> None: ...
+    def save_supernet(self, path: Path, supernet: nn.Module) -> None: ...
 
     def load_supernet(self, path: Path) -> nn.Module: ...
 
-    def save_network(self, path: Path, network: nn.Module, arch: A, **found: Any) -> None:
+    def save_network(self, path: Path, network: nn.Module, arch: A) -> None:
         """Calibrate a retrained network and write it."""
 
-    def save_best(self, path: Path, network: nn.Module, **found: Any) -> None:
-        """Write a network in training, as it is."""
+    def save_best(
+        self, path: Path, network: nn.Module, arch: A | None, metrics: HeaderMetrics
+    ) -> None:
+        """Write a network in training, as it is; without an architecture it is the supernet."""
 
     def test_metrics(self, path: Path) -> dict[str, Any]:
         """Return the metrics of a retrained network on the test split, as plain values."""
@@ -148,7 +151,7 @@ class Level(Protocol[A]):
 
 
 def supernet_file(level: Level[Any]) -> Path:
-    return level.folder.supernet / "supernet.pt"
+    return level.folder.supernet / "supernet.safetensors"
 
 
 def existing_supernet(level: Level[Any]) -> Path:
@@ -177,4 +180,4 @@ def existing_best(level: Level[Any]) -> Path:
 
 def network_file(level: Level[Any]) -> Path:
     """Return the file of the retrained network."""
-    return level.folder.retrain / ("network.pt" if level.name == "image" else "video.pt")
+    return level.folder.retrain / "network.safetensors"

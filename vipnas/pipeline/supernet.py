@@ -21,7 +21,8 @@ A = TypeVar("A")
 def train_supernet(
     level: Level[A], target: Path | None = None, more_settings: dict[str, Any] | None = None
 ) -> Path:
-    """Train the supernet; `target`, by default `supernet/supernet.pt`, holds its averaged weights.
+    """Train the supernet; `target`, by default `supernet/supernet.safetensors`, holds its averaged
+    weights.
 
     `more_settings` is what else the training depends on, where the caller changed it.
     """

@@ -79,7 +79,8 @@ def train(
         if processes.is_first:
             probes = _probes(level, schedule, probed)
             measure = "mean training loss, negative" if probes is None else "mean AP of the probes"
-            best = BestNetwork(directory / "best.pt", measure, training.step, level.save_best)
+            save = partial(level.save_best, arch=probed.get("network"))
+            best = BestNetwork(directory / "best.safetensors", measure, training.step, save)
             monitor = Monitor(directory, training, best, epoch_steps, probes)
             all_callbacks = [stack.enter_context(monitor), checkpoint, *callbacks]
         training.run(

@@ -8,11 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from vipnas.arch.io import arch_from_json
+from vipnas.errors import UserError
 from vipnas.runtimes.runtime import RunSettings, Session
 from vipnas.runtimes.table import find_runtime_of_file, runtime_of_file
 
-# Notes in every file: the arch as JSON, what goes in and what comes out.
+# Notes in every file: the arch as JSON, what goes in and what comes out; and the header of the
+# model file (`vipnas.models.file`) that it was made of.
 ARCH_NOTE, INPUT_NOTE, OUTPUT_NOTE = "vipnas_arch", "vipnas_input", "vipnas_output"
+HEADER_NOTE = "vipnas"
 NORMALISED = "float32 RGB (N, 3, H, W), normalised as in training"
 PIXELS = "uint8 RGB (N, H, W, 3)"
 HEATMAPS = "heatmaps"
@@ -39,7 +42,7 @@ def open_exported(
         The session, from inputs by name to the one output, and the file's notes.
 
     Raises:
-        ValueError: No runtime runs such files, it is not installed, or it cannot open this one.
+        UserError: No runtime runs such files, it is not installed, or it cannot open this one.
     """
     runtime, file = runtime_of_file(path)
     if not path.is_file():
@@ -49,7 +52,7 @@ def open_exported(
     try:
         return file.open(path, settings)
     except Exception as error:  # the libraries' own errors share no class
-        raise ValueError(f"{path}: cannot be opened: {first_line(error)}") from error
+        raise UserError(str(path), f"a file for {runtime.name}", first_line(error)) from error
 
 
 def first_line(error: Exception) -> str:
@@ -58,28 +61,32 @@ def first_line(error: Exception) -> str:
 
 
 class ExportedNetwork(nn.Module):
-    """An exported file from normalised images to heatmaps, in the place of a network.
+    """An exported file in the place of a network.
 
     It runs on the CPU, wherever the images come from, and cannot be trained.
 
+    Attributes:
+        notes: All that the file says.
+        takes: `NORMALISED` or `PIXELS`.
+        gives: `HEATMAPS` or `KEYPOINTS`.
+        arch: The architecture.
+
     Raises:
-        ValueError: As `open_exported`, and for a file that has other inputs or outputs, or that
-            vipnas did not export.
+        UserError: As `open_exported`, and for a file that vipnas did not export.
     """
 
     def __init__(self, path: Path, threads: int, precision: str | None = None) -> None:
         super().__init__()
-        self._session, notes = open_exported(path, threads, precision)
-        if ARCH_NOTE not in notes:
-            raise ValueError(f"{path}: expected a file that vipnas exported, got one without arch")
-        for note, needed in ((INPUT_NOTE, NORMALISED), (OUTPUT_NOTE, HEATMAPS)):
-            if notes.get(note, needed) != needed:
-                raise ValueError(f"{path}: {note}: expected {needed}, got {notes[note]}")
-        self.arch = arch_from_json(notes[ARCH_NOTE], str(path))
+        self._session, self.notes = open_exported(path, threads, precision)
+        if ARCH_NOTE not in self.notes:
+            raise UserError(str(path), "a file that vipnas exported", "one without architecture")
+        self.takes = self.notes.get(INPUT_NOTE, NORMALISED)
+        self.gives = self.notes.get(OUTPUT_NOTE, HEATMAPS)
+        self.arch = arch_from_json(self.notes[ARCH_NOTE], str(path))
         # Tells others where the network is.
         self.place = nn.Parameter(torch.empty(0), requires_grad=False)
 
-    def forward(self, images_B3HW: Tensor) -> Tensor:
-        """Return the heatmaps, where the images are."""
-        found = self._session({"images": images_B3HW.cpu().contiguous().numpy()})
-        return torch.from_numpy(found).to(images_B3HW.device)
+    def forward(self, images: Tensor) -> Tensor:
+        """Return what the file gives, where the images are."""
+        found = self._session({"images": images.cpu().contiguous().numpy()})
+        return torch.from_numpy(found).to(images.device)

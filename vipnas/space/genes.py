@@ -56,7 +56,8 @@ class GeneSpace(ABC, Generic[A]):
         try:
             self.encode(arch)
         except UserError as error:
-            hint = f"not in the space {self.name}"
+            also = f"; {error.hint}" if error.hint else ""
+            hint = f"not in the space {self.name}{also}"
             reason = UserError(error.place, error.expected, error.found, hint)
             raise reason.inside(where) from None
 

@@ -49,13 +49,33 @@ class PartOptions:
         return self.kind(**values)
 
     def genes_of(self, part: Part) -> Iterator[int]:
-        """Yield the genes of a part; raises UserError at the first value that is not an option."""
+        """Yield the index of each value among its options; all must be offered."""
+        for name, options in self.options.items():
+            yield [_concrete(option, part) for option in options].index(getattr(part, name))
+
+    def misfits(self, part: Part) -> Iterator[UserError]:
+        """Yield an error for each choice whose value is not offered."""
         for name, options in self.options.items():
             value = getattr(part, name)
             offered = [_concrete(option, part) for option in options]
             if value not in offered:
-                raise UserError(f"{self.place}.{name}", f"one of {offered}", repr(value))
-            yield offered.index(value)
+                yield UserError(f"{self.place}.{name}", f"one of {offered}", repr(value))
+
+    def to_plain(self) -> dict[str, list[Any]]:
+        """Return the part as `read_space` takes it.
+
+        Groups that follow the width have a key of their own. Choices that came later, and that are
+        not offered, are left out: spaces of before are equal.
+        """
+        plain: dict[str, list[Any]] = {}
+        for name, options in self.options.items():
+            if options == (later_choices(self.kind).get(name),):
+                continue
+            counts = [option for option in options if not isinstance(option, ChannelsPerGroup)]
+            widths = [option.channels for option in options if isinstance(option, ChannelsPerGroup)]
+            plain |= {name: counts} if counts else {}
+            plain |= {"channels_per_group": widths} if widths else {}
+        return plain
 
 
 @dataclass(frozen=True)
@@ -94,24 +114,39 @@ class SearchSpace(GeneSpace[Arch]):
         )
 
     def encode(self, arch: Arch) -> tuple[int, ...]:
+        """Return the genes of a member.
+
+        Raises:
+            UserError: For what is not of this space; the hint names what else is not.
+        """
+        if misfits := list(self.misfits(arch)):
+            first, *others = misfits
+            also = "; ".join(f"{other.place} {other.found}" for other in others)
+            hint = f"also: {also}" if others else ""
+            raise UserError(first.place, first.expected, first.found, hint)
+        return tuple(
+            gene
+            for options, part in zip(self.parts, _parts_of(arch), strict=True)
+            for gene in options.genes_of(part)
+        )
+
+    def misfits(self, arch: Arch) -> Iterator[UserError]:
+        """Yield an error for each field of an architecture that the space does not offer."""
         facts: Facts = (arch.family, arch.input_hw, arch.num_keypoints)
-        for name, found, expected in zip(
-            ("family", "input_hw", "num_keypoints"), facts, self._facts, strict=True
-        ):
+        names = ("family", "input_hw", "num_keypoints")
+        for name, found, expected in zip(names, facts, self._facts, strict=True):
             if found != expected:
-                raise UserError(name, repr(expected), repr(found))
-        built: tuple[Part, ...] = (arch.stem, *arch.stages, *arch.head)
+                yield UserError(name, repr(expected), repr(found))
+        built = _parts_of(arch)
         if [type(part) for part in built] != [part.kind for part in self.parts]:
-            raise UserError(
+            yield UserError(
                 "stages and head",
                 f"{self._count(StageArch)} stages and {self._count(DeconvArch)} deconvolutions",
                 f"{len(arch.stages)} and {len(arch.head)}",
             )
-        return tuple(
-            gene
-            for options, part in zip(self.parts, built, strict=True)
-            for gene in options.genes_of(part)
-        )
+            return
+        for options, part in zip(self.parts, built, strict=True):
+            yield from options.misfits(part)
 
     def with_facts(
         self, input_hw: tuple[int, int] | None = None, num_keypoints: int | None = None
@@ -144,17 +179,18 @@ class SearchSpace(GeneSpace[Arch]):
         return replace(self, parts=tuple(parts))
 
     def to_plain(self) -> dict[str, Any]:
-        """Return everything but the name as plain values, equal for equal spaces."""
-        parts = [
-            {
-                name: [str(option) for option in options]
-                for name, options in part.options.items()
-                if options != (later_choices(part.kind).get(name),)
-            }
-            for part in self.parts
-        ]
-        facts = dict(zip(("family", "input_hw", "num_keypoints"), self._facts, strict=True))
-        return {**facts, "input_hw": list(self.input_hw), "parts": parts}
+        """Return everything but the name, as `parse_space` takes it, equal for equal spaces."""
+        sections: dict[type[Part], list[dict[str, list[Any]]]] = {}
+        for part in self.parts:
+            sections.setdefault(part.kind, []).append(part.to_plain())
+        return {
+            "family": self.family,
+            "input_hw": list(self.input_hw),
+            "num_keypoints": self.num_keypoints,
+            "stem": sections[StemArch][0],
+            "stages": sections[StageArch],
+            "head": sections.get(DeconvArch, []),
+        }
 
     @property
     def _facts(self) -> Facts:
@@ -186,6 +222,10 @@ def check_options(space: SearchSpace, where: str) -> None:
     if len(sizes) > 1:
         place, found = f"{where}: stride and max_pool", f"heatmaps of {sorted(sizes)}"
         raise UserError(place, "one heatmap size", found, "give one option each")
+
+
+def _parts_of(arch: Arch) -> tuple[Part, ...]:
+    return arch.stem, *arch.stages, *arch.head
 
 
 def _concrete(option: Option, part: Part) -> Option:

@@ -30,32 +30,40 @@ def read_space(path: Path) -> SearchSpace:
         UserError: If the file or one of its values is not allowed. Its place is the file, the part
             and the choice.
     """
-    document = read_yaml(path)
+    return parse_space(read_yaml(path), path.stem, str(path))
+
+
+def parse_space(document: Any, name: str, where: str) -> SearchSpace:
+    """Build a space from plain values, of a YAML file or of `SearchSpace.to_plain`.
+
+    Raises:
+        UserError: As `read_space`, with a place inside `where`.
+    """
     known = ("family", "input_hw", "num_keypoints", "stem", "stages", "head", "version")
-    _check_keys(document, known, f"{path}", optional=("version",))
-    check_version(document.get("version", 1), SPACE_VERSION, path)
-    parts = [_read_part(document["stem"], StemArch, "stem", path)]
+    _check_keys(document, known, where, optional=("version",))
+    check_version(document.get("version", 1), SPACE_VERSION, where)
+    parts = [_read_part(document["stem"], StemArch, "stem", where)]
     for section, kind in (("stages", StageArch), ("head", DeconvArch)):
         if not isinstance(document[section], list):
-            raise UserError(f"{path}: {section}", "a list of parts", shown(document[section]))
+            raise UserError(f"{where}: {section}", "a list of parts", shown(document[section]))
         for number, raw in enumerate(document[section]):
-            parts.append(_read_part(raw, kind, f"{section}[{number}]", path))
+            parts.append(_read_part(raw, kind, f"{section}[{number}]", where))
     space = SearchSpace(
-        name=path.stem,
-        family=parse(Family, document["family"], f"{path}: family"),  # type: ignore[arg-type]
-        input_hw=parse(tuple[int, int], document["input_hw"], f"{path}: input_hw"),
-        num_keypoints=parse(int, document["num_keypoints"], f"{path}: num_keypoints"),
+        name=name,
+        family=parse(Family, document["family"], f"{where}: family"),  # type: ignore[arg-type]
+        input_hw=parse(tuple[int, int], document["input_hw"], f"{where}: input_hw"),
+        num_keypoints=parse(int, document["num_keypoints"], f"{where}: num_keypoints"),
         parts=tuple(parts),
     )
-    _check_space(space, str(path))
+    _check_space(space, where)
     return space
 
 
-def _read_part(raw: Any, kind: type[Part], place: str, path: Path) -> PartOptions:
+def _read_part(raw: Any, kind: type[Part], place: str, file: str) -> PartOptions:
     hints = get_type_hints(kind)
     names = [field.name for field in fields(kind)]
-    where = f"{path}: {place}"
-    # The groups of a stage may be given as counts, as channels per group, or both.
+    where = f"{file}: {place}"
+    # A stage may offer groups as counts, as channels per group, or both.
     grouped = kind is StageArch and isinstance(raw, dict) and "channels_per_group" in raw
     later = later_choices(kind)
     optional = ["channels_per_group", "groups"] if grouped else []

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vipnas.models.file import read_header
 from vipnas.settings import check_settings
 from vipnas.training.checkpoint import (
-    held,
     load_checkpoint,
     save_checkpoint,
     settings_in,
@@ -85,22 +85,22 @@ def _name(step: int) -> str:
 
 
 class BestNetwork:
-    """The averaged weights with the best score so far, as a file of weights like any other."""
+    """The averaged weights with the best score so far, as a model file like any other."""
 
     def __init__(
         self, path: Path, measure: str, first_step: int, save: Callable[..., None]
     ) -> None:
         """`measure` says what the score is; that of another, or of a later step, does not count:
-        the run will reach it again. `save(path, network, **found)` writes a network."""
+        the run will reach it again. `save(path, network, metrics=...)` writes it."""
         self.path, self.measure, self._save = path, measure, save
         self.score = -float("inf")
         if path.exists():
-            found = held(load_checkpoint(path), "found", dict, path)
-            if found.get("measure") == measure and held(found, "step", int, path) <= first_step:
-                self.score = held(found, "score", float, path)
+            found = read_header(path).metrics
+            if found["measure"] == measure and int(found["step"]) <= first_step:
+                self.score = float(found["score"])
 
     def offer(self, training: Training, score: float) -> None:
         if score > self.score:
             self.score = score
             found = {"step": training.step, "measure": self.measure, "score": score}
-            self._save(self.path, training.averaged, **found)
+            self._save(self.path, training.averaged, metrics=found)

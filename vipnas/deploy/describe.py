@@ -1,0 +1,65 @@
+"""What a model file is, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from vipnas.deploy.model import PoseModel
+from vipnas.models.counting import count_cost, mean_cost
+from vipnas.models.file import SUFFIX, ModelHeader, read_header
+from vipnas.runtimes.exported import ExportedNetwork
+
+
+def header_of_file(path: Path, load: Callable[[], PoseModel]) -> tuple[ModelHeader, str]:
+    """The header, and what kind of file it is from. Model files are not loaded for it."""
+    if path.suffix == SUFFIX:
+        return read_header(path), "model file"
+    model = load()
+    if isinstance(model.network, ExportedNetwork):
+        form = f"exported file, {model.network.takes} to {model.network.gives}"
+        return model.header, form
+    return model.header, "checkpoint of the published format"
+
+
+def describe(header: ModelHeader, form: str) -> Iterator[str]:
+    """Yield a line for each thing that there is to say."""
+    facts, (height, width) = header.input, header.input.hw
+    yield f"file: {form}, format {header.format_version}"
+    yield f"kind: {header.kind.replace('_', ' ')}"
+    yield from _networks(header)
+    yield f"skeleton: {header.skeleton.name}, {header.skeleton.num_joints} joints"
+    yield f"codec: {header.codec}, sigma {header.sigma_px:g} px of the heatmap"
+    yield f"score: {header.score}"
+    yield (
+        f"input: {height} x {width} (height x width), {facts.colour_order.upper()}, mean"
+        f" {_numbers(facts.mean)}, std {_numbers(facts.std)}; box padding {facts.box_padding:g}"
+    )
+    norm = header.batch_norm
+    yield f"batch norm: {f'measured on {norm.on}' if norm.calibrated else 'not calibrated'}"
+    known = {
+        name: value for name, value in vars(header.provenance).items() if value not in (None, {})
+    }
+    if known:
+        yield f"made by: {', '.join(f'{name} {value}' for name, value in known.items())}"
+    if header.metrics:
+        yield f"metrics: {', '.join(f'{name} {value}' for name, value in header.metrics.items())}"
+
+
+def _networks(header: ModelHeader) -> Iterator[str]:
+    if header.kind == "clip":
+        assert header.clip is not None
+        yield f"clip: {len(header.clip)} frames, {mean_cost(header.clip)} on average"
+        for number, member in enumerate(header.clip.follow_ups, start=1):
+            yield f"follow-up frame {number}: {member.fusion or 'no fusion'}"
+        return
+    assert header.arch is not None
+    what = "arch" if header.kind == "image" else "largest arch"
+    yield f"{what}: {header.arch.family}, {count_cost(header.arch)}"
+    if header.space is not None:
+        space = header.search_space(header.kind)
+        yield f"space: {space.name}, {space.size:,} architectures"
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return " ".join(f"{value:g}" for value in values)

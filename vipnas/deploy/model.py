@@ -1,0 +1,426 @@
+"""A trained network with all that is needed to run it, from whatever file it comes.
+
+    model = vipnas.load("network.safetensors")
+    poses = model.predict(image, boxes_xyxy)
+
+`load` is the door of every command that takes a model: model files, supernets, published
+checkpoints and exported files.
+
+N boxes, K keypoints, H W height and width of the network's input, h w those of its heatmaps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
+
+from vipnas.arch.image import Arch
+from vipnas.arch.io import read_arch
+from vipnas.arch.skeleton import Skeleton
+from vipnas.data.codecs.heatmap import HeatmapCodec, make_codec
+from vipnas.data.crops.crops import IMAGENET_MEAN_RGB, IMAGENET_STD_RGB
+from vipnas.data.crops.geometry import BOX_PADDING, crop_region, input_from_image, invert, transform
+from vipnas.data.crops.pictures import Picture, crop_into
+from vipnas.data.formats.results import coco_results
+from vipnas.data.formats.skeletons import read_skeleton
+from vipnas.evaluation.evaluator import calibrate_bn, flip_tested, run_contiguous
+from vipnas.evaluation.subnets import Calibration, take_subnet
+from vipnas.models.file import (
+    SUFFIX,
+    BatchNorm,
+    CodecName,
+    InputFormat,
+    ModelHeader,
+    difference,
+    header_from_json,
+    read_header,
+    read_network,
+)
+from vipnas.models.posenet import PoseNet
+from vipnas.models.published import from_published, header_in, is_published
+from vipnas.runtimes.exported import (
+    HEADER_NOTE,
+    HEATMAPS,
+    KEYPOINTS,
+    NORMALISED,
+    PIXELS,
+    ExportedNetwork,
+    is_exported,
+)
+from vipnas.shipped import find_shipped
+from vipnas.training.checkpoint import load_file
+from vipnas.viz.poses import draw_pose
+from vipnas.viz.sheets import predicted_joints
+
+UINT8 = NDArray[np.uint8]
+
+# The recipe of the published checkpoints, which do not name their skeleton: by number of joints.
+PUBLISHED_SKELETONS = {17: "coco_17", 133: "coco_wholebody_133"}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is said of a file that cannot say it itself.
+
+    `skeleton` is a shipped name or a YAML file, `sigma_px` in heatmap pixels. A fact that is given
+    of a file that can say it is an error, unless the facts are a `fallback`.
+    """
+
+    codec: CodecName | None = None
+    sigma_px: float | None = None
+    skeleton: str | None = None
+    fallback: bool = False
+
+    def check_needless(self, path: Path) -> None:
+        """Raise ValueError for a fact that is given although the file says it."""
+        if self.fallback:
+            return
+        for name in ("codec", "sigma_px", "skeleton"):
+            if getattr(self, name) is not None:
+                option = f"--{name.replace('_', '-')}"
+                raise ValueError(f"{path}: {option}: expected none, the file says it itself")
+
+
+@dataclass(frozen=True)
+class PoseResult:
+    """Poses found in one image.
+
+    Attributes:
+        keypoints: (N, K, 2), x and y in pixels of the image.
+        scores: (N, K); what a score means is in the header of the model.
+        boxes_xyxy: (N, 4), where the poses were looked for.
+        image: (H, W, 3), RGB.
+    """
+
+    keypoints: NDArray[np.float64]
+    scores: NDArray[np.float32]
+    boxes_xyxy: NDArray[np.float64]
+    image: UINT8
+    skeleton: Skeleton
+
+    def __len__(self) -> int:
+        return len(self.boxes_xyxy)
+
+    def plot(self, min_score: float = 0.2) -> UINT8:
+        """The image (RGB) with all poses; joints that score below `min_score` are left out."""
+        picture = self.image
+        for xy_K2, scores_K in zip(self.keypoints, self.scores, strict=True):
+            joints_K3 = predicted_joints(xy_K2, scores_K, min_score)
+            picture = draw_pose(picture, joints_K3, self.skeleton)
+        return picture
+
+    def to_coco(self, image_id: int = 0) -> list[dict[str, Any]]:
+        """One entry a person in COCO results form."""
+        return coco_results([image_id] * len(self), self.keypoints, self.scores)
+
+
+@dataclass(frozen=True)
+class PoseModel:
+    """A network and its header.
+
+    `network` takes normalised images (N, 3, H, W) to heatmaps (N, K, h, w). That of an exported
+    file may take uint8 images (N, H, W, 3), and give joints (N, K, 3). With `flip_test`, heatmaps
+    are the mean over the crop and its mirror image: slower, and a little better.
+    """
+
+    network: nn.Module
+    header: ModelHeader
+    path: Path
+    flip_test: bool = True
+    batch_size: int = 64
+
+    @property
+    def arch(self) -> Arch:
+        return self.header.key_frame
+
+    @property
+    def skeleton(self) -> Skeleton:
+        return self.header.skeleton
+
+    @cached_property
+    def codec(self) -> HeatmapCodec:
+        header = self.header
+        return make_codec(header.codec, header.input.hw, self.arch.heatmap_hw, header.sigma_px)
+
+    def predict(
+        self, image: UINT8, boxes_xyxy: ArrayLike | None = None, bgr: bool = False
+    ) -> PoseResult:
+        """Find one pose in each box of an image.
+
+        Args:
+            image: uint8 (H, W, 3), RGB unless `bgr`.
+            boxes_xyxy: (N, 4), left, top, right and bottom in pixels; None is one box, the image.
+            bgr: The image is in the order of OpenCV.
+
+        Returns:
+            Keypoints in pixels of the image, one pose a box, in the order of the boxes.
+
+        Raises:
+            ValueError: The image or the boxes have another form.
+            FloatingPointError: The network's output is not finite.
+        """
+        image = _checked_image(image, bgr)
+        boxes_N4 = _checked_boxes(boxes_xyxy, image)
+        crops_N3HW, input_from_image_N23 = self._crops(image, boxes_N4)
+        found = [self._find(part) for part in crops_N3HW.split(self.batch_size) if len(part)]
+        num_joints = self.skeleton.num_joints
+        xy_NK2 = torch.cat([torch.empty(0, num_joints, 2), *(xy for xy, _ in found)])
+        scores_NK = torch.cat([torch.empty(0, num_joints), *(scores for _, scores in found)])
+        keypoints = transform(invert(input_from_image_N23), xy_NK2.double().numpy())
+        return PoseResult(keypoints, scores_NK.numpy(), boxes_N4, image, self.skeleton)
+
+    def heatmap_network(self) -> nn.Module:
+        """The network, from normalised images to heatmaps; raises ValueError for a file that has
+        another form."""
+        if isinstance(self.network, ExportedNetwork):
+            for name, found, needed in (
+                ("takes", self.network.takes, NORMALISED),
+                ("gives", self.network.gives, HEATMAPS),
+            ):
+                if found != needed:
+                    raise ValueError(f"{self.path}: {name}: expected {needed}, got {found}")
+        return self.network
+
+    def pose_net(self) -> PoseNet:
+        """The network in PyTorch; raises ValueError for an exported file."""
+        if not isinstance(self.network, PoseNet):
+            raise ValueError(f"{self.path}: expected weights, got an exported file")
+        return self.network
+
+    def _crops(self, image: UINT8, boxes_N4: NDArray[np.float64]) -> tuple[Tensor, Any]:
+        """uint8 crops (N, 3, H, W) and the affines (N, 2, 3) that made them of the image."""
+        size_hw, span_hw = self.header.input.hw, self.codec.span_hw
+        crops_NHW3 = np.empty((len(boxes_N4), *size_hw, 3), np.uint8)
+        matrices_N23 = np.empty((len(boxes_N4), 2, 3))
+        picture = Picture(image)
+        for number, (left, top, right, bottom) in enumerate(boxes_N4.tolist()):
+            box_xywh = (left, top, right - left, bottom - top)
+            region = crop_region(box_xywh, span_hw, self.header.input.box_padding)
+            matrices_N23[number] = input_from_image(*region, span_hw)
+            crop_into(crops_NHW3[number], picture, matrices_N23[number])
+        return torch.from_numpy(crops_NHW3).permute(0, 3, 1, 2), matrices_N23
+
+    @torch.no_grad()
+    def _find(self, crops_N3HW: Tensor) -> tuple[Tensor, Tensor]:
+        """Joints (N, K, 2) in input pixels, and their scores (N, K)."""
+        network = self.network.eval()
+        crops_N3HW = crops_N3HW.to(next(network.parameters()).device)
+        if getattr(network, "gives", HEATMAPS) == KEYPOINTS:
+            xy_NK2, scores_NK1 = self._run(crops_N3HW).cpu().split((2, 1), dim=2)
+            return _finite(xy_NK2), scores_NK1[..., 0]
+        heatmaps_NKhw = (
+            flip_tested(
+                self._run, crops_N3HW, self.skeleton.flip_order, self.header.input.flip_shift
+            )
+            if self.flip_test
+            else run_contiguous(self._run, crops_N3HW)
+        )
+        xy_NK2, scores_NK = self.codec.decode(_finite(heatmaps_NKhw))
+        return xy_NK2.cpu(), scores_NK.cpu()
+
+    def _run(self, crops_N3HW: Tensor) -> Tensor:
+        """What the network makes of uint8 RGB crops, which it is given in the form it takes."""
+        if getattr(self.network, "takes", NORMALISED) == PIXELS:
+            found: Tensor = self.network(crops_N3HW.permute(0, 2, 3, 1))
+            return found
+        mean_311, std_311 = (
+            (torch.tensor(values, device=crops_N3HW.device) * 255).view(3, 1, 1)
+            for values in (self.header.input.mean, self.header.input.std)
+        )
+        found = self.network(crops_N3HW.float().sub_(mean_311).div_(std_311))
+        return found
+
+
+def load(
+    path: str | Path,
+    arch: Arch | str | Path | None = None,
+    *,
+    calibration: Calibration | None = None,
+    facts: Facts | None = None,
+    device: str | torch.device = "cpu",
+    flip_test: bool = True,
+) -> PoseModel:
+    """Open a model of images.
+
+    Args:
+        path: A model file (`.safetensors`) of a network or a supernet, a published checkpoint
+            (`.pth`), or an exported file (`.onnx`, `.xml`, `.pt2`).
+        arch: An architecture, the file of one or a shipped name. A published checkpoint needs it;
+            of a supernet it says which subnet is taken, by default the largest; any other file must
+            be of this architecture.
+        calibration: Crops that batch norm is measured on: a supernet needs them.
+        facts: Skeleton and codec of a file that cannot say them.
+        device: Where the network runs; exported files run on the CPU.
+        flip_test: See `PoseModel`.
+
+    Raises:
+        ValueError: One line naming the file and what is wrong with it.
+    """
+    path, facts = Path(path), facts or Facts()
+    if isinstance(arch, (str, Path)):
+        arch = read_arch(find_shipped("search_spaces", str(arch), ".json"))
+    if is_exported(path):
+        return replace(_load_exported(path, arch, facts), flip_test=flip_test)
+    if path.suffix == SUFFIX:
+        model = _load_model(path, arch, calibration, facts, torch.device(device))
+    else:
+        model = _load_published(path, arch, facts)
+    model.network.to(device)
+    return replace(model, flip_test=flip_test)
+
+
+def input_format(input_hw: tuple[int, int], codec: HeatmapCodec) -> InputFormat:
+    """How the crops of this version of vipnas are made."""
+    return InputFormat(
+        input_hw, IMAGENET_MEAN_RGB, IMAGENET_STD_RGB, BOX_PADDING, codec.shift_flipped
+    )
+
+
+def _load_model(
+    path: Path,
+    arch: Arch | None,
+    calibration: Calibration | None,
+    facts: Facts,
+    device: torch.device,
+) -> PoseModel:
+    header, place = read_header(path), str(path)
+    facts.check_needless(path)
+    if header.kind not in ("image", "supernet"):
+        raise ValueError(f"{path}: expected a network of images, got a file of kind {header.kind}")
+    space = header.search_space(place) if header.kind == "supernet" else None
+    arch = arch or header.key_frame
+    if space is None:
+        _check_arch(header.key_frame, arch, path)
+    else:
+        space.check_arch(arch, place)
+    if space is None and header.batch_norm.calibrated:
+        return PoseModel(read_network(path)[0], header, path)
+    if calibration is None:
+        raise ValueError(
+            f"{path}: expected --experiment FILE (and --data-root DIR): batch norm of a"
+            f" {header.kind} that is not calibrated is measured on its crops"
+        )
+    header.skeleton.check_joints(calibration.skeleton, place)
+    images = calibration.images()
+    if tuple(images.shape[2:]) != header.input.hw:
+        found = tuple(images.shape[2:])
+        raise ValueError(f"{path}: input_hw: expected {found} of the crops, got {header.input.hw}")
+    network = read_network(path)[0].to(device)
+    if space is None:
+        calibrate_bn(network, images, calibration.batch_size)
+    else:
+        network = take_subnet(network, space, arch, images, calibration.batch_size, place)
+    header = replace(
+        header,
+        kind="image",
+        arch=arch,
+        space=None,
+        space_name=None,
+        batch_norm=BatchNorm(True, calibration.on),
+        metrics={},
+    )
+    return PoseModel(network, header, path)
+
+
+def _load_published(path: Path, arch: Arch | None, facts: Facts) -> PoseModel:
+    content, place = load_file(path), str(path)
+    if not is_published(content):
+        raise ValueError(
+            f"{path}: expected a model file ({SUFFIX}), an exported file or a published checkpoint,"
+            " got another file of torch (weights of vipnas 0.1.0 cannot be read)"
+        )
+    header = header_in(content, place)
+    if header is not None:
+        facts.check_needless(path)
+        _check_arch(header.key_frame, arch, path)
+    elif arch is None:
+        raise ValueError(f"{path}: published weights do not say their arch: give it with --arch")
+    else:
+        skeleton = facts.skeleton or PUBLISHED_SKELETONS.get(arch.num_keypoints)
+        recipe = replace(facts, codec=facts.codec or "quarter", sigma_px=facts.sigma_px or 2.0)
+        header = _header_by_facts(arch, replace(recipe, skeleton=skeleton), path)
+    return PoseModel(from_published(content, header.key_frame, place), header, path)
+
+
+def _load_exported(path: Path, arch: Arch | None, facts: Facts) -> PoseModel:
+    network = ExportedNetwork(path, torch.get_num_threads())
+    note = network.notes.get(HEADER_NOTE)
+    _check_arch(network.arch, arch, path)
+    if note is None:
+        return PoseModel(network, _header_by_facts(network.arch, facts, path), path)
+    facts.check_needless(path)
+    return PoseModel(network, header_from_json(note, str(path)), path)
+
+
+def _header_by_facts(arch: Arch, facts: Facts, path: Path) -> ModelHeader:
+    """The header of a file that says no more than its architecture."""
+    codec_name, sigma_px, skeleton_name = facts.codec, facts.sigma_px, facts.skeleton
+    if codec_name is None or sigma_px is None or skeleton_name is None:
+        names = ("codec", "sigma_px", "skeleton")
+        needed = next(name for name in names if getattr(facts, name) is None)
+        option = f"--{needed.replace('_', '-')}"
+        raise ValueError(
+            f"{path}: expected {option}: the file cannot say it (`vipnas convert` writes one that"
+            " can)"
+        )
+    skeleton = read_skeleton(skeleton_name)
+    if skeleton.num_joints != arch.num_keypoints:
+        raise ValueError(
+            f"{path}: --skeleton: expected one of {arch.num_keypoints} joints, got {skeleton.name}"
+            f" of {skeleton.num_joints}"
+        )
+    codec = make_codec(codec_name, arch.input_hw, arch.heatmap_hw, sigma_px)
+    return ModelHeader(
+        kind="image",
+        skeleton=skeleton,
+        codec=codec_name,
+        sigma_px=sigma_px,
+        input=input_format(arch.input_hw, codec),
+        batch_norm=BatchNorm(True, "the training of the weights"),
+        arch=arch,
+    )
+
+
+def _check_arch(found: Arch, wanted: Arch | None, path: Path) -> None:
+    if wanted is not None and (place := difference(found, wanted)):
+        raise ValueError(f"{path}: holds another arch: {place}")
+
+
+def _checked_image(image: UINT8, bgr: bool) -> UINT8:
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3:
+        raise ValueError("image: expected a uint8 array (H, W, 3)")
+    if image.shape[2] != 3 or not image.size:
+        raise ValueError(f"image: expected (H, W, 3), got {image.shape}")
+    return np.ascontiguousarray(image[..., ::-1] if bgr else image)
+
+
+def _checked_boxes(boxes_xyxy: ArrayLike | None, image: UINT8) -> NDArray[np.float64]:
+    height, width = image.shape[:2]
+    if boxes_xyxy is None:
+        return np.array([[0.0, 0.0, width, height]])
+    boxes_N4 = np.asarray(boxes_xyxy, np.float64)
+    if boxes_N4.size == 0:
+        return np.empty((0, 4))
+    if boxes_N4.ndim != 2 or boxes_N4.shape[1] != 4:
+        raise ValueError(f"boxes_xyxy: expected (N, 4), got {boxes_N4.shape}")
+    good_N = np.isfinite(boxes_N4).all(axis=1) & (boxes_N4[:, 2:] > boxes_N4[:, :2]).all(axis=1)
+    if not good_N.all():
+        row = int(np.argmin(good_N))
+        raise ValueError(
+            f"boxes_xyxy[{row}]: expected left < right and top < bottom, got"
+            f" {boxes_N4[row].tolist()}"
+        )
+    return boxes_N4
+
+
+def _finite(values: Tensor) -> Tensor:
+    if not torch.isfinite(values.sum()):
+        raise FloatingPointError("the network's output is not finite")
+    return values

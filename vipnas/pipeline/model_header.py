@@ -1,0 +1,85 @@
+"""What the model files of an experiment say of themselves."""
+
+from __future__ import annotations
+
+import subprocess
+from functools import cache
+
+import torch
+
+import vipnas
+from vipnas.arch.clip import FollowUp, VideoArch
+from vipnas.arch.image import Arch
+from vipnas.deploy.model import input_format
+from vipnas.models.clipnet import FollowUpNet, VideoNet
+from vipnas.models.file import BatchNorm, HeaderMetrics, Kind, ModelHeader, Provenance
+from vipnas.models.posenet import PoseNet
+from vipnas.pipeline.experiment import Experiment
+from vipnas.shipped import PACKAGE
+from vipnas.space.clip import VideoSpace
+from vipnas.space.image import SearchSpace
+
+
+def header_of(
+    experiment: Experiment,
+    network: PoseNet | VideoNet | FollowUpNet,
+    space: SearchSpace | VideoSpace | None = None,
+    *,
+    calibrated_on: str | None = None,
+    metrics: HeaderMetrics | None = None,
+) -> ModelHeader:
+    """The header of a network that was trained in an experiment.
+
+    Args:
+        space: That of a supernet.
+        calibrated_on: What the batch-norm statistics of these very weights were measured on; None
+            where they were not.
+    """
+    clips = space if isinstance(space, VideoSpace) else None
+    images = clips.image_space if clips is not None else space
+    assert images is None or isinstance(images, SearchSpace)
+    arch = network.arch
+    kinds: tuple[Kind, Kind] = ("image", "supernet")
+    if clips is not None or isinstance(network, VideoNet):
+        kinds = ("clip", "clip_supernet")
+    return ModelHeader(
+        kind=kinds[space is not None],
+        skeleton=experiment.skeleton,
+        codec=experiment.config.codec,
+        sigma_px=experiment.config.sigma_px,
+        input=input_format(experiment.space.input_hw, experiment.codec),
+        batch_norm=BatchNorm(calibrated_on is not None, calibrated_on),
+        arch=arch.arch if isinstance(arch, FollowUp) else arch if isinstance(arch, Arch) else None,
+        clip=arch if isinstance(arch, VideoArch) else clips.max_arch() if clips else None,
+        space=None if images is None else images.to_plain(),
+        space_name=None if images is None else images.name,
+        fusions=() if clips is None else clips.fusions,
+        provenance=provenance(experiment),
+        metrics=metrics or {},
+    )
+
+
+def provenance(experiment: Experiment) -> Provenance:
+    """Names and numbers, no paths."""
+    return Provenance(
+        experiment=experiment.name,
+        seed=experiment.config.seed,
+        threads=torch.get_num_threads(),
+        commit=_commit(),
+        vipnas=vipnas.__version__,
+        torch=torch.__version__,
+        data=experiment.datasets.digests(),
+    )
+
+
+@cache
+def _commit() -> str | None:
+    """Of the checkout that vipnas runs from; None for an installed one."""
+    root = PACKAGE.parent
+    if not (root / ".git").exists():
+        return None
+    command = ("git", "-C", str(root), "rev-parse", "HEAD")
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
