@@ -13,6 +13,7 @@ from vipnas.config.data import Data, PoseFiles
 from vipnas.data.crops.crops import fixed_crops
 from vipnas.data.crops.images import bad_images, check_images, image_size, read_image, read_reduced
 from vipnas.data.formats.coco import PoseData, read_coco
+from vipnas.data.formats.reading import Reading
 from vipnas.data.formats.skeletons import COCO_17
 from vipnas.data.headers import Header, read_header
 from vipnas.files import parse
@@ -91,7 +92,9 @@ def test_a_long_exif_block_hides_no_size(tmp_path: Path) -> None:
 
 
 def read(tiny_coco: Any, ignore_exif: bool = False) -> PoseData:
-    return read_coco(tiny_coco.write(), tiny_coco.image_root, COCO_17, ignore_exif=ignore_exif)
+    return read_coco(
+        tiny_coco.write(), tiny_coco.image_root, COCO_17, Reading(ignore_exif=ignore_exif)
+    )
 
 
 def test_labels_of_an_upside_down_image_are_in_doubt(

@@ -46,6 +46,30 @@ def test_counts_by_hand(data: PoseData) -> None:
     assert counts[1] == 1 and sum(counts) == 12
 
 
+def test_what_is_left_out_is_counted_by_reason(tiny_coco: Any) -> None:
+    document = tiny_coco.document
+    document["categories"].append({"id": 3, "name": "dog"})
+    for entry in document["annotations"][:6]:
+        entry["category_id"] = 3
+    document["annotations"][6]["iscrowd"] = 1
+    document["annotations"][7].update(keypoints=[], num_keypoints=0)
+    lines = describe(read_coco(tiny_coco.write(), tiny_coco.image_root, COCO_17))
+    assert lines[2].startswith("persons with labelled joints: 4 of 12 annotations, 1 of them cr")
+    assert lines[3:6] == [
+        "annotations left out: 6, category 3 (dog) has no keypoints",
+        "annotations left out: 1, crowds are not scored",
+        "annotations left out: 1, no joint is labelled",
+    ]
+
+
+def test_suspicions_are_among_the_lines(tiny_coco: Any) -> None:
+    for entry in tiny_coco.document["annotations"]:
+        entry["area"] = 1
+    lines = describe(read_coco(tiny_coco.write(), tiny_coco.image_root, COCO_17))
+    assert "areas under 0.02 or over 1.2 of their box: 12 of 12 (100.0%)" in lines
+    assert any(line.startswith("suspicion: areas look like no areas") for line in lines)
+
+
 def test_joints_are_drawn_where_they_are_in_the_colour_of_their_side() -> None:
     keypoints = np.zeros((17, 3))
     places = {"left_wrist": (10, 20, 2), "right_wrist": (30, 40, 2), "nose": (20, 8, 2)}

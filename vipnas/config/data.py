@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    Field,
+    NonNegativeInt,
+    PlainSerializer,
+    PlainValidator,
+    PositiveFloat,
+    PositiveInt,
+)
 
 from vipnas.files import Strict
 
@@ -40,20 +47,56 @@ class SyntheticVideo(Strict):
     speed: PositiveFloat = 1.0
 
 
+def _name_or_names(value: Any) -> str | tuple[str, ...]:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and value and all(isinstance(name, str) for name in value):
+        return tuple(value)
+    raise ValueError(f"expected a name or a list of names, got {value!r}")
+
+
+def _as_written(names: str | tuple[str, ...]) -> str | list[str]:
+    return names if isinstance(names, str) else list(names)
+
+
+def _listed(names: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else names or ()
+
+
+# One name or several. Validated by a function, because errors of a union list all of its types.
+Names = Annotated[
+    str | tuple[str, ...], PlainValidator(_name_or_names), PlainSerializer(_as_written)
+]
+
+
 @dataclass(frozen=True)
 class PoseFiles(Strict):
     """Labelled people and the folder that the names of their images begin in, relative to the data
-    root: `annotations` is a COCO keypoint file, `posetrack` a folder of PoseTrack18's files (one a
-    video) or one merged file.
+    root: `annotations` is a COCO keypoint file, or several of them that are read as one data set,
+    with one folder of images for all or one for each; `posetrack` is a folder of PoseTrack18's
+    files (one a video) or one merged file.
     """
 
-    images: str
-    annotations: str | None = None
+    images: Names
+    annotations: Names | None = None
     posetrack: str | None = None
 
     def __post_init__(self) -> None:
         if (self.annotations is None) == (self.posetrack is None):
             raise ValueError("give either annotations (a COCO file) or posetrack, and not both")
+        if self.posetrack is not None and not isinstance(self.images, str):
+            raise ValueError(f"images: expected one folder for posetrack, got {list(self.images)}")
+        if not isinstance(self.images, str) and len(self.images) != len(_listed(self.annotations)):
+            raise ValueError(
+                f"images: expected one folder, or one for each of the "
+                f"{len(_listed(self.annotations))} annotation files, got {len(self.images)}"
+            )
+
+    @property
+    def coco_files(self) -> tuple[tuple[str, str], ...]:
+        """Each annotation file and the folder of its images."""
+        annotations, images = _listed(self.annotations), _listed(self.images)
+        return tuple(zip(annotations, images * (len(annotations) // len(images)), strict=True))
 
 
 @dataclass(frozen=True)
@@ -82,6 +125,7 @@ class Data(Strict):
     detection_threshold: float = 0.0
     suppression: Literal["hard", "soft"] = "hard"
     exif: Literal["ignore"] | None = None
+    categories: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         sources = (self.synthetic, self.synthetic_video, self.train)
@@ -91,6 +135,12 @@ class Data(Strict):
             raise ValueError(
                 "found no one source of people: give either synthetic, synthetic_video, or train "
                 "and test"
+            )
+        names = self.categories
+        if names is not None and (self.train is None or not names or len({*names}) < len(names)):
+            raise ValueError(
+                f"categories: expected names of categories of train and test, each once, got "
+                f"{list(names)}"
             )
 
 

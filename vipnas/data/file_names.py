@@ -24,7 +24,7 @@ def names_on_disk(names: Iterable[str], image_root: Path, where: str) -> dict[st
     """
     missing = [name for name in names if not os.path.exists(os.path.join(image_root, name))]
     folders = _Folders(image_root)
-    found = {name: folders.files(_plain(name)) for name in missing}
+    found = {name: folders.files(plain_name(name)) for name in missing}
     renamed = {name: files[0] for name, files in found.items() if len(files) == 1}
     if renamed:
         name, file = next(iter(renamed.items()))
@@ -42,7 +42,8 @@ def names_on_disk(names: Iterable[str], image_root: Path, where: str) -> dict[st
     return renamed
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """Return the name with slashes, no percent-encoding, and composed Unicode characters."""
     return unicodedata.normalize("NFC", unquote(name.replace("\\", "/")))
 
 
@@ -71,5 +72,5 @@ class _Folders:
             entries = self._listed[folder] = {}
             path = self.root / folder
             for name in sorted(os.listdir(path)) if path.is_dir() else ():
-                entries.setdefault(_plain(name), []).append(name)
+                entries.setdefault(plain_name(name), []).append(name)
         return self._listed[folder]

@@ -24,7 +24,9 @@ from vipnas.data.crops.crops import Crops, fixed_crops
 from vipnas.data.crops.loader import TrainingCrops
 from vipnas.data.formats.coco import Person, PoseData, hold_out, read_coco, subset
 from vipnas.data.formats.detections import read_detections
+from vipnas.data.formats.joined import read_coco_files
 from vipnas.data.formats.posetrack import read_posetrack
+from vipnas.data.formats.reading import Reading
 from vipnas.data.formats.skeletons import Skeleton, read_skeleton
 from vipnas.evaluation.evaluator import Evaluator
 from vipnas.files import to_plain
@@ -46,7 +48,8 @@ TEST_SEED_OFFSET = 1_000_003
 class Experiment:
     """What an experiment's YAML names: found, read and checked on first use.
 
-    `output` is the folder of this run; paths of the data are relative to `data_root`.
+    `output` is the folder of this run; paths of the data are relative to `data_root`. Without
+    `check_images` annotation files can be read where their images are not.
     """
 
     config: ExperimentConfig
@@ -55,6 +58,7 @@ class Experiment:
     device: torch.device
     skip_bad_images: bool = False
     processes: Processes = ALONE
+    check_images: bool = True
 
     @classmethod
     def open(
@@ -208,6 +212,16 @@ class Experiment:
         data = to_plain(self.config.data)
         return {key: data[key] for key in data if key not in without and data[key] is not None}
 
+    @property
+    def _reading(self) -> Reading:
+        data = self.config.data
+        return Reading(
+            self.skip_bad_images,
+            data.exif == "ignore",
+            data.categories,
+            check_images=self.check_images or self.skip_bad_images,  # only checks tell what to skip
+        )
+
     def _read(self, split: str) -> PoseData:
         config = self.config.data
         if config.synthetic is not None:
@@ -216,12 +230,16 @@ class Experiment:
             return self._read_synthetic_video(config.synthetic_video, split)
         files: PoseFiles | None = getattr(config, split)
         assert files is not None
-        images, skip = self.data_root / files.images, self.skip_bad_images
-        how = self.skeleton, skip, config.exif == "ignore"
         if files.posetrack is not None:
-            return read_posetrack(self.data_root / files.posetrack, images, *how)
-        assert files.annotations is not None
-        return read_coco(self.data_root / files.annotations, images, *how)
+            assert isinstance(files.images, str)
+            paths = self.data_root / files.posetrack, self.data_root / files.images
+            return read_posetrack(*paths, self.skeleton, self._reading)
+        coco_files = [
+            (self.data_root / annotations, self.data_root / images)
+            for annotations, images in files.coco_files
+        ]
+        renumber = split == "train"
+        return read_coco_files(coco_files, self.skeleton, self._reading, renumber)
 
     def _read_synthetic(self, config: SyntheticData, split: str) -> PoseData:
         directory = self.output / "data" / split

@@ -19,6 +19,7 @@ from vipnas.data.crops.images import write_png
 from vipnas.data.formats.coco import Person, PoseData
 from vipnas.data.formats.posetrack import PoseTrackData, TrackedPerson
 from vipnas.data.formats.skeletons import Skeleton
+from vipnas.data.formats.suspicions import suspicions
 from vipnas.viz.poses import UINT8, draw_pose
 
 VISIBILITIES = ("not labelled", "hidden", "visible")
@@ -61,14 +62,17 @@ def describe(data: PoseData) -> list[str]:
     lines = [
         f"skeleton: {data.skeleton.name}, {data.skeleton.num_joints} joints",
         f"images: {len(truth['images'])}, of them {len(in_image)} with labelled persons",
-        f"persons with labelled joints: {len(persons)} of {len(truth['annotations'])} annotations, "
+        f"persons with labelled joints: {len(persons)} of "
+        f"{len(truth['annotations']) + len(data.left_out)} annotations, "
         f"{num_crowds} of them crowds; at most {max(in_image.values())} in an image",
+        *_what_is_left_out(data),
         _quantiles("box width", boxes_N4[:, 2]),
         _quantiles("box height", boxes_N4[:, 3]),
         _quantiles("area", np.array([person.area for person in persons])),
         _quantiles("labelled joints", (keypoints_NK3[..., 2] > 0).sum(axis=1)),
         f"persons with a labelled joint outside the image: {len(outside)}"
         + (f", such as annotation {outside[0].annotation_id}" if outside else ""),
+        *suspicions(data),
         *(_describe_videos(data) if isinstance(data, PoseTrackData) else ()),
         "visibility of each joint (" + ", ".join(VISIBILITIES) + "):",
     ]
@@ -77,6 +81,17 @@ def describe(data: PoseData) -> list[str]:
         counts = [int((keypoints_NK3[:, joint, 2] == value).sum()) for value in range(3)]
         lines.append(f"  {name:<{width}} " + " ".join(f"{count:7d}" for count in counts))
     return lines
+
+
+def _what_is_left_out(data: PoseData) -> list[str]:
+    """Annotations that nobody is trained on, by reason."""
+    reasons = Counter(entry.reason for entry in data.left_out)
+    for entry in data.ground_truth["annotations"]:
+        if entry["iscrowd"]:
+            reasons["crowds are not scored"] += 1
+        elif entry["num_keypoints"] == 0:
+            reasons["no joint is labelled"] += 1
+    return [f"annotations left out: {count}, {reason}" for reason, count in reasons.items()]
 
 
 def _describe_videos(data: PoseTrackData) -> list[str]:

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vipnas.data.formats.sides import side_of
 from vipnas.data.formats.skeletons import Skeleton
 
 UINT8 = NDArray[np.uint8]
@@ -31,6 +32,7 @@ def draw_pose(image_HW3: UINT8, keypoints_K3: NDArray[np.floating], skeleton: Sk
 
 
 def _colour(*names: str) -> tuple[int, int, int]:
-    if all(name.startswith("left") for name in names):
+    sides = {side_of(name) for name in names}
+    if sides == {"left"}:
         return LEFT
-    return RIGHT if all(name.startswith("right") for name in names) else MIDDLE
+    return RIGHT if sides == {"right"} else MIDDLE

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vipnas.data.formats.coco import PERSON_CATEGORY, Person
+from vipnas.data.formats.coco import Person, PoseData
+from vipnas.data.formats.json_values import (
+    is_coordinate,
+    json_list,
+    json_object,
+    number,
+    unexpected,
+    whole_number,
+)
 from vipnas.data.formats.skeletons import Skeleton
 from vipnas.files import read_json, write_atomically
 
-KEYS = ("image_id", "category_id", "keypoints", "score")
+log = logging.getLogger(__name__)
 
 
 def write_results(path: Path, results: Sequence[dict[str, Any]]) -> None:
@@ -23,25 +31,63 @@ def write_results(path: Path, results: Sequence[dict[str, Any]]) -> None:
     write_atomically(path, json.dumps(list(results), allow_nan=False) + "\n")
 
 
-def read_results(path: Path, skeleton: Skeleton) -> list[dict[str, Any]]:
-    """Raises ValueError, one line: the file, the place, what was found, what is allowed."""
+def read_results(
+    path: Path, skeleton: Skeleton, data: PoseData | None = None
+) -> list[dict[str, Any]]:
+    """Read results in COCO form, whoever made them.
+
+    With `data`, results of other categories than those of its annotation file are left out, and
+    counted in the log. Raises ValueError, one line: the file, the place, what was expected, what
+    was found; also where no result is of these categories, or one is of an image that `data` lacks.
+    """
     raw = read_json(path)
     if not isinstance(raw, list):
-        raise ValueError(f"{path}: found a {type(raw).__name__}; allowed: a list of results")
-    for number, entry in enumerate(raw):
-        place = f"{path}: result {number}"
-        if not isinstance(entry, dict) or (missing := [key for key in KEYS if key not in entry]):
-            what = f"{missing[0]} is missing" if isinstance(entry, dict) else f"found {entry!r}"
-            raise ValueError(f"{place}: {what}; allowed: objects with {', '.join(KEYS)}")
-        numbers = [*entry["keypoints"], entry["score"]]
-        if len(numbers) != 3 * skeleton.num_joints + 1:
+        raise unexpected(str(path), "a list of results in COCO form", raw)
+    for position, entry in enumerate(raw):
+        _check_result(entry, f"{path}: result {position}", skeleton)
+    return raw if data is None else _of_categories(raw, data, path)
+
+
+def _check_result(entry: Any, place: str, skeleton: Skeleton) -> None:
+    json_object(entry, place)
+    for key in ("image_id", "category_id"):
+        whole_number(entry, key, place)
+    if entry.get("track_id") is not None:
+        whole_number(entry, "track_id", place)
+    number(entry, "score", place)
+    keypoints = json_list(entry, "keypoints", place)
+    if len(keypoints) != 3 * skeleton.num_joints:
+        raise ValueError(
+            f"{place}: keypoints: expected {3 * skeleton.num_joints} numbers for {skeleton.name}, "
+            f"got {len(keypoints)}"
+        )
+    for index, value in enumerate(keypoints):
+        if not is_coordinate(value):
+            joint, column = divmod(index, 3)
+            name = f"joint {joint} ({skeleton.joints[joint]}): {('x', 'y', 'score')[column]}"
+            raise unexpected(f"{place}: keypoints: {name}", "a finite number", value)
+
+
+def _of_categories(
+    results: list[dict[str, Any]], data: PoseData, path: Path
+) -> list[dict[str, Any]]:
+    images = {image["id"] for image in data.ground_truth["images"]} | data.skipped_images.keys()
+    kept = [result for result in results if result["category_id"] in data.category_ids]
+    if results and not kept:
+        found = ", ".join(map(str, sorted({result["category_id"] for result in results})))
+        raise ValueError(
+            f"{path}: category_id: expected {data.category_names} as in {data.source}, got {found}"
+        )
+    if others := len(results) - len(kept):
+        names = data.category_names
+        log.warning("%s: %d of %d results left out: not %s", path, others, len(results), names)
+    for position, result in enumerate(results):
+        if result["image_id"] not in images and result["category_id"] in data.category_ids:
             raise ValueError(
-                f"{place}: {len(numbers) - 1} keypoint numbers; allowed: {3 * skeleton.num_joints} "
-                f"for {skeleton.name}"
+                f"{path}: result {position}: image_id: expected the id of an image of "
+                f"{data.source}, got {result['image_id']}"
             )
-        if not all(isinstance(value, (int, float)) and math.isfinite(value) for value in numbers):
-            raise ValueError(f"{place}: holds something that is not a finite number")
-    return raw
+    return kept
 
 
 # A joint whose score is below this does not count for the score of its person, as in mmpose.
@@ -68,7 +114,7 @@ def keypoint_results(
     return [
         {
             "image_id": person.image_id,
-            "category_id": PERSON_CATEGORY,
+            "category_id": person.category_id,
             "keypoints": keypoints,
             "score": score,
         }

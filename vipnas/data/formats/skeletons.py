@@ -10,7 +10,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
+from vipnas.data.formats.sides import check_sides
 from vipnas.files import Strict, did_you_mean, parse, read_yaml
 
 SKELETONS = Path(__file__).resolve().parent / "skeletons"
@@ -76,7 +78,8 @@ class Skeleton:
 
 @dataclass(frozen=True)
 class _SkeletonFile(Strict):
-    """A skeleton as its YAML file says it: joints by their names."""
+    """A skeleton as its YAML file says it: joints by their names. With `sides: none` the names say
+    nothing about left and right."""
 
     name: str
     joints: tuple[str, ...]
@@ -85,6 +88,7 @@ class _SkeletonFile(Strict):
     limbs: tuple[tuple[str, str], ...] = ()
     upper_body: tuple[str, ...] = ()
     annotation_fields: tuple[tuple[str, int], ...] = ()
+    sides: Literal["named", "none"] = "named"
 
 
 def read_skeleton(name_or_path: str | Path) -> Skeleton:
@@ -104,7 +108,8 @@ def read_skeleton(name_or_path: str | Path) -> Skeleton:
     where = str(path)
     file = parse(_SkeletonFile, read_yaml(path), where)
     index = _joint_index(file.joints, where)
-    _check_sides(file, where)
+    if file.sides == "named":
+        check_sides(file.joints, file.flip_pairs, where)
     try:
         return Skeleton(
             name=file.name,
@@ -142,18 +147,6 @@ def _pairs(
         first, second = _indices(pair, index, place)
         found.append((first, second))
     return tuple(found)
-
-
-def _check_sides(file: _SkeletonFile, where: str) -> None:
-    """A pair that was forgotten would teach the network wrong sides, and nothing would say so."""
-    paired = {joint for pair in file.flip_pairs for joint in pair}
-    for joint in file.joints:
-        other = joint.replace("left", "right", 1)
-        if other != joint and other in file.joints and not {joint, other} <= paired:
-            raise ValueError(
-                f"{where}: flip_pairs: {joint} and {other} are both joints but no pair; "
-                f"allowed: [{joint}, {other}] among them"
-            )
 
 
 COCO_17 = read_skeleton("coco_17")
