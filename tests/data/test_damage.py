@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from vipnas.config.data import Augmentation
-from vipnas.data import decoding
+from vipnas.data.crops import decoding
 from vipnas.data.crops.images import check_images, read_image, read_reduced
 from vipnas.data.crops.loader import TrainingCrops, training_batches
 from vipnas.data.formats.coco import read_coco

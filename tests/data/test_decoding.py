@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageOps
 
-from vipnas.data import decoding
+from vipnas.data.crops import decoding
 from vipnas.data.crops.images import read_image
 
 RNG = np.random.default_rng(0)

@@ -11,11 +11,11 @@ from PIL import Image, ImageOps
 
 from vipnas.config.data import Data, PoseFiles
 from vipnas.data.crops.crops import fixed_crops
+from vipnas.data.crops.headers import Header, read_header
 from vipnas.data.crops.images import bad_images, check_images, image_size, read_image, read_reduced
 from vipnas.data.formats.coco import PoseData, read_coco
 from vipnas.data.formats.reading import Reading
 from vipnas.data.formats.skeletons import COCO_17
-from vipnas.data.headers import Header, read_header
 from vipnas.files import parse
 
 STORED_HW = (40, 50)

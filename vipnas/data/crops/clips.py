@@ -25,9 +25,9 @@ from vipnas.data.crops.geometry import FloatArray, heatmap_warp, invert
 from vipnas.data.crops.images import read_reduced
 from vipnas.data.crops.loader import Key
 from vipnas.data.crops.pictures import Picture, crop_into
+from vipnas.data.crops.skipped import log_skipped
 from vipnas.data.formats.posetrack import PoseTrackData, TrackedPerson
 from vipnas.data.formats.skeletons import Skeleton
-from vipnas.data.skipped import log_skipped
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vipnas.data import jpeg
-from vipnas.data.decoding import decode_jpeg, decode_other
-from vipnas.data.headers import PNG_START, Header, read_header
+from vipnas.data.crops import jpeg
+from vipnas.data.crops.decoding import decode_jpeg, decode_other
+from vipnas.data.crops.headers import PNG_START, Header, read_header
 from vipnas.files import write_atomically
 
 JPEG_START = jpeg.START

@@ -27,9 +27,9 @@ from vipnas.data.crops.cache import CropCache
 from vipnas.data.crops.crops import keypoints_in_crops
 from vipnas.data.crops.images import read_reduced
 from vipnas.data.crops.pictures import Picture, crop_into
+from vipnas.data.crops.skipped import log_skipped
 from vipnas.data.formats.coco import Person
 from vipnas.data.formats.skeletons import Skeleton
-from vipnas.data.skipped import log_skipped
 
 Key = tuple[int, int]  # epoch, index of the person
 Batch = tuple[Tensor, Tensor]  # images_B3HW uint8, keypoints_BK3 float32 in input pixels

@@ -22,9 +22,9 @@ from vipnas.data.formats.coco_checks import (
     images_by_id,
     read_document,
 )
+from vipnas.data.formats.image_entries import bad_images_of, named_as_on_disk
 from vipnas.data.formats.reading import DEFAULT_READING, Reading
 from vipnas.data.formats.skeletons import Skeleton
-from vipnas.data.image_entries import bad_images_of, named_as_on_disk
 
 log = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vipnas.data.file_names import plain_name
 from vipnas.data.formats.coco import Person, PoseData, checked_whole, person_of, pose_data
 from vipnas.data.formats.coco_checks import require_unique
+from vipnas.data.formats.file_names import plain_name
 from vipnas.data.formats.joined import join
 from vipnas.data.formats.json_values import box, flag, is_coordinate, unexpected
 from vipnas.data.formats.posetrack_files import documents, video_name

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from vipnas.data.crops.images import image_size
-from vipnas.data.file_names import names_on_disk, plain_name
 from vipnas.data.formats.coco_checks import with_places
+from vipnas.data.formats.file_names import names_on_disk, plain_name
 from vipnas.data.formats.json_values import (
     MAX_PIXELS,
     json_list,

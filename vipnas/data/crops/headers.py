@@ -17,7 +17,7 @@ from PIL import Image
 from PIL.ExifTags import Base
 from PIL.PngImagePlugin import PngImageFile
 
-from vipnas.data import jpeg
+from vipnas.data.crops import jpeg
 
 PNG_START = b"\x89PNG\r\n\x1a\n"
 _SILENCING = Lock()  # the filters of warnings are those of all threads

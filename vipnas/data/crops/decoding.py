@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 from PIL.TiffImagePlugin import EXTRASAMPLES
 
-from vipnas.data import jpeg
-from vipnas.data.headers import orientation_in, pillow_silenced
+from vipnas.data.crops import jpeg
+from vipnas.data.crops.headers import orientation_in, pillow_silenced
 
 log = logging.getLogger(__name__)
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vipnas.data.crops.headers import Header
 from vipnas.data.crops.images import check_images
-from vipnas.data.file_names import names_on_disk
+from vipnas.data.crops.skipped import log_skipped
+from vipnas.data.formats.file_names import names_on_disk
 from vipnas.data.formats.reading import Reading
-from vipnas.data.headers import Header
-from vipnas.data.skipped import log_skipped
 
 log = logging.getLogger(__name__)
 
