@@ -80,7 +80,7 @@ VIDEO: dict[str, Any] = {
         (changed("data", train=None), "data: found no one source of people: give either synthetic"),
         ({"space": "tinny"}, "tinny: neither a file nor a name in search_spaces/; did you mean"),
         ({"input_hw": [65, 48]}, "tiny: input_hw: found [65, 48], allowed are multiples of 8"),
-        (changed("data", val_persons=9999), "cannot hold out 9999 of "),
+        (changed("data", val_persons=9999), "got 9999 of 24 persons"),
     ],
 )
 def test_an_experiment_that_is_wrong(fail: Run, changes: dict[str, Any], message: str) -> None:

@@ -109,8 +109,8 @@ def test_a_file_for_other_images_is_refused(tmp_path: Path, data: PoseData) -> N
     path = written(tmp_path, detection(1), detection(2))
     with pytest.raises(
         ValueError,
-        match=r"expected detections on the 6 images of .*people\.json, got none of 2 that can be "
-        r"used \(2 images that are not in the data\)",
+        match=r"expected detections on the 6 images of .*people\.json, got 2 of which none "
+        r"can be used \(2 images that are not in the data\)",
     ):
         read_detections(path, data)
 

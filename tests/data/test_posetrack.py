@@ -297,14 +297,16 @@ def test_file_names_of_another_system_are_found(tree: Tree) -> None:
 def test_shared_track_ids_are_told(tree: Tree, caplog: pytest.LogCaptureFixture) -> None:
     tree.documents["000522"]["annotations"][1]["track_id"] = 0
     data = tree.read()
-    assert "two people have the same track id" in caplog.text
+    assert "two persons have the same track id" in caplog.text
     assert "mota" not in protocols_for(data)
     with pytest.raises(ValueError, match="metric mota: two people in a frame have the same track"):
         protocols_for(data, ["mota"])
 
 
 def test_what_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no such annotation file or folder"):
+    with pytest.raises(
+        ValueError, match="expected an annotation file or a folder of them, got none"
+    ):
         read_posetrack(tmp_path / "no.json", tmp_path, POSETRACK_18)
     with pytest.raises(ValueError, match=r"expected a \.json file for each video, got none"):
         read_posetrack(tmp_path, tmp_path, POSETRACK_18)

@@ -119,8 +119,8 @@ def test_ones_own_skeleton_by_hand(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"limb": []}, "limb: unknown key; did you mean 'limbs'"),
-        ({"joints": ["palm", "palm"]}, "joints: 'palm' is there 2 times"),
-        ({"sigmas": [0.1]}, "1 sigmas for 4 joints"),
+        ({"joints": ["palm", "palm"]}, "joints: expected each name once, got 'palm' 2 times"),
+        ({"sigmas": [0.1]}, "sigmas: expected 4 numbers above 0, got 1"),
         ({"sigmas": [0.1, 0.1, 0.1, -1.0]}, "above 0"),
         ({"sigmas": "wide"}, "sigmas: found 'wide'"),
         (
@@ -128,10 +128,16 @@ def test_ones_own_skeleton_by_hand(tmp_path: Path) -> None:
             r"flip_pairs: expected \[left_tip, right_tip\], got no pair \(or sides: none\)",
         ),
         ({"flip_pairs": [["left_tip", "tip"]]}, "flip_pairs"),
-        ({"limbs": [["palm", "thum"]]}, "limbs: no joint 'thum'; did you mean 'thumb'"),
+        (
+            {"limbs": [["palm", "thum"]]},
+            r"limbs: expected a joint .*, got 'thum' \(did you mean 'thumb'",
+        ),
         ({"limbs": [["palm"]]}, r"limbs\[0\]"),
-        ({"upper_body": ["elbow"]}, "upper_body: no joint 'elbow'"),
-        ({"annotation_fields": [["keypoints", 3]]}, "annotation_fields hold 3 joints; allowed: 4"),
+        ({"upper_body": ["elbow"]}, "upper_body: expected a joint of the skeleton, got 'elbow'"),
+        (
+            {"annotation_fields": [["keypoints", 3]]},
+            "annotation_fields: expected 4 joints in all, got 3",
+        ),
     ],
 )
 def test_mistakes_are_named_in_one_line(
@@ -145,7 +151,7 @@ def test_mistakes_are_named_in_one_line(
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"coco_71: neither a file .* did you mean 'coco_17'"):
+    with pytest.raises(ValueError, match=r"coco_71: expected a file .* did you mean 'coco_17'"):
         read_skeleton("coco_71")
 
 

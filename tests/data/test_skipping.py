@@ -99,8 +99,8 @@ def test_all_images_bad_is_one_line(tiny_coco: Any, skip: bool) -> None:
         read(tiny_coco, skip)
     path = tiny_coco.image_path(0)
     assert str(caught.value) == (
-        f"{tiny_coco.annotation_file}: expected an image that can be decoded, got 6 bad images of "
-        f"6, such as image 100: {path}: not an image that can be decoded"
+        f"{tiny_coco.annotation_file}: images: expected at least one that can be used, got 6 bad "
+        f"ones of 6 (image 100: {path}: not an image that can be decoded)"
     )
 
 

@@ -128,7 +128,7 @@ CASES: dict[str, tuple[Callable[[Entry], Any], str]] = {
     ),
     "half resolution": (
         scaled_joints(lambda values: values / 2),
-        "boxes and keypoints look like those of other persons or in other units",
+        "boxes and keypoints look like labels of other persons or in other units",
     ),
     "unlabelled at zero": (
         lambda entry: entry["keypoints"].__setitem__(slice(15, 51), [0, 0, 2] * 12),
@@ -139,12 +139,12 @@ CASES: dict[str, tuple[Callable[[Entry], Any], str]] = {
         some(lambda entry: entry.update(bbox=[*entry["bbox"][:2], 1, 1], area=1), 10),
         "boxes look too small for persons; expected pixels",
     ),
-    "area 1": (lambda entry: entry.update(area=1), "areas look like no areas of these persons"),
+    "area 1": (lambda entry: entry.update(area=1), "areas do not look like areas of these"),
     "hips": (
         swapped("left_hip"),
         "left_hip and right_hip look swapped: against the other pairs in 20 of 20 (100.0%) persons",
     ),
-    "all": (swapped(), "left and right look like those of the image; expected the person's own"),
+    "all": (swapped(), "left and right look like sides of the image; expected sides of the person"),
     "some": (
         some(swapped(), 3),
         "left and right look swapped in 7 of 20 (35.0%) persons whose nose is visible",

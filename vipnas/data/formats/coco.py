@@ -1,4 +1,4 @@
-"""People with keypoints from COCO annotation files, checked when they are opened."""
+"""Persons with keypoints from COCO annotation files, checked when they are opened."""
 
 from __future__ import annotations
 
@@ -30,20 +30,25 @@ log = logging.getLogger(__name__)
 
 D = TypeVar("D", bound="PoseData")
 
-# The id of COCO's category of persons, for people who are of no annotation file.
+# The id of COCO's person category, for persons that come from no annotation file.
 PERSON_CATEGORY = 1
 
 
 @dataclass(frozen=True)
 class Person:
-    """One labelled person: what the network is shown and what it should find.
+    """One labelled person.
 
-    `box_xywh` is in image pixels and lies inside the image; `area` in square pixels is the
-    segmented area that the keypoint similarity is measured by; `keypoints_K3` is float32: x, y in
-    image pixels and the visibility (0 not labelled, 1 hidden, 2 visible). `image_hw` is what the
-    annotation file says of the image, checked when the image is read. With `ignore_exif`, all this
-    is of the image as stored, before its EXIF orientation is applied. `category_id` is the
-    annotation file's id of the person's category.
+    Attributes:
+        annotation_id: Id of the annotation, unique in a data set.
+        image_id: Id of the image.
+        image_path: Path of the image file.
+        box_xywh: Bounding box in image pixels, inside the image.
+        area: Segmented area in square pixels, which OKS scales by.
+        keypoints_K3: x and y in image pixels, and visibility (0 not labelled, 1 hidden, 2 visible).
+        image_hw: Height and width in the annotation file, checked when the image is read.
+        ignore_exif: Whether all of this refers to the image as stored, before its EXIF orientation
+            is applied.
+        category_id: Id of the category in the annotation file.
     """
 
     annotation_id: int
@@ -59,14 +64,19 @@ class Person:
 
 @dataclass(frozen=True)
 class PoseData:
-    """People to train on or to be measured by.
+    """Persons for training or evaluation.
 
-    `persons` are those with at least one labelled joint, no crowds, in the order of the file.
-    `ground_truth` is the COCO dict (images, annotations, categories) of the same images for
-    scoring; it keeps crowds and people without labelled joints, which the protocol ignores, and the
-    category ids of the file. `skipped_images` are the problems of those that were left out, by id;
-    `left_out` are the annotations of other categories. `ignore_exif` is that of its persons.
-    `source` names the annotation file in errors.
+    Attributes:
+        skeleton: The joints of every person.
+        image_root: Folder that the file names of the images start from.
+        persons: Persons with at least one labelled joint, without crowds, in the order of the file.
+        ground_truth: COCO dict (images, annotations, categories) of the same images for evaluation,
+            with the category ids of the file. It keeps crowds and persons without labelled joints,
+            which the protocol ignores.
+        skipped_images: What is wrong with each bad image that was left out, by image id.
+        ignore_exif: Whether labels refer to images as stored, as in `Person`.
+        left_out: Annotations of other categories.
+        source: The annotation file, for errors.
     """
 
     skeleton: Skeleton
@@ -80,22 +90,22 @@ class PoseData:
 
     @property
     def category_ids(self) -> tuple[int, ...]:
-        """Ids of the categories that are read, which are scored as one."""
+        """Ids of the categories that are read. They are scored as one."""
         return tuple(category["id"] for category in self.ground_truth["categories"])
 
     @property
     def category_names(self) -> str:
-        """The categories that are read, as messages spell them: `1 (person)`."""
+        """The categories that are read, as in `1 (person)`."""
         categories = self.ground_truth["categories"]
         return ", ".join(f"{category['id']} ({category['name']})" for category in categories)
 
     def unit_of(self, image: Mapping[str, Any]) -> int | str:
-        """What must stay together when data are split: each image is alone."""
+        """Return the group of an image. Splits keep groups whole; here each image is its own."""
         image_id: int = image["id"]
         return image_id
 
     def restricted_to(self, image_ids: Container[int]) -> PoseData:
-        """The same of some of the images, in the order of the file."""
+        """Return the data of the given images, in the order of the file."""
         truth = self.ground_truth
         ground_truth = {
             **truth,
@@ -113,14 +123,19 @@ def read_coco(
     skeleton: Skeleton,
     reading: Reading = DEFAULT_READING,
 ) -> PoseData:
-    """Open a COCO keypoint file: persons, and the ground truth to score them by.
+    """Read a COCO keypoint file.
 
-    Everything that can be checked without decoding is checked here, so that a run does not stop
-    after hours. Missing and truncated images, and those of another size than the file says, are
-    errors, unless `reading` says otherwise. Annotations of other categories are left out, and
-    counted.
+    Everything that can be checked without decoding images is checked here, so that no run stops
+    after hours. Annotations of other categories are left out and counted in the log.
 
-    Raises ValueError, one line: the file, the id, what was expected, what was found.
+    Args:
+        annotation_file: COCO JSON with images, annotations and categories.
+        image_root: Folder that the file names of the images start from.
+        skeleton: The joints that the category must have, in this order.
+        reading: Which categories are read, and how bad images are treated.
+
+    Raises:
+        ValueError: The file or an image is not as expected. The message names file and id.
     """
     data = pose_data(
         read_document(annotation_file), str(annotation_file), image_root, skeleton, reading
@@ -135,8 +150,11 @@ def pose_data(
     skeleton: Skeleton,
     reading: Reading = DEFAULT_READING,
 ) -> PoseData:
-    """Return what `read_coco` makes of a document in memory, which may be a part of a data set
-    without a labelled person; `where` begins the errors."""
+    """Return the data of a COCO document in memory, with the checks of `read_coco`.
+
+    The document may be one part of a data set: it need not have a labelled person, nor all
+    categories. `where` names it in errors.
+    """
     images = images_by_id(raw["images"], where)
     if reading.check_images:
         images = named_as_on_disk(images, image_root, where)
@@ -170,14 +188,18 @@ def pose_data(
 
 
 def checked_whole(data: D, reading: Reading) -> D:
-    """Return a data set that is complete: it has an image that is not skipped and a person with a
-    labelled joint, and all categories of `reading` exist."""
+    """Return `data` if it is complete.
+
+    Raises:
+        ValueError: All images were skipped, a category of `reading` is missing, or no person has a
+            labelled joint.
+    """
     if data.skipped_images and not data.ground_truth["images"]:
         count = len(data.skipped_images)
         image_id, problem = next(iter(data.skipped_images.items()))
         raise ValueError(
-            f"{data.source}: expected an image that can be decoded, got {count} bad images of "
-            f"{count}, such as image {image_id}: {problem}"
+            f"{data.source}: images: expected at least one that can be used, got {count} bad ones "
+            f"of {count} (image {image_id}: {problem})"
         )
     categories = sorted(reading.categories or ())
     found = {category["name"] for category in data.ground_truth["categories"]}
@@ -194,7 +216,7 @@ def checked_whole(data: D, reading: Reading) -> D:
 def person_of(
     entry: dict[str, Any], image: dict[str, Any], image_root: Path, ignore_exif: bool = False
 ) -> Person:
-    """The person of an annotation of `PoseData.ground_truth`, with its box cut at the edge."""
+    """Return the person of an annotation, with the box clipped to the image."""
     x, y, width, height = entry["bbox"]
     left, top = max(0.0, x), max(0.0, y)
     right, bottom = min(image["width"], x + width), min(image["height"], y + height)
@@ -212,11 +234,16 @@ def person_of(
 
 
 def hold_out(data: PoseData, num_persons: int, seed: int) -> tuple[PoseData, PoseData]:
-    """Split into the rest and a held-out part of at least `num_persons` people.
+    """Split off a validation set of at least `num_persons` persons.
 
-    Whole images (of video: whole videos, whose frames are much alike) are drawn in an order that
-    depends on the seed and their ids only, until they hold enough people; nothing is in both parts,
-    and both keep the order of the file.
+    Whole images, or whole videos, whose frames are similar, are chosen in random order until they
+    have enough persons. The order depends on the seed and the ids only.
+
+    Returns:
+        The rest and the validation set. They share no image, and keep the order of the file.
+
+    Raises:
+        ValueError: Nothing would remain for training, or `num_persons` is below 1.
     """
     counts = _persons_in_units(data)
     drawn: set[int | str] = set()
@@ -228,9 +255,9 @@ def hold_out(data: PoseData, num_persons: int, seed: int) -> tuple[PoseData, Pos
         num_drawn += counts[unit]
     if num_persons < 1 or num_drawn == len(data.persons):
         raise ValueError(
-            f"{data.source}: cannot hold out {num_persons} of {len(data.persons)} persons in "
-            f"{len(counts)} images or videos (data.val_persons: 1 or more, and at least one "
-            "image or video must remain for training)"
+            f"{data.source}: data.val_persons: expected at least 1, and an image or video left for "
+            f"training, got {num_persons} of {len(data.persons)} persons in {len(counts)} images "
+            "or videos"
         )
     images = data.ground_truth["images"]
     held_out = {image["id"] for image in images if data.unit_of(image) in drawn}
@@ -239,8 +266,11 @@ def hold_out(data: PoseData, num_persons: int, seed: int) -> tuple[PoseData, Pos
 
 
 def subset(data: PoseData, max_persons: int, seed: int) -> PoseData:
-    """At most `max_persons` people in whole images (of video: whole videos), drawn by the seed; all
-    of them if they fit."""
+    """Return at most `max_persons` persons in whole images or videos, chosen by the seed.
+
+    Raises:
+        ValueError: Every image or video has more persons than that.
+    """
     if len(data.persons) <= max_persons:
         return data
     counts = _persons_in_units(data)
@@ -252,8 +282,8 @@ def subset(data: PoseData, max_persons: int, seed: int) -> PoseData:
             room -= counts[unit]
     if not chosen:
         raise ValueError(
-            f"{data.source}: no image or video has as few as {max_persons} persons "
-            "(data.max_train_persons: a larger number)"
+            f"{data.source}: data.max_train_persons: expected at least {min(counts.values())}, the "
+            f"fewest persons in an image or video, got {max_persons}"
         )
     images = data.ground_truth["images"]
     return data.restricted_to({image["id"] for image in images if data.unit_of(image) in chosen})
@@ -265,5 +295,5 @@ def _persons_in_units(data: PoseData) -> Counter[int | str]:
 
 
 def _shuffled(units: Counter[int | str], seed: int) -> list[int | str]:
-    ordered = sorted(units)  # of one data set: all numbers, or all names
+    ordered = sorted(units)  # all are numbers, or all are names
     return [ordered[place] for place in np.random.default_rng(seed).permutation(len(ordered))]

@@ -1,6 +1,6 @@
-"""An annotation of a COCO keypoint file: checked, and completed where the file leaves things open.
+"""Checks and defaults for a single annotation of a COCO keypoint file.
 
-Every error is a ValueError of one line: the file, the id, what was expected, what was found.
+Every error is a ValueError in one line: the file, the id, what was expected, what was found.
 """
 
 from __future__ import annotations
@@ -24,15 +24,14 @@ from vipnas.data.formats.json_values import (
 )
 from vipnas.data.formats.skeletons import Skeleton
 
-# The area where a file gives none: the share of their boxes that COCO's person masks cover, the
-# same share as in CrowdPose.
+# Default area as a fraction of the box: the mean of COCO's person masks, as in CrowdPose.
 AREA_OF_BOX = 0.53
-# The box where a file gives none: around the joints, enlarged as by PoseTrack's converter.
+# Default box: that of the joints, enlarged by this factor as in PoseTrack's converter.
 BOX_OF_JOINTS = 1.3
 
 
 def check_parts(entries: Collection[Mapping[str, Any]], where: str, skeleton: Skeleton) -> None:
-    """Raise ValueError for a part of the body that no annotation has, as after a typing error."""
+    """Raise ValueError for a list of joints that no annotation has, such as a misspelt one."""
     for field, _ in skeleton.annotation_fields:
         if entries and len(skeleton.annotation_fields) > 1 and not any(field in e for e in entries):
             raise ValueError(
@@ -43,10 +42,16 @@ def check_parts(entries: Collection[Mapping[str, Any]], where: str, skeleton: Sk
 def complete_annotation(
     entry: Mapping[str, Any], place: str, images: Mapping[int, Any], skeleton: Skeleton
 ) -> dict[str, Any]:
-    """Return an annotation with all that scoring needs, checked.
+    """Return a checked annotation with all keys that the evaluation needs.
 
-    Without keypoints nobody is labelled; a missing box is that of the joints; a missing area is
-    0.53 of the box.
+    Missing keypoints count as unlabelled. A missing box is computed from the joints, a missing area
+    is 0.53 of the box.
+
+    Args:
+        entry: The annotation in the file, with its ids checked.
+        place: The annotation in errors.
+        images: Image entries by id.
+        skeleton: The joints of the annotation.
     """
     if entry["image_id"] not in images:
         raise unexpected(f"{place}: image_id", "the id of one of the images", entry["image_id"])
@@ -68,7 +73,7 @@ def complete_annotation(
 
 
 def _keypoints(entry: Mapping[str, Any], place: str, skeleton: Skeleton) -> list[float]:
-    """Return the joints (3 K numbers) from the lists that hold them."""
+    """Return the joints (3 K numbers), joined from the lists of the skeleton's parts."""
     flat: list[float] = []
     names = iter(skeleton.joints)
     for field, count in skeleton.annotation_fields:
@@ -82,7 +87,7 @@ def _keypoints(entry: Mapping[str, Any], place: str, skeleton: Skeleton) -> list
 
 
 def _check_count(count: int, keypoints: Sequence[float], place: str) -> None:
-    """Fewer than are labelled is possible: CrowdPose does not count the head and the neck."""
+    """Allow fewer than are labelled: CrowdPose does not count the head and the neck."""
     labelled = sum(visibility > 0 for visibility in keypoints[2::3])
     if not min(1, labelled) <= count <= labelled:
         allowed = f"1 to {labelled}" if labelled else "0"
@@ -92,8 +97,11 @@ def _check_count(count: int, keypoints: Sequence[float], place: str) -> None:
 def _joint_values(
     values: Any, place: str, joints: Sequence[str], may_be_confidence: bool
 ) -> list[float]:
-    """Return x, y and visibility of each joint. Without a label the coordinates do not matter; a
-    confidence in 0..1, which COCO-WholeBody has for hands, counts as hidden (1)."""
+    """Return x, y and visibility of each joint.
+
+    Coordinates of unlabelled joints are ignored. A confidence in 0..1, as COCO-WholeBody has for
+    hands, counts as hidden (1).
+    """
     if values is None or values == []:
         return [0] * (3 * len(joints))
     if not isinstance(values, list) or len(values) != 3 * len(joints):
@@ -129,7 +137,7 @@ def _box(
     else:
         box_xywh = box(entry, "bbox", place)
     if not is_scored:
-        return box_xywh  # nobody is cropped by it
+        return box_xywh  # no crop is made from it
     x, y, width, height = box_xywh
     if width <= 0 or height <= 0:
         raise unexpected(f"{place}: bbox", "a width and height above 0", box_xywh)
@@ -140,7 +148,7 @@ def _box(
 
 
 def box_around_joints(keypoints: Sequence[float]) -> list[float]:
-    """Return the padded box of the labelled joints, of size 0 where there are none."""
+    """Return the padded box (x, y, width, height) of the labelled joints, or zeros without any."""
     flat = np.array(keypoints, np.float64).reshape(-1, 3)
     xy_N2 = flat[flat[:, 2] > 0, :2]
     if not len(xy_N2):

@@ -1,6 +1,6 @@
-"""What must be true of a COCO keypoint file.
+"""Checks of a COCO keypoint file.
 
-Every error is a ValueError of one line: the file, the id, what was expected, what was found.
+Every error is a ValueError in one line: the file, the id, what was expected, what was found.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from vipnas.files import did_you_mean, read_json
 
 
 class LeftOut(NamedTuple):
-    """An annotation that the data set does not hold, and why."""
+    """An annotation that was left out, and why."""
 
     image_id: int
     reason: str
 
 
 def read_document(path: Path) -> dict[str, Any]:
-    """Return the JSON object of an annotation file, whose two lists are not empty."""
+    """Return the JSON object of an annotation file with at least one image and annotation."""
     raw = read_json(path)
     if not isinstance(raw, dict):
         raise unexpected(str(path), "an object in COCO form", raw)
@@ -42,7 +42,7 @@ def read_document(path: Path) -> dict[str, Any]:
 
 
 def images_by_id(entries: Sequence[Any], where: str) -> dict[int, dict[str, Any]]:
-    """Return the image entries, with unique ids, names and sizes."""
+    """Return the image entries by their unique ids, each with a name and a size."""
     images: list[dict[str, Any]] = []
     for place, entry in with_places(entries, where, "image"):
         text(entry, "file_name", place)
@@ -55,7 +55,7 @@ def images_by_id(entries: Sequence[Any], where: str) -> dict[int, dict[str, Any]
 
 
 def categories_by_id(raw: Mapping[str, Any], where: str) -> dict[int, dict[str, Any]]:
-    """Return the entries of `categories`, whose `keypoints`, where they have any, are names."""
+    """Return the category entries by their unique ids; `keypoints`, if any, are names."""
     categories = []
     for place, entry in with_places(json_list(raw, "categories", where), where, "category"):
         if entry.get("name") is not None:
@@ -76,8 +76,8 @@ def chosen_categories(
     skeleton: Skeleton,
     names: Collection[str] | None = None,
 ) -> dict[int, Mapping[str, Any]]:
-    """Return the categories whose annotations are read, by id: those of the given names, or else
-    the only one with keypoints. Their joints must be those of the skeleton."""
+    """Return the categories to read, by id: those with the given names, or the only one with
+    keypoints. Their joints must be those of the skeleton."""
     with_joints = {key: entry for key, entry in categories.items() if entry.get("keypoints")}
     if names is None:
         chosen = with_joints
@@ -93,8 +93,8 @@ def chosen_categories(
             known = [category_name(entry) for entry in categories.values()]
             wanted = sorted(names)
             raise ValueError(
-                f"{where}: categories: expected {' or '.join(wanted)}, got none of these; "
-                f"{did_you_mean(wanted[0], known)}"
+                f"{where}: categories: expected {' or '.join(wanted)}, got none of these "
+                f"({did_you_mean(wanted[0], known)})"
             )
     for key, entry in chosen.items():
         place = f"{where}: category {key} ({category_name(entry)})"
@@ -109,7 +109,7 @@ def category_name(category: Mapping[str, Any]) -> str:
 def _check_joint_names(joints: Sequence[str], place: str, skeleton: Skeleton) -> None:
     first_field, count = skeleton.annotation_fields[0]
     if first_field != "keypoints":
-        return  # the file's names are those of another list of joints
+        return  # the names in the file are those of another list of joints
     expected = list(skeleton.joints[:count])
     if joints == expected:
         return
@@ -130,7 +130,7 @@ def annotations_of(
     entries: Sequence[Any],
     where: str,
 ) -> tuple[dict[str, dict[str, Any]], tuple[LeftOut, ...]]:
-    """Return the annotations of the chosen categories, by their place, and what is left out."""
+    """Return the annotations of the chosen categories by place, and those left out."""
     reasons = {
         key: f"category {key} ({category_name(entry)}) "
         + ("is not in data.categories" if entry.get("keypoints") else "has no keypoints")
@@ -160,7 +160,7 @@ def annotations_of(
 def with_places(
     entries: Iterable[Any], where: str, what: str
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the objects of a list, each with its place for errors, which ends in its id."""
+    """Yield each object of a list with its place for errors, which ends in its id."""
     for position, entry in enumerate(entries):
         place = f"{where}: {what} number {position}"
         yield f"{where}: {what} {whole_number(json_object(entry, place), 'id', place)}", entry

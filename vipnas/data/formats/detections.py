@@ -1,4 +1,4 @@
-"""Boxes of a person detector in place of the annotated ones."""
+"""Boxes of a person detector, used instead of the annotated boxes."""
 
 from __future__ import annotations
 
@@ -21,10 +21,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Detections:
-    """Detected people, as `Person` without labelled joints, and their box scores.
+    """Detected persons and their box scores, in the order of the file.
 
-    In the order of the file, but for those below the threshold. A person's `annotation_id` is the
-    place of its detection in the file, from 0.
+    Attributes:
+        persons: Persons without labelled joints. `annotation_id` is the position of the detection
+            in the file, from 0.
+        scores_N: Score of each box.
     """
 
     persons: tuple[Person, ...]
@@ -32,16 +34,19 @@ class Detections:
 
 
 def read_detections(path: Path, data: PoseData, score_threshold: float = 0.0) -> Detections:
-    """Detections in COCO results form (`image_id`, `category_id`, `bbox` x y w h, `score`).
+    """Read detections in COCO results form (`image_id`, `category_id`, `bbox`, `score`).
 
-    Kept are people on the images of `data` with a score of at least `score_threshold`. Left out,
-    and counted in the log, are other categories than those of the annotation file, lower scores,
-    images that `data` does not have (its images may be some of those that the detector saw), and
-    boxes without area inside their image; images without a detection are counted too. Without a
-    `category_id` a detection is of the file's first category.
+    These are left out, and counted in the log: other categories than those of `data`, scores below
+    the threshold, images that `data` does not have, and boxes without area inside their image.
 
-    Raises ValueError, one line, for what is no such file, for numbers that are not finite, and for
-    a file of which no detection is on an image of `data`.
+    Args:
+        path: JSON list of detections; `bbox` is x, y, width, height. Without a `category_id`, a
+            detection has the first category of `data`.
+        data: The data set whose images are evaluated.
+        score_threshold: Lowest score of a detection that is kept.
+
+    Raises:
+        ValueError: The file has another form, a number is not finite, or no detection is left.
     """
     entries = _read_list(path)
     images = {image["id"]: image for image in data.ground_truth["images"]}
@@ -61,8 +66,8 @@ def read_detections(path: Path, data: PoseData, score_threshold: float = 0.0) ->
     if not persons:
         reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
         raise ValueError(
-            f"{path}: expected detections on the {len(images)} images of {data.source}, got none "
-            f"of {len(entries)} that can be used ({reasons})"
+            f"{path}: expected detections on the {len(images)} images of {data.source}, got "
+            f"{len(entries)} of which none can be used ({reasons})"
         )
     if missing := len(images) - len({person.image_id for person in persons}):
         log.warning("%s: no detection on %d of %d images", path, missing, len(images))

@@ -1,4 +1,4 @@
-"""The image entries of an annotation file, matched to the image files."""
+"""Check the image entries of an annotation file against the image files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 def named_as_on_disk(
     images: Mapping[int, Any], image_root: Path, where: str
 ) -> dict[int, dict[str, Any]]:
-    """Copies of the entries, with the file names that exist on disk."""
+    """Return copies of the entries with the file names on disk."""
     names = (image["file_name"] for image in images.values())
     renamed = names_on_disk(names, image_root, where)
     return {
@@ -31,9 +31,10 @@ def named_as_on_disk(
 def bad_images_of(
     images: Mapping[int, Any], image_root: Path, where: str, reading: Reading
 ) -> dict[int, str]:
-    """Return the problems of the images to skip, by id.
+    """Return what is wrong with each image to skip, by id.
 
-    Raises ValueError for bad images that are not to be skipped.
+    Raises:
+        ValueError: An image is bad, and `reading` does not skip bad images.
     """
     checks = check_images(
         {key: image_root / image["file_name"] for key, image in images.items()},
@@ -57,14 +58,14 @@ def bad_images_of(
 def _warn_of_unclear_orientation(
     turned: Mapping[int, Header], images: Mapping[int, Any], image_root: Path, where: str
 ) -> None:
-    """Sizes settle whether labels are of turned images only where these lie on their side."""
+    """Warn where sizes cannot tell whether labels refer to the rotated or to the stored images."""
     unclear = [key for key, header in turned.items() if header.stored_hw == header.turned_hw]
     if len(unclear) < len(turned) or not unclear:
         return
     log.warning(
         "%s: %d images have an EXIF orientation that does not change their size, such as %s (%d): "
-        "their labels are taken to be of the turned images; `exif: ignore` in the experiment's data"
-        " section takes them to be of the stored images",
+        "their labels are assumed to refer to the rotated images; with `exif: ignore` in the "
+        "experiment's data section, they refer to the stored images",
         *(where, len(unclear), image_root / images[unclear[0]]["file_name"]),
         turned[unclear[0]].orientation,
     )

@@ -1,4 +1,4 @@
-"""Several annotation files read as one data set."""
+"""Read several annotation files as one data set."""
 
 from __future__ import annotations
 
@@ -24,14 +24,17 @@ def read_coco_files(
     reading: Reading = DEFAULT_READING,
     renumber: bool = False,
 ) -> PoseData:
-    """Open COCO keypoint files as one data set, in their order.
+    """Read COCO keypoint files as one data set, in their order.
 
     Args:
         files: Each annotation file and the folder of its images.
-        renumber: Where image ids occur in several files, number all images from 1. Not for data
-            whose ids appear in files of results or detections.
+        skeleton: As in `read_coco`.
+        reading: As in `read_coco`.
+        renumber: If an image id occurs in several files, number all images from 1. Do not use it
+            for data whose ids appear in files of results or detections.
 
-    The other arguments and the errors are those of `read_coco`. An image may be in one file only.
+    Raises:
+        ValueError: As in `read_coco`, or an image is in several files.
     """
     parts = [
         pose_data(read_document(annotations), str(annotations), images, skeleton, reading)
@@ -41,10 +44,12 @@ def read_coco_files(
 
 
 def join(parts: Sequence[PoseData], renumber: bool = False) -> PoseData:
-    """Return the union of data sets of one skeleton.
+    """Return the union of data sets with the same skeleton.
 
-    Annotations are numbered from 1 where an id occurs in several parts, images only with
-    `renumber`. Raises ValueError for an image, or without `renumber` an image id, in several parts.
+    Annotations are numbered from 1 if an id occurs in several parts; images only with `renumber`.
+
+    Raises:
+        ValueError: An image is in several parts; or an image id is, without `renumber`.
     """
     if len(parts) == 1:
         return parts[0]
@@ -101,7 +106,7 @@ def _ids(parts: Sequence[PoseData], key: str) -> list[list[int]]:
 
 
 def _shared_image(parts: Sequence[PoseData], names: Sequence[Sequence[Hashable]]) -> str | None:
-    """Return what to say of the first image that several parts have, by its name, or None."""
+    """Return the problem of the first name that several parts have, or None."""
     owners: dict[Hashable, PoseData] = {}
     for part, own_names in zip(parts, names, strict=True):
         for name in own_names:

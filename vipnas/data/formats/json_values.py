@@ -1,6 +1,6 @@
-"""Values in other people's JSON files, checked where they are read.
+"""Checked access to values in JSON files.
 
-Every check raises ValueError in one line: the place, what was expected, what was found.
+Every check raises a ValueError in one line: the place, what was expected, what was found.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ _MAX_CHARACTERS = 60
 
 
 def unexpected(place: str, expected: str, found: Any, hint: str = "") -> ValueError:
-    """Return the error for a value that is not what the file should hold at this place."""
+    """Return the error for a value that is not as expected."""
     return ValueError(
         f"{place}: expected {expected}, got {shown(found)}{f' ({hint})' if hint else ''}"
     )
 
 
 def shown(value: Any) -> str:
-    """Return a value as the file spells it, so that the string "1" and the number 1 differ."""
+    """Return a value in JSON, where "1" and 1 differ, cut to 60 characters."""
     if value is _NOTHING:
         return "nothing"
     if isinstance(value, (list, dict)) and len(value) > _MAX_CHARACTERS:
@@ -36,14 +36,14 @@ def shown(value: Any) -> str:
 
 
 def is_number(value: Any) -> bool:
-    """Whether it is a finite number; `true` and `"1"` are none."""
+    """Whether a value is a finite number; `true` and `"1"` are not."""
     if isinstance(value, int):
         return not isinstance(value, bool) and abs(value) <= MAX_WHOLE_NUMBER
     return isinstance(value, float) and value - value == 0  # NaN and infinity give NaN
 
 
 def is_coordinate(value: Any) -> bool:
-    """Whether it is a number that can be a place in an image, in pixels."""
+    """Whether a value can be a coordinate in an image, in pixels."""
     return is_number(value) and abs(value) <= MAX_PIXELS
 
 
@@ -76,7 +76,7 @@ def whole_number(entry: Mapping[str, Any], key: str, place: str) -> int:
 
 
 def number(entry: Mapping[str, Any], key: str, place: str) -> float:
-    """Return a finite number, a whole one as it is."""
+    """Return a finite number; integers stay integers."""
     value = entry.get(key, _NOTHING)
     if not is_number(value):
         raise unexpected(f"{place}: {key}", "a finite number", value)
@@ -85,7 +85,7 @@ def number(entry: Mapping[str, Any], key: str, place: str) -> float:
 
 
 def flag(entry: Mapping[str, Any], key: str, place: str) -> int:
-    """Return 0 or 1; a key that is missing, and null, is 0."""
+    """Return 0 or 1; a missing key and null count as 0."""
     value = entry.get(key)
     if value is None:
         return 0

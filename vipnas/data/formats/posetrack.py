@@ -1,4 +1,4 @@
-"""People in video from PoseTrack18 files: the official one per video, or one merged file."""
+"""Persons in video from PoseTrack18 files: one per video, or one merged file."""
 
 from __future__ import annotations
 
@@ -27,10 +27,11 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class TrackedPerson(Person):
-    """A person in one frame of a video: `track_id` is the same in all its frames.
+    """A person in one frame of a video.
 
-    `head_box_xywh`, in image pixels, is what PoseTrack measures distances by; None where the file
-    has none.
+    Attributes:
+        track_id: Id of the person, the same in all frames of a video.
+        head_box_xywh: Head box in image pixels, which PoseTrack scales distances by, or None.
     """
 
     track_id: int = -1
@@ -41,9 +42,15 @@ class TrackedPerson(Person):
 class Frame:
     """One image of a video.
 
-    `number` is that of its file name. `people` are all annotated ones, also those without a
-    labelled joint. Each of `ignore_regions` is a polygon (N, 2) in image pixels in which people
-    are not annotated.
+    Attributes:
+        image_id: Id of the image.
+        number: Number of the frame, from its file name.
+        image_path: Path of the image file.
+        image_hw: Height and width.
+        is_labelled: Whether persons in this frame are annotated.
+        people: All annotated persons, with or without labelled joints.
+        ignore_regions: Polygons (N, 2) in image pixels in which persons are not annotated.
+        ignore_exif: As in `Person`.
     """
 
     image_id: int
@@ -58,7 +65,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Video:
-    """All frames of a video in their order, labelled or not."""
+    """All frames of a video in order, labelled or not."""
 
     name: str
     frames: tuple[Frame, ...]
@@ -66,10 +73,11 @@ class Video:
 
 @dataclass(frozen=True)
 class PoseTrackData(PoseData):
-    """Videos; and the same people as a data set of single images.
+    """Videos, and the same persons as a data set of single images.
 
-    `persons`, all of them `TrackedPerson`, are those with a labelled joint; `videos` holds every
-    frame and everybody in it.
+    Attributes:
+        videos: All frames, with all annotated persons. `persons` are the `TrackedPerson`s among
+            them that have a labelled joint.
     """
 
     videos: tuple[Video, ...] = ()
@@ -79,11 +87,11 @@ class PoseTrackData(PoseData):
         return tuple(frame for video in self.videos for frame in video.frames)
 
     def unit_of(self, image: Mapping[str, Any]) -> int | str:
-        """Whole videos stay together: neighbouring frames are much alike."""
+        """Return the video of an image. Splits keep videos whole: nearby frames are similar."""
         return video_name(image)
 
     def restricted_to(self, image_ids: Container[int]) -> PoseTrackData:
-        """The same of some of the images; a video of which none is left is left out."""
+        """Return the data of the given images, without videos that have none of them."""
         kept = (
             replace(video, frames=tuple(f for f in video.frames if f.image_id in image_ids))
             for video in self.videos
@@ -99,13 +107,20 @@ def read_posetrack(
     skeleton: Skeleton,
     reading: Reading = DEFAULT_READING,
 ) -> PoseTrackData:
-    """Open PoseTrack18: `annotations` is a folder of the official per-video files, or one file.
+    """Read PoseTrack18 annotations, with the checks of `read_coco`.
 
-    Joints are labelled unless x, y and visibility are all 0, as in the official kit; those with
-    visibility 0 are hidden (1). Sizes that the files do not give are read from the first image of
-    each video. Checks and `reading` are those of `read_coco`.
+    As in the official kit, a joint is labelled unless x, y and visibility are all 0. Labelled
+    joints of visibility 0 are hidden (1). Missing image sizes are read from the first image of each
+    video.
 
-    Raises ValueError, one line: the file, the id, what was expected, what was found.
+    Args:
+        annotations: Folder with one file per video, or one merged file.
+        image_root: Folder that the file names of the images start from.
+        skeleton: The joints that the category must have, in this order.
+        reading: As in `read_coco`.
+
+    Raises:
+        ValueError: A file or an image is not as expected. The message names file and id.
     """
     parts: list[PoseData] = []
     videos: dict[str, list[Frame]] = {}
@@ -147,7 +162,7 @@ def read_posetrack(
 def _tracked_people(
     data: PoseData, entries: Sequence[Mapping[str, Any]], where: str
 ) -> dict[int, tuple[TrackedPerson, ...]]:
-    """Return the people of each image, in the order of the file."""
+    """Return the persons of each image, in the order of the file."""
     images = {image["id"]: image for image in data.ground_truth["images"]}
     extras = {e["id"]: e for e in entries if e["category_id"] in data.category_ids}
     tracked: dict[int, tuple[TrackedPerson, ...]] = {}
@@ -160,7 +175,7 @@ def _tracked_people(
 
 
 def _tracked(person: Person, entry: Mapping[str, Any], place: str) -> TrackedPerson:
-    """Add what PoseTrack has beside COCO; head boxes have two names and forms."""
+    """Add the fields that PoseTrack has and COCO does not."""
     shared = {field.name: getattr(person, field.name) for field in fields(person)}
     return TrackedPerson(
         **shared, track_id=entry["track_id"], head_box_xywh=_head_box(entry, place)
@@ -217,8 +232,8 @@ def _ignore_regions(image: Mapping[str, Any], place: str) -> tuple[NDArray[np.fl
 
 
 def _warn_of_shared_tracks(tracked: Mapping[int, Iterable[TrackedPerson]], where: str) -> None:
-    """Two people of one track in a frame: the tracking measure cannot tell them apart."""
+    """Warn if two persons in a frame have the same track, which MOTA cannot tell apart."""
     for image_id, people in tracked.items():
         track_ids = [person.track_id for person in people]
         if len(set(track_ids)) < len(track_ids):
-            log.warning("%s: image %d: two people have the same track id", where, image_id)
+            log.warning("%s: image %d: two persons have the same track id", where, image_id)

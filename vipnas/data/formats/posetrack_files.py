@@ -1,4 +1,4 @@
-"""PoseTrack18 files brought into the form of COCO's: with image sizes and visibilities."""
+"""Convert PoseTrack18 files to COCO form, with image sizes and visibilities."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def merged_document(
     """Return one document in COCO form of a folder of per-video files, or of one file.
 
     The categories are those of the first file. Images whose ids are in `skipped_images` are left
-    out. Raises ValueError, one line, naming the file.
+    out, with their annotations.
     """
     merged: dict[str, Any] = {"categories": None, "images": [], "annotations": []}
     for _, document in documents(annotations, image_root, reading):
@@ -46,11 +46,12 @@ def documents(
 ) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Yield each file, in the order of their names, and its document in COCO form.
 
-    Images get the names that exist on disk, and `width` and `height`: where the file has none,
-    those of the first image of their video that can be read. Without `reading.check_images` no
-    image is opened, and such images count as larger than any box.
+    Images get their names on disk. A missing `width` or `height` is read from the first image of
+    the video that can be read. Without `reading.check_images` no image is opened, and such images
+    count as larger than any box.
 
-    Raises ValueError, one line, naming the file.
+    Raises:
+        ValueError: A file is not as expected. The message names it.
     """
     paths = sorted(annotations.glob("*.json")) if annotations.is_dir() else [annotations]
     if not paths:
@@ -71,13 +72,13 @@ def documents(
 
 
 def video_name(image: Mapping[str, Any]) -> str:
-    """Return the id of the video, or else the folder in the name of the image file."""
+    """Return the video of an image: its `vid_id`, or the folder in its file name."""
     return str(image.get("vid_id", Path(plain_name(image["file_name"])).parent.name))
 
 
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise ValueError(f"{path}: no such annotation file or folder")
+        raise ValueError(f"{path}: expected an annotation file or a folder of them, got none")
     raw = read_json(path)
     if not isinstance(raw, dict):
         raise unexpected(str(path), "an object in PoseTrack18 form", raw)
@@ -95,7 +96,7 @@ def _check_images(images: Sequence[Any], where: str) -> None:
 def _name_as_on_disk(
     found: Sequence[tuple[Path, dict[str, Any]]], image_root: Path, where: str
 ) -> None:
-    """Rename the images of all files at once, so that there is one warning."""
+    """Rename the images of all files together, with one warning."""
     images = [image for _, document in found for image in document["images"]]
     renamed = names_on_disk((image["file_name"] for image in images), image_root, where)
     for image in images:
@@ -118,8 +119,7 @@ def _first_size(
 ) -> tuple[int, int]:
     """Return height and width of the first frame that can be read.
 
-    Without one that may or must be read: larger than any image. With `skip_bad_images`, the checks
-    of images then skip all of them.
+    If images are not checked, or all are bad and skipped later, return a size larger than any box.
     """
     problems: list[ValueError] = []
     for image in frames if reading.check_images else ():
@@ -139,8 +139,10 @@ def _fill_in_annotation(entry: dict[str, Any], place: str) -> None:
 
 
 def _with_hidden_joints(flat: Any) -> Any:
-    """Return the keypoints with visibility 1 where a joint of visibility 0 has coordinates; what is
-    no list of joints is returned as it is, for the checks that follow."""
+    """Set the visibility to 1 where a joint of visibility 0 has coordinates.
+
+    Anything but a list of joints is returned unchanged, for the checks that follow.
+    """
     if not isinstance(flat, list) or len(flat) % 3:
         return flat
     triples = zip(flat[0::3], flat[1::3], flat[2::3], strict=True)

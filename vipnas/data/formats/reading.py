@@ -1,4 +1,4 @@
-"""How annotation files are read, whatever their format."""
+"""Settings of reading annotation files, common to all formats."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Reading:
-    """What is read of annotation files, and what is expected of their images.
+    """Which annotations are read, and how images are checked.
 
     Attributes:
         skip_bad_images: Decode all images, and leave bad ones out of persons and ground truth,

@@ -1,4 +1,4 @@
-"""Keypoint results in COCO results JSON: written whole or not at all, and read back."""
+"""Write and read keypoint results in COCO results JSON."""
 
 from __future__ import annotations
 
@@ -27,18 +27,24 @@ log = logging.getLogger(__name__)
 
 
 def write_results(path: Path, results: Sequence[dict[str, Any]]) -> None:
-    """What the COCO server and every evaluator of the field takes; numbers are not rounded."""
+    """Write results atomically, in the form that COCO evaluators take. Numbers are not rounded."""
     write_atomically(path, json.dumps(list(results), allow_nan=False) + "\n")
 
 
 def read_results(
     path: Path, skeleton: Skeleton, data: PoseData | None = None
 ) -> list[dict[str, Any]]:
-    """Read results in COCO form, whoever made them.
+    """Read results in COCO form.
 
-    With `data`, results of other categories than those of its annotation file are left out, and
-    counted in the log. Raises ValueError, one line: the file, the place, what was expected, what
-    was found; also where no result is of these categories, or one is of an image that `data` lacks.
+    Args:
+        path: JSON list of results.
+        skeleton: The joints of each result.
+        data: The data set to evaluate on. Results of other categories are left out, and counted in
+            the log. Results for skipped images are kept.
+
+    Raises:
+        ValueError: A value is not as expected, no result has a category of `data`, or a result
+            belongs to an image that `data` does not have. The message names file and result.
     """
     raw = read_json(path)
     if not isinstance(raw, list):
@@ -90,7 +96,7 @@ def _of_categories(
     return kept
 
 
-# A joint whose score is below this does not count for the score of its person, as in mmpose.
+# Joints with a lower score do not count towards the score of the person, as in mmpose.
 SCORE_THRESHOLD = 0.2
 
 
@@ -100,10 +106,16 @@ def keypoint_results(
     scores_NK: NDArray[np.floating],
     box_scores_N: NDArray[np.floating] | None = None,
 ) -> list[dict[str, Any]]:
-    """Predictions in COCO results form, one for each person.
+    """Return predictions in COCO results form, one for each person.
 
-    `xy_NK2` is in image pixels. A person's score is the box score (1 for ground-truth boxes) times
-    the mean of those joint scores that are above 0.2, and 0 where none is.
+    The score of a person is the box score times the mean of the joint scores above 0.2, or 0 if
+    there is none.
+
+    Args:
+        persons: The persons that were predicted.
+        xy_NK2: Joints in image pixels.
+        scores_NK: Scores of the joints.
+        box_scores_N: Scores of the boxes, 1 by default as for annotated boxes.
     """
     counted = scores_NK > SCORE_THRESHOLD
     sums = np.where(counted, scores_NK, 0).sum(axis=1, dtype=np.float64)

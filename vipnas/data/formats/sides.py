@@ -1,4 +1,4 @@
-"""Left and right in the names of joints, as the usual spellings have them.
+"""Find left and right in names of joints.
 
 A side is a word (`left_wing`, `LeftWing`, `wing-right`) or a letter at the edge of a word
 (`L_wing`, `wing.r`, `lWing`, `LF_paw`, `rwrist`).
@@ -12,14 +12,14 @@ from typing import Literal
 
 Side = Literal["left", "right"]
 
-# Parts of a name between separators, humps of camel case and digits: `frontLPaw2` has four.
+# Parts of a name: separators, camel case and digits split it. `frontLPaw2` has four.
 _PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _WORD = re.compile("left|right", re.IGNORECASE)
 _OTHER = {"left": "right", "right": "left", "l": "r", "r": "l"}
 
 
 def side_of(name: str) -> Side | None:
-    """Return the side that a name spells out, as a word or as a letter that stands alone."""
+    """Return the side in a name, as a word or as a separate letter, or None."""
     spelled = [match.group().lower() for match in _WORD.finditer(name)]
     spelled += [part.lower() for part in _PART.findall(name) if part.lower() in ("l", "r")]
     if not spelled:
@@ -28,7 +28,7 @@ def side_of(name: str) -> Side | None:
 
 
 def mirrored_names(name: str) -> list[str]:
-    """Return how the joint of the other side may be called, the likeliest spelling first."""
+    """Return possible names of the joint on the other side, the likeliest first."""
     words = list(_WORD.finditer(name))
     if words:
         one_by_one = [_swapped(name, [word]) for word in words] if len(words) > 1 else []
@@ -42,10 +42,13 @@ def mirrored_names(name: str) -> list[str]:
 
 
 def check_sides(joints: Collection[str], flip_pairs: Iterable[tuple[str, str]], where: str) -> None:
-    """Raise ValueError for a joint with a side that is in no flip pair with its mirror image.
+    """Check that joints with a side are paired with their mirror images.
 
-    A network would learn wrong sides without a word. Whether a letter is a side shows in that the
+    Wrong pairs would silently teach a network wrong sides. A letter counts as a side only if the
     other spelling is a joint, too: `lip` has no `rip`.
+
+    Raises:
+        ValueError: A joint with a side has another flip pair, or none.
     """
     partner = dict(flip_pairs)
     partner |= {second: first for first, second in partner.items()}

@@ -1,7 +1,7 @@
-"""Skeletons: the facts about a set of joints, as data.
+"""Skeletons: names, flip pairs, limbs and sigmas of a set of joints.
 
-Those that are shipped are the YAML files in the folder `skeletons` beside this module; one's own
-is another such file (docs/custom_data.md).
+Shipped skeletons are YAML files in the folder `skeletons` next to this module. docs/custom_data.md
+describes the format.
 """
 
 from __future__ import annotations
@@ -20,15 +20,18 @@ SKELETONS = Path(__file__).resolve().parent / "skeletons"
 
 @dataclass(frozen=True)
 class Skeleton:
-    """Joints in the order of the annotation files, and what belongs together.
+    """A set of joints.
 
-    All pairs and `upper_body` are joint indices. `sigmas` are the constants of the object keypoint
-    similarity as `pycocotools` uses them (standard deviation of the labels over the square root of
-    the person's area). A joint without a mirror image is in no flip pair. Where `upper_body` is
-    empty, nobody is cropped to half of the body.
-
-    `annotation_fields` are the lists of an annotation that hold the joints, each with how many of
-    them, in their order: `(("keypoints", K),)` but for files that keep parts of a body apart.
+    Attributes:
+        name: Name of the skeleton.
+        joints: Names of the joints, in the order of the annotation files.
+        flip_pairs: Indices of joints that a mirror swaps. Other joints map to themselves.
+        limbs: Indices of joints that a drawing connects.
+        sigmas: OKS constant of each joint, as in pycocotools: the standard deviation of the labels
+            divided by the square root of the person's area.
+        upper_body: Indices of the upper body. If empty, no training crop shows half a body.
+        annotation_fields: The lists of an annotation that the joints are stored in, with the number
+            of joints in each. By default all are in `keypoints`.
     """
 
     name: str
@@ -43,24 +46,30 @@ class Skeleton:
         if not self.annotation_fields:
             object.__setattr__(self, "annotation_fields", (("keypoints", self.num_joints),))
         if len(set(self.joints)) != self.num_joints or not self.joints:
-            raise ValueError(f"skeleton {self.name}: joint names must be there and unique")
+            raise ValueError(
+                f"skeleton {self.name}: joints: expected unique names, at least one, got "
+                f"{self.num_joints} of which {len(set(self.joints))} differ"
+            )
         if len(self.sigmas) != self.num_joints or not all(sigma > 0 for sigma in self.sigmas):
             raise ValueError(
-                f"skeleton {self.name}: {len(self.sigmas)} sigmas for {self.num_joints} joints; "
-                "allowed: one number above 0 for each joint"
+                f"skeleton {self.name}: sigmas: expected {self.num_joints} numbers above 0, got "
+                f"{len(self.sigmas)}, the smallest {min(self.sigmas, default=0):g}"
             )
         mirrored = [joint for pair in self.flip_pairs for joint in pair]
         if len(set(mirrored)) != len(mirrored):
-            raise ValueError(f"skeleton {self.name}: a joint is in two flip pairs")
+            raise ValueError(
+                f"skeleton {self.name}: flip_pairs: expected each joint once, got "
+                f"{sorted(joint for joint, count in Counter(mirrored).items() if count > 1)} again"
+            )
         used = {*mirrored, *self.upper_body, *(joint for limb in self.limbs for joint in limb)}
         if wrong := sorted(used - set(range(self.num_joints))):
             raise ValueError(
-                f"skeleton {self.name}: no joint {wrong}; allowed: 0 to {self.num_joints - 1}"
+                f"skeleton {self.name}: expected joints 0 to {self.num_joints - 1}, got {wrong}"
             )
         if (counted := sum(count for _, count in self.annotation_fields)) != self.num_joints:
             raise ValueError(
-                f"skeleton {self.name}: annotation_fields hold {counted} joints; "
-                f"allowed: {self.num_joints}"
+                f"skeleton {self.name}: annotation_fields: expected {self.num_joints} joints in "
+                f"all, got {counted}"
             )
 
     @property
@@ -69,7 +78,7 @@ class Skeleton:
 
     @property
     def flip_order(self) -> tuple[int, ...]:
-        """For each joint, the index of the joint it becomes in a mirror (its own inverse)."""
+        """The index of each joint's mirror image. The permutation is its own inverse."""
         order = list(range(self.num_joints))
         for left, right in self.flip_pairs:
             order[left], order[right] = right, left
@@ -78,8 +87,7 @@ class Skeleton:
 
 @dataclass(frozen=True)
 class _SkeletonFile(Strict):
-    """A skeleton as its YAML file says it: joints by their names. With `sides: none` the names say
-    nothing about left and right."""
+    """A skeleton in YAML, with joints by name. `sides: none` turns the check of sides off."""
 
     name: str
     joints: tuple[str, ...]
@@ -92,17 +100,18 @@ class _SkeletonFile(Strict):
 
 
 def read_skeleton(name_or_path: str | Path) -> Skeleton:
-    """A shipped skeleton by its name (such as `coco_17`), or one's own YAML file.
+    """Read a shipped skeleton by name (such as `coco_17`), or a YAML file.
 
-    Raises ValueError, one line: the file, the place, what was found, what is allowed.
+    Raises:
+        ValueError: The file is not as expected. The message names file and key.
     """
     path = Path(name_or_path)
     if not path.is_file():
         shipped = {file.stem: file for file in SKELETONS.glob("*.yaml")}
         if str(name_or_path) not in shipped:
             raise ValueError(
-                f"{name_or_path}: neither a file nor a shipped skeleton; "
-                f"{did_you_mean(str(name_or_path), shipped)}"
+                f"{name_or_path}: expected a file or a shipped skeleton, got neither "
+                f"({did_you_mean(str(name_or_path), shipped)})"
             )
         path = shipped[str(name_or_path)]
     where = str(path)
@@ -128,14 +137,19 @@ def read_skeleton(name_or_path: str | Path) -> Skeleton:
 def _joint_index(joints: tuple[str, ...], where: str) -> dict[str, int]:
     for name, times in Counter(joints).items():
         if times > 1:
-            raise ValueError(f"{where}: joints: {name!r} is there {times} times; allowed: once")
+            raise ValueError(
+                f"{where}: joints: expected each name once, got {name!r} {times} times"
+            )
     return {name: number for number, name in enumerate(joints)}
 
 
 def _indices(names: Iterable[str], index: Mapping[str, int], place: str) -> tuple[int, ...]:
     for name in names:
         if name not in index:
-            raise ValueError(f"{place}: no joint {name!r}; {did_you_mean(name, index)}")
+            raise ValueError(
+                f"{place}: expected a joint of the skeleton, got {name!r} "
+                f"({did_you_mean(name, index)})"
+            )
     return tuple(index[name] for name in names)
 
 

@@ -1,4 +1,4 @@
-"""What labels look like that are valid but wrong: other units, swapped sides, boxes by corners.
+"""Find labels that are valid but probably wrong: other units, swapped sides, boxes as corners.
 
 N labelled persons, K joints, P pairs of a left and a right joint.
 """
@@ -21,31 +21,31 @@ from vipnas.data.formats.skeletons import Skeleton
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
-# Coordinates that end here in images at least twice as large are in another unit than pixels.
+# Coordinates up to this limit, in images at least twice as large, are not in pixels.
 UNITS = {1.0: "fractions of the image (0 to 1)", 100.0: "percent of the image (0 to 100)"}
 SMALL_BOX_PX = 2
-# Person masks cover 0.2 to 0.9 of their boxes; polygons may reach a little out of them.
+# Person masks cover 0.2 to 0.9 of their boxes; polygons may exceed the box slightly.
 AREA_SHARES = (0.02, 1.2)
-# Left and right joints that are nearer than this share of the box say nothing about sides.
+# Left and right joints closer than this fraction of the box width do not tell a side.
 CLEARLY_APART = 0.1
-# Somebody shows the front or the back where so many more pairs say the one than the other.
+# A person shows the front or the back if the votes of the pairs differ by this many.
 CLEAR_PAIRS = 3
 # On COCO, 3 % of persons with a visible nose have their left on the left of the image. In a video
-# one person who turns around can be many.
+# one person who turns around can be many annotations.
 MANY, MOST = 0.25, 0.7
-# Of fewer persons nothing is suspected.
+# Fewer persons than this tell nothing.
 MIN_PERSONS = 5
 
 
 def suspicions(data: PoseData) -> list[str]:
-    """Return counts of odd labels, one a line, and then what they make one suspect."""
+    """Return lines with the counts of odd labels, then lines with the likely mistakes."""
     labels = _Labels.of(data)
     return [*_counts(labels), *(f"suspicion: {line}" for line in _suspected(labels))]
 
 
 @dataclass(frozen=True)
 class _Labels:
-    """Labels of the persons that are scored, as the file has them."""
+    """Labels of the evaluated persons, as stored in the file."""
 
     skeleton: Skeleton
     boxes_N4: FloatArray
@@ -82,11 +82,11 @@ class _Labels:
 
     @cached_property
     def xy_M2(self) -> FloatArray:
-        """Return all M labelled joints."""
+        """All M labelled joints."""
         return self.keypoints_NK3[self.labelled_NK, :2]
 
     def outside_NK(self, boxes_N4: FloatArray) -> BoolArray:
-        """Return which labelled joints lie outside of x, y, width, height by over a pixel."""
+        """Return which labelled joints are outside of their box by more than a pixel."""
         low_N12 = boxes_N4[:, None, :2] - 1
         high_N12 = low_N12 + boxes_N4[:, None, 2:] + 2
         xy_NK2 = self.keypoints_NK3[..., :2]
@@ -94,7 +94,7 @@ class _Labels:
         return self.labelled_NK & ~inside_NK
 
     def share_outside(self, boxes_N4: FloatArray) -> float:
-        """Return the share of joints outside of boxes, without those at (0, 0)."""
+        """Return the fraction of joints outside of their box, without joints at (0, 0)."""
         counted_NK = self.labelled_NK & ~self.zero_NK
         outside_NK = self.outside_NK(boxes_N4) & counted_NK
         return float(outside_NK.sum() / max(counted_NK.sum(), 1))
@@ -115,7 +115,7 @@ class _Labels:
 
     @cached_property
     def pairs(self) -> list[tuple[int, int]]:
-        """Return the flip pairs that are a left and a right by their names, left first."""
+        """Flip pairs of a left and a right joint by name, left first."""
         found = []
         for first, second in self.skeleton.flip_pairs:
             sides = side_of(self.skeleton.joints[first]), side_of(self.skeleton.joints[second])
@@ -127,8 +127,8 @@ class _Labels:
 
     @cached_property
     def sides_NP(self) -> FloatArray:
-        """Return 1 where a left joint is clearly to the right of its mirror image in the picture,
-        as in somebody who faces the camera; -1 the other way round; 0 where that is open."""
+        """1 where a left joint is clearly to the right of its mirror image in the picture, as in a
+        person who faces the camera; -1 for the reverse; 0 if unclear."""
         left, right = (np.array(joints, int) for joints in zip(*self.pairs, strict=True))
         apart_NP = self.keypoints_NK3[:, left, 0] - self.keypoints_NK3[:, right, 0]
         known_NK = self.labelled_NK & ~self.zero_NK
@@ -153,7 +153,7 @@ def _counts(labels: _Labels) -> Iterator[str]:
         most = 1 if facing_N.sum() >= 0 else -1
         others = int((facing_N == -most).sum())
         yield (
-            "persons whose left is on the other side of the image than in most: "
+            "persons whose left is on the other side of the image than in most persons: "
             f"{_of(others, known)} (seen from behind, or swapped)"
         )
     away, known = _away_with_nose(labels)
@@ -182,15 +182,15 @@ def _suspected(labels: _Labels) -> Iterator[str]:
         if labels.share_outside(_from_centres(labels.boxes_N4)) < 0.1:
             yield "boxes look like centre x, centre y, width, height; expected those of the corner"
         else:
-            yield "boxes and keypoints look like those of other persons or in other units"
+            yield "boxes and keypoints look like labels of other persons or in other units"
     if labels.zero_NK.any():
         yield "joints at (0, 0) look unlabelled; expected visibility 0"
     if labels.small_N.mean() > 0.01:
         yield "boxes look too small for persons; expected pixels"
     if labels.odd_area_N.mean() > 0.1:
         yield (
-            "areas look like no areas of these persons; expected square pixels, or no area "
-            "(OKS measures by it)"
+            "areas do not look like areas of these persons; expected square pixels, or no area "
+            "(OKS scales by it)"
         )
     if labels.pairs:
         yield from _swapped_sides(labels)
@@ -207,7 +207,7 @@ def _other_unit(values: FloatArray, labels: _Labels) -> str | None:
 
 
 def _are_corners(labels: _Labels) -> bool:
-    """Whether x1, y1, x2, y2 fits: such boxes reach out of their images as x, y, width, height."""
+    """Whether boxes fit as x1, y1, x2, y2, and exceed their images as x, y, width, height."""
     low_N2, last_N2 = labels.boxes_N4[:, :2], labels.boxes_N4[:, 2:]
     told_N = np.asarray((low_N2 > 1).any(axis=1))  # at the origin both mean the same
     if told_N.sum() < MIN_PERSONS or (last_N2 <= low_N2).any():
@@ -235,14 +235,16 @@ def _swapped_sides(labels: _Labels) -> Iterator[str]:
             )
     away, known = _away_with_nose(labels)
     if known >= 2 * MIN_PERSONS and away > MOST * known:
-        yield "left and right look like those of the image; expected the person's own"
+        yield "left and right look like sides of the image; expected sides of the person"
     elif known >= 2 * MIN_PERSONS and away > MANY * known and not labels.are_of_video:
         yield f"left and right look swapped in {_of(away, known)} persons whose nose is visible"
 
 
 def _away_with_nose(labels: _Labels) -> tuple[int, int]:
-    """Return how many persons with a visible nose have their left on the left of the image, and how
-    many have it clearly on either side: who shows the face has it on the right."""
+    """Count persons with a visible nose whose left is on the left of the image, and on any side.
+
+    A person who shows the face has the left side on the right of the image.
+    """
     if "nose" not in labels.skeleton.joints or not labels.pairs:
         return 0, 0
     nose = labels.skeleton.joints.index("nose")
