@@ -55,7 +55,7 @@ def test_what_is_wrong_with_coco_is_said(
     image.write_bytes(image.read_bytes()[:200])
     prepare = tool("prepare_coco").main
     assert prepare([str(coco_tree), "--splits", "val2017"]) == 1
-    assert f"{image.name}: a truncated JPEG" in capsys.readouterr().err
+    assert f"{image.name}: expected a whole image, got a truncated JPEG" in capsys.readouterr().err
     assert prepare([str(coco_tree), "--splits", "val2017", "--skip-bad-images"]) == 0
     entry = json.loads((coco_tree / "index.json").read_text())["val2017"]
     assert entry["num_images"] == 5

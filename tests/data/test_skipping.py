@@ -100,7 +100,7 @@ def test_all_images_bad_is_one_line(tiny_coco: Any, skip: bool) -> None:
     path = tiny_coco.image_path(0)
     assert str(caught.value) == (
         f"{tiny_coco.annotation_file}: images: expected at least one that can be used, got 6 bad "
-        f"ones of 6 (image 100: {path}: not an image that can be decoded)"
+        f"ones of 6 (image 100: {path}: expected an image, got a file that cannot be decoded)"
     )
 
 
@@ -135,8 +135,12 @@ def test_inspect_data_leaves_out_and_lists(
     assert "contact sheet of 6 persons" in captured.out
     head, first, second = captured.err.splitlines()[-3:]
     assert head == "vipnas inspect-data: 2 bad images left out:"
-    assert first.startswith(f"  {tiny_coco.image_path(2)}: a damaged JPEG: ")
-    assert second.startswith(f"  {tiny_coco.image_path(5)}: a damaged JPEG: ")
+    assert first.startswith(
+        f"  {tiny_coco.image_path(2)}: expected a whole image, got a damaged JPEG ("
+    )
+    assert second.startswith(
+        f"  {tiny_coco.image_path(5)}: expected a whole image, got a damaged JPEG ("
+    )
 
 
 def test_evaluate_counts_nobody_in_a_skipped_image(
