@@ -38,7 +38,7 @@ def test_counts_by_hand(data: PoseData) -> None:
     assert "persons with a labelled joint outside the image: 1, such as annotation 13" in lines
     widths = np.array([person.box_xywh[2] for person in data.persons])
     line = next(line for line in lines if line.startswith("box width"))
-    assert f"median {np.median(widths):g}," in line and "from 20 to" in line
+    assert f"median {np.median(widths):g}," in line and "range 20 to" in line
     nose = next(line for line in lines if line.strip().startswith("nose"))
     counts = [int(word) for word in nose.split()[1:]]
     visibilities = [int(person.keypoints_K3[0, 2]) for person in data.persons]
@@ -121,5 +121,5 @@ def test_the_sheet_is_written(
 
 
 def test_nobody_cannot_be_shown(data: PoseData, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="num_persons: 0; allowed: 1 or more"):
+    with pytest.raises(ValueError, match="num_persons: expected 1 or more, got 0"):
         inspect_data(data, CODEC, tmp_path / "sheet.png", 0)
