@@ -124,7 +124,7 @@ CASES: dict[str, tuple[Callable[[Entry], Any], str]] = {
         lambda entry: entry["bbox"].__setitem__(
             slice(2), [entry["bbox"][0] + BOX_WH[0] / 2, entry["bbox"][1] + BOX_WH[1] / 2]
         ),
-        "boxes look like centre x, centre y, width, height; expected those of the corner",
+        "boxes look like centre x, centre y, width, height; expected the corner",
     ),
     "half resolution": (
         scaled_joints(lambda values: values / 2),

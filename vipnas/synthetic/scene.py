@@ -40,7 +40,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Drawn:
-    """Labels of a drawn person, before nearer people are drawn (see `keypoints_xyv`)."""
+    """Labels of one person, before nearer people are drawn (see `keypoints_xyv`)."""
 
     owner: int
     keypoints_xyv: NDArray[np.float64]

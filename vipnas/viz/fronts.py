@@ -35,7 +35,7 @@ def draw_front(
         ends: Trials of reference architectures (largest, smallest), by name.
         objectives: Objectives of the search.
     """
-    # Not pyplot, which looks for a display and keeps figures alive.
+    # Not pyplot, which looks for a display and keeps every figure alive.
     from matplotlib.figure import Figure
 
     costs = [name for name in objectives if name != "score"] or ["macs"]

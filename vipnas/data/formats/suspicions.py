@@ -38,7 +38,7 @@ MIN_PERSONS = 5
 
 
 def suspicions(data: PoseData) -> list[str]:
-    """Return lines with the counts of odd labels, then lines with the likely mistakes."""
+    """Return lines with the counts of odd labels, then lines with their likely causes."""
     labels = _Labels.of(data)
     return [*_counts(labels), *(f"suspicion: {line}" for line in _suspected(labels))]
 
@@ -180,7 +180,7 @@ def _suspected(labels: _Labels) -> Iterator[str]:
         yield "boxes look like corners x1, y1, x2, y2; expected x, y, width, height"
     elif labels.share_outside(labels.boxes_N4) > 0.2:
         if labels.share_outside(_from_centres(labels.boxes_N4)) < 0.1:
-            yield "boxes look like centre x, centre y, width, height; expected those of the corner"
+            yield "boxes look like centre x, centre y, width, height; expected the corner"
         else:
             yield "boxes and keypoints look like labels of other persons or in other units"
     if labels.zero_NK.any():
