@@ -97,7 +97,7 @@ ONE_AT_A_TIME = {**EXPERIMENT["retrain"]["schedule"], "batch_size": 1}
         ),
         (
             changed("data", val_persons=9999),
-            "annotations.json: data.val_persons: cannot hold out 9999 of ",
+            "annotations.json: data.val_persons: ",
         ),
         (
             {"input_hw": [8, 8], **changed("retrain", schedule=ONE_AT_A_TIME)},

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from vipnas.data.formats.coco import read_coco
+from vipnas.data.formats.reading import Reading
 from vipnas.data.formats.skeletons import COCO_17
 from vipnas.data.prepare import Preparation
 
@@ -42,7 +43,7 @@ def missing_parts(root: Path, splits: Sequence[str]) -> list[str]:
 def describe(root: Path, split: str, skip_bad_images: bool) -> dict[str, Any]:
     """One entry of the index. Raises ValueError, one line, for what is wrong."""
     name = f"annotations/person_keypoints_{split}.json"
-    data = read_coco(root / name, root / split, COCO_17, skip_bad_images)
+    data = read_coco(root / name, root / split, COCO_17, Reading(skip_bad_images))
     annotations = data.ground_truth["annotations"]
     return {
         "annotations": name,

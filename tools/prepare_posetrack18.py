@@ -23,6 +23,7 @@ from typing import Any
 
 from vipnas.data.formats.posetrack import Video, read_posetrack
 from vipnas.data.formats.posetrack_files import merged_document
+from vipnas.data.formats.reading import Reading
 from vipnas.data.formats.skeletons import read_skeleton
 from vipnas.data.prepare import Preparation
 from vipnas.files import write_atomically
@@ -49,9 +50,11 @@ def missing_parts(root: Path, splits: Sequence[str]) -> list[str]:
 def describe(root: Path, split: str, skip_bad_images: bool) -> dict[str, Any]:
     """One entry of the index: counts, and those of every video. Writes the split's merged file."""
     folder = root / "annotations" / split
-    data = read_posetrack(folder, root, read_skeleton("posetrack_18"), skip_bad_images)
+    reading = Reading(skip_bad_images)
+    data = read_posetrack(folder, root, read_skeleton("posetrack_18"), reading)
     merged = f"posetrack18_{split}.json"
-    write_atomically(root / merged, json.dumps(merged_document(folder, root)) + "\n")
+    document = merged_document(folder, root, reading, data.skipped_images)
+    write_atomically(root / merged, json.dumps(document) + "\n")
     return {
         "posetrack": merged,
         "num_videos": len(data.videos),

@@ -170,7 +170,7 @@ def test_fixed_crops_do_not_depend_on_the_order_of_the_persons(data: PoseData) -
 
 def test_an_undecodable_image_is_named(data: PoseData) -> None:
     data.persons[1].image_path.write_text("no picture")
-    with pytest.raises(ValueError, match=r"107\.jpg: not an image"):
+    with pytest.raises(ValueError, match=r"107\.jpg: expected an image, got a file that"):
         fixed_crops(data.persons, COCO_17, INPUT_HW)
 
 

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from vipnas.config.data import Augmentation
-from vipnas.data import decoding
+from vipnas.data.crops import decoding
 from vipnas.data.crops.images import check_images, read_image, read_reduced
 from vipnas.data.crops.loader import TrainingCrops, training_batches
 from vipnas.data.formats.coco import read_coco
@@ -62,7 +62,9 @@ def test_a_jpeg_cut_in_the_middle_with_an_end_marker_is_named(
 ) -> None:
     path = tmp_path / "cut.jpg"
     cut = WHOLE[: int(SCAN + share * (len(WHOLE) - SCAN))] + END
-    assert refusal(path, cut, reduction) == f"{path}: a damaged JPEG: premature end"
+    assert refusal(path, cut, reduction) == (
+        f"{path}: expected a whole image, got a damaged JPEG (premature end)"
+    )
     assert check_images({1: path}).problems == {}  # only decoding shows it
     assert check_images({1: path}, decode=True).problems.keys() == {1}
     assert capfd.readouterr().err == ""  # libjpeg's own words name no file
@@ -73,7 +75,7 @@ def test_zeroed_bytes_are_found_wherever_they_are(tmp_path: Path, count: int) ->
     """Decoders pass over many of these without any message."""
     path = tmp_path / "zeroed.jpg"
     for at in np.linspace(SCAN, len(WHOLE) - count - 8, 12).astype(int).tolist():
-        assert "a damaged JPEG: " in refusal(path, zeroed(count)(at))
+        assert "got a damaged JPEG (" in refusal(path, zeroed(count)(at))
 
 
 @pytest.mark.parametrize(
@@ -108,7 +110,7 @@ def test_a_harmless_message_names_the_file_once(
         path = tmp_path / name
         path.write_bytes(WHOLE[:20] + b"junk" + WHOLE[20:])
         assert read_image(path).shape == (120, 160, 3)
-    assert [record.message.partition(" (said")[0] for record in caplog.records] == [
+    assert [record.message.partition(" (logged")[0] for record in caplog.records] == [
         f"{tmp_path / 'a.jpg'}: Corrupt JPEG data: 4 extraneous bytes before marker 0xdb"
     ]
     assert capfd.readouterr().err == ""
@@ -120,17 +122,21 @@ def test_damage_of_other_formats_is_named(
     png = bytes(cv2.imencode(".png", photograph())[1])
     middle = len(png) // 2
     message = refusal(tmp_path / "a.png", png[:middle] + bytes(40) + png[middle + 40 :])
-    assert message.startswith(f"{tmp_path / 'a.png'}: not an image that can be decoded (libpng")
+    assert message.startswith(
+        f"{tmp_path / 'a.png'}: expected an image, got a file that cannot be decoded (libpng"
+    )
     tiff = bytes(cv2.imencode(".tiff", photograph())[1])
     message = refusal(tmp_path / "a.tiff", tiff[:middle] + bytes(400) + tiff[middle + 400 :])
-    assert message.startswith(f"{tmp_path / 'a.tiff'}: a damaged image: ")
+    assert message.startswith(f"{tmp_path / 'a.tiff'}: expected a whole image, got a damaged one (")
     assert capfd.readouterr().err == ""
 
 
 def test_a_size_beyond_the_limit_is_one_line(tmp_path: Path) -> None:
     header = b"P6 100000 100000 255\n"
     message = refusal(tmp_path / "huge.ppm", header + bytes(100))
-    assert message.startswith(f"{tmp_path / 'huge.ppm'}: not an image that can be decoded")
+    assert message.startswith(
+        f"{tmp_path / 'huge.ppm'}: expected an image, got a file that cannot be decoded"
+    )
     assert "\n" not in message
 
 
@@ -152,5 +158,5 @@ def test_training_names_the_damaged_file(tiny_coco: Any, num_workers: int) -> No
     path = tiny_coco.image_path(3)
     path.write_bytes(path.read_bytes()[:-200] + END)
     crops = TrainingCrops(data.persons, COCO_17, (64, 48), Augmentation(), 0)
-    with pytest.raises(ValueError, match=f"{path}: a damaged JPEG: premature end"):
+    with pytest.raises(ValueError, match=rf"{path}: .* got a damaged JPEG \(premature end"):
         list(training_batches(crops, 4, 0, 3, num_workers))

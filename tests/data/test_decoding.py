@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageOps
 
-from vipnas.data import decoding
+from vipnas.data.crops import decoding
 from vipnas.data.crops.images import read_image
 
 RNG = np.random.default_rng(0)
@@ -37,7 +37,7 @@ def test_twelve_bits_in_sixteen_are_scaled(
     for path in paths:
         assert np.abs(read_image(path) - expected).max() <= 0.5 + 1e-9
     (record,) = caplog.records  # one warning, which names the first
-    assert record.message.startswith(f"{paths[0]}: 16-bit numbers of which none is above 4095")
+    assert record.message.startswith(f"{paths[0]}: 16-bit values of at most 4095 are scaled")
 
 
 def test_eight_bits_in_sixteen_are_taken_as_they_are(tmp_path: Path) -> None:

@@ -59,22 +59,43 @@ def test_what_is_left_out_is_counted(
     for line in (
         "2 of 7 detections left out: scores below 0.3",
         "1 of 7 detections left out: images that are not in the data",
-        "1 of 7 detections left out: other categories than person",
+        "1 of 7 detections left out: other categories than 1 (person)",
         "2 of 7 detections left out: boxes without area inside the image",
         "no detection on 5 of 6 images",
     ):
         assert line in caplog.text
 
 
+def test_the_category_is_that_of_the_annotation_file(tmp_path: Path, tiny_coco: Any) -> None:
+    for entry in (*tiny_coco.document["annotations"], *tiny_coco.document["categories"]):
+        entry["category_id" if "category_id" in entry else "id"] = 3
+    data = read_coco(tiny_coco.write(), tiny_coco.image_root, COCO_17)
+    without, null = detection(107), detection(107, category_id=None)
+    del without["category_id"]
+    path = written(tmp_path, detection(category_id=3), detection(), without, null)
+    found = read_detections(path, data)
+    assert [person.annotation_id for person in found.persons] == [0, 2, 3]
+    assert {person.category_id for person in found.persons} == {3}
+    with pytest.raises(ValueError, match=r"\(1 other categories than 3 \(person\)\)"):
+        read_detections(written(tmp_path, detection()), data)
+
+
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        (7, "detection 1: found 7; allowed: an object"),
-        ({"image_id": 100, "bbox": [0, 0, 1, 1]}, "detection 1: score is missing"),
-        (detection(score=math.nan), "detection 1: score nan; allowed: a finite number"),
-        (detection(score="high"), "detection 1: score high"),
-        (detection(bbox=[0, 0, math.inf, 1]), r"detection 1: bbox \[0, 0, inf, 1\]"),
+        (7, "detection 1: expected an object, got 7"),
+        ({"image_id": 100, "bbox": [0, 0, 1, 1]}, "detection 1: score: expected a .*, got nothing"),
+        (detection(score=math.nan), "detection 1: score: expected a finite number, got NaN"),
+        (detection(score="0.9"), 'detection 1: score: expected a finite number, got "0.9"'),
+        (detection(score=None), "detection 1: score: expected a finite number, got null"),
+        (detection(score=[1]), r"detection 1: score: expected a finite number, got \[1\]"),
+        (detection(bbox=[0, 0, math.inf, 1]), r"detection 1: bbox: .*, got \[0, 0, Infinity, 1\]"),
         (detection(bbox=[0, 0, 1]), "four finite numbers"),
+        (detection(bbox=None), "four finite numbers x, y, width, height in pixels, got null"),
+        (detection(image_id="1"), 'detection 1: image_id: expected a whole number, got "1"'),
+        (detection(image_id=[1]), r"detection 1: image_id: expected a whole number, got \[1\]"),
+        (detection(category_id=[1]), r"detection 1: category_id: expected a whole .*, got \[1\]"),
+        (detection(category_id="1"), 'detection 1: category_id: expected a whole number, got "1"'),
     ],
 )
 def test_a_wrong_entry_is_named(tmp_path: Path, data: PoseData, entry: Any, message: str) -> None:
@@ -88,15 +109,19 @@ def test_a_file_for_other_images_is_refused(tmp_path: Path, data: PoseData) -> N
     path = written(tmp_path, detection(1), detection(2))
     with pytest.raises(
         ValueError,
-        match=r"none of 2 detections can be used \(2 images that are not in the data\); "
-        "allowed: a file for the 6 images at hand",
+        match=r"expected detections on the 6 images of .*people\.json, got 2 of which none "
+        r"can be used \(2 images that are not in the data\)",
     ):
         read_detections(path, data)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("[", "valid JSON"), ("[]", "found an empty list"), ("{}", "found dict; allowed: a list")],
+    [
+        ("[", "valid JSON"),
+        ("[]", r"expected a list of detections in COCO results form, got \[\]"),
+        ("{}", "expected a list of detections in COCO results form, got {}"),
+    ],
 )
 def test_a_file_that_is_no_detections_file(
     tmp_path: Path, data: PoseData, content: str, message: str

@@ -11,10 +11,11 @@ from PIL import Image, ImageOps
 
 from vipnas.config.data import Data, PoseFiles
 from vipnas.data.crops.crops import fixed_crops
+from vipnas.data.crops.headers import Header, read_header
 from vipnas.data.crops.images import bad_images, check_images, image_size, read_image, read_reduced
 from vipnas.data.formats.coco import PoseData, read_coco
+from vipnas.data.formats.reading import Reading
 from vipnas.data.formats.skeletons import COCO_17
-from vipnas.data.headers import Header, read_header
 from vipnas.files import parse
 
 STORED_HW = (40, 50)
@@ -65,8 +66,8 @@ def test_an_exif_block_that_says_nothing_turns_nothing(tmp_path: Path, exif: byt
 def test_a_size_that_is_that_of_the_stored_image_says_so(tmp_path: Path, orientation: int) -> None:
     path = write(tmp_path / "a.jpg", orientation)
     expected = (
-        f"{path}: is 40 x 50 pixels, but the annotation file says 50 x 40, the size before its EXIF"
-        f" orientation {orientation} is applied (set `exif: ignore` in the experiment's data"
+        f"{path}: expected 50 x 40 pixels as in the annotation file, got 40 x 50 (without EXIF"
+        f" orientation {orientation} it is as expected: set `exif: ignore` in the experiment's data"
         " section to read images as stored)"
     )
     assert bad_images({1: path}, {1: STORED_HW}) == {1: expected}
@@ -75,7 +76,7 @@ def test_a_size_that_is_that_of_the_stored_image_says_so(tmp_path: Path, orienta
     assert str(caught.value) == expected
     assert check_images({1: path}, {1: STORED_HW}, ignore_exif=True).problems == {}
     (other,) = check_images({1: path}, {1: (50, 40)}, ignore_exif=True).problems.values()
-    assert "the size after its EXIF" in other and "remove `exif: ignore`" in other
+    assert "(with EXIF orientation" in other and "remove `exif: ignore`" in other
     assert "EXIF" not in bad_images({1: path}, {1: (40, 51)})[1]  # nothing to do with it
 
 
@@ -87,11 +88,13 @@ def test_a_long_exif_block_hides_no_size(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     Image.new("RGB", (50, 40)).save(path, exif=exif)
     assert bad_images({1: path}, {1: STORED_HW}) == {}
-    assert "says 50 x 41" in bad_images({1: path}, {1: (41, 50)})[1]
+    assert "expected 50 x 41" in bad_images({1: path}, {1: (41, 50)})[1]
 
 
 def read(tiny_coco: Any, ignore_exif: bool = False) -> PoseData:
-    return read_coco(tiny_coco.write(), tiny_coco.image_root, COCO_17, ignore_exif=ignore_exif)
+    return read_coco(
+        tiny_coco.write(), tiny_coco.image_root, COCO_17, Reading(ignore_exif=ignore_exif)
+    )
 
 
 def test_labels_of_an_upside_down_image_are_in_doubt(

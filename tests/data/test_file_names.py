@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from vipnas.data.file_names import names_on_disk
 from vipnas.data.formats.coco import read_coco
+from vipnas.data.formats.file_names import names_on_disk
 from vipnas.data.formats.skeletons import COCO_17
 
 COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "é") for form in ("NFC", "NFD"))

@@ -57,23 +57,26 @@ def test_cut_images_are_found_without_and_with_decoding(
     problem = bad_images({7: path})[7]
     assert problem.startswith(str(path))
     kind = "PNG" if name.endswith("png") else "JPEG"
-    assert problem.endswith(": an empty file" if share == 0 else f": a truncated {kind}")
+    assert problem.endswith(f"got {'an empty file' if share == 0 else f'a truncated {kind}'}")
     with pytest.raises(ValueError, match=name):
         read_image(path)
 
 
 def test_missing_images_and_folders_are_named(tmp_path: Path) -> None:
     problems = bad_images({1: tmp_path / "no.jpg", 2: tmp_path})
-    assert problems[1] == f"{tmp_path / 'no.jpg'}: No such file or directory"
+    assert (
+        problems[1]
+        == f"{tmp_path / 'no.jpg'}: expected an image file, got none (No such file or directory)"
+    )
     assert problems[2].startswith(str(tmp_path))
-    with pytest.raises(ValueError, match=r"no\.jpg: cannot be read: No such file"):
+    with pytest.raises(ValueError, match=r"no\.jpg: expected an image file, .* \(No such file"):
         read_image(tmp_path / "no.jpg")
 
 
 def test_what_is_no_image_is_found_when_it_is_decoded(tmp_path: Path) -> None:
     path = tmp_path / "page.jpg"
     path.write_text("<html>404</html>")
-    with pytest.raises(ValueError, match=r"page\.jpg: not an image that can be decoded"):
+    with pytest.raises(ValueError, match=r"page\.jpg: expected an image, got a file that"):
         read_image(path)
 
 
@@ -81,7 +84,7 @@ def test_size_must_be_that_of_the_annotation_file(tmp_path: Path) -> None:
     path = tmp_path / "plain.jpg"
     path.write_bytes(WHOLE["plain.jpg"])
     with pytest.raises(
-        ValueError, match=r"is 50 x 40 pixels, but the annotation file says 40 x 50"
+        ValueError, match=r"expected 40 x 50 pixels as in the annotation file, got 50 x 40"
     ):
         read_image(path, (50, 40))
 
@@ -112,10 +115,10 @@ def test_another_size_is_found_without_decoding(tmp_path: Path, name: str) -> No
     path.write_bytes(WHOLE[name])
     assert bad_images({3: path}, {3: (40, 50)}) == {}
     assert bad_images({3: path}, {3: (50, 40)}) == {
-        3: f"{path}: is 50 x 40 pixels, but the annotation file says 40 x 50"
+        3: f"{path}: expected 40 x 50 pixels as in the annotation file, got 50 x 40"
     }
 
 
 def test_the_size_of_a_missing_file_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no\.jpg: cannot be read: No such file"):
+    with pytest.raises(ValueError, match=r"no\.jpg: expected an image file, .* \(No such file"):
         image_size(tmp_path / "no.jpg")

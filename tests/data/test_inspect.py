@@ -38,12 +38,36 @@ def test_counts_by_hand(data: PoseData) -> None:
     assert "persons with a labelled joint outside the image: 1, such as annotation 13" in lines
     widths = np.array([person.box_xywh[2] for person in data.persons])
     line = next(line for line in lines if line.startswith("box width"))
-    assert f"median {np.median(widths):g}," in line and "from 20 to" in line
+    assert f"median {np.median(widths):g}," in line and "range 20 to" in line
     nose = next(line for line in lines if line.strip().startswith("nose"))
     counts = [int(word) for word in nose.split()[1:]]
     visibilities = [int(person.keypoints_K3[0, 2]) for person in data.persons]
     assert counts == [visibilities.count(value) for value in range(3)]
     assert counts[1] == 1 and sum(counts) == 12
+
+
+def test_what_is_left_out_is_counted_by_reason(tiny_coco: Any) -> None:
+    document = tiny_coco.document
+    document["categories"].append({"id": 3, "name": "dog"})
+    for entry in document["annotations"][:6]:
+        entry["category_id"] = 3
+    document["annotations"][6]["iscrowd"] = 1
+    document["annotations"][7].update(keypoints=[], num_keypoints=0)
+    lines = describe(read_coco(tiny_coco.write(), tiny_coco.image_root, COCO_17))
+    assert lines[2].startswith("persons with labelled joints: 4 of 12 annotations, 1 of them cr")
+    assert lines[3:6] == [
+        "annotations left out: 6, category 3 (dog) has no keypoints",
+        "annotations left out: 1, crowds are not scored",
+        "annotations left out: 1, no joint is labelled",
+    ]
+
+
+def test_suspicions_are_among_the_lines(tiny_coco: Any) -> None:
+    for entry in tiny_coco.document["annotations"]:
+        entry["area"] = 1
+    lines = describe(read_coco(tiny_coco.write(), tiny_coco.image_root, COCO_17))
+    assert "areas under 0.02 or over 1.2 of their box: 12 of 12 (100.0%)" in lines
+    assert any(line.startswith("suspicion: areas do not look like areas") for line in lines)
 
 
 def test_joints_are_drawn_where_they_are_in_the_colour_of_their_side() -> None:
@@ -97,5 +121,5 @@ def test_the_sheet_is_written(
 
 
 def test_nobody_cannot_be_shown(data: PoseData, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="num_persons: 0; allowed: 1 or more"):
+    with pytest.raises(ValueError, match="num_persons: expected 1 or more, got 0"):
         inspect_data(data, CODEC, tmp_path / "sheet.png", 0)

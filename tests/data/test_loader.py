@@ -134,7 +134,7 @@ def test_an_undecodable_image_is_named(data: PoseData, num_workers: int) -> None
     with pytest.raises(ValueError) as caught:
         list(batches)
     path = data.persons[1].image_path
-    assert str(caught.value) == f"{path}: not an image that can be decoded"
+    assert str(caught.value) == f"{path}: expected an image, got a file that cannot be decoded"
 
 
 def test_or_the_next_person_takes_its_place(
@@ -153,7 +153,7 @@ def test_or_the_next_person_takes_its_place(
 def test_no_readable_image_ends_the_search_for_one(data: PoseData) -> None:
     for person in data.persons:
         person.image_path.write_text("no picture")
-    with pytest.raises(ValueError, match="none of the images can be read"):
+    with pytest.raises(ValueError, match="expected an image that can be read, got none"):
         training_crops(data, skip_bad_images=True)[0, 1]
 
 
@@ -165,7 +165,7 @@ def test_an_abandoned_loader_leaves_no_worker_behind(data: PoseData) -> None:
 
 
 def test_nobody_to_train_on_is_refused(data: PoseData) -> None:
-    with pytest.raises(ValueError, match="no persons"):
+    with pytest.raises(ValueError, match="expected at least one person, got none"):
         TrainingCrops((), COCO_17, INPUT_HW, Augmentation(), 0)
 
 

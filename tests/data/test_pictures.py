@@ -91,7 +91,7 @@ def test_only_jpegs_are_decoded_smaller(tmp_path: Path) -> None:
 def test_another_size_is_found_in_a_smaller_decode_too(tmp_path: Path) -> None:
     path = tmp_path / "one.jpg"
     cv2.imwrite(str(path), smooth_picture(40, 50))
-    with pytest.raises(ValueError, match="is 52 x 40 pixels, but the annotation file says 60 x 40"):
+    with pytest.raises(ValueError, match="expected 60 x 40 pixels .*, got 52 x 40"):
         read_reduced(path, 4, (40, 60))
 
 
@@ -251,19 +251,19 @@ def test_a_full_disk_ends_the_keeping_not_the_run(
     with caplog.at_level(logging.WARNING):
         found, _ = crops_with(data, opened(data, tmp_path / "two")).__getitems__(KEYS)
     assert torch.equal(found, expected)
-    assert caplog.text.count("nothing more is kept: No space left on device") == 1
+    assert caplog.text.count("no more pixels are cached: No space left on device") == 1
 
 
 def test_what_cannot_be_cached_is_refused(data: PoseData, tmp_path: Path) -> None:
     cache = opened(data, tmp_path)
-    with pytest.raises(ValueError, match="a cache of 12 persons for 11"):
+    with pytest.raises(ValueError, match="a cache of 11 persons, got 12"):
         TrainingCrops(data.persons[1:], COCO_17, SMALL_HW, Augmentation(), 3, cache=cache)
     unknown = dataclasses.replace(data.persons[0], image_hw=None)
-    with pytest.raises(ValueError, match="annotation 10: the size of its image is not known"):
+    with pytest.raises(ValueError, match="annotation 10: expected an image of known size"):
         open_crop_cache(tmp_path, [unknown], COCO_17, SMALL_HW, Augmentation())
 
 
 def test_undecodable_images_are_named_with_a_cache_too(data: PoseData, tmp_path: Path) -> None:
     data.persons[0].image_path.write_text("no picture")
-    with pytest.raises(ValueError, match="not an image that can be decoded"):
+    with pytest.raises(ValueError, match="expected an image, got a file that cannot be decoded"):
         crops_with(data, opened(data, tmp_path))[0, 0]

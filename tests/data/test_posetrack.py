@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import pytest
 
 from vipnas.data.formats.coco import hold_out, subset
 from vipnas.data.formats.posetrack import PoseTrackData, read_posetrack
+from vipnas.data.formats.reading import Reading
 from vipnas.data.formats.skeletons import read_skeleton
+from vipnas.evaluation.protocols import protocols_for
 
 POSETRACK_18 = read_skeleton("posetrack_18")
 CATEGORY = {"id": 1, "name": "person", "keypoints": list(POSETRACK_18.joints)}
@@ -71,7 +74,7 @@ class Tree:
         self.annotations.mkdir(parents=True, exist_ok=True)
         for name, document in self.documents.items():
             (self.annotations / f"{name}.json").write_text(json.dumps(document))
-        return read_posetrack(self.annotations, self.root, POSETRACK_18, skip_bad_images)
+        return read_posetrack(self.annotations, self.root, POSETRACK_18, Reading(skip_bad_images))
 
 
 @pytest.fixture
@@ -158,16 +161,36 @@ def nothing(tree: Tree) -> None:
 
 
 SPOILED: dict[str, tuple[Callable[[Tree], None], str]] = {
-    "no track": (without_track, "track_id is None; allowed: a whole number"),
-    "joint text": (entry_with(keypoints=["a"] * 51), "keypoints hold something that is not"),
-    "joint count": (entry_with(keypoints=[1.0] * 48), "48 keypoint numbers; allowed: 51"),
-    "head": (entry_with(bbox_head=[1, 2, 0, 5]), r"head box \[1, 2, 0, 5\]; allowed: four finite"),
-    "duplicate": (entry_with(id=3_000_000), "annotation 3000000: this id is there 2 times"),
-    "no image": (entry_with(image_id=7), "points to image 7, which is not in the file"),
+    "no track": (without_track, "track_id: expected a whole number, got nothing"),
+    "track text": (entry_with(track_id="4"), 'track_id: expected a whole number, got "4"'),
+    "joint text": (entry_with(keypoints=["a"] * 51), r"joint 0 \(nose\): visibility: .*, got \"a"),
+    "joint count": (entry_with(keypoints=[1.0] * 48), "keypoints: expected a list of 51 numbers"),
+    "head": (entry_with(bbox_head=[1, 2, 0, 5]), r"bbox_head: expected a head box .* 0, 5\]"),
+    "head a number": (entry_with(bbox_head=7), "bbox_head: expected four finite numbers .*, got 7"),
+    "corners": (
+        entry_with(bbox_head=None, head_rect_xyxy=[9, 9, 3, 10]),
+        r"head_rect_xyxy: expected a head box with an area, or none, got \[9, 9, 3, 10\]",
+    ),
+    "corners text": (entry_with(bbox_head=None, head_rect_xyxy="x"), 'four finite .*, got "x"'),
+    "duplicate": (entry_with(id=3_000_000), "annotation 3000000: expected a unique id, got it 2"),
+    "no image": (entry_with(image_id=7), "annotation 3000004: image_id: expected the id of one"),
+    "flag text": (image_with(is_labeled="false"), 'is_labeled: expected 0, 1, .*, got "false"'),
+    "regions": (image_with(ignore_regions_x=5), "ignore_regions: expected lists of poly.*, got 5"),
+    "region text": (
+        image_with(ignore_regions_x=[["1"]], ignore_regions_y=[[1]]),
+        'ignore_regions: expected finite numbers of pixels, got "1"',
+    ),
+    "region length": (
+        image_with(ignore_regions_x=[[1, 2]], ignore_regions_y=[[1]]),
+        "ignore_regions: expected as many x as y",
+    ),
     "file name": (image_with(file_name="images/val/000522/one.jpg"), "No such file"),
-    "categories": (other_joints, "joints differ from those of 000342_mpii_test.json"),
-    "empty": (nothing, "annotations: empty; allowed: a list with entries"),
-    "size": (image_with(width=90, height=60), "is 80 x 60 pixels, but the annotation file says 90"),
+    "categories": (
+        other_joints,
+        "expected the 17 joints of posetrack_18 in their order, got 1 joints",
+    ),
+    "empty": (nothing, "annotations: expected entries, got an empty list"),
+    "size": (image_with(width=90, height=60), "expected 90 x 60 pixels .*, got 80 x 60"),
 }
 
 
@@ -181,11 +204,52 @@ def test_bad_files_are_named_in_one_line(tree: Tree, case: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_an_error_names_the_file_of_the_folder(tree: Tree) -> None:
+    entry_with(iscrowd="0")(tree)
+    with pytest.raises(ValueError) as caught:
+        tree.read()
+    assert str(caught.value) == (
+        f"{tree.annotations / '000522.json'}: annotation 3000004: iscrowd: expected 0, 1, true or "
+        'false, got "0"'
+    )
+
+
+def test_people_without_labels_need_neither_keypoints_nor_box(tree: Tree) -> None:
+    entry = tree.documents["000522"]["annotations"][0]
+    for key in ("keypoints", "bbox", "bbox_head"):
+        del entry[key]
+    tree.documents["000342_mpii_test"]["annotations"][0]["keypoints"] = [None, None, 0] * 17
+    data = tree.read()
+    assert len(data.persons) == 4 and sum(len(frame.people) for frame in data.frames) == 6
+
+
+def test_annotations_can_be_read_where_the_images_are_not(tree: Tree) -> None:
+    expected = tree.read()
+    shutil.rmtree(tree.root / "images")
+    with pytest.raises(ValueError, match="No such file"):
+        tree.read()
+    found = read_posetrack(tree.annotations, tree.root, POSETRACK_18, Reading(check_images=False))
+    truths = [data.ground_truth["annotations"] for data in (found, expected)]
+    assert truths[0] == truths[1]
+    assert [p.box_xywh for p in found.persons] == [p.box_xywh for p in expected.persons]
+
+
+def test_the_category_is_that_of_the_file(tree: Tree) -> None:
+    for document in tree.documents.values():
+        document["categories"] = [{**CATEGORY, "id": 3}, {"id": 1, "name": "ball"}]
+        for entry in document["annotations"]:
+            entry["category_id"] = 3
+        document["annotations"].append({"id": 7, "image_id": 7, "category_id": 1, "track_id": 0})
+    data = tree.read()
+    assert {person.category_id for person in data.persons} == {3}
+    assert [entry.reason for entry in data.left_out] == ["category 1 (ball) has no keypoints"] * 2
+
+
 def test_frames_must_be_numbered(tree: Tree) -> None:
     folder = tree.root / "images/val/000522"
     (folder / "000001.jpg").rename(folder / "one.jpg")
     image_with(file_name="images/val/000522/one.jpg")(tree)
-    with pytest.raises(ValueError, match="allowed: names that are the number of the frame"):
+    with pytest.raises(ValueError, match="file_name: expected the number of the frame, got"):
         tree.read()
 
 
@@ -209,11 +273,13 @@ def test_the_size_of_a_video_is_that_of_an_image_that_can_be_read(tree: Tree) ->
 def test_a_video_without_an_image_is_left_out(tree: Tree) -> None:
     for path in (tree.root / "images/val/000522").iterdir():
         path.unlink()
-    with pytest.raises(ValueError, match=r"000522/000002\.jpg: cannot be read"):
+    with pytest.raises(ValueError, match=r"000522/000002\.jpg: expected an image file, got none"):
         tree.read()
     data = tree.read(skip_bad_images=True)
     assert [video.name for video in data.videos] == ["000342"]
     assert len(data.ground_truth["images"]) == len(data.frames) == 3
+    ids = {image["id"] for image in tree.documents["000522"]["images"]}
+    assert data.skipped_images.keys() == ids  # results for them are not unknown
 
 
 def test_file_names_of_another_system_are_found(tree: Tree) -> None:
@@ -221,25 +287,34 @@ def test_file_names_of_another_system_are_found(tree: Tree) -> None:
         for image in document["images"]:
             del image["vid_id"]  # the video is then that of the folder
             image["file_name"] = image["file_name"].replace("/", "\\")
-    assert [video.name for video in tree.read().videos] == ["000342_mpii_test", "000522"]
+    names = ["000342_mpii_test", "000522"]
+    assert [video.name for video in tree.read().videos] == names
+    shutil.rmtree(tree.root / "images")
+    found = read_posetrack(tree.annotations, tree.root, POSETRACK_18, Reading(check_images=False))
+    assert [video.name for video in found.videos] == names
 
 
 def test_shared_track_ids_are_told(tree: Tree, caplog: pytest.LogCaptureFixture) -> None:
     tree.documents["000522"]["annotations"][1]["track_id"] = 0
-    tree.read()
-    assert "two people have the same track id" in caplog.text
+    data = tree.read()
+    assert "two persons have the same track id" in caplog.text
+    assert "mota" not in protocols_for(data)
+    with pytest.raises(ValueError, match="metric mota: two people in a frame have the same track"):
+        protocols_for(data, ["mota"])
 
 
 def test_what_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no such annotation file or folder"):
+    with pytest.raises(
+        ValueError, match="expected an annotation file or a folder of them, got none"
+    ):
         read_posetrack(tmp_path / "no.json", tmp_path, POSETRACK_18)
-    with pytest.raises(ValueError, match=r"no \.json file in this folder"):
+    with pytest.raises(ValueError, match=r"expected a \.json file for each video, got none"):
         read_posetrack(tmp_path, tmp_path, POSETRACK_18)
     (tmp_path / "broken.json").write_text("{")
     with pytest.raises(ValueError, match=r"broken\.json: expected valid JSON"):
         read_posetrack(tmp_path / "broken.json", tmp_path, POSETRACK_18)
     (tmp_path / "other.json").write_text("[]")
-    with pytest.raises(ValueError, match=r"other\.json: images: missing; allowed: a file in Pose"):
+    with pytest.raises(ValueError, match=r"other\.json: expected an object in PoseTrack18 form"):
         read_posetrack(tmp_path / "other.json", tmp_path, POSETRACK_18)
 
 

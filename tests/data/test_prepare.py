@@ -14,9 +14,11 @@ import yaml
 from test_posetrack import Tree
 from tool_fixture import ROOT, tool
 
+from vipnas.config.data import PoseFiles
 from vipnas.data.formats.coco import read_coco
 from vipnas.data.formats.posetrack import read_posetrack
 from vipnas.data.formats.skeletons import read_skeleton
+from vipnas.files import parse
 
 
 @pytest.fixture
@@ -53,7 +55,7 @@ def test_what_is_wrong_with_coco_is_said(
     image.write_bytes(image.read_bytes()[:200])
     prepare = tool("prepare_coco").main
     assert prepare([str(coco_tree), "--splits", "val2017"]) == 1
-    assert f"{image.name}: a truncated JPEG" in capsys.readouterr().err
+    assert f"{image.name}: expected a whole image, got a truncated JPEG" in capsys.readouterr().err
     assert prepare([str(coco_tree), "--splits", "val2017", "--skip-bad-images"]) == 0
     entry = json.loads((coco_tree / "index.json").read_text())["val2017"]
     assert entry["num_images"] == 5
@@ -79,6 +81,22 @@ def test_posetrack_is_merged_and_indexed(tmp_path: Path) -> None:
     }
 
 
+def test_bad_images_are_left_out_of_the_merged_file(tmp_path: Path) -> None:
+    tree = Tree(tmp_path)
+    tree.read()
+    (tmp_path / "images/val/000342_mpii_test/000001.jpg").write_bytes(b"")
+    for path in (tmp_path / "images/val/000522").iterdir():
+        path.unlink()
+    arguments = [str(tmp_path), "--splits", "val"]
+    assert tool("prepare_posetrack18").main(arguments) == 1
+    assert tool("prepare_posetrack18").main([*arguments, "--skip-bad-images"]) == 0
+    merged = read_posetrack(
+        tmp_path / "posetrack18_val.json", tmp_path, read_skeleton("posetrack_18")
+    )
+    assert [(v.name, [f.number for f in v.frames]) for v in merged.videos] == [("000342", [0, 2])]
+    assert len(merged.persons) == 2
+
+
 def test_what_is_missing_of_posetrack_is_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -94,7 +112,7 @@ def test_what_is_missing_of_posetrack_is_said(
 def test_the_page_about_ones_own_data_says_what_works(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "custom_data.md").read_text()
     blocks = re.findall(r"```(\w+)\n(.*?)```", page, re.DOTALL)
-    assert [kind for kind, _ in blocks] == ["yaml", "json", "yaml"]
+    assert [kind for kind, _ in blocks] == ["yaml", "json", "yaml", "yaml"]
     (tmp_path / "hand.yaml").write_text(blocks[0][1])
     (tmp_path / "train.json").write_text(blocks[1][1])
     (tmp_path / "images").mkdir()
@@ -106,6 +124,8 @@ def test_the_page_about_ones_own_data_says_what_works(tmp_path: Path) -> None:
     assert data.persons[0].keypoints_K3[:, 2].tolist() == [2, 2, 1, 0]
     assert data.persons[0].area == pytest.approx(0.53 * 200 * 300)
     assert yaml.safe_load(blocks[2][1])["skeleton"] == "hand.yaml"
+    train = parse(PoseFiles, yaml.safe_load(blocks[3][1])["data"]["train"], "page")
+    assert train.coco_files == (("a.json", "images_a"), ("b.json", "images_b"))
 
 
 def test_joints_in_several_lists_become_one_row(tiny_coco: Any, tmp_path: Path) -> None:
@@ -125,10 +145,14 @@ def test_joints_in_several_lists_become_one_row(tiny_coco: Any, tmp_path: Path) 
         assert person.keypoints_K3[17:].tolist() == [[number, 7, 2], [0, 0, 0]]
     assert data.ground_truth["annotations"][3]["num_keypoints"] == 17
     tiny_coco.document["annotations"][2]["foot_kpts"] = [1.0, 2.0]
-    with pytest.raises(ValueError, match="annotation 16: 2 numbers in foot_kpts; allowed: 6"):
+    with pytest.raises(ValueError, match="annotation 16: foot_kpts: expected a list of 6 numbers"):
         read_coco(tiny_coco.write(), tiny_coco.image_root, skeleton)
     del tiny_coco.document["annotations"][2]["foot_kpts"]
-    with pytest.raises(ValueError, match="annotation 16: foot_kpts is missing"):
+    data = read_coco(tiny_coco.write(), tiny_coco.image_root, skeleton)
+    assert data.persons[2].keypoints_K3[17:].tolist() == [[0, 0, 0]] * 2
+    for entry in tiny_coco.document["annotations"]:
+        entry.pop("foot_kpts", None)
+    with pytest.raises(ValueError, match="annotations: expected foot_kpts, as coco_17 has it, got"):
         read_coco(tiny_coco.write(), tiny_coco.image_root, skeleton)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -118,16 +119,25 @@ def test_ones_own_skeleton_by_hand(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"limb": []}, "one of the keys .* got 'limb' .did you mean 'limbs'"),
-        ({"joints": ["palm", "palm"]}, "joints: 'palm' is there 2 times"),
-        ({"sigmas": [0.1]}, "1 sigmas for 4 joints"),
+        ({"joints": ["palm", "palm"]}, "joints: expected each name once, got 'palm' 2 times"),
+        ({"sigmas": [0.1]}, "sigmas: expected 4 numbers above 0, got 1"),
         ({"sigmas": [0.1, 0.1, 0.1, -1.0]}, "above 0"),
         ({"sigmas": "wide"}, "sigmas: .* got 'wide'"),
-        ({"flip_pairs": []}, "left_tip and right_tip are both joints but no pair"),
+        (
+            {"flip_pairs": []},
+            r"flip_pairs: expected \[left_tip, right_tip\], got no pair \(or sides: none\)",
+        ),
         ({"flip_pairs": [["left_tip", "tip"]]}, "flip_pairs"),
-        ({"limbs": [["palm", "thum"]]}, "limbs: no joint 'thum'; did you mean 'thumb'"),
+        (
+            {"limbs": [["palm", "thum"]]},
+            r"limbs: expected a joint .*, got 'thum' \(did you mean 'thumb'",
+        ),
         ({"limbs": [["palm"]]}, r"limbs\[0\]"),
-        ({"upper_body": ["elbow"]}, "upper_body: no joint 'elbow'"),
-        ({"annotation_fields": [["keypoints", 3]]}, "annotation_fields hold 3 joints; allowed: 4"),
+        ({"upper_body": ["elbow"]}, "upper_body: expected a joint of the skeleton, got 'elbow'"),
+        (
+            {"annotation_fields": [["keypoints", 3]]},
+            "annotation_fields: expected 4 joints in all, got 3",
+        ),
     ],
 )
 def test_mistakes_are_named_in_one_line(
@@ -141,5 +151,64 @@ def test_mistakes_are_named_in_one_line(
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"coco_71: neither a file .* did you mean 'coco_17'"):
+    with pytest.raises(ValueError, match=r"coco_71: expected .* neither \(did you mean 'coco_17'"):
         read_skeleton("coco_71")
+
+
+def with_joints(tmp_path: Path, pairs: list[list[str]], *joints: str, **more: Any) -> Path:
+    return own(
+        tmp_path,
+        joints=list(joints),
+        flip_pairs=pairs,
+        sigmas=[0.1] * len(joints),
+        limbs=[],
+        **more,
+    )
+
+
+SPELLINGS = (
+    *(("left_wing", "right_wing"), ("LeftWing", "RightWing"), ("Left Wing", "Right Wing")),
+    *(("L_wing", "R_wing"), ("l_wing", "r_wing"), ("wing-l", "wing-r"), ("wing.L", "wing.R")),
+    *(("lWing", "rWing"), ("WingL", "WingR"), ("LWING", "RWING"), ("lwing", "rwing")),
+    *(("wing left 2", "wing right 2"), ("LEFT-WING", "RIGHT-WING"), ("L1", "R1")),
+    *(("LF_paw", "RF_paw"), ("paw_BL", "paw_BR"), ("frontLPaw", "frontRPaw")),
+)
+
+
+@pytest.mark.parametrize("left_right", SPELLINGS)
+def test_sides_are_known_in_the_usual_spellings(
+    tmp_path: Path, left_right: tuple[str, str]
+) -> None:
+    left, right = left_right
+    skeleton = read_skeleton(with_joints(tmp_path, [[right, left]], left, "tail", right))
+    assert skeleton.flip_order == (2, 1, 0)
+    for pairs in ([], [[left, "tail"]], [["tail", right]]):
+        path = with_joints(tmp_path, pairs, left, "tail", right)
+        with pytest.raises(
+            ValueError, match=re.escape(f"expected [{left}, {right}], got")
+        ) as caught:
+            read_skeleton(path)
+        assert str(caught.value).startswith(f"{path}: flip_pairs: ")
+        skeleton = read_skeleton(with_joints(tmp_path, pairs, left, "tail", right, sides="none"))
+        assert len(skeleton.flip_pairs) == len(pairs)
+
+
+def test_a_side_is_not_paired_with_what_has_none(tmp_path: Path) -> None:
+    path = with_joints(tmp_path, [["left_wing", "tail"]], "left_wing", "tail")
+    with pytest.raises(ValueError, match=r"expected left_wing with its mirror image on the right"):
+        read_skeleton(path)
+
+
+@pytest.mark.parametrize(
+    "joints", [("lip", "tip"), ("upper_neck", "pelvis"), ("face_0", "face_1"), ("ball", "barrel")]
+)
+def test_letters_without_their_mirror_image_are_no_sides(
+    tmp_path: Path, joints: tuple[str, str]
+) -> None:
+    assert read_skeleton(with_joints(tmp_path, [], *joints)).flip_order == (0, 1)
+    assert read_skeleton(with_joints(tmp_path, [list(joints)], *joints)).flip_order == (1, 0)
+
+
+def test_other_words_for_sides_are_not_allowed(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="sides: found 'no', which should be 'named' or 'none'"):
+        read_skeleton(own(tmp_path, sides="no"))

@@ -14,6 +14,8 @@ from experiment_fixture import EXPERIMENT, write_experiment
 from vipnas.cli.main import main
 from vipnas.data.crops.crops import fixed_crops
 from vipnas.data.formats.coco import PoseData, hold_out, read_coco
+from vipnas.data.formats.reading import Reading
+from vipnas.data.formats.results import read_results
 from vipnas.data.formats.skeletons import COCO_17
 from vipnas.evaluation.protocols import score
 
@@ -38,7 +40,7 @@ SPOIL: list[Callable[[Path], object]] = [replace_by_text, cut, zero, Path.unlink
 
 
 def read(tiny_coco: Any, skip: bool = True) -> PoseData:
-    return read_coco(tiny_coco.write(), tiny_coco.image_root, COCO_17, skip)
+    return read_coco(tiny_coco.write(), tiny_coco.image_root, COCO_17, Reading(skip))
 
 
 def perfect_results(document: dict[str, Any]) -> list[dict[str, Any]]:
@@ -65,6 +67,17 @@ def test_skipped_images_are_in_no_part_of_the_data(
         assert len(fixed_crops(part.persons, COCO_17, (64, 48))) == len(part.persons)
 
 
+def test_results_for_skipped_images_are_read(tiny_coco: Any, tmp_path: Path) -> None:
+    tiny_coco.image_path(2).unlink()
+    path = tmp_path / "results.json"
+    results = perfect_results(tiny_coco.document)
+    path.write_text(json.dumps(results))
+    assert read_results(path, COCO_17, read(tiny_coco)) == results
+    path.write_text(json.dumps([*results, {**results[0], "image_id": 7}]))
+    with pytest.raises(ValueError, match="result 12: image_id: expected the id of an image of"):
+        read_results(path, COCO_17, read(tiny_coco))
+
+
 def test_skipped_persons_are_not_scored_as_missed(tiny_coco: Any) -> None:
     cut(tiny_coco.image_path(2))
     results = perfect_results(tiny_coco.document)
@@ -86,8 +99,8 @@ def test_all_images_bad_is_one_line(tiny_coco: Any, skip: bool) -> None:
         read(tiny_coco, skip)
     path = tiny_coco.image_path(0)
     assert str(caught.value) == (
-        f"{tiny_coco.annotation_file}: image 100: {path}: not an image that can be decoded"
-        " (6 such of 6 images); allowed: whole files"
+        f"{tiny_coco.annotation_file}: images: expected at least one that can be used, got 6 bad "
+        f"ones of 6 (image 100: {path}: expected an image, got a file that cannot be decoded)"
     )
 
 
@@ -122,8 +135,12 @@ def test_inspect_data_leaves_out_and_lists(
     assert "contact sheet of 6 persons" in captured.out
     head, first, second = captured.err.splitlines()[-3:]
     assert head == "vipnas inspect-data: 2 bad images left out:"
-    assert first.startswith(f"  {tiny_coco.image_path(2)}: a damaged JPEG: ")
-    assert second.startswith(f"  {tiny_coco.image_path(5)}: a damaged JPEG: ")
+    assert first.startswith(
+        f"  {tiny_coco.image_path(2)}: expected a whole image, got a damaged JPEG ("
+    )
+    assert second.startswith(
+        f"  {tiny_coco.image_path(5)}: expected a whole image, got a damaged JPEG ("
+    )
 
 
 def test_evaluate_counts_nobody_in_a_skipped_image(

@@ -152,12 +152,12 @@ def test_a_complete_set_is_left_alone(small_set: Path) -> None:
 
 
 def test_another_set_or_foreign_files_are_refused_and_kept(small_set: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="not an empty folder, and not this synthetic data set"):
+    with pytest.raises(ValueError, match="expected a new or empty folder, or .* got other files"):
         synthesize(small_set, num_images=12, seed=6)
     (tmp_path / "thesis.txt").write_text("precious")
-    with pytest.raises(ValueError, match="not an empty folder"):
+    with pytest.raises(ValueError, match="expected a new or empty folder"):
         synthesize(tmp_path, num_images=1, seed=0)
-    with pytest.raises(ValueError, match="not an empty folder"):
+    with pytest.raises(ValueError, match="expected a new or empty folder"):
         synthesize(tmp_path / "thesis.txt", num_images=1, seed=0)
     assert (tmp_path / "thesis.txt").read_text() == "precious"
 
@@ -206,12 +206,18 @@ def test_of_two_that_make_the_same_set_one_waits(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "complaint"),
     [
-        ({"num_images": 0}, r"num_images 0; allowed: 1 or more"),
-        ({"seed": -1}, r"seed -1; allowed: 0 or more"),
-        ({"image_hw": (240, 8)}, r"image_hw \[240, 8\]; allowed: 32 or more each"),
-        ({"people_per_image": (3, 2)}, r"people_per_image \[3, 2\]; allowed: 1 <= least <= most"),
-        ({"difficulty": 1.5}, r"difficulty 1.5; allowed: 0 to 1"),
-        ({"num_workers": 0}, r"num_workers 0; allowed: 1 or more"),
+        ({"num_images": 0}, r"num_images: expected 1 or more, got 0"),
+        ({"seed": -1}, r"seed: expected 0 or more, got -1"),
+        (
+            {"image_hw": (240, 8)},
+            r"image_hw: expected 32 or more in height and width, got \[240, 8\]",
+        ),
+        (
+            {"people_per_image": (3, 2)},
+            r"people_per_image: expected 1 <= lowest <= highest .*, got \[3, 2\]",
+        ),
+        ({"difficulty": 1.5}, r"difficulty: expected 0 to 1, got 1.5"),
+        ({"num_workers": 0}, r"num_workers: expected 1 or more, got 0"),
     ],
 )
 def test_settings_out_of_range_are_refused(

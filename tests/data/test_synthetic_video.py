@@ -224,11 +224,14 @@ def _grey(jpeg: bytes) -> np.ndarray:
 @pytest.mark.parametrize(
     ("settings", "complaint"),
     [
-        ({"num_videos": 0}, "num_videos 0; allowed: 1 or more"),
-        ({"num_frames": 0}, "num_frames 0; allowed: 1 or more"),
-        ({"speed": 0.0}, "speed 0.0; allowed: above 0, to 10"),
-        ({"people_per_video": (3, 2)}, r"people_per_video \[3, 2\]; allowed: 1 <= least <= most"),
-        ({"difficulty": 1.5}, "difficulty 1.5; allowed: 0 to 1"),
+        ({"num_videos": 0}, r"num_videos: expected 1 or more, got 0"),
+        ({"num_frames": 0}, r"num_frames: expected 1 or more, got 0"),
+        ({"speed": 0.0}, r"speed: expected above 0, up to 10, got 0.0"),
+        (
+            {"people_per_video": (3, 2)},
+            r"people_per_video: expected 1 <= lowest <= highest .*, got \[3, 2\]",
+        ),
+        ({"difficulty": 1.5}, r"difficulty: expected 0 to 1, got 1.5"),
     ],
 )
 def test_settings_out_of_range_are_refused(

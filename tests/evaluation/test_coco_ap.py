@@ -215,8 +215,9 @@ def test_bootstrap_interval_holds_the_figure_and_narrows_with_more_images() -> N
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"image_id": 999}, "image 999 is not in the ground truth"),
-        ({"keypoints": [0.0] * 48}, "48 keypoint numbers; allowed: 51"),
+        ({"image_id": "1"}, 'result 3: image_id: expected the id of an image .*, got "1"'),
+        ({"image_id": 999}, "result 3: image_id: expected the id of an image .*, got 999"),
+        ({"keypoints": [0.0] * 48}, "result 3: keypoints: expected 51 numbers, got 48"),
     ],
 )
 def test_results_that_do_not_belong_are_refused(change: dict[str, Any], message: str) -> None:

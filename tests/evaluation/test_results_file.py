@@ -31,11 +31,22 @@ def test_what_is_not_finite_is_not_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({}, "found a dict; allowed: a list of results"),
-        ([3], "result 0: found 3; allowed: objects with image_id"),
-        ([RESULT, {"image_id": 1}], "result 1: category_id is missing"),
-        ([{**RESULT, "keypoints": [0.0] * 42}], "result 0: 42 keypoint numbers; allowed: 51"),
-        ([{**RESULT, "score": math.nan}], "result 0: holds something that is not a finite"),
+        ({}, "expected a list of results in COCO form, got {}"),
+        ([3], "result 0: expected an object, got 3"),
+        ([RESULT, {"image_id": 1}], "result 1: category_id: expected a whole number, got nothing"),
+        ([{**RESULT, "keypoints": [0.0] * 42}], "result 0: keypoints: expected 51 .*, got 42"),
+        ([{**RESULT, "keypoints": None}], "result 0: keypoints: expected a list, got null"),
+        ([{**RESULT, "keypoints": 7}], "result 0: keypoints: expected a list, got 7"),
+        ([{**RESULT, "image_id": "1"}], 'result 0: image_id: expected a whole number, got "1"'),
+        ([{**RESULT, "image_id": [1]}], r"result 0: image_id: expected a whole number, got \[1\]"),
+        ([{**RESULT, "category_id": [1]}], r"result 0: category_id: expected a .*, got \[1\]"),
+        ([{**RESULT, "track_id": "1"}], 'result 0: track_id: expected a whole number, got "1"'),
+        ([{**RESULT, "score": math.nan}], "result 0: score: expected a finite number, got NaN"),
+        ([{**RESULT, "score": "1"}], 'result 0: score: expected a finite number, got "1"'),
+        (
+            [{**RESULT, "keypoints": [0.0] * 4 + [None] + [0.0] * 46}],
+            r"result 0: keypoints: joint 1 \(left_eye\): y: expected a finite number, got null",
+        ),
     ],
 )
 def test_wrong_files_are_named_in_one_line(tmp_path: Path, content: Any, message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from itertools import zip_longest
 
@@ -10,15 +11,18 @@ from vipnas.files import Strict
 
 @dataclass(frozen=True)
 class Skeleton(Strict):
-    """Joints in the order of the annotation files, and what belongs together.
+    """A set of joints.
 
-    All pairs and `upper_body` are joint indices. `sigmas` are the constants of the object keypoint
-    similarity as `pycocotools` uses them (standard deviation of the labels over the square root of
-    the person's area). A joint without a mirror image is in no flip pair. Where `upper_body` is
-    empty, nobody is cropped to half of the body.
-
-    `annotation_fields` are the lists of an annotation that hold the joints, each with how many of
-    them, in their order: `(("keypoints", K),)` but for files that keep parts of a body apart.
+    Attributes:
+        name: Name of the skeleton.
+        joints: Names of the joints, in the order of the annotation files.
+        flip_pairs: Indices of joints that a mirror swaps. Other joints map to themselves.
+        limbs: Indices of joints that a drawing connects.
+        sigmas: OKS constant of each joint, as in pycocotools: the standard deviation of the labels
+            divided by the square root of the person's area.
+        upper_body: Indices of the upper body. If empty, no training crop shows half a body.
+        annotation_fields: The lists of an annotation that the joints are stored in, with the number
+            of joints in each. By default all are in `keypoints`.
     """
 
     name: str
@@ -33,24 +37,30 @@ class Skeleton(Strict):
         if not self.annotation_fields:
             object.__setattr__(self, "annotation_fields", (("keypoints", self.num_joints),))
         if len(set(self.joints)) != self.num_joints or not self.joints:
-            raise ValueError(f"skeleton {self.name}: joint names must be there and unique")
+            raise ValueError(
+                f"skeleton {self.name}: joints: expected unique names, at least one, got "
+                f"{self.num_joints} of which {len(set(self.joints))} differ"
+            )
         if len(self.sigmas) != self.num_joints or not all(sigma > 0 for sigma in self.sigmas):
             raise ValueError(
-                f"skeleton {self.name}: {len(self.sigmas)} sigmas for {self.num_joints} joints; "
-                "allowed: one number above 0 for each joint"
+                f"skeleton {self.name}: sigmas: expected {self.num_joints} numbers above 0, got "
+                f"{len(self.sigmas)}, the smallest {min(self.sigmas, default=0):g}"
             )
         mirrored = [joint for pair in self.flip_pairs for joint in pair]
         if len(set(mirrored)) != len(mirrored):
-            raise ValueError(f"skeleton {self.name}: a joint is in two flip pairs")
+            raise ValueError(
+                f"skeleton {self.name}: flip_pairs: expected each joint once, got "
+                f"{sorted(joint for joint, count in Counter(mirrored).items() if count > 1)} again"
+            )
         used = {*mirrored, *self.upper_body, *(joint for limb in self.limbs for joint in limb)}
         if wrong := sorted(used - set(range(self.num_joints))):
             raise ValueError(
-                f"skeleton {self.name}: no joint {wrong}; allowed: 0 to {self.num_joints - 1}"
+                f"skeleton {self.name}: expected joints 0 to {self.num_joints - 1}, got {wrong}"
             )
         if (counted := sum(count for _, count in self.annotation_fields)) != self.num_joints:
             raise ValueError(
-                f"skeleton {self.name}: annotation_fields hold {counted} joints; "
-                f"allowed: {self.num_joints}"
+                f"skeleton {self.name}: annotation_fields: expected {self.num_joints} joints in "
+                f"all, got {counted}"
             )
 
     @property
@@ -59,7 +69,7 @@ class Skeleton(Strict):
 
     @property
     def flip_order(self) -> tuple[int, ...]:
-        """For each joint, the index of the joint it becomes in a mirror (its own inverse)."""
+        """The index of each joint's mirror image. The permutation is its own inverse."""
         order = list(range(self.num_joints))
         for left, right in self.flip_pairs:
             order[left], order[right] = right, left

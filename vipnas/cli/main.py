@@ -14,7 +14,7 @@ from vipnas.cli.experiment import add_experiment_commands
 from vipnas.cli.model import add_network_commands
 from vipnas.cli.parser import Parser
 from vipnas.cli.video import add_video_commands
-from vipnas.data.skipped import listed_at_the_end
+from vipnas.data.crops.skipped import listed_at_the_end
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    Field,
+    NonNegativeInt,
+    PlainSerializer,
+    PlainValidator,
+    PositiveFloat,
+    PositiveInt,
+)
 
-from vipnas.errors import UserError
+from vipnas.errors import UserError, shown
 from vipnas.files import Strict
 
 
@@ -58,24 +65,64 @@ class SyntheticVideo(Strict):
     speed: PositiveFloat = 1.0
 
 
+def _name_or_names(value: Any) -> str | tuple[str, ...]:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and value and all(isinstance(name, str) for name in value):
+        return tuple(value)
+    raise UserError("", "a name or a list of names", shown(value))
+
+
+def _as_written(names: str | tuple[str, ...]) -> str | list[str]:
+    return names if isinstance(names, str) else list(names)
+
+
+def _listed(names: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else names or ()
+
+
+# One name or several. Validated by a function, because errors of a union list all of its types.
+Names = Annotated[
+    str | tuple[str, ...], PlainValidator(_name_or_names), PlainSerializer(_as_written)
+]
+
+
 @dataclass(frozen=True)
 class PoseFiles(Strict):
     """Annotation files and their images. All paths are relative to the dataset root.
 
     Attributes:
-        images: The folder that file names in the annotations are relative to.
-        annotations: A COCO keypoint file.
+        images: The folder that file names in the annotations are relative to; or one for each of
+            several annotation files.
+        annotations: A COCO keypoint file, or several that are read as one data set.
         posetrack: A folder of PoseTrack18 files, one per video, or one merged file.
     """
 
-    images: str
-    annotations: str | None = None
+    images: Names
+    annotations: Names | None = None
     posetrack: str | None = None
 
     def __post_init__(self) -> None:
         if (self.annotations is None) == (self.posetrack is None):
             found = "none" if self.annotations is None else "both"
             raise UserError("", "exactly one of annotations and posetrack", found)
+        if self.posetrack is not None and not isinstance(self.images, str):
+            raise UserError("images", "one folder for posetrack", str(list(self.images)))
+        num_files = len(_listed(self.annotations))
+        if not isinstance(self.images, str) and len(self.images) != num_files:
+            expected = f"one folder, or one for each of the {num_files} annotation files"
+            raise UserError("images", expected, str(len(self.images)))
+
+    @property
+    def coco_files(self) -> tuple[tuple[str, str], ...]:
+        """Each annotation file and the folder of its images."""
+        annotations, images = _listed(self.annotations), _listed(self.images)
+        return tuple(zip(annotations, images * (len(annotations) // len(images)), strict=True))
+
+    @property
+    def name(self) -> str:
+        """What is read, for errors: the annotation files or the folder of PoseTrack18 files."""
+        return self.posetrack or ", ".join(_listed(self.annotations))
 
 
 @dataclass(frozen=True)
@@ -100,6 +147,8 @@ class Data(Strict):
         detection_threshold: Boxes with a lower score are ignored.
         suppression: How duplicate persons on detected boxes are suppressed (OKS NMS).
         exif: With `ignore`, images are read as stored, without their EXIF orientation.
+        categories: Names of the categories of train and test that are read, as one; null reads the
+            only one with keypoints.
     """
 
     RENAMED: ClassVar = {"search_persons": "val_persons"}
@@ -117,6 +166,7 @@ class Data(Strict):
     detection_threshold: float = 0.0
     suppression: Literal["hard", "soft"] = "hard"
     exif: Literal["ignore"] | None = None
+    categories: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         sources = (self.synthetic, self.synthetic_video, self.train)
@@ -127,6 +177,12 @@ class Data(Strict):
             given = [name for name in names if getattr(self, name) is not None]
             expected = "exactly one of synthetic, synthetic_video, or train and test"
             raise UserError("", expected, ", ".join(given) or "none")
+        chosen = self.categories
+        if chosen is not None and (
+            self.train is None or not chosen or len({*chosen}) < len(chosen)
+        ):
+            expected = "names of categories of train and test, each once"
+            raise UserError("categories", expected, str(list(chosen)))
 
 
 @dataclass(frozen=True)

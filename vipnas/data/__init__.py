@@ -1,1 +1,1 @@
-"""Data in: file formats, crops, codecs."""
+"""File formats, crops and codecs."""

@@ -1,4 +1,4 @@
-"""Poses found in frames."""
+"""Predicted poses in video frames."""
 
 from __future__ import annotations
 
@@ -14,8 +14,14 @@ from vipnas.data.formats.results import keypoint_results
 
 @dataclass(frozen=True)
 class TrackedPose:
-    """What was found of a person in a labelled frame: where it was looked for, how many frames
-    after a key frame, and the pose in image pixels with a score for each joint."""
+    """The predicted pose of a person in a labelled frame.
+
+    Attributes:
+        person: The annotated person.
+        box_xywh: Box that the network was given, in image pixels.
+        distance: Number of frames since the key frame.
+        keypoints_K3: x and y in image pixels, and score of each joint.
+    """
 
     person: TrackedPerson
     box_xywh: Box
@@ -23,7 +29,7 @@ class TrackedPose:
     keypoints_K3: NDArray[np.float64]
 
     def result(self) -> dict[str, Any]:
-        """In COCO results form, with the track."""
+        """Return the pose in COCO results form, with its track."""
         (entry,) = keypoint_results(
             [self.person], self.keypoints_K3[None, :, :2], self.keypoints_K3[None, :, 2]
         )

@@ -1,4 +1,4 @@
-"""What the tools that check a downloaded data set share: a split after the other, then an index."""
+"""Shared parts of the tools that check a downloaded data set and write an index of it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,16 @@ INDEX = "index.json"
 
 @dataclass(frozen=True)
 class Preparation:
-    """A tool that checks a tree: `missing_parts(root, splits)` says line by line what to download,
-    `describe(root, split, skip_bad_images)` gives the split's entry of the index, or raises
-    ValueError, one line, for what is wrong."""
+    """A tool that checks a dataset root.
+
+    Attributes:
+        name: Name of the tool.
+        description: Text for `--help`.
+        splits: Default splits.
+        missing_parts: `missing_parts(root, splits)` returns lines on what to download.
+        describe: `describe(root, split, skip_bad_images)` returns the split's entry of the index,
+            or raises ValueError.
+    """
 
     name: str
     description: str
@@ -29,13 +36,15 @@ class Preparation:
     describe: Callable[[Path, str, bool], dict[str, Any]]
 
     def main(self, arguments: Sequence[str] | None = None) -> int:
-        """Write the index if all is well; returns the exit code."""
+        """Write the index if the data are complete. Return the exit code."""
         parser = argparse.ArgumentParser(
             description=self.description, formatter_class=argparse.RawDescriptionHelpFormatter
         )
         parser.add_argument("root", type=Path)
         parser.add_argument("--splits", nargs="+", default=self.splits)
-        parser.add_argument("--skip-bad-images", action="store_true", help="list them and go on")
+        parser.add_argument(
+            "--skip-bad-images", action="store_true", help="leave bad images out, and list them"
+        )
         options = parser.parse_args(arguments)
         logging.basicConfig(level=logging.WARNING, format="%(message)s")
         problems = self.missing_parts(options.root, options.splits)

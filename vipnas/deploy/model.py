@@ -28,6 +28,7 @@ from vipnas.data.codecs.heatmap import HeatmapCodec, make_codec
 from vipnas.data.crops.crops import IMAGENET_MEAN_RGB, IMAGENET_STD_RGB
 from vipnas.data.crops.geometry import BOX_PADDING, crop_region, input_from_image, invert, transform
 from vipnas.data.crops.pictures import Picture, crop_into
+from vipnas.data.formats.coco import PERSON_CATEGORY
 from vipnas.data.formats.results import coco_results
 from vipnas.data.formats.skeletons import read_skeleton
 from vipnas.evaluation.evaluator import calibrate_bn, flip_tested, run_contiguous
@@ -118,7 +119,7 @@ class PoseResult:
 
     def to_coco(self, image_id: int = 0) -> list[dict[str, Any]]:
         """One entry a person in COCO results form."""
-        return coco_results([image_id] * len(self), self.keypoints, self.scores)
+        return coco_results([(image_id, PERSON_CATEGORY)] * len(self), self.keypoints, self.scores)
 
 
 @dataclass(frozen=True)

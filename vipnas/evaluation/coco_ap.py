@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vipnas.data.formats.coco import PERSON_CATEGORY
+from vipnas.data.formats.json_values import unexpected
 from vipnas.data.formats.skeletons import Skeleton
 from vipnas.evaluation.metrics import Metrics
 
@@ -22,8 +24,9 @@ def coco_metrics(
 ) -> Metrics:
     """The ten figures of the COCO keypoint protocol; -1 where there is nobody of that size.
 
-    All images of `ground_truth` count, whether anything was predicted for them or not; neither
-    argument is changed. The evaluator is faster-coco-eval, whose figures are those of pycocotools.
+    All images of `ground_truth` count, whether anything was predicted for them or not; its
+    categories are scored as one, and results of others do not count; neither argument is changed.
+    The evaluator is faster-coco-eval, whose figures are those of pycocotools.
 
     Raises ValueError for results of an image that is not in the ground truth, with a wrong number
     of joints, or with numbers that are not finite.
@@ -166,34 +169,41 @@ def _index(ground_truth: dict[str, Any], annotations: list[dict[str, Any]]) -> A
     index.dataset = {
         "images": ground_truth["images"],
         "annotations": annotations,
-        "categories": ground_truth["categories"],
+        "categories": [{"id": PERSON_CATEGORY, "name": "person"}],
     }
     index.createIndex()
     return index
 
 
 def _numbered(annotations: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Copies, since the evaluator writes into them, with ids from 1: it takes 0 for "unmatched"."""
-    return [{**entry, "id": number} for number, entry in enumerate(annotations, start=1)]
+    """Return copies, since the evaluator writes into them, of one category and with ids from 1,
+    because the evaluator takes 0 for "unmatched"."""
+    return [
+        {**entry, "id": number, "category_id": PERSON_CATEGORY}
+        for number, entry in enumerate(annotations, start=1)
+    ]
 
 
 def _as_annotations(
     ground_truth: dict[str, Any], results: Sequence[dict[str, Any]], skeleton: Skeleton
 ) -> list[dict[str, Any]]:
     """Results with the box and the area that the protocol derives from their joints."""
+    category_ids = {category["id"] for category in ground_truth["categories"]}
+    results = [result for result in results if result["category_id"] in category_ids]
     if not results:
         return []
     images = {image["id"] for image in ground_truth["images"]}
     for number, result in enumerate(results):
         if result["image_id"] not in images:
-            raise ValueError(
-                f"result {number}: image {result['image_id']} is not in the ground truth; "
-                "allowed: results for its images"
+            raise unexpected(
+                f"result {number}: image_id",
+                "the id of an image of the ground truth",
+                result["image_id"],
             )
         if len(result["keypoints"]) != 3 * skeleton.num_joints:
             raise ValueError(
-                f"result {number}: {len(result['keypoints'])} keypoint numbers; "
-                f"allowed: {3 * skeleton.num_joints}"
+                f"result {number}: keypoints: expected {3 * skeleton.num_joints} numbers, got "
+                f"{len(result['keypoints'])}"
             )
     keypoints_NK3 = np.array([result["keypoints"] for result in results], np.float64)
     scores_N = np.array([result["score"] for result in results], np.float64)
@@ -207,7 +217,7 @@ def _as_annotations(
     boxes = np.concatenate((low_N2, size_N2), axis=1).tolist()
     areas = (size_N2[:, 0] * size_N2[:, 1]).tolist()
     return [
-        {**result, "id": number, "bbox": box, "area": area}
+        {**result, "id": number, "category_id": PERSON_CATEGORY, "bbox": box, "area": area}
         for number, (result, box, area) in enumerate(
             zip(results, boxes, areas, strict=True), start=1
         )

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vipnas.data.formats.coco import Person, PoseData
-from vipnas.data.formats.posetrack import PoseTrackData, TrackedPerson
+from vipnas.data.formats.posetrack import Frame, PoseTrackData, TrackedPerson
 from vipnas.data.formats.skeletons import Skeleton
 from vipnas.evaluation.coco_ap import coco_metrics
 from vipnas.evaluation.metrics import Metrics
@@ -77,9 +77,15 @@ def _lacking(protocol: str, data: PoseData) -> str | None:
         return "the data are no videos; allowed: PoseTrack18 files"
     if _head_boxes(data) is None:
         return "somebody with a labelled joint has no head box (bbox_head), which it measures by"
+    if protocol == "mota" and any(_shares_a_track(frame) for frame in data.frames):
+        return "two people in a frame have the same track id, so that it cannot follow them"
     if protocol == "mota" and find_spec("motmetrics") is None:
         return "motmetrics is not here; allowed: pip install 'vipnas[posetrack]'"
     return None
+
+
+def _shares_a_track(frame: Frame) -> bool:
+    return len({person.track_id for person in frame.people}) < len(frame.people)
 
 
 def _coco(data: PoseData, results: Results) -> Metrics:

@@ -25,8 +25,10 @@ from vipnas.data.crops.crops import Crops, fixed_crops
 from vipnas.data.crops.loader import TrainingCrops
 from vipnas.data.formats.coco import Person, PoseData, hold_out, read_coco, subset
 from vipnas.data.formats.detections import read_detections
+from vipnas.data.formats.joined import read_coco_files
 from vipnas.data.formats.posetrack import read_posetrack
 from vipnas.data.formats.posetrack_files import annotation_files
+from vipnas.data.formats.reading import Reading
 from vipnas.data.formats.skeletons import Skeleton, read_skeleton
 from vipnas.evaluation.evaluator import Evaluator
 from vipnas.files import to_plain
@@ -56,6 +58,7 @@ class Datasets:
     synthetic: Path
     skip_bad_images: bool = False
     num_processes: int = 1
+    check_images: bool = True
 
     @cached_property
     def skeleton(self) -> Skeleton:
@@ -115,7 +118,7 @@ class Datasets:
         files = self.config.data.train
         place = self.synthetic / "train"
         if files is not None:
-            place = self.data_root / (files.annotations or files.posetrack or "")
+            place = self.data_root / files.name
         try:
             yield
         except ValueError as error:
@@ -238,10 +241,11 @@ class Datasets:
             settings = videos.settings_of(**self._videos(config.synthetic_video, source))
             return {"synthetic_video": settings}
         files = self._files(source)
-        paths = [self.data_root / (files.annotations or "")]
+        paths = [self.data_root / annotations for annotations, _ in files.coco_files]
         if files.posetrack is not None:
             paths = annotation_files(self.data_root / files.posetrack)
         digests = [content_digest(path) for path in paths]
+        chosen = {"categories": config.categories, "exif": config.exif}
         parts = (self.train_data, self.val_data) if source == "train" else (self.test_data,)
         named = [
             (image["file_name"], part.image_root / image["file_name"])
@@ -251,6 +255,7 @@ class Datasets:
         return {
             "annotations": digests[0] if len(digests) == 1 else plain_digest(digests),
             "images": listing_digest(named),
+            **{name: to_plain(value) for name, value in chosen.items() if value is not None},
         }
 
     def _files(self, source: Source) -> PoseFiles:
@@ -291,12 +296,25 @@ class Datasets:
             videos.synthesize_video(directory, **drawn, num_workers=num_workers)
             return read_posetrack(directory / "annotations", directory, self.skeleton)
         files = self._files(source)
-        root = self.data_root / files.images
-        how = self.skeleton, self.skip_bad_images, config.exif == "ignore"
         if files.posetrack is not None:
-            return read_posetrack(self.data_root / files.posetrack, root, *how)
-        assert files.annotations is not None
-        return read_coco(self.data_root / files.annotations, root, *how)
+            assert isinstance(files.images, str)
+            paths = self.data_root / files.posetrack, self.data_root / files.images
+            return read_posetrack(*paths, self.skeleton, self._reading)
+        coco_files = [
+            (self.data_root / annotations, self.data_root / images)
+            for annotations, images in files.coco_files
+        ]
+        return read_coco_files(coco_files, self.skeleton, self._reading, source == "train")
+
+    @property
+    def _reading(self) -> Reading:
+        data = self.config.data
+        return Reading(
+            self.skip_bad_images,
+            data.exif == "ignore",
+            data.categories,
+            check_images=self.check_images or self.skip_bad_images,  # only checks tell what to skip
+        )
 
     def _images(self, config: SyntheticData, source: Source) -> dict[str, Any]:
         train = source == "train"

@@ -32,7 +32,7 @@ class Experiment:
     """What an experiment's YAML names, as its stages use it.
 
     `output` is the folder of this run, in which `search_name` tells searches apart; paths of the
-    data are relative to `data_root`; `file` is the YAML.
+    data are relative to `data_root`; `file` is the YAML. Without `check_images` no image file is opened before it is needed.
     """
 
     config: ExperimentConfig
@@ -44,6 +44,7 @@ class Experiment:
     search_name: str | None = None
     file: Path | None = None
     name: str = "experiment"
+    check_images: bool = True
 
     @classmethod
     def open(
@@ -95,6 +96,7 @@ class Experiment:
             self.folder.synthetic,
             self.skip_bad_images,
             self.processes.number,
+            self.check_images,
         )
 
     @property

@@ -1,4 +1,4 @@
-"""Where synthetic people stand: backgrounds with clutter, things in front, light and sensor."""
+"""Surroundings of synthetic people: background, clutter, occluding objects, light, sensor."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from vipnas.synthetic.draw import NOBODY, THING, Array, Canvas, Colour, Light, T
 from vipnas.synthetic.paint import SKINS, cloth_paint, plain, random_cloth, random_colour
 
 Image = NDArray[np.uint8]
-SHIFT = 4  # polygon corners are given to OpenCV in sixteenths of a pixel
+SHIFT = 4  # OpenCV takes corners of polygons in sixteenths of a pixel
 
 MAX_OBJECTS = 9
 MAX_DISTRACTORS = 5
 
 
 def random_light(rng: np.random.Generator) -> Light:
-    """A lamp somewhere above and before the scene, more or less diffuse."""
+    """Sample a lamp above and in front of the scene, more or less diffuse."""
     direction = np.array([rng.uniform(-1, 1), rng.uniform(-1.0, -0.1), rng.uniform(-1.2, -0.3)])
     x, y, z = direction / np.linalg.norm(direction)
     return Light((float(x), float(y), float(z)), float(rng.uniform(0.45, 0.8)))
@@ -29,9 +29,13 @@ def random_light(rng: np.random.Generator) -> Light:
 def background(
     rng: np.random.Generator, image_hw: tuple[int, int], light: Light, difficulty: float = 1.0
 ) -> Array:
-    """Sky or wall, floor, furniture; strokes that look like limbs; blurred as a lens would.
+    """Sample a background: sky or wall, floor, objects, shapes that look like limbs, and blur.
 
-    `difficulty` 0 leaves a third of the clutter and none of the limbs.
+    Args:
+        rng: Source of randomness.
+        image_hw: Height and width.
+        light: Light of the scene.
+        difficulty: 0 keeps a third of the objects and no limbs, 1 keeps all.
     """
     image = _backdrop(rng, image_hw)
     for _ in range(round(rng.integers(0, MAX_OBJECTS) * (1.0 + 2.0 * difficulty) / 3.0)):
@@ -46,7 +50,7 @@ def background(
 
 
 def _backdrop(rng: np.random.Generator, image_hw: tuple[int, int]) -> Image:
-    """A wall or sky, mostly with a floor or field below."""
+    """Draw a wall or sky, mostly with a floor or field below."""
     height, width = image_hw
     image = _surface(rng, (height, width))
     horizon = int(height * rng.uniform(0.35, 0.9))
@@ -58,7 +62,7 @@ def _backdrop(rng: np.random.Generator, image_hw: tuple[int, int]) -> Image:
 
 
 def _surface(rng: np.random.Generator, image_hw: tuple[int, int]) -> Array:
-    """One colour with a slow change over it and grain of several sizes."""
+    """Draw one colour with a slow gradient and grain of several sizes."""
     height, width = image_hw
     colour = np.array(random_colour(rng, vivid=0.45)) * 0.9
     slow = rng.normal(0, 12, (int(rng.integers(2, 4)), int(rng.integers(2, 4)), 1))
@@ -79,7 +83,7 @@ def _enlarge(grid: NDArray[np.float64], image_hw: tuple[int, int]) -> Array:
 
 
 def _tiles(rng: np.random.Generator, image: Array, top: int) -> None:
-    """Joints of tiles, bricks or boards."""
+    """Draw the joints of tiles, bricks or boards."""
     height, width = image.shape[:2]
     change = float(rng.uniform(-35, 35))
     for y in range(top, height, int(rng.integers(9, 40))):
@@ -98,7 +102,7 @@ def _rectangle(x: float, y: float, width: float, height: float) -> NDArray[np.fl
 
 
 def _place(rng: np.random.Generator, image: Image) -> tuple[float, float, float]:
-    """A random position and a random length, in pixels."""
+    """Sample a position (x, y) and a length, in pixels."""
     height, width = image.shape[:2]
     length = float(height * np.exp(rng.uniform(np.log(0.08), np.log(0.6))))
     return float(rng.uniform(-0.1, 1) * width), float(rng.uniform(-0.1, 0.95) * height), length
@@ -109,7 +113,7 @@ def _darker(colour: Colour, share: float) -> Colour:
 
 
 def _box(rng: np.random.Generator, image: Image) -> None:
-    """A cupboard, crate or block: a front, a top and a side face."""
+    """Draw a cupboard, crate or block: a front, a top and a side face."""
     x, y, size = _place(rng, image)
     wide, tall, deep = size * rng.uniform(0.4, 1.6), size, size * rng.uniform(0.1, 0.4)
     slant = deep if rng.random() < 0.5 else -deep
@@ -129,7 +133,7 @@ def _box(rng: np.random.Generator, image: Image) -> None:
 
 
 def _frame(rng: np.random.Generator, image: Image) -> None:
-    """A window, door or picture, with panes."""
+    """Draw a window, door or picture, with panes."""
     x, y, size = _place(rng, image)
     wide = size * rng.uniform(0.4, 1.5)
     rim, glass = random_colour(rng), random_colour(rng)
@@ -148,7 +152,7 @@ def _frame(rng: np.random.Generator, image: Image) -> None:
 
 
 def _pole(rng: np.random.Generator, image: Image) -> None:
-    """A lamp post, rail or beam right across the picture."""
+    """Draw a lamp post, rail or beam across the whole picture."""
     height, width = image.shape[:2]
     thick, colour = float(rng.uniform(1.5, 12)), random_colour(rng)
     lean = float(rng.normal(0, 0.06))
@@ -167,7 +171,7 @@ def _pole(rng: np.random.Generator, image: Image) -> None:
 
 
 def _foliage(rng: np.random.Generator, image: Image) -> None:
-    """A tree, bush or heap: overlapping blobs, a trunk below some."""
+    """Draw a tree, bush or heap: overlapping blobs, some with a trunk."""
     x, y, size = _place(rng, image)
     colour = random_colour(rng) if rng.random() < 0.3 else _green(rng)
     if rng.random() < 0.5:
@@ -186,7 +190,7 @@ def _green(rng: np.random.Generator) -> Colour:
 
 
 def _shard(rng: np.random.Generator, image: Image) -> None:
-    """A polygon of no meaning: a roof, a poster, a shadow."""
+    """Draw a random polygon, such as a roof, a poster or a shadow."""
     x, y, size = _place(rng, image)
     angle = np.sort(rng.uniform(0, 2 * np.pi, int(rng.integers(3, 7))))
     ring = np.stack((np.cos(angle), np.sin(angle)), axis=1) * size * rng.uniform(0.4, 1.0)
@@ -204,7 +208,7 @@ OBJECTS: tuple[Callable[[np.random.Generator, Image], None], ...] = (
 
 
 def _limb_like(rng: np.random.Generator, canvas: Canvas, light: Light) -> None:
-    """A bent chain of one to three tubes in the colours of skin or cloth that belongs to nobody."""
+    """Draw a chain of one to three tubes in colours of skin or cloth, without a person."""
     height, width = canvas.depth_HW.shape
     point = rng.uniform((0, 0), (width, height))
     thick = float(rng.uniform(0.01, 0.04) * height)
@@ -225,7 +229,7 @@ def _limb_like(rng: np.random.Generator, canvas: Canvas, light: Light) -> None:
 def occlude(
     rng: np.random.Generator, canvas: Canvas, box_xywh: tuple[float, float, float, float]
 ) -> None:
-    """Put a thing (table, board, post, bush) before a person, hiding a part of the given box."""
+    """Draw an object (table, board, post, bush) over a part of a person's box."""
     x, y, width, height = box_xywh
     sheet = np.zeros((*canvas.depth_HW.shape, 3), dtype=np.uint8)
     image_height = canvas.depth_HW.shape[0]
@@ -255,10 +259,19 @@ def occlude(
 
 @dataclass(frozen=True)
 class Sensor:
-    """How a camera turns light into a JPEG: fall-off towards the corners, a cast, contrast, blur,
-    noise, compression."""
+    """How a camera turns light into a JPEG.
 
-    falloff: NDArray[np.float64]  # of the corners
+    Attributes:
+        falloff: Brightness at the four corners.
+        cast: Factor of each colour channel.
+        gain: Contrast.
+        middle: Grey level that 127 is mapped to.
+        blur_px: Standard deviation of the blur; none up to 0.25.
+        noise: Standard deviation of the noise, in grey levels.
+        quality: JPEG quality.
+    """
+
+    falloff: NDArray[np.float64]
     cast: Array
     gain: float
     middle: float
@@ -267,7 +280,13 @@ class Sensor:
     quality: int
 
     def photograph(self, image_HW3: Array, noise_HW3: Array, more_blur_px: float = 0.0) -> bytes:
-        """A JPEG of the light; `noise_HW3` is standard normal. `more_blur_px`: out of focus."""
+        """Return a JPEG of the scene.
+
+        Args:
+            image_HW3: Light that arrives, BGR.
+            noise_HW3: Standard normal noise.
+            more_blur_px: Standard deviation of additional blur, as out of focus.
+        """
         falloff = _enlarge(self.falloff, image_HW3.shape[:2])[..., None]
         gain, middle = np.float32(self.gain), np.float32(self.middle)
         image = (image_HW3 * falloff * self.cast - 127.0) * gain + middle
@@ -283,7 +302,7 @@ class Sensor:
 
 
 def random_sensor(rng: np.random.Generator, image_hw: tuple[int, int]) -> tuple[Sensor, Array]:
-    """A camera, and the standard normal noise of its first picture (H, W, 3)."""
+    """Sample a sensor, and the standard normal noise (H, W, 3) of its first image."""
     falloff = rng.uniform(0.78, 1.12, (2, 2, 1))
     cast = rng.normal(1.0, 0.04, 3).astype(np.float32)
     gain, middle = float(rng.uniform(0.8, 1.15)), float(rng.uniform(110, 150))

@@ -1,7 +1,7 @@
-"""A synthetic person's body as values: proportions, joint angles, camera; and where its joints are.
+"""Proportions, joint angles and forward kinematics of a synthetic person's body.
 
-Frames. Body: x to the person's left, y up, z forward. Camera: x right, y down, z away from the
-viewer, in metres; so a person with yaw 0 looks into the camera, and their left is image right.
+Body frame: x to the person's left, y up, z forward. Camera frame: x right, y down, z away from the
+viewer, in metres. A person with yaw 0 looks into the camera, with the left on the image's right.
 Lengths are fractions of stature after Drillis & Contini (1966), as printed in Winter,
 "Biomechanics and Motor Control of Human Movement", figure 4.1.
 """
@@ -34,7 +34,7 @@ FACE_POINTS = {
 
 @dataclass(frozen=True)
 class Proportions:
-    """Build of a body; every ratio multiplies the average adult's, 1 = average."""
+    """Build of a body. Every ratio is relative to the average adult."""
 
     stature_m: float = 1.72
     shoulders: float = 1.0
@@ -47,7 +47,7 @@ class Proportions:
 
 @dataclass(frozen=True)
 class ArmPose:
-    """Degrees. Zero hangs straight down; `twist` turns the upper arm inwards about its own axis."""
+    """Angles of an arm in degrees, 0 hanging down. `twist` turns the upper arm inwards."""
 
     flex: float = 0.0
     abduct: float = 0.0
@@ -57,7 +57,7 @@ class ArmPose:
 
 @dataclass(frozen=True)
 class LegPose:
-    """Degrees. Zero stands straight; `ankle` > 0 points the toes down."""
+    """Angles of a leg in degrees, 0 when upright. `ankle` above 0 points the toes down."""
 
     flex: float = 0.0
     abduct: float = 0.0
@@ -68,11 +68,15 @@ class LegPose:
 
 @dataclass(frozen=True)
 class Pose:
-    """Joint angles in degrees; all zero stands upright, facing the camera, arms hanging.
+    """Joint angles in degrees. All zero is upright, facing the camera, with hanging arms.
 
-    yaw: 90 shows the person's right side, 180 the back. pitch > 0 tips the whole body forward,
-    roll tips it to its right. bend, lean, turn: chest relative to pelvis (forward, sideways,
-    about the spine); nod, tilt, look: the same for the head relative to the chest.
+    Attributes:
+        yaw: 90 shows the person's right side, 180 the back.
+        pitch: Above 0, the whole body tips forward.
+        roll: Above 0, the whole body tips to its right.
+        bend, lean, turn: Chest relative to the pelvis: forward, sideways, about the spine.
+        nod, tilt, look: Head relative to the chest, likewise.
+        left_arm, right_arm, left_leg, right_leg: Angles of the limbs.
     """
 
     yaw: float = 0.0
@@ -92,7 +96,7 @@ class Pose:
 
 @dataclass(frozen=True)
 class Camera:
-    """Pinhole camera. pitch > 0 looks down on the scene, in degrees; roll tips the picture."""
+    """A pinhole camera. `pitch` (degrees) above 0 looks down; `roll` rotates the picture."""
 
     focal_px: float
     centre_xy: tuple[float, float]
@@ -100,7 +104,7 @@ class Camera:
     roll: float = 0.0
 
     def project(self, point_xyz: Vector) -> tuple[float, float]:
-        """Image position (x, y) in pixels; an integer is the centre of that pixel."""
+        """Return the image position (x, y) of a point, in pixels."""
         scale = self.focal_px / point_xyz[2]
         return (
             float(self.centre_xy[0] + scale * point_xyz[0]),
@@ -108,22 +112,24 @@ class Camera:
         )
 
     def world_rotation(self) -> Matrix:
-        """Level camera axes to this camera's axes."""
+        """Return the rotation from a level camera to this camera."""
         return rotation_z(self.roll) @ rotation_x(self.pitch)
 
 
 @dataclass(frozen=True)
 class Body:
-    """A posed body in camera axes, metres: named points, and the frames of its rigid parts."""
+    """A posed body in the camera frame: points in metres, and the frames of its rigid parts."""
 
     points: Mapping[str, Vector]
     frames: Mapping[str, Matrix]
-    unit_m: float  # the stature: lengths and radii are fractions of it
+    unit_m: float  # the stature, which lengths and radii are fractions of
 
 
 def landmark(body: Body, proportions: Proportions, name: str) -> Vector:
-    """Where the joint of any skeleton is that has this name: one of the body's points, or one of
-    PoseTrack's: `head_top` on the skull, `head_bottom` where the skull sits on the neck."""
+    """Return the position of a joint: a point of the body, or `head_top` or `head_bottom`.
+
+    These two are joints of PoseTrack: the top of the skull, and its base on the neck.
+    """
     if name == "head_top":
         axes = head_half_axes_m(proportions)
         return np.asarray(body.points["head"] + body.frames["head"][:, 1] * axes[1])
@@ -148,7 +154,7 @@ def rotation_z(degrees: float) -> Matrix:
 def pose_body(
     proportions: Proportions, pose: Pose, position_xyz: tuple[float, float, float], camera: Camera
 ) -> Body:
-    """Place a posed body with the middle of its hips at `position_xyz` (camera axes, metres)."""
+    """Return a posed body, with the middle of its hips at a position in the camera frame."""
     unit = proportions.stature_m
     pelvis = (
         camera.world_rotation()
@@ -179,7 +185,7 @@ def _up(length_m: float) -> Vector:
 
 
 def head_half_axes_m(proportions: Proportions) -> Vector:
-    """Half axes of the skull: lateral, up, forward."""
+    """Return the half axes of the skull in metres: lateral, up, forward."""
     return np.array(HEAD_HALF_AXES) * proportions.stature_m * proportions.head
 
 

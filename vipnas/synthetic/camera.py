@@ -1,4 +1,4 @@
-"""How the camera of a synthetic video moves, and how it loses its focus."""
+"""Camera motion, focus and exposure of a synthetic video."""
 
 from __future__ import annotations
 
@@ -16,11 +16,18 @@ SPELLS_PER_SECOND = 0.8
 
 @dataclass(frozen=True)
 class CameraMove:
-    """How a camera moves, in pixels and shares of its focal length; at rest in the middle of the
-    clip. A sum of slow swings for pan and zoom, and of quick ones for a hand that shakes."""
+    """Motion of a camera: slow oscillations for pan and zoom, quick ones for a shaking hand.
+
+    Attributes:
+        still: The camera in the middle of the clip.
+        swings: (N, 4): frequency in hertz, and amplitudes of x and y in pixels and of log zoom.
+        phases: (N, 3): phases of x, y and zoom.
+        drift_px_per_s: Constant motion in x and y.
+        middle_s: Middle of the clip, in seconds.
+    """
 
     still: Camera
-    swings: NDArray[np.float64]  # (N, 4): hertz, and how far in x, in y, and in zoom
+    swings: NDArray[np.float64]
     phases: NDArray[np.float64]
     drift_px_per_s: tuple[float, float]
     middle_s: float
@@ -41,7 +48,7 @@ class CameraMove:
         )
 
     def moved(self, camera: Camera) -> NDArray[np.float64]:
-        """Where a place of the picture at rest is in that of `camera`, an affine (2, 3)."""
+        """Return the affine (2, 3) from the image of the still camera to that of `camera`."""
         zoom = camera.focal_px / self.still.focal_px
         offset = np.subtract(camera.centre_xy, np.multiply(zoom, self.still.centre_xy))
         return np.array(((zoom, 0.0, offset[0]), (0.0, zoom, offset[1])))
@@ -71,8 +78,13 @@ def random_camera_move(
 
 @dataclass(frozen=True)
 class Conditions:
-    """What one frame suffers more than others: blur in pixels, the share of the light that is left,
-    and how many times the noise."""
+    """Degradation of one frame.
+
+    Attributes:
+        blur_px: Standard deviation of additional blur.
+        light: Factor of the brightness.
+        noise: Factor of the noise.
+    """
 
     blur_px: float = 0.0
     light: float = 1.0
@@ -82,7 +94,7 @@ class Conditions:
 def random_conditions(
     rng: np.random.Generator, num_frames: int, image_hw: tuple[int, int], difficulty: float
 ) -> list[Conditions]:
-    """Of each frame: now and then the focus is lost, or the light, for a few frames."""
+    """Sample the conditions of each frame: focus or light is sometimes lost for a few frames."""
     blur, dark = (_spells(rng, num_frames, difficulty) for _ in range(2))
     worst_px = rng.uniform(0.004, 0.016) * image_hw[0]
     darkest = rng.uniform(0.15, 0.6)
@@ -95,7 +107,7 @@ def random_conditions(
 
 
 def _spells(rng: np.random.Generator, num_frames: int, difficulty: float) -> NDArray[np.float64]:
-    """How much, 0 to 1, of something comes in each frame: spells with a beginning and an end."""
+    """Sample an amount from 0 to 1 for each frame, above 0 in short spells only."""
     numbers, amount = np.arange(num_frames), np.zeros(num_frames)
     for _ in range(
         int(rng.poisson(SPELLS_PER_SECOND * difficulty * num_frames / FRAMES_PER_SECOND))

@@ -1,7 +1,7 @@
-"""One synthetic video, frame by frame: who moves how, and a camera that pans, zooms and shakes.
+"""Synthetic videos: moving people, and a camera that pans, zooms and shakes.
 
-A frame is what arrives while the shutter is open: the mean of several moments where things move
-far in that time, so that they blur. What is annotated is the moment in the middle.
+A frame is the mean of several moments while the shutter is open, which blurs fast motion. The
+annotation is that of the moment in the middle.
 """
 
 from __future__ import annotations
@@ -37,20 +37,26 @@ from vipnas.synthetic.paint import Look, random_look
 from vipnas.synthetic.poses import random_proportions
 from vipnas.synthetic.scene import Box, Scene, annotate, draw_people, place_person, random_camera
 
-BACKDROP_SHARE = 1.5  # of the image, so that the camera can turn
-MAX_DEPTH_CHANGE = 0.35  # of the distance that a person may walk towards the camera or away
-THING_CHANCE = 0.4  # of something that stands before a person, and of something that passes
-# A moment more for each so many pixels that a joint moves while the shutter is open.
+BACKDROP_SHARE = 1.5  # size relative to the image, so that the camera can turn
+MAX_DEPTH_CHANGE = 0.35  # of a person's distance to the camera, by walking
+THING_CHANCE = 0.4  # of a still object in front of a person, and of a passing one
+# Motion of a joint while the shutter is open that takes one more moment.
 BLUR_STEP_PX = 3.0
 MAX_MOMENTS = 9
 
 
 @dataclass(frozen=True)
 class Actor:
-    """A person through a clip: where they are in the middle of it, and how they move.
+    """A person in a clip.
 
-    `ground_m` is how far below the hips the ground is then, along the vertical of the scene;
-    `slowed` makes the way shorter where it would lead too near or too far.
+    Attributes:
+        proportions: Build of the body.
+        look: Clothes, hair and colours.
+        motion: Motion of the joints, and the path walked.
+        middle_s: Middle of the clip, in seconds.
+        middle_xyz: Position of the hips in the middle of the clip, in metres.
+        ground_m: Height of the hips above the ground at that time.
+        slowed: Factor of the path, below 1 if it would lead too near or too far.
     """
 
     proportions: Proportions
@@ -62,7 +68,7 @@ class Actor:
     slowed: float
 
     def at(self, seconds: float, camera: Camera) -> Person:
-        """The lowest point of the body stays on the ground."""
+        """Return the person at a time, with the lowest point of the body on the ground."""
         level = camera.world_rotation() @ BODY_TO_CAMERA
         ways = [self.motion.way_at(moment) for moment in (seconds, self.middle_s)]
         left, ahead = self.slowed * self.proportions.stature_m * np.subtract(ways[0], ways[1])
@@ -74,7 +80,7 @@ class Actor:
 
 
 def ground_below(person: Person, camera: Camera) -> float:
-    """Metres from the middle of the hips down to the lowest point of the body."""
+    """Return the metres from the middle of the hips down to the lowest point of the body."""
     down = -(camera.world_rotation() @ BODY_TO_CAMERA)[:, 1]
     points = np.array(list(person.body(camera).points.values()))
     return float((points @ down).max() - person.position_xyz @ down)
@@ -82,8 +88,14 @@ def ground_below(person: Person, camera: Camera) -> float:
 
 @dataclass(frozen=True)
 class Thing:
-    """Something that stands before a person, or passes: what it is depends on a seed alone; in the
-    picture at rest it covers a part of a box at a time."""
+    """An object that occludes a part of a box, still or passing.
+
+    Attributes:
+        seed: Seed of its shape and colour.
+        box_xywh: The box, in the image of the still camera.
+        px_per_s: Horizontal speed.
+        there_s: Time at which it reaches the box, in seconds.
+    """
 
     seed: int
     box_xywh: Box
@@ -93,7 +105,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Video:
-    """All that decides the frames of one video."""
+    """Everything that determines the frames of one video."""
 
     actors: tuple[Actor, ...]
     camera: CameraMove
@@ -101,7 +113,7 @@ class Video:
     sensor: Sensor
     backdrop_HW3: Array
     shutter_s: float
-    conditions: Sequence[Conditions]  # of each frame
+    conditions: Sequence[Conditions]  # one per frame
     things: tuple[Thing, ...]
     image_hw: tuple[int, int]
 
@@ -114,7 +126,16 @@ def random_video(
     difficulty: float,
     speed: float,
 ) -> Video:
-    """People who move before a camera; each keeps body, clothes and kind of motion throughout."""
+    """Sample a video. People keep their bodies, clothes and kinds of motion.
+
+    Args:
+        rng: Source of randomness.
+        num_frames: Number of frames, at 25 per second.
+        image_hw: Height and width.
+        people_per_video: Lowest and highest number of people.
+        difficulty: 0 to 1, as in `synthesize_video`.
+        speed: Speed of motion, 1 is natural.
+    """
     seconds = num_frames / FRAMES_PER_SECOND
     still, light = random_camera(rng, image_hw), random_light(rng)
     actors: list[Actor] = []
@@ -156,7 +177,7 @@ def _random_thing(
     image_hw: tuple[int, int],
     seconds: float,
 ) -> Thing:
-    """Before one of the boxes, or passing there on its way through the picture."""
+    """Sample an object in front of one of the boxes, or passing it."""
     seed, box = int(rng.integers(2**31)), boxes[int(rng.integers(len(boxes)))]
     px_per_s = passing * image_hw[1] * float(rng.choice((-1, 1)) * rng.uniform(0.5, 1.5))
     return Thing(seed, box, px_per_s, float(rng.uniform(0, seconds)))
@@ -175,7 +196,7 @@ def _actor(person: Person, motion: Motion, seconds: float, ground_m: float) -> A
 def frames_of(
     video: Video, rng: np.random.Generator, joints: Sequence[str]
 ) -> Iterator[tuple[bytes, list[dict[str, Any]]]]:
-    """JPEG and annotations (COCO's, without ids, with `track_id` and `bbox_head`) of each frame."""
+    """Yield JPEG and annotations of each frame: COCO's, `track_id` and `bbox_head`, without ids."""
     for number, conditions in enumerate(video.conditions):
         seconds = number / FRAMES_PER_SECOND
         canvas, annotations = _moment(video, seconds, joints)
@@ -192,7 +213,7 @@ def frames_of(
 
 
 def _num_moments(video: Video, seconds: float) -> int:
-    """An odd number, by how far any joint moves while the shutter is open."""
+    """Return an odd number, by the largest motion of a joint while the shutter is open."""
     xy: list[list[tuple[float, float]]] = []
     for moment in (seconds - video.shutter_s / 2, seconds + video.shutter_s / 2):
         camera = video.camera.at(moment)
@@ -205,7 +226,7 @@ def _num_moments(video: Video, seconds: float) -> int:
 def _moment(
     video: Video, seconds: float, joints: Sequence[str]
 ) -> tuple[Canvas, list[dict[str, Any]]]:
-    """The picture of one moment, and everybody's annotation."""
+    """Return the picture of one moment and the annotations of all visible people."""
     camera = video.camera.at(seconds)
     affine = video.camera.moved(camera)
     canvas = Canvas(_backdrop(video, affine))
@@ -242,11 +263,11 @@ def _backdrop(video: Video, affine_23: NDArray[np.float64]) -> Array:
 
 
 def head_box(person: Person, camera: Camera) -> Box:
-    """The box of the head from its top to the neck, in image pixels, also beyond the image."""
+    """Return the box of the head from top to neck, in image pixels, not clipped to the image."""
     body = person.body(camera)
     centre = body.points["head"]
     scale = camera.focal_px / float(centre[2])
-    # An ellipsoid reaches along an axis as far as the half axes' vectors do together.
+    # The extent of an ellipsoid along an axis is the norm of its half axes' components.
     half = np.linalg.norm(body.frames["head"] * head_half_axes_m(person.proportions), axis=1)
     middle = np.array(camera.project(centre))
     neck = np.array(camera.project(landmark(body, person.proportions, "head_bottom")))

@@ -1,4 +1,4 @@
-"""Shaded, anti-aliased solids on a canvas with a depth buffer: tubes (limbs, torsos) and skulls.
+"""Draw shaded, anti-aliased tubes (limbs, torsos) and skulls on a canvas with a depth buffer.
 
 H W height and width of the canvas, h w of the window that one solid touches. Depth is in metres
 from the camera, colours are BGR in 0..255, an integer coordinate is the centre of a pixel.
@@ -18,26 +18,26 @@ from vipnas.synthetic.body import Camera, Matrix, Vector
 Array = NDArray[np.floating]
 Colour = tuple[float, float, float]
 
-# Colours of a surface from its place: (position along 0..1, across -1..1, towards the viewer 0..1).
-# Tubes pass these three; skulls pass the unit-sphere coordinates (left, up, forward).
+# Colours of a surface by position. Tubes pass the position along (0..1), across (-1..1) and towards
+# the viewer (0..1). Skulls pass coordinates on the unit sphere (left, up, forward).
 Paint = Callable[[Array, Array, Array], Array]
 
-NOBODY = 0  # owner of a background pixel; people are 1, 2, ... from far to near
-THING = 255  # owner of a pixel of an object in the foreground
+NOBODY = 0  # owner of background pixels; people are 1, 2, ... from far to near
+THING = 255  # owner of pixels of foreground objects
 
-MEETING_M = 0.004  # where two surfaces are this close in depth, their colours are mixed
+MEETING_M = 0.004  # colours of surfaces closer in depth than this are mixed
 
 
 @dataclass(frozen=True)
 class Light:
-    """Direction from the surface to the lamp (camera axes, unit length) and the share of shadow."""
+    """Unit vector from the surface to the lamp, in the camera frame, and ambient brightness."""
 
     direction_xyz: tuple[float, float, float]
     ambient: float
 
 
 class Canvas:
-    """An image being painted, the depth of the person being painted, and whose each pixel is."""
+    """An image, the depth of the person being drawn, and the owner and part of each pixel."""
 
     def __init__(self, image_HW3: Array) -> None:
         height, width = image_HW3.shape[:2]
@@ -48,14 +48,14 @@ class Canvas:
         self.owner = NOBODY
 
     def begin(self, owner: int) -> None:
-        """Start a new person or thing, in front of everything painted so far."""
+        """Start a new person or object, in front of everything drawn so far."""
         self.owner = owner
         self.depth_HW.fill(np.inf)
 
     def window(
         self, low_xy: tuple[float, float], high_xy: tuple[float, float]
     ) -> tuple[tuple[slice, slice], Array, Array] | None:
-        """The pixels between two corners: slices, x (1 x w) and y (h x 1); None if outside."""
+        """Return slices, x (1, w) and y (h, 1) of pixels between corners, or None if outside."""
         height, width = self.depth_HW.shape
         left, top = (max(math.floor(value) - 1, 0) for value in low_xy)
         right = min(math.ceil(high_xy[0]) + 2, width)
@@ -74,9 +74,9 @@ class Canvas:
         colour_hw3: Array,
         part: int,
     ) -> None:
-        """Paint where the new surface is nearer than what this owner already has there."""
+        """Draw a surface where it is nearer than other surfaces of the same owner."""
         before = self.depth_HW[window]
-        # A soft test, over a few millimetres, keeps the line where two solids meet smooth.
+        # A soft test over a few millimetres anti-aliases the line where two solids meet.
         nearer = np.clip((before - depth_hw) * np.float32(1.0 / MEETING_M) + 0.5, 0.0, 1.0)
         cover_hw = cover_hw * nearer
         image = self.image_HW3[window]
@@ -89,11 +89,15 @@ class Canvas:
 
 @dataclass(frozen=True)
 class Tube:
-    """A tapered tube with rounded ends, as seen in the image.
+    """The projection of a tapered tube with rounded ends.
 
-    half_width_px across the axis at either end; cap_px how far each end reaches beyond its end
-    point; depth_m of the axis at either end and rise_m of the surface towards the viewer;
-    `bulge_px` is added to the half width in the middle (calf, waist).
+    Attributes:
+        start_xy, stop_xy: End points of the axis.
+        half_width_px: Half width at either end.
+        cap_px: Extent beyond either end point.
+        depth_m: Depth of the axis at either end.
+        rise_m: Height of the surface above the axis, towards the viewer, at either end.
+        bulge_px: Additional half width in the middle (calf, waist).
     """
 
     start_xy: tuple[float, float]
@@ -112,7 +116,7 @@ def round_tube(
     radius_m: tuple[float, float],
     bulge_m: float = 0.0,
 ) -> Tube:
-    """The picture of a limb with circular sections and hemispherical ends."""
+    """Project a limb with circular sections and hemispherical ends."""
     scales = [camera.focal_px / float(point[2]) for point in (start_xyz, stop_xyz)]
     widths = (radius_m[0] * scales[0], radius_m[1] * scales[1])
     return Tube(
@@ -135,12 +139,20 @@ def oval_tube(
     bulge_m: float = 0.0,
     roundness: float = 0.35,
 ) -> Tube:
-    """The picture of a tube with elliptic sections (a torso).
+    """Project a tube with elliptic sections, such as a torso.
 
-    At either end: a frame, whose columns 0 and 2 carry the section's half axes (lateral, forward).
-    An ellipse with half-axis vectors p and q reaches sqrt((p.d)^2 + (q.d)^2) in direction d: that
-    gives its width across the axis, along the axis (the cap), and towards the viewer.
-    `roundness` is the cap's own height in units of the lateral half axis.
+    The extent of an ellipse with half-axis vectors p and q in direction d is
+    sqrt((p.d)^2 + (q.d)^2). It gives the width across the axis, the cap along the axis, and the
+    rise towards the viewer.
+
+    Args:
+        camera: The camera.
+        start_xyz: Start of the axis.
+        stop_xyz: End of the axis.
+        frames: Frame at either end. Columns 0 and 2 are the directions of the half axes.
+        half_axes_m: Half axes (lateral, forward) at either end.
+        bulge_m: Additional half width in the middle.
+        roundness: Height of the caps relative to the lateral half axis.
     """
     ends_xy = [camera.project(start_xyz), camera.project(stop_xyz)]
     along = np.subtract(ends_xy[1], ends_xy[0])
@@ -170,7 +182,7 @@ def oval_tube(
 
 
 def draw_tube(canvas: Canvas, tube: Tube, paint: Paint, light: Light, part: int = 0) -> None:
-    """Paint a tube; its depth follows the axis and bulges towards the viewer."""
+    """Draw a tube. Its depth follows the axis and rises towards the viewer."""
     (ax, ay), (bx, by) = tube.start_xy, tube.stop_xy
     reach = [
         max(*pair) + max(tube.bulge_px, 0.0)
@@ -184,7 +196,7 @@ def draw_tube(canvas: Canvas, tube: Tube, paint: Paint, light: Light, part: int 
         return
     window, x, y = placed
     length = math.hypot(bx - ax, by - ay)
-    # A limb that points at the camera has no direction in the image: any will do.
+    # A limb that points at the camera has no direction in the image: take any.
     dx, dy = ((bx - ax) / length, (by - ay) / length) if length > 1e-3 else (1.0, 0.0)
     length = max(length, 1e-3)
     along = (x - np.float32(ax)) * dx + (y - np.float32(ay)) * dy
@@ -194,7 +206,7 @@ def draw_tube(canvas: Canvas, tube: Tube, paint: Paint, light: Light, part: int 
     if tube.bulge_px:
         width += (4.0 * tube.bulge_px) * t * (1.0 - t)
     width = np.maximum(width, np.float32(0.4))
-    # Beyond an end, distances along the axis are stretched so that the cap's height is a radius.
+    # Beyond an end, distances along the axis are scaled so that the cap's height is the radius.
     before = np.minimum(along, 0.0) * (tube.half_width_px[0] / max(tube.cap_px[0], 0.4))
     after = np.maximum(along - length, 0.0) * (tube.half_width_px[1] / max(tube.cap_px[1], 0.4))
     beyond = (before + after) / width
@@ -211,7 +223,7 @@ def draw_tube(canvas: Canvas, tube: Tube, paint: Paint, light: Light, part: int 
 
 
 def _shade(facing_hw: Array, front_hw: Array, light: Light) -> Array:
-    """Brightness from the angle to the lamp, darker towards the outline as soft light makes it."""
+    """Return the brightness by the angle to the lamp, darker towards the outline."""
     lit = light.ambient + (1.0 - light.ambient) * np.maximum(facing_hw, 0.0)
     return lit * (0.78 + 0.22 * front_hw) * np.float32(1.25)
 
@@ -226,9 +238,9 @@ def draw_skull(
     light: Light,
     part: int = 0,
 ) -> None:
-    """Paint an ellipsoid by meeting it with one ray per pixel (parallel rays: heads are small).
+    """Draw an ellipsoid by one ray per pixel. Rays are parallel, because heads are small.
 
-    `paint` gets the unit-sphere coordinates of the point met, (left, up, forward) in `frame`.
+    `paint` gets the coordinates of the hit on the unit sphere, (left, up, forward) in `frame`.
     """
     scale = camera.focal_px / float(centre_xyz[2])
     cx, cy = camera.project(centre_xyz)
@@ -238,11 +250,11 @@ def draw_skull(
         return
     window, x, y = placed
     x, y = (x - np.float32(cx)) / scale, (y - np.float32(cy)) / scale
-    inverse = (frame / half_axes_m).T  # camera metres to the unit sphere
+    inverse = (frame / half_axes_m).T  # from metres to the unit sphere
     form = inverse.T @ inverse
     a, b = form[2, 2], form[0, 2] * x + form[1, 2] * y
     c = form[0, 0] * x * x + 2.0 * form[0, 1] * x * y + form[1, 1] * y * y - 1.0
-    # The outline is where the discriminant is 0; a sphere's falls there by 2 a / radius a metre.
+    # The outline is where the discriminant is 0. Of a sphere, it falls by 2 a / radius per metre.
     inside = (b * b - a * c).astype(np.float32)
     cover = np.clip(inside * (float(half_axes_m.mean()) / (2.0 * a) * scale) + 0.5, 0.0, 1.0)
     root = np.sqrt(np.maximum(inside, 0.0))

@@ -1,4 +1,4 @@
-"""What a person is made of: their proportions, pose and look as one value, and the solids of it."""
+"""A synthetic person as a value, and the solids that draw it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LEGS = {"left": LEFT_LEG, "right": RIGHT_LEG}
 
 @dataclass(frozen=True)
 class Person:
-    """All that is needed to draw someone; `position_xyz` is the middle of the hips, in metres."""
+    """A synthetic person. `position_xyz` is the middle of the hips, in metres."""
 
     proportions: Proportions
     pose: Pose
@@ -40,7 +40,7 @@ class Person:
 
 @dataclass(frozen=True)
 class Solid:
-    """One tube of a body, how it is painted, and the part it belongs to."""
+    """One tube of a body, with its paint and the part that it belongs to."""
 
     tube: Tube
     paint: Paint
@@ -52,7 +52,7 @@ class Solid:
 
 
 def solids_of(person: Person, body: Body, camera: Camera) -> Iterator[Solid]:
-    """All tubes of a person and of the chair under them; the skull is not a tube."""
+    """Yield all tubes of a person and of their chair. The skull is not a tube."""
     yield from _legs(person, body, camera)
     yield from _trunk(person, body, camera)
     yield from _arms(person, body, camera)
@@ -93,7 +93,7 @@ def _legs(person: Person, body: Body, camera: Camera) -> Iterator[Solid]:
 
 
 def _skirt(person: Person, body: Body, camera: Camera) -> Solid:
-    """One cone from the hips round both thighs."""
+    """Return a cone from the hips around both thighs."""
     fat, points = body.unit_m * person.proportions.girth, body.points
     left, right = (between(points[f"{side}_hip"], points[f"{side}_knee"], 0.7) for side, _ in SIDES)
     apart = float(np.linalg.norm(left - right))
@@ -174,7 +174,7 @@ def _arms(person: Person, body: Body, camera: Camera) -> Iterator[Solid]:
 
 
 def _head_extras(person: Person, body: Body, camera: Camera) -> Iterator[Solid]:
-    """Nose and ears, and what hair there is beyond the skull."""
+    """Yield nose, ears, and hair or hat outside of the skull."""
     look, head = person.look, body.frames["head"]
     axes = head_half_axes_m(person.proportions)
 
@@ -206,14 +206,14 @@ def _head_extras(person: Person, body: Body, camera: Camera) -> Iterator[Solid]:
 
 
 def is_seated(pose: Pose) -> bool:
-    """Thighs level, shins down, trunk upright: a chair would fit."""
+    """Whether a chair fits: level thighs, vertical shins, upright trunk."""
     legs = (pose.left_leg, pose.right_leg)
     upright = abs(pose.pitch) < 25 and abs(pose.roll) < 25
     return upright and all(60 < leg.flex < 105 and 45 < leg.knee < 125 for leg in legs)
 
 
 def _chair(body: Body, camera: Camera, paint: Paint) -> Iterator[Solid]:
-    """Two bars of a seat under the thighs, four legs, three bars of a back."""
+    """Yield the bars of a chair: two of the seat, four legs, three of the back."""
     unit, pelvis = body.unit_m, body.frames["pelvis"]
     side = pelvis[:, 0] * 0.13 * unit
     down = pelvis @ np.array([0.0, -0.1, -0.01]) * unit

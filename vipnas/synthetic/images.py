@@ -1,8 +1,7 @@
-"""The embedded data set: drawn people with exact COCO-17 keypoints, as JPEGs and COCO JSON.
+"""Synthetic images: people with exact COCO-17 keypoints, as JPEGs and COCO JSON.
 
-Image i of a set depends on the seed and i alone, so the first images of a larger set are the
-smaller set, and any number of processes makes the same bytes. What is written is an ordinary COCO
-data set.
+Image i depends on the seed and i alone. So a larger set starts with the images of a smaller one,
+and any number of processes writes the same bytes.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from vipnas.synthetic.scene import render_image
 T = TypeVar("T")
 
 ANNOTATIONS = "annotations.json"
-VERSION = 2  # of the drawing: raised whenever the same seed gives other pictures
+VERSION = 2  # raised whenever the same seed gives other images
 MIN_SIDE_PX = 32
 MAX_PEOPLE = 20
 
@@ -40,7 +39,7 @@ def settings_of(
     people_per_image: tuple[int, int],
     difficulty: float,
 ) -> dict[str, Any]:
-    """All that decides the content of a set, as it stands in the `info` of its annotations."""
+    """Return the settings that determine a set, stored in the `info` of its annotations."""
     return {
         "generator": "vipnas synthesize",
         "version": VERSION,
@@ -61,14 +60,23 @@ def synthesize(
     num_workers: int = 1,
     difficulty: float = 1.0,
 ) -> None:
-    """Write `images/000001.jpg ...` and `annotations.json`, all of it or nothing.
+    """Write `images/000001.jpg ...` and `annotations.json`, all or nothing.
 
-    A complete set of the same settings is left as it is. people_per_image: the least and the most.
-    Boxes (x, y, width, height in pixels) and areas are of the whole person inside the image,
-    whether or not someone stands before them. difficulty, 0 to 1: how much of the variety of poses,
-    views, clutter and occlusion comes; at 0 people are upright and seen from the front.
+    A complete set of the same settings is kept. Boxes and areas include the occluded parts of a
+    person inside the image.
 
-    Raises ValueError if a setting is out of range, or if `output_dir` holds anything else.
+    Args:
+        output_dir: A new or empty folder, or one with the complete set.
+        num_images: Number of images.
+        seed: Seed of the set.
+        image_hw: Height and width.
+        people_per_image: Lowest and highest number of people.
+        num_workers: Number of processes.
+        difficulty: 0 to 1: variety of poses and views, clutter and occlusion. At 0, people are
+            upright and seen from the front.
+
+    Raises:
+        ValueError: A setting is out of range, or `output_dir` has other files.
     """
     settings = settings_of(num_images, seed, image_hw, people_per_image, difficulty)
     check_settings(settings, num_workers, (num_images >= 1, "num_images", "1 or more"))
@@ -87,11 +95,18 @@ def synthesize(
 def make_folder(
     output_dir: Path, settings: dict[str, Any], settings_file: str, fill: Callable[[Path], None]
 ) -> None:
-    """Let `fill` make a data set in a folder aside, which then becomes `output_dir`.
+    """Fill a temporary folder and rename it to `output_dir`.
 
-    One that holds the complete set of the same settings (in the `info` of its `settings_file`) is
-    left as it is. Of several processes that want the same set one makes it, and the others wait.
-    Raises ValueError if `output_dir` holds anything else.
+    If several processes need the same set, one makes it and the others wait.
+
+    Args:
+        output_dir: A new or empty folder, or one with the complete set, which is kept.
+        settings: Settings of the set.
+        settings_file: Name of the file with the settings in its `info`.
+        fill: Writes the set into a folder.
+
+    Raises:
+        ValueError: `output_dir` has other files.
     """
     output_dir = output_dir.absolute()
     output_dir.parent.mkdir(parents=True, exist_ok=True)
@@ -100,13 +115,13 @@ def make_folder(
             if _settings_in(output_dir / settings_file) == settings:
                 return
             raise ValueError(
-                f"{output_dir}: not an empty folder, and not this synthetic data set; "
-                "allowed: a new or empty folder, or the complete set of the same settings"
+                f"{output_dir}: expected a new or empty folder, or the complete synthetic set of "
+                "the same settings, got other files"
             )
         aside = output_dir.with_name(f".{output_dir.name}.partial")
-        shutil.rmtree(aside, ignore_errors=True)  # of a process that was killed
+        shutil.rmtree(aside, ignore_errors=True)  # left by a killed process
         aside.mkdir()
-        print(f"synthesize: drawing {output_dir}", file=sys.stderr, flush=True)
+        print(f"synthesize: rendering {output_dir}", file=sys.stderr, flush=True)
         try:
             fill(aside)
             if output_dir.exists():
@@ -116,25 +131,37 @@ def make_folder(
             shutil.rmtree(aside, ignore_errors=True)
 
 
-Rule = tuple[bool, str, str]  # whether it is kept, the setting, what is allowed
+Rule = tuple[bool, str, str]  # whether it holds, the name of the setting, what is expected
 
 
 def check_settings(settings: dict[str, Any], num_workers: int, *rules: Rule) -> None:
-    """Raises ValueError for the first setting that breaks one of the rules, or of those that images
-    and videos share."""
+    """Check settings of images or videos.
+
+    Args:
+        settings: The settings.
+        num_workers: Number of processes.
+        rules: Rules that images and videos do not share.
+
+    Raises:
+        ValueError: A rule does not hold.
+    """
     people = next(name for name in settings if name.startswith("people_per_"))
     least, most = settings[people]
     shared: tuple[Rule, ...] = (
         (settings["seed"] >= 0, "seed", "0 or more"),
-        (min(settings["image_hw"]) >= MIN_SIDE_PX, "image_hw", f"{MIN_SIDE_PX} or more each"),
-        (1 <= least <= most <= MAX_PEOPLE, people, f"1 <= least <= most <= {MAX_PEOPLE}"),
+        (
+            min(settings["image_hw"]) >= MIN_SIDE_PX,
+            "image_hw",
+            f"{MIN_SIDE_PX} or more in height and width",
+        ),
+        (1 <= least <= most <= MAX_PEOPLE, people, f"1 <= lowest <= highest <= {MAX_PEOPLE}"),
         (0.0 <= settings["difficulty"] <= 1.0, "difficulty", "0 to 1"),
     )
-    for kept, name, allowed in (*rules, *shared):
-        if not kept:
-            raise ValueError(f"synthesize: {name} {settings[name]}; allowed: {allowed}")
+    for holds, name, expected in (*rules, *shared):
+        if not holds:
+            raise ValueError(f"synthesize: {name}: expected {expected}, got {settings[name]}")
     if num_workers < 1:
-        raise ValueError(f"synthesize: num_workers {num_workers}; allowed: 1 or more")
+        raise ValueError(f"synthesize: num_workers: expected 1 or more, got {num_workers}")
 
 
 def _settings_in(path: Path) -> Any:
@@ -145,14 +172,19 @@ def _settings_in(path: Path) -> Any:
 
 
 def in_order(make: Callable[[int], T], count: int, num_workers: int) -> Iterator[T]:
-    """What `make`, which is picklable, makes of 0, 1, ...: in this process, or in several. How far
-    it is is shown where there is a terminal, since thousands take minutes."""
+    """Yield `make(0)`, `make(1)`, ..., with a progress bar on a terminal.
+
+    Args:
+        make: A picklable function.
+        count: Number of calls.
+        num_workers: Number of processes.
+    """
     from rich.console import Console
     from rich.progress import track
 
     yield from track(
         _made(make, count, num_workers),
-        "drawing",
+        "rendering",
         total=count,
         console=Console(stderr=True),
         disable=not sys.stderr.isatty(),
@@ -163,7 +195,7 @@ def _made(make: Callable[[int], T], count: int, num_workers: int) -> Iterator[T]
     if num_workers == 1:
         yield from map(make, range(count))
         return
-    # Not forked: the parent may run threads (torch), whose locks a fork would copy.
+    # Spawn, because a fork would copy locks of the parent's threads (torch).
     chunk = max(1, min(16, count // (4 * num_workers)))
     with ProcessPoolExecutor(
         num_workers, mp_context=get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,)
@@ -174,7 +206,7 @@ def _made(make: Callable[[int], T], count: int, num_workers: int) -> Iterator[T]
 def _make_image(
     settings: tuple[int, tuple[int, int], tuple[int, int], float], images_dir: Path, index: int
 ) -> People:
-    """Draw and write image `index`; its people's annotations, still without ids."""
+    """Render and write image `index`. Return the annotations, without ids."""
     seed, image_hw, people_per_image, difficulty = settings
     jpeg, people = render_image(seed, index, image_hw, people_per_image, difficulty)
     (images_dir / _file_name(index)).write_bytes(jpeg)

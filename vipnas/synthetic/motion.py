@@ -1,7 +1,7 @@
-"""How synthetic people move: smooth curves of their joint angles over time, and where they walk.
+"""Motion of synthetic people: smooth curves of joint angles over time, and paths walked.
 
-All angles are degrees, times are seconds of the motion at its natural speed. A curve takes a time
-to the A angles of a part of the body, in the order of the fields of `Pose`.
+Angles are in degrees, times in seconds at natural speed. A curve maps a time to the A angles of a
+part of the body, in the order of the fields of `Pose`.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ Angles = NDArray[np.float64]
 Curve = Callable[[float], Angles]
 DrawPose = Callable[[np.random.Generator], Pose]
 
-# Seconds that a movement takes and that it rests between two: reaching, and shifting one's weight.
+# Seconds of a movement, and of the rest after it: of the arms, and of trunk and legs.
 ARM_TIMES: tuple[Range, Range] = ((0.3, 0.8), (0.0, 0.3))
 BODY_TIMES: tuple[Range, Range] = ((0.5, 1.2), (0.0, 0.4))
-# The largest change of an angle takes at least so long; the fastest moment is 15/8 of it.
+# Limit of the mean speed of a movement. The highest speed is 15/8 of the mean.
 FASTEST_DEG_PER_S = 350.0
-# Gait cycles a second; swing of the thigh, bend of the knee and of the elbow in degrees.
+# Gait cycles per second; swing of the thigh, flexion of knee and elbow in degrees.
 WALK: tuple[Range, Range, Range, Range] = ((0.75, 1.1), (16, 30), (35, 60), (5, 45))
 RUN: tuple[Range, Range, Range, Range] = ((1.2, 1.6), (35, 55), (70, 110), (70, 115))
 WAVES_PER_SECOND: Range = (1.2, 2.6)
@@ -56,8 +56,10 @@ def _angles(*parts: ArmPose | LegPose) -> Angles:
 
 @dataclass(frozen=True)
 class Keyed:
-    """From key to key, each time with the least jerk, as people reach (Flash & Hogan, 1985): the
-    fastest moment is 15/8 of the mean speed, and speed and acceleration are 0 at each key."""
+    """Minimum-jerk movements between keys, as people reach (Flash & Hogan, 1985).
+
+    Speed and acceleration are 0 at each key. The highest speed is 15/8 of the mean.
+    """
 
     times_N: Angles
     keys_NA: Angles
@@ -73,7 +75,7 @@ class Keyed:
 
 @dataclass(frozen=True)
 class Wave:
-    """Swinging about a middle."""
+    """A sinusoidal oscillation about a middle."""
 
     middle_A: Angles
     reach_A: Angles
@@ -87,7 +89,7 @@ class Wave:
 
 @dataclass(frozen=True)
 class Gait:
-    """Walking or running: the legs in turn, and arms that swing against them."""
+    """Walking or running: legs in alternation, arms in opposite phase."""
 
     hertz: float
     phase: float
@@ -112,17 +114,23 @@ class Gait:
 
     @property
     def metres_per_second(self) -> float:
-        """Of somebody 1 m tall: two steps a cycle, each as wide as the thighs swing."""
+        """Speed for a stature of 1 m: two steps per cycle, as wide as the thighs swing."""
         return 4 * self.hertz * LEG_LENGTH * math.sin(math.radians(self.swing))
 
 
 @dataclass(frozen=True)
 class Motion:
-    """A pose for every moment, and the way walked; `speed` 1 is natural.
+    """A pose for every moment, and the path walked.
 
-    `body` moves the trunk and the legs, which a `gait` moves instead where there is one.
-    `yaw_per_s` turns the person on the spot or along a curve; `metres_per_s` is for a stature of 1
-    m, 0 for those who stay, less than their legs say for those on a treadmill.
+    Attributes:
+        kind: One of `KINDS`.
+        body: Curve of trunk and legs.
+        left_arm, right_arm: Curves of the arms.
+        gait: Motion of the legs that replaces that of `body`, or None.
+        yaw: Yaw at second 0.
+        yaw_per_s: Turning, on the spot or along the path.
+        metres_per_s: Walking speed for a stature of 1 m, 0 on the spot or on a treadmill.
+        speed: Factor of all speeds, 1 is natural.
     """
 
     kind: str
@@ -143,7 +151,7 @@ class Motion:
         legs = body[len(TRUNK_FIELDS) :].tolist()
         if self.gait is not None:
             legs = self.gait.legs(time).tolist()
-            # The shoulders turn against the hips.
+            # The shoulders turn in the opposite direction of the hips.
             trunk["turn"] -= 0.3 * self.gait.swing * math.sin(self.gait.phase_at(time))
         half = len(fields(LegPose))
         pose = Pose(
@@ -156,7 +164,7 @@ class Motion:
         return within_limits(pose)
 
     def way_at(self, seconds: float) -> tuple[float, float]:
-        """Metres to the left and ahead (of yaw 0) since second 0, of somebody 1 m tall."""
+        """Return metres to the left and ahead (of yaw 0) since second 0, for a stature of 1 m."""
         time = seconds * self.speed
         start, rate = math.radians(self.yaw), math.radians(self.yaw_per_s)
         if abs(rate * time) < 1e-4:
@@ -171,10 +179,13 @@ class Motion:
 def random_motion(
     rng: np.random.Generator, difficulty: float, speed: float, seconds: float
 ) -> Motion:
-    """Somebody who walks, runs, gestures, changes between poses, or sits and gestures.
+    """Sample a motion: walking, running, gesturing, changing between poses, or sitting.
 
-    At difficulty 0 they walk or stand upright and gesture, seen from the front. `seconds` is how
-    long the motion is needed for, from 0 on.
+    Args:
+        rng: Source of randomness.
+        difficulty: 0 to 1. At 0, people walk or are upright and gesture, seen from the front.
+        speed: Factor of all speeds, 1 is natural.
+        seconds: Length of the motion.
     """
     natural = seconds * speed
     kind = KINDS[int(rng.choice(len(KINDS), p=_chances(difficulty)))]
@@ -207,8 +218,8 @@ def _any_sport(rng: np.random.Generator) -> Pose:
     return (standing, arms_up, crouching, bending, sport, sport)[int(rng.integers(6))](rng)
 
 
-# What each kind of motion that is no gait moves between, and how often a kind comes: at difficulty
-# 0, and at 1.
+# Poses that a kind of motion without gait moves between. Below: probabilities of the kinds at
+# difficulty 0 and 1.
 BODIES: dict[str, DrawPose] = {
     "standing": standing,
     "gesturing": _any_upright,
@@ -224,16 +235,16 @@ def _chances(difficulty: float) -> Angles:
 
 
 def _body_angles(rng: np.random.Generator, draw_pose: DrawPose) -> Angles:
-    """Trunk and legs, which move together."""
+    """Sample the angles of trunk and legs, which move together."""
     pose = within_limits(draw_pose(rng))
-    # Nobody moves the head from key to key as far as between two pictures.
+    # Heads move less between keys than they differ between images.
     pose = replace(pose, look=0.6 * pose.look, tilt=0.6 * pose.tilt)
     trunk = [getattr(pose, name) for name in TRUNK_FIELDS]
     return np.concatenate((trunk, _angles(pose.left_leg, pose.right_leg)))
 
 
 def _random_arm_curve(rng: np.random.Generator, seconds: float) -> Curve:
-    """From gesture to gesture, or waving about one."""
+    """Sample a curve between gestures, or waving about one."""
     if rng.random() < 0.3:
         middle = _angles(random_arm(rng))
         reach = rng.uniform(-1, 1, len(middle)) * (25, 20, 20, 35)
@@ -247,7 +258,7 @@ def _random_keys(
     seconds: float,
     draw_angles: Callable[[], Angles],
 ) -> Keyed:
-    """Keys from before 0 until after `seconds`; a key given twice is a rest."""
+    """Sample keys from before 0 until after `seconds`. A repeated key is a rest."""
     move, rest = limits
     times, keys = [-_draw(rng, (0, move[1]))], [draw_angles()]
     while times[-1] <= seconds:

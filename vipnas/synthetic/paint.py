@@ -1,6 +1,6 @@
-"""What surfaces look like: cloth, skin, faces; and how a random person is dressed.
+"""Surfaces of synthetic people: cloth, skin and faces, and random looks.
 
-A `Paint` is a function of the place on the surface, see `synthetic_draw`. BGR in 0..255.
+A `Paint` is a function of the position on a surface (see `draw`). Colours are BGR in 0..255.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ FRONTS = ("plain", "plain", "v_neck", "buttons", "open_jacket", "logo")
 
 @dataclass(frozen=True)
 class Cloth:
-    """A colour and a pattern of a second one; `period` in fractions of a tube's length."""
+    """A colour with a pattern of a second one. `period` is relative to the length of a tube."""
 
     colour: Colour
     second: Colour
@@ -47,7 +47,7 @@ class Cloth:
 
 @dataclass(frozen=True)
 class Look:
-    """Everything about a person that is not shape or pose."""
+    """Everything about a person except shape and pose."""
 
     skin: Colour
     hair: Colour
@@ -62,11 +62,11 @@ class Look:
     bottom_kind: str  # trousers, shorts, skirt
     shoes: Colour
     backpack: bool
-    seat: Colour | None  # of the chair they would sit on
+    seat: Colour | None  # of the chair, if the pose is seated
 
 
 def random_colour(rng: np.random.Generator, vivid: float = 1.0) -> Colour:
-    """Any brightness and hue; saturation 0 to `vivid`, mostly below the middle of that."""
+    """Sample a colour of any brightness and hue, with a saturation from 0 to `vivid`."""
     value, saturation = rng.uniform(30, 240), vivid * rng.beta(1.2, 2.0)
     hue = rng.uniform(0, 6)
     rgb = np.clip(np.abs((hue + np.array([0.0, 4.0, 2.0])) % 6.0 - 3.0) - 1.0, 0.0, 1.0)
@@ -112,7 +112,7 @@ def _as_array(colour: Colour) -> Array:
 
 
 def mix(colour_hw3: Array, other: Colour, share_hw: Array) -> Array:
-    """Move from a colour to another by a share in 0..1 per pixel."""
+    """Interpolate between colours, with a weight in 0..1 of the other per pixel."""
     return colour_hw3 + (_as_array(other) - colour_hw3) * share_hw[..., None]
 
 
@@ -122,7 +122,7 @@ def plain(colour: Colour) -> Paint:
 
 
 def cloth_paint(cloth: Cloth) -> Paint:
-    """The cloth's pattern wound round a tube, with faint folds."""
+    """Return the paint of a tube in cloth, with faint folds."""
 
     def paint(along: Array, across: Array, front: Array) -> Array:
         colour = np.broadcast_to(_as_array(cloth.colour), (*front.shape, 3))
@@ -148,9 +148,10 @@ def _pattern(cloth: Cloth, along: Array, across: Array) -> Array:
 
 
 def chest_paint(look: Look, tube: Tube, frame: Matrix) -> Paint:
-    """The shirt's cloth, and what tells front from back: collar, buttons, an open jacket, a print.
+    """Return the paint of the chest, with details that tell front from back.
 
-    The chest tube runs from the waist (0) to the shoulders (1).
+    They are a collar, buttons, an open jacket or a print. The tube extends from the waist (0) to
+    the shoulders (1).
     """
     base = cloth_paint(look.top)
     (ax, ay), (bx, by) = tube.start_xy, tube.stop_xy
@@ -160,7 +161,7 @@ def chest_paint(look: Look, tube: Tube, frame: Matrix) -> Paint:
 
     def paint(along: Array, across: Array, front: Array) -> Array:
         colour = base(along, across, front)
-        # The surface normal in the chest's own axes: to the person's left, and forward.
+        # The surface normal in the frame of the chest: to the person's left, and forward.
         left, ahead = (
             across * float(dx * frame[1, way] - dy * frame[0, way]) - front * float(frame[2, way])
             for way in (0, 2)
@@ -176,7 +177,7 @@ def chest_paint(look: Look, tube: Tube, frame: Matrix) -> Paint:
 def _front_details(
     look: Look, along: Array, middle: Array, ahead: Array
 ) -> list[tuple[Colour, Array]]:
-    """Colours and signed insides (> 0 within) of what is on the front of the chest."""
+    """Return colours and signed distances (above 0 inside) of details of the chest."""
     neck = np.minimum(ahead - 0.2, 0.8 * (along - 0.88) + 0.22 - middle)
     if look.front == "v_neck":
         return [(look.skin, np.minimum(ahead - 0.2, 0.75 * (along - 0.68) - middle))]
@@ -191,7 +192,7 @@ def _front_details(
 
 
 def face_paint(look: Look, radius_px: float) -> Paint:
-    """Skin, hair, eyes, brows and mouth on the unit sphere (left, up, forward) of the skull."""
+    """Return the paint of a skull, on the unit sphere (left, up, forward)."""
     sharp = max(radius_px, 2.5)
     shadow: Colour = (look.skin[0] * 0.64, look.skin[1] * 0.66, look.skin[2] * 0.72)
     lips: Colour = (look.skin[0] * 0.62, look.skin[1] * 0.6, min(look.skin[2] * 0.95, 255.0))
@@ -228,7 +229,7 @@ def _hair_details(look: Look, left: Array, up: Array, ahead: Array) -> list[tupl
         return []
     low = -0.95 if look.hair_style == "long" else -0.4
     back = np.minimum(0.12 - ahead, up - low)
-    # Leave the ear and the skin before it free.
+    # Keep the ear and the skin in front of it free.
     if look.hair_style != "long":
         back = np.minimum(back, np.hypot(ahead - 0.05, up + 0.1) - 0.28)
     hair = [(look.hair, np.maximum(up - 0.56 - 0.1 * left, back))]

@@ -1,4 +1,4 @@
-"""Drawing a person as a pure function of the value; keypoints, and whether they are seen."""
+"""Draw a synthetic person, and compute keypoints and their visibility."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vipnas.synthetic.draw import Canvas, Light, draw_skull, draw_tube
 from vipnas.synthetic.figure import ARMS, HAIR, HEAD, LEGS, SEAT, TRUNK, Person, solids_of
 from vipnas.synthetic.paint import face_paint
 
-# How far (in statures) the surface of a joint's own part lies in front of the joint at most.
+# Largest distance between a joint and the surface of its own part, in statures.
 OWN_DEPTH = {
     "shoulder": 0.09,
     "elbow": 0.06,
@@ -22,15 +22,15 @@ OWN_DEPTH = {
     "knee": 0.08,
     "ankle": 0.07,
 }
-# The same of PoseTrack's ends of the head, and the parts that are theirs: the chin is before the
-# neck, and hair or a hat on the skull.
+# Likewise for PoseTrack's joints of the head, with their own parts: the chin is in front of the
+# neck, and hair or a hat are on the skull.
 ENDS_OF_HEAD = {"head_top": (0.03, {HEAD, HAIR}), "head_bottom": (0.08, {TRUNK, HEAD})}
 FACE_DEPTH = 0.009
-NEARER_M = 0.01  # any other part hides a joint if it is nearer by more than this
+NEARER_M = 0.01  # another part occludes a joint if it is nearer by more than this
 
 
 def draw_person(canvas: Canvas, person: Person, camera: Camera, light: Light, owner: int) -> None:
-    """Paint the person over all that is there; `owner` marks their pixels."""
+    """Draw a person over everything drawn so far, and mark their pixels by `owner`."""
     body = person.body(camera)
     canvas.begin(owner)
     skull_depth = float(body.points["head"][2])
@@ -47,17 +47,17 @@ def draw_person(canvas: Canvas, person: Person, camera: Camera, light: Light, ow
 def keypoints_xyv(
     canvas: Canvas, person: Person, camera: Camera, joints: Sequence[str] = COCO_17.joints
 ) -> NDArray[np.float64]:
-    """Joints (K, 3), right after `draw_person`, before anything is painted over the person.
+    """Return joints (K, 3): x, y and visibility.
 
-    v = 2: nothing of the person covers the joint's own surface; 1: something does; 0 (and
-    x = y = 0): outside the image.
+    Call it directly after `draw_person`. Visibility is 2 if the person does not occlude the surface
+    of the joint, 1 if it does, and 0 (with x = y = 0) outside of the image.
     """
     body = person.body(camera)
     height, width = canvas.depth_HW.shape
     rows = np.zeros((len(joints), 3))
     for row, name in zip(rows, joints, strict=True):
         x, y = camera.project(landmark(body, person.proportions, name))
-        # Rounded first, so that the flag is about the very place that is written.
+        # Rounded first, so that the visibility is that of the stored position.
         x, y = round(x, 2), round(y, 2)
         if 0.0 <= x <= width - 1 and 0.0 <= y <= height - 1:
             seen = _is_seen(canvas, person, body, name, round(x), round(y))
@@ -82,13 +82,13 @@ def _is_seen(canvas: Canvas, person: Person, body: Body, name: str, column: int,
 
 
 def silhouette(canvas: Canvas) -> NDArray[np.bool_]:
-    """Pixels of the person drawn last, without their chair, before anything is painted over."""
+    """Return the mask of the person drawn last, without their chair."""
     drawn: NDArray[np.bool_] = np.isfinite(canvas.depth_HW) & (canvas.part_HW != SEAT)
     return drawn
 
 
 def draw_shadow(canvas: Canvas, body: Body, camera: Camera) -> None:
-    """Darken the ground softly round the feet, if they are below the hips."""
+    """Darken the ground around the feet, if they are below the hips."""
     feet = [body.points[f"{side}_{end}"] for side, _ in SIDES for end in ("heel", "toe")]
     xy = np.array([camera.project(point) for point in feet])
     reach = 0.12 * body.unit_m * camera.focal_px / float(body.points["pelvis"][2])

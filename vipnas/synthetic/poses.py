@@ -1,6 +1,6 @@
-"""Random people: poses from families of everyday and sports movements, builds, within limits.
+"""Random poses of everyday and sports movements within joint limits, and random proportions.
 
-All angles are degrees, as in `synthetic_body`. Every draw comes from the generator handed in.
+Angles are in degrees, as in `body`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from vipnas.synthetic.body import ArmPose, LegPose, Pose, Proportions
 
 Range = tuple[float, float]
 
-# (lowest, highest) of each joint angle, generous for a healthy adult.
+# Lowest and highest joint angles of a healthy adult, generously.
 ARM_LIMITS = {"flex": (-60, 180), "abduct": (-20, 180), "twist": (-95, 95), "elbow": (0, 150)}
 LEG_LIMITS = {
     "flex": (-35, 130),
@@ -25,7 +25,7 @@ LEG_LIMITS = {
     "ankle": (-30, 50),
 }
 
-# What one arm does: ranges of (flex, abduct, twist, elbow), and how often.
+# Weight of each arm pose, and ranges of (flex, abduct, twist, elbow).
 ARM_POSES: dict[str, tuple[float, tuple[Range, Range, Range, Range]]] = {
     "hanging": (4.0, ((-15, 25), (4, 22), (-20, 35), (4, 40))),
     "on_hip": (0.8, ((-25, 0), (30, 50), (45, 75), (75, 110))),
@@ -44,7 +44,7 @@ def _draw(rng: np.random.Generator, limits: Range) -> float:
 
 
 def random_arm(rng: np.random.Generator) -> ArmPose:
-    """One arm of the table, chosen by weight."""
+    """Sample an arm pose from the table."""
     weights = np.array([weight for weight, _ in ARM_POSES.values()])
     kind = rng.choice(len(weights), p=weights / weights.sum())
     ranges = list(ARM_POSES.values())[int(kind)][1]
@@ -52,7 +52,7 @@ def random_arm(rng: np.random.Generator) -> ArmPose:
 
 
 def _flat_foot(leg: LegPose) -> LegPose:
-    """Keep the sole level, as far as the ankle can."""
+    """Level the sole. Limits of the ankle are applied later."""
     return replace(leg, ankle=leg.flex - leg.knee)
 
 
@@ -68,7 +68,7 @@ def _leg(rng: np.random.Generator, flex: Range, abduct: Range, knee: Range) -> L
 
 
 def _trunk(rng: np.random.Generator, bend: Range = (-4, 14)) -> Pose:
-    """Chest and head with everyday movement; limbs straight."""
+    """Sample angles of chest and head, with straight limbs."""
     return Pose(
         pitch=_draw(rng, (-3, 4)),
         roll=_draw(rng, (-4, 4)),
@@ -98,12 +98,12 @@ def standing(rng: np.random.Generator) -> Pose:
 
 
 def gait(phase: float, swing: float, knee: float, elbow: float) -> tuple[LegPose, ArmPose]:
-    """A leg at `phase` (radians) of its cycle; the arm of that side, which swings against it."""
+    """Return a leg at a phase (radians) of the gait cycle, and the arm of that side."""
     leg = LegPose(
         flex=0.3 * swing + swing * math.sin(phase),
         abduct=3.0,
         twist=-5.0,
-        # The knee bends most while the leg comes forward.
+        # The knee bends most while the leg swings forward.
         knee=6.0 + knee * max(0.0, math.cos(phase)) ** 1.5,
     )
     arm = ArmPose(flex=-swing * math.sin(phase) * 0.9, abduct=8.0, twist=20.0, elbow=elbow)
@@ -170,7 +170,7 @@ def arms_up(rng: np.random.Generator) -> Pose:
 
 
 def bending(rng: np.random.Generator) -> Pose:
-    """Picking something up: hips and back bent far, arms reaching down."""
+    """Sample a pose of picking something up."""
     hip = _draw(rng, (25, 75))
     reach = _draw(rng, (40, 100))
     return replace(
@@ -184,7 +184,7 @@ def bending(rng: np.random.Generator) -> Pose:
 
 
 def sport(rng: np.random.Generator) -> Pose:
-    """Kicks, lunges, jumps, throws: each limb far out, the trunk with them."""
+    """Sample a pose of kicks, lunges, jumps or throws."""
     legs = [
         _leg(rng, (20, 110), (0, 45), (0, 100)),
         _leg(rng, (-30, 15), (0, 30), (0, 60)),
@@ -234,7 +234,7 @@ UPRIGHT_FAMILIES: Families = {
 
 
 def random_yaw(rng: np.random.Generator) -> float:
-    """Front most often, then either side, then the back, then anything."""
+    """Sample a yaw: mostly the front, then either side, then the back, then any."""
     kind = rng.random()
     if kind < 0.4:
         return float(rng.normal(0, 25))
@@ -246,11 +246,13 @@ def random_yaw(rng: np.random.Generator) -> float:
 
 
 def random_pose(rng: np.random.Generator, difficulty: float = 1.0) -> Pose:
-    """A pose of one of the families, turned at random, within the limits of the joints.
+    """Sample a pose and a view, within the joint limits.
 
-    `difficulty` is the chance that any family and any view may come; else the person is upright,
-    the head mostly straight, and seen from the front or, one time in four at most and at
-    difficulty 0 never, from the back.
+    Args:
+        rng: Source of randomness.
+        difficulty: Probability of any family and any view. Otherwise the person is upright, with
+            the head mostly straight, seen from the front or (with a probability of at most 1/4)
+            from the back.
     """
     if rng.random() < difficulty:
         pose = replace(_one_of(FAMILIES, rng), yaw=random_yaw(rng))
@@ -267,7 +269,7 @@ def _one_of(families: Families, rng: np.random.Generator) -> Pose:
 
 
 def within_limits(pose: Pose) -> Pose:
-    """The same pose with each angle of the arms and legs brought into its limits."""
+    """Clip the angles of arms and legs to their limits."""
     return replace(
         pose,
         left_arm=_clip_arm(pose.left_arm),
@@ -286,7 +288,7 @@ def _clip_leg(leg: LegPose) -> LegPose:
 
 
 def random_proportions(rng: np.random.Generator) -> Proportions:
-    """An adult, or in one case of six a child, whose head is larger and limbs shorter."""
+    """Sample an adult, or in one of six cases a child with a larger head and shorter limbs."""
     child = rng.random() < 1 / 6
     return Proportions(
         stature_m=_draw(rng, (1.05, 1.45)) if child else float(rng.normal(1.72, 0.09)),

@@ -1,4 +1,4 @@
-"""One synthetic image: who stands where, drawn and annotated, as a function of seed and index."""
+"""Compose, draw and annotate a synthetic image, as a function of seed and index."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from vipnas.synthetic.paint import random_look
 from vipnas.synthetic.person import draw_person, draw_shadow, keypoints_xyv, silhouette
 from vipnas.synthetic.poses import random_pose, random_proportions
 
-# Stature in image heights, drawn log-uniformly: 60 to 220 pixels of 240.
+# Stature in image heights, log-uniform: 60 to 220 pixels of 240.
 STATURE_RANGE = (0.25, 0.92)
 PLACEMENT_TRIES = 12
-MAX_OVERLAP = 0.5  # of the smaller box, while another place can be found
+MAX_OVERLAP = 0.5  # of the smaller box, unless all tries fail
 MIN_JOINTS_INSIDE = 6
 CUT_OFF_CHANCE = 0.2
 COVERED_CHANCE = 0.25
@@ -31,7 +31,7 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Scene:
-    """What one image shows: people from far to near, seen by one camera in one light."""
+    """Content of an image: people from far to near, camera and light."""
 
     people: tuple[Person, ...]
     camera: Camera
@@ -40,7 +40,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Drawn:
-    """What is known of a person once drawn, before nearer ones are: see `keypoints_xyv`."""
+    """Labels of one person, before nearer people are drawn (see `keypoints_xyv`)."""
 
     owner: int
     keypoints_xyv: NDArray[np.float64]
@@ -55,7 +55,7 @@ def render_image(
     people_per_image: tuple[int, int],
     difficulty: float = 1.0,
 ) -> tuple[bytes, list[dict[str, Any]]]:
-    """JPEG and annotations (without ids) of image `index`: a pure function of the arguments."""
+    """Return JPEG and annotations (without ids) of image `index`."""
     rng = np.random.default_rng([seed, index])
     scene = random_scene(rng, image_hw, people_per_image, difficulty)
     canvas = Canvas(background(rng, image_hw, scene.light, difficulty))
@@ -70,7 +70,7 @@ def render_image(
 def draw_people(
     canvas: Canvas, scene: Scene, joints: Sequence[str] = COCO_17.joints
 ) -> list[Drawn]:
-    """Draw everyone, far to near; whoever is wholly outside the image is left out of the list."""
+    """Draw all people, far to near. Return those that are visible in the image."""
     people = []
     for owner, person in enumerate(scene.people, 1):
         draw_shadow(canvas, person.body(scene.camera), scene.camera)
@@ -89,10 +89,10 @@ def _bounding_box(mask_HW: NDArray[np.bool_]) -> Box:
 
 
 def annotate(canvas: Canvas, drawn: Drawn) -> dict[str, Any]:
-    """COCO annotation without ids, once everything is painted."""
+    """Return a COCO annotation without ids. Call it after everything is drawn."""
     keypoints: list[float] = []
     for x, y, v in drawn.keypoints_xyv.tolist():
-        # Whoever was painted later has a higher number: they stand before this person.
+        # A higher owner was drawn later, in front of this person.
         hidden = v == 2 and canvas.owner_HW[round(y), round(x)] > drawn.owner
         keypoints += [x, y, 1 if hidden else int(v)]
     return {
@@ -111,7 +111,7 @@ def random_scene(
     people_per_image: tuple[int, int],
     difficulty: float = 1.0,
 ) -> Scene:
-    """A camera, a light and people who mostly stand clear of one another."""
+    """Sample a camera, a light and people who mostly do not overlap."""
     camera, light = random_camera(rng, image_hw), random_light(rng)
     people: list[Person] = []
     boxes: list[Box] = []
@@ -143,8 +143,13 @@ def place_person(
     boxes: list[Box],
     difficulty: float,
 ) -> tuple[Person, Box]:
-    """The person at a random distance and place, enough of them inside the image, clear of the
-    others' `boxes` if it can be; and their box. If no try is clear, the last one inside is taken.
+    """Sample a distance and a position for a person.
+
+    Enough of the person is inside the image. If no try is clear of the other `boxes`, the last one
+    is returned.
+
+    Returns:
+        The person at its position, and its box.
     """
     low, high = np.log(STATURE_RANGE)
     placed: tuple[Person, Box] | None = None
@@ -170,7 +175,7 @@ def place_person(
 def _random_shift(
     rng: np.random.Generator, box: Box, image_hw: tuple[int, int], cut_off_chance: float
 ) -> tuple[float, float]:
-    """How far to move a box to a random place inside the image, or now and then partly outside."""
+    """Sample a shift that moves a box into the image, or sometimes partly outside."""
     cut_off = 0.35 if rng.random() < cut_off_chance else 0.0
     shifts = []
     for start, length, side in ((box[0], box[2], image_hw[1]), (box[1], box[3], image_hw[0])):
@@ -180,7 +185,7 @@ def _random_shift(
 
 
 def _joint_box(body: Body, camera: Camera) -> Box:
-    """Box of the projected points of a body, widened by about the flesh around them."""
+    """Return the box of a body's projected points, padded by about the flesh around them."""
     xy = np.array([camera.project(point) for point in body.points.values()])
     pad = 0.05 * body.unit_m * camera.focal_px / float(body.points["pelvis"][2])
     left, top = xy.min(axis=0) - pad
@@ -195,7 +200,7 @@ def _joints_inside(body: Body, camera: Camera, image_hw: tuple[int, int]) -> int
 
 
 def _overlap(box: Box, other: Box) -> float:
-    """Share of the smaller of two boxes that the other covers."""
+    """Return the fraction of the smaller of two boxes that the other covers."""
     wide = min(box[0] + box[2], other[0] + other[2]) - max(box[0], other[0])
     high = min(box[1] + box[3], other[1] + other[3]) - max(box[1], other[1])
     if wide <= 0 or high <= 0:

@@ -1,6 +1,6 @@
-"""The embedded video set: drawn people who move, with tracks, in PoseTrack18's form.
+"""Synthetic videos of moving people with tracks, in PoseTrack18 form.
 
-Video i depends on the seed and i alone, as with the images of `synthetic`.
+Video i depends on the seed and i alone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from vipnas.synthetic.clip import frames_of, random_video
 from vipnas.synthetic.images import check_settings, in_order, make_folder
 
 INFO = "info.json"
-VERSION = 1  # of the drawing and the motion: raised whenever the same seed gives other videos
+VERSION = 1  # raised whenever the same seed gives other videos
 MAX_SPEED = 10.0
 JOINTS = read_skeleton("posetrack_18").joints
 
@@ -59,13 +59,23 @@ def synthesize_video(
     difficulty: float = 1.0,
     speed: float = 1.0,
 ) -> None:
-    """Write `images/000001/000000.jpg ...` and `annotations/000001.json ...`, all of it or nothing.
+    """Write `images/000001/000000.jpg ...` and `annotations/000001.json ...`, all or nothing.
 
-    At 25 frames a second. `difficulty`, 0 to 1, is that of `synthesize`, and how much the camera
-    moves, blurs and loses its focus; `speed` is how fast people move, 1 being natural. Boxes and
-    areas are as in `synthesize`; the joints are those of the skeleton posetrack_18.
+    Boxes and areas are as in `synthesize`. The skeleton is posetrack_18.
 
-    Raises ValueError if a setting is out of range, or if `output_dir` holds anything else.
+    Args:
+        output_dir: A new or empty folder, or one with the complete set, which is kept.
+        num_videos: Number of videos.
+        seed: Seed of the set.
+        num_frames: Frames per video, at 25 per second.
+        image_hw: Height and width.
+        people_per_video: Lowest and highest number of people.
+        num_workers: Number of processes.
+        difficulty: 0 to 1, as in `synthesize`; also camera motion, motion blur and loss of focus.
+        speed: Speed of motion, 1 is natural.
+
+    Raises:
+        ValueError: A setting is out of range, or `output_dir` has other files.
     """
     settings = settings_of(
         num_videos, seed, num_frames, image_hw, people_per_video, difficulty, speed
@@ -75,7 +85,7 @@ def synthesize_video(
         num_workers,
         (num_videos >= 1, "num_videos", "1 or more"),
         (num_frames >= 1, "num_frames", "1 or more"),
-        (0 < speed <= MAX_SPEED, "speed", f"above 0, to {MAX_SPEED:g}"),
+        (0 < speed <= MAX_SPEED, "speed", f"above 0, up to {MAX_SPEED:g}"),
     )
 
     def fill(folder: Path) -> None:
@@ -88,7 +98,7 @@ def synthesize_video(
 
 
 def _make_video(settings: Settings, folder: Path, index: int) -> None:
-    """Draw and write one video."""
+    """Render and write one video."""
     name = f"{index + 1:06d}"
     first_id = (index + 1) * 10_000
     rng = np.random.default_rng([settings["seed"], index, VERSION])

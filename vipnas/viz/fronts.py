@@ -1,4 +1,4 @@
-"""A picture of a search: every trial, the fronts, the ends of the supernet."""
+"""Plot a search: trials, Pareto fronts and reference architectures."""
 
 from __future__ import annotations
 
@@ -24,11 +24,17 @@ def draw_front(
     ends: Mapping[str, Trial],
     objectives: Sequence[Objective],
 ) -> None:
-    """Write a PNG: the score over each cost among the objectives, a panel each, without failures.
+    """Write a PNG with the score over each cost among the objectives, one panel per cost.
 
-    A search's line is its front of score and that cost. `ends` are single trials by their names.
+    Failed trials are left out.
+
+    Args:
+        path: The PNG file.
+        searches: Trials of at most two searches, by name. Each has a line, its Pareto front.
+        ends: Trials of reference architectures (largest, smallest), by name.
+        objectives: Objectives of the search.
     """
-    # Without pyplot, which looks for a display and keeps figures alive.
+    # Not pyplot, which looks for a display and keeps every figure alive.
     from matplotlib.figure import Figure
 
     costs = costs_among(objectives) or costs_among(DEFAULT_OBJECTIVES)
@@ -54,7 +60,7 @@ def draw_front(
 
 
 def write_figure(path: Path, figure: Figure, dots_per_inch: int = 120) -> None:
-    """A PNG, whole or not at all."""
+    """Write a figure as a PNG atomically."""
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=dots_per_inch)
     write_atomically(path, content.getvalue())

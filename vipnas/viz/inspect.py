@@ -1,4 +1,4 @@
-"""A look at a data set: counts in words, and a sheet of crops with their joints and heatmaps.
+"""Describe a data set: counts, and a contact sheet of crops with joints and heatmaps.
 
 K joints, H W height and width of a crop.
 """
@@ -19,10 +19,11 @@ from vipnas.data.crops.images import write_png
 from vipnas.data.formats.coco import Person, PoseData
 from vipnas.data.formats.posetrack import PoseTrackData, TrackedPerson
 from vipnas.data.formats.skeletons import Skeleton
+from vipnas.data.formats.suspicions import suspicions
 from vipnas.viz.poses import UINT8, draw_pose
 
 VISIBILITIES = ("not labelled", "hidden", "visible")
-_TILES_PER_ROW = 6  # a tile: the crop, and beside it the crop under its heatmaps
+_TILES_PER_ROW = 6  # a tile is a crop with joints and the crop with heatmaps
 
 
 def inspect_data(
@@ -33,13 +34,18 @@ def inspect_data(
     augmentation: Augmentation | None = None,
     seed: int = 0,
 ) -> str:
-    """Write the contact sheet (PNG) and return what there is to say, line by line.
+    """Write a contact sheet and return a description of the data.
 
-    The people on the sheet are drawn by the seed; with `augmentation` they are shown as training
-    sees them in its first epoch, without it as they are scored.
+    Args:
+        data: The data set.
+        codec: Gives the sizes of crops and heatmaps.
+        output: PNG file of the contact sheet.
+        num_persons: Number of persons on the sheet, chosen by the seed.
+        augmentation: Show crops as in the first epoch of training, not as in evaluation.
+        seed: Seed of the choice and of the augmentation.
     """
     if num_persons < 1:
-        raise ValueError(f"num_persons: {num_persons}; allowed: 1 or more")
+        raise ValueError(f"num_persons: expected 1 or more, got {num_persons}")
     rng = np.random.default_rng(seed)
     chosen = sorted(rng.permutation(len(data.persons))[:num_persons].tolist())
     persons = [data.persons[index] for index in chosen]
@@ -51,7 +57,7 @@ def inspect_data(
 
 
 def describe(data: PoseData) -> list[str]:
-    """Counts, sizes of boxes and visibility of joints, one fact a line."""
+    """Return lines with counts, box sizes, visibility of joints, and suspicious labels."""
     truth, persons = data.ground_truth, data.persons
     boxes_N4 = np.array([person.box_xywh for person in persons])
     keypoints_NK3 = np.stack([person.keypoints_K3 for person in persons])
@@ -61,14 +67,17 @@ def describe(data: PoseData) -> list[str]:
     lines = [
         f"skeleton: {data.skeleton.name}, {data.skeleton.num_joints} joints",
         f"images: {len(truth['images'])}, of them {len(in_image)} with labelled persons",
-        f"persons with labelled joints: {len(persons)} of {len(truth['annotations'])} annotations, "
+        f"persons with labelled joints: {len(persons)} of "
+        f"{len(truth['annotations']) + len(data.left_out)} annotations, "
         f"{num_crowds} of them crowds; at most {max(in_image.values())} in an image",
+        *_left_out(data),
         _quantiles("box width", boxes_N4[:, 2]),
         _quantiles("box height", boxes_N4[:, 3]),
         _quantiles("area", np.array([person.area for person in persons])),
         _quantiles("labelled joints", (keypoints_NK3[..., 2] > 0).sum(axis=1)),
         f"persons with a labelled joint outside the image: {len(outside)}"
         + (f", such as annotation {outside[0].annotation_id}" if outside else ""),
+        *suspicions(data),
         *(_describe_videos(data) if isinstance(data, PoseTrackData) else ()),
         "visibility of each joint (" + ", ".join(VISIBILITIES) + "):",
     ]
@@ -77,6 +86,17 @@ def describe(data: PoseData) -> list[str]:
         counts = [int((keypoints_NK3[:, joint, 2] == value).sum()) for value in range(3)]
         lines.append(f"  {name:<{width}} " + " ".join(f"{count:7d}" for count in counts))
     return lines
+
+
+def _left_out(data: PoseData) -> list[str]:
+    """Return lines with the number of annotations without a training person, by reason."""
+    reasons = Counter(entry.reason for entry in data.left_out)
+    for entry in data.ground_truth["annotations"]:
+        if entry["iscrowd"]:
+            reasons["crowds are not scored"] += 1
+        elif entry["num_keypoints"] == 0:
+            reasons["no joint is labelled"] += 1
+    return [f"annotations left out: {count}, {reason}" for reason, count in reasons.items()]
 
 
 def _describe_videos(data: PoseTrackData) -> list[str]:
@@ -103,8 +123,8 @@ def _describe_videos(data: PoseTrackData) -> list[str]:
 def _quantiles(what: str, values: NDArray[np.generic]) -> str:
     low, tenth, median, ninetieth, high = np.percentile(values.astype(float), (0, 10, 50, 90, 100))
     return (
-        f"{what}: median {median:g}, a tenth below {tenth:g}, a tenth above {ninetieth:g}, "
-        f"from {low:g} to {high:g}"
+        f"{what}: median {median:g}, 10th percentile {tenth:g}, 90th percentile {ninetieth:g}, "
+        f"range {low:g} to {high:g}"
     )
 
 
@@ -117,14 +137,14 @@ def _joints_outside(person: Person) -> bool:
 
 
 def contact_sheet(crops: Crops, skeleton: Skeleton, codec: HeatmapCodec) -> UINT8:
-    """RGB picture: of each person the crop with its joints, and the crop under its heatmaps."""
+    """Return an RGB picture with two tiles per person: joints, and heatmaps over the crop."""
     heatmaps_BKHW, weights_BK = codec.encode(crops.keypoints_BK3)
     strongest_BHW = (heatmaps_BKHW * weights_BK[..., None, None]).amax(dim=1).numpy()
     tiles = []
     for row, person in enumerate(crops.persons):
         image = np.ascontiguousarray(crops.images_B3HW[row].permute(1, 2, 0).numpy())
         pose = draw_pose(image, crops.keypoints_BK3[row].numpy(), skeleton)
-        for colour, thickness in (((0, 0, 0), 3), ((255, 255, 0), 1)):  # to be read on any ground
+        for colour, thickness in (((0, 0, 0), 3), ((255, 255, 0), 1)):  # legible everywhere
             label = str(person.annotation_id)
             cv2.putText(pose, label, (4, 12), cv2.FONT_HERSHEY_PLAIN, 0.8, colour, thickness)
         tiles.append(np.hstack((pose, _under_heatmap(image, strongest_BHW[row], codec))))
@@ -137,7 +157,7 @@ def contact_sheet(crops: Crops, skeleton: Skeleton, codec: HeatmapCodec) -> UINT
 def _under_heatmap(
     image_HW3: UINT8, strongest_HW: NDArray[np.floating], codec: HeatmapCodec
 ) -> UINT8:
-    """The crop in grey, with the largest of all joints' heatmaps in colour over it."""
+    """Return the crop in grey, overlaid with the maximum of all heatmaps in colour."""
     height, width = image_HW3.shape[:2]
     stride_x, stride_y = codec.stride_xy
     to_input = np.array(((stride_x, 0, 0), (0, stride_y, 0)), np.float64)

@@ -1,4 +1,4 @@
-"""Poses drawn onto images."""
+"""Draw poses onto images."""
 
 from __future__ import annotations
 
@@ -6,16 +6,24 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vipnas.data.formats.sides import side_of
 from vipnas.data.formats.skeletons import Skeleton
 
 UINT8 = NDArray[np.uint8]
 
-# RGB: joints of the person's left and right, and those without a side.
+# RGB of joints on the person's left and right, and of joints without a side.
 LEFT, RIGHT, MIDDLE = (80, 220, 80), (255, 140, 40), (90, 170, 255)
 
 
 def draw_pose(image_HW3: UINT8, keypoints_K3: NDArray[np.floating], skeleton: Skeleton) -> UINT8:
-    """A copy with limbs and joints: full where visible, a ring where hidden."""
+    """Return a copy of the image with limbs and joints.
+
+    Args:
+        image_HW3: RGB image.
+        keypoints_K3: x and y in image pixels, and visibility. Joints are discs if visible (above 1)
+            and rings if hidden (above 0 up to 1).
+        skeleton: The joints.
+    """
     drawn = image_HW3.copy()
     places = [(round(float(x)), round(float(y))) for x, y, _ in keypoints_K3]
     labelled = keypoints_K3[:, 2] > 0
@@ -31,6 +39,7 @@ def draw_pose(image_HW3: UINT8, keypoints_K3: NDArray[np.floating], skeleton: Sk
 
 
 def _colour(*names: str) -> tuple[int, int, int]:
-    if all(name.startswith("left") for name in names):
+    sides = {side_of(name) for name in names}
+    if sides == {"left"}:
         return LEFT
-    return RIGHT if all(name.startswith("right") for name in names) else MIDDLE
+    return RIGHT if sides == {"right"} else MIDDLE

@@ -1,4 +1,4 @@
-"""Pictures of predictions that one can look at."""
+"""Contact sheets of predictions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COLUMNS = 8
 def predicted_joints(
     xy_K2: NDArray[np.floating], scores_K: NDArray[np.floating], min_score: float
 ) -> NDArray[np.float64]:
-    """Joints (K, 3) for `draw_pose`: those that score below `min_score` count as not there."""
+    """Return joints (K, 3) for `draw_pose`, without those that score below `min_score`."""
     return np.column_stack((xy_K2, 2.0 * (scores_K >= min_score)))
 
 
@@ -34,9 +34,15 @@ def prediction_sheet(
     skeleton: Skeleton,
     min_score: float = 0.2,
 ) -> None:
-    """Write a PNG of the persons' crops: what was labelled, below it what was predicted.
+    """Write a PNG with two crops per person: labels, and predictions below.
 
-    `xy_NK2` is in image pixels. Joints whose score is below `min_score` are left out.
+    Args:
+        path: The PNG file.
+        persons: The persons.
+        xy_NK2: Predicted joints in image pixels.
+        scores_NK: Scores of the joints.
+        skeleton: The joints.
+        min_score: Lowest score of a joint that is drawn.
     """
     tiles = [
         _pair(person, predicted_joints(xy_K2, scores_K, min_score), skeleton)

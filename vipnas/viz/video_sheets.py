@@ -1,4 +1,4 @@
-"""Pictures of the online loop that one can look at."""
+"""Contact sheets of the online loop."""
 
 from __future__ import annotations
 
@@ -29,10 +29,18 @@ def video_sheet(
     num_frames: int = 12,
     min_score: float = 0.2,
 ) -> None:
-    """Write a PNG of the video's first frames with what was found, and where it was looked for.
+    """Write a PNG of the first frames of a video, with predicted poses and the boxes used.
 
-    Boxes are yellow in key frames and blue-green after them, with the track and the number of
-    frames since the key frame. Joints that score below `min_score` are left out.
+    Boxes are yellow in key frames and cyan in follow-up frames. Labels tell the track and the
+    number of frames since the key frame.
+
+    Args:
+        path: The PNG file.
+        video: The video.
+        found: Poses in its frames.
+        skeleton: The joints.
+        num_frames: Number of frames to show.
+        min_score: Lowest score of a joint that is drawn.
     """
     frames = video.frames[:num_frames]
     tiles = [

@@ -1,1 +1,1 @@
-"""Keypoints to heatmaps and back."""
+"""Encode keypoints as heatmaps, and decode them."""

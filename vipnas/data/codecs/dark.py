@@ -1,13 +1,12 @@
-"""Decoding heatmaps by the shape of the peak, for the codecs in `heatmap.py`.
+"""Distribution-aware decoding of heatmaps, for the codecs in `heatmap.py`.
 
-The distribution-aware decoding of Zhang et al., "Distribution-Aware Coordinate Representation for
-Human Pose Estimation", CVPR 2020: the heatmap is smoothed by the Gaussian that the targets were
-drawn with, and its logarithm, which for a Gaussian is a paraboloid, is taken to its top by one
-Newton step. Only the surroundings of each peak are smoothed, not the whole map.
+Zhang et al., "Distribution-Aware Coordinate Representation for Human Pose Estimation", CVPR 2020.
+The heatmap is smoothed by the Gaussian of the targets. Its logarithm is a paraboloid for a
+Gaussian, and one Newton step leads to its maximum. Only a patch around each peak is smoothed.
 
-All of it is made of operations that an exported graph may hold.
+All operations can be exported.
 
-N joints of all persons, H W height and width of the heatmaps, P side of the surroundings.
+N joints of all persons, H W height and width of the heatmaps, P side of a patch.
 """
 
 from __future__ import annotations
@@ -20,27 +19,36 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-# Pixels on each side of a point that its derivatives are taken from.
+# Pixels on each side of a point that its derivatives use.
 _STENCIL = 2
-# Smoothing reaches this many standard deviations, as in the published code (11 pixels at sigma 2).
+# Radius of the smoothing kernel in standard deviations, as in the published code (11 pixels at
+# sigma 2).
 _KERNEL_SIGMAS = 2.5
-# The logarithm is taken of no less than this, as in the published code.
+# Lower bound of the logarithm's argument, as in the published code.
 _SMALLEST = 1e-10
-# A top further from the largest pixel than this, on either axis, is noise.
+# A maximum further from the largest pixel than this, on either axis, is noise.
 _FURTHEST_PX = 1.0
 
 
 def refine(heatmaps_NHW: Tensor, peaks_xy_N2: Tensor, sigma_px: float) -> Tensor:
-    """Sub-pixel tops (N, 2), x and y in heatmap pixels, of peaks whose largest pixel is known.
+    """Refine peaks to sub-pixel maxima.
 
-    `peaks_xy_N2` are whole numbers. Where the surroundings have no top (a flat or negative map), or
-    the map is too small for derivatives, the peak stays where it is.
+    Where the patch has no maximum (a flat or negative map), or the map is too small for
+    derivatives, the peak is returned unchanged.
+
+    Args:
+        heatmaps_NHW: One heatmap per joint.
+        peaks_xy_N2: Largest pixel of each heatmap, x and y, integers.
+        sigma_px: Standard deviation of the targets, in heatmap pixels.
+
+    Returns:
+        Maxima (N, 2), x and y in heatmap pixels.
     """
     height, width = heatmaps_NHW.shape[-2:]
     if min(height, width) < 2 * _STENCIL + 1:
         return peaks_xy_N2.float()
-    # From a peak at the border the step is taken from the nearest point that has neighbours: on a
-    # paraboloid a Newton step leads to the same top from everywhere.
+    # At the border, the step starts from the nearest point that has neighbours: on a paraboloid, a
+    # Newton step leads to the same maximum from everywhere.
     last_xy = peaks_xy_N2.new_tensor((width - 1 - _STENCIL, height - 1 - _STENCIL))
     origins_N2 = peaks_xy_N2.clamp(min=_STENCIL).minimum(last_xy)
     smoothed_N55 = _smoothed(heatmaps_NHW.float(), origins_N2, sigma_px)
@@ -52,12 +60,12 @@ def refine(heatmaps_NHW: Tensor, peaks_xy_N2: Tensor, sigma_px: float) -> Tensor
 
 
 def _smoothed(heatmaps_NHW: Tensor, origins_xy_N2: Tensor, sigma_px: float) -> Tensor:
-    """The smoothed map (N, 5, 5) around each origin."""
+    """Return the smoothed map (N, 5, 5) around each origin."""
     num_maps, height, width = heatmaps_NHW.shape
     x_N, y_N = origins_xy_N2.unbind(dim=1)
     rows_NP, smooth_rows_N5P = _smoothing_at(y_N, height, sigma_px)
     columns_NP, smooth_columns_N5P = _smoothing_at(x_N, width, sigma_px)
-    # By one index into all maps, several times as fast as one for each dimension.
+    # One index into all maps is several times faster than one for each dimension.
     rows_NP = rows_NP + torch.arange(num_maps, device=rows_NP.device)[:, None] * height
     places_NPP = rows_NP[:, :, None] * width + columns_NP[:, None, :]
     patches_NPP = heatmaps_NHW.flatten().index_select(0, places_NPP.flatten()).view_as(places_NPP)
@@ -65,8 +73,7 @@ def _smoothed(heatmaps_NHW: Tensor, origins_xy_N2: Tensor, sigma_px: float) -> T
 
 
 def _smoothing_at(origins_N: Tensor, length: int, sigma_px: float) -> tuple[Tensor, Tensor]:
-    """On an axis of the map, for each origin: the pixels of its surroundings (N, P), and the matrix
-    (N, 5, P) that smooths them."""
+    """Return, on one axis, the pixels of each patch (N, P) and its smoothing matrix (N, 5, P)."""
     starts, matrices = (
         torch.tensor(values, device=origins_N.device) for values in _smoothing(length, sigma_px)
     )
@@ -76,11 +83,10 @@ def _smoothing_at(origins_N: Tensor, length: int, sigma_px: float) -> tuple[Tens
 
 @lru_cache(maxsize=16)
 def _smoothing(length: int, sigma_px: float) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """For every origin on an axis of the map: where its surroundings start, and the matrix (5, P)
-    that smooths them.
+    """Return, for every origin on one axis, the start of its patch and its smoothing matrix (5, P).
 
-    The kernel is the same for the five points of an origin, and so narrow that it does not reach
-    over the border, where there is nothing to smooth with: zeros would pull the top inwards.
+    All five points of an origin share a kernel, which is narrowed so that it does not cross the
+    border. Padding with zeros would pull the maximum inwards.
     """
     radius = max(1, math.floor(_KERNEL_SIGMAS * sigma_px))
     num_points = 2 * _STENCIL + 1
@@ -100,8 +106,10 @@ def _smoothing(length: int, sigma_px: float) -> tuple[NDArray[np.int64], NDArray
 
 
 def _newton_step(logs_N55: Tensor) -> Tensor:
-    """From the middle to the top of the paraboloid that fits there (N, 2), x and y; NaN where there
-    is none. The derivatives are the published ones: central differences, twice for the second."""
+    """Return the step (N, 2), x and y, from the middle to the maximum of the fitted paraboloid.
+
+    NaN where there is no maximum. Derivatives are central differences, as published.
+    """
     m = logs_N55
     dx = (m[:, 2, 3] - m[:, 2, 1]) / 2
     dy = (m[:, 3, 2] - m[:, 1, 2]) / 2

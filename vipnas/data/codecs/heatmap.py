@@ -1,12 +1,12 @@
-"""Keypoints to heatmaps and back: one class for each codec, chosen by its name in `CODECS`.
+"""Codecs between keypoints and heatmaps: one class each, chosen by name from `CODECS`.
 
-The sub-pixel rule, stated here for the whole project: a target is a Gaussian whose centre is where
-the joint is, not on the nearest pixel, with the value 1 at its centre. Decoding (`quarter`) takes
-the largest pixel and moves a quarter of a pixel towards the larger neighbour, in x and in y. There
-and back that leaves at most 0.25 heatmap pixels in x and in y: 0.77 input pixels on average at
-stride 4; `dark` and `udp` leave at most 0.03 input pixels of noise-free heatmaps.
-Gaussians centred on the nearest pixel, as in the first published recipe, are symmetric about it and
-hide where the joint was: at most 0.5 heatmap pixels, 1.53 input pixels on average.
+The sub-pixel convention of the whole project: a target is a Gaussian centred on the joint, not on
+the nearest pixel, with the value 1 at its centre. The codec `quarter` decodes the largest pixel,
+moved a quarter of a pixel towards the larger neighbour in x and y. A round trip then errs by at
+most 0.25 heatmap pixels in x and y: 0.77 input pixels on average at stride 4. With `dark` and
+`udp`, it errs by at most 0.03 input pixels on noise-free heatmaps.
+Gaussians centred on the nearest pixel, as in the first published recipe, lose the sub-pixel
+position: at most 0.5 heatmap pixels, 1.53 input pixels on average.
 
 B batch, K keypoints, H W height and width of the heatmaps.
 """
@@ -22,16 +22,19 @@ from torch import Tensor
 from vipnas.data.codecs.dark import refine
 from vipnas.files import did_you_mean
 
-# exp(-40) twice is still a normal float32: the far tails must not become denormal, which is slow.
+# exp(-40) squared is still a normal float32. Denormal tails would be slow.
 _SMALLEST_EXPONENT = -40.0
 
 
 @dataclass(frozen=True)
 class HeatmapCodec:
-    """Gaussian targets, decoded by arg-max and quarter offset: the codec `quarter`.
+    """The codec `quarter`: Gaussian targets, decoded by arg-max and quarter offset.
 
-    `sigma_px` is in heatmap pixels; the published networks use 2 on 64 x 48 for an input of
-    256 x 192. The others differ from this one in what they override.
+    Attributes:
+        input_hw: Height and width of the network's input.
+        heatmap_hw: Height and width of the heatmaps.
+        sigma_px: Standard deviation of the targets in heatmap pixels. The published networks use 2
+            on 64 x 48, for an input of 256 x 192.
     """
 
     input_hw: tuple[int, int]
@@ -40,17 +43,19 @@ class HeatmapCodec:
 
     def __post_init__(self) -> None:
         if min(*self.input_hw, *self.heatmap_hw) < 1 or not self.sigma_px > 0:
-            raise ValueError(f"{self}: sizes and sigma must be above 0")
+            raise ValueError(f"codec: expected sizes and a sigma above 0, got {self}")
 
     @property
     def span_hw(self) -> tuple[int, int]:
-        """Input pixels that the region of a crop is mapped onto: what the functions of `geometry`
-        and `crops` are given as the size of the input."""
+        """Size, in input pixels, that the region of a crop is mapped onto.
+
+        The functions of `geometry` and `crops` take it as the size of the input.
+        """
         return self.input_hw
 
     @property
     def shift_flipped(self) -> bool:
-        """Whether heatmaps of mirrored crops must be shifted to agree (`flip_back`)."""
+        """Whether `flip_back` must shift heatmaps of mirrored crops."""
         return True
 
     @property
@@ -62,11 +67,15 @@ class HeatmapCodec:
         )
 
     def encode(self, keypoints_BK3: Tensor) -> tuple[Tensor, Tensor]:
-        """Targets (B, K, H, W) and weights (B, K), float32, on the device of the keypoints.
+        """Encode keypoints.
 
-        `keypoints_BK3` holds x, y in input pixels and the visibility. The weight is 1 for a
-        labelled joint (visibility above 0) whose nearest pixel lies on the map, else 0, and its
-        target is then 0 everywhere.
+        Args:
+            keypoints_BK3: x and y in input pixels, and visibility.
+
+        Returns:
+            Targets (B, K, H, W) and weights (B, K), float32, on the device of the keypoints. The
+            weight is 1 for a labelled joint whose nearest pixel is on the map, else 0. With weight
+            0, the target is 0 everywhere.
         """
         keypoints = keypoints_BK3.float()
         x, y = (keypoints[..., axis] / self.stride_xy[axis] for axis in (0, 1))
@@ -83,22 +92,21 @@ class HeatmapCodec:
         return exponent.clamp_(min=_SMALLEST_EXPONENT).exp_()
 
     def decode(self, heatmaps_BKHW: Tensor) -> tuple[Tensor, Tensor]:
-        """Keypoints (B, K, 2) as x, y in input pixels, and their scores (B, K): the peak values."""
+        """Return keypoints (B, K, 2), x and y in input pixels, and peak values (B, K) as scores."""
         peaks_BK, scores_BK = _peaks(heatmaps_BKHW)
         xy_BK2 = self._tops(heatmaps_BKHW, peaks_BK)
         return xy_BK2 * xy_BK2.new_tensor(self.stride_xy), scores_BK
 
     def _tops(self, heatmaps_BKHW: Tensor, peaks_BK: Tensor) -> Tensor:
-        """Sub-pixel positions (B, K, 2) of the peaks, x and y in heatmap pixels."""
+        """Return sub-pixel positions (B, K, 2) of the peaks, x and y in heatmap pixels."""
         return _quarter_offset(heatmaps_BKHW, peaks_BK)
 
 
 @dataclass(frozen=True)
 class DarkCodec(HeatmapCodec):
-    """Gaussian targets, decoded by the shape of the peak: the codec `dark` (Zhang et al., CVPR
-    2020).
+    """The codec `dark`: Gaussian targets and distribution-aware decoding (Zhang et al., CVPR 2020).
 
-    Encoding and geometry are those of `quarter`: it decodes networks that were trained with that.
+    Encoding and geometry are the same as in `quarter`, so it decodes networks trained with that.
     """
 
     def _tops(self, heatmaps_BKHW: Tensor, peaks_BK: Tensor) -> Tensor:
@@ -110,13 +118,13 @@ class DarkCodec(HeatmapCodec):
 
 @dataclass(frozen=True)
 class UdpCodec(DarkCodec):
-    """Unbiased coordinates, decoded as by `dark`: the codec `udp` (Huang et al., "The Devil Is in
-    the Details: Delving Into Unbiased Data Processing for Human Pose Estimation", CVPR 2020).
+    """The codec `udp`: unbiased data processing, decoded as in `dark`.
 
-    Sizes are distances between the centres of the first and the last pixel, W - 1 and not W, in
-    crops (`span_hw`) and heatmaps. Mirroring the array of an image or of a heatmap is then the
-    mirror of its coordinates, and the flip test needs no shift. A network must be trained and
-    tested with crops of this geometry.
+    Huang et al., "The Devil Is in the Details: Delving Into Unbiased Data Processing for Human Pose
+    Estimation", CVPR 2020. Sizes are distances between the centres of the first and the last pixel,
+    W - 1 and not W, in crops (`span_hw`) and heatmaps. Mirroring an array then mirrors its
+    coordinates, and the flip test needs no shift. A network must be trained and tested with crops
+    of this geometry.
     """
 
     @property
@@ -145,18 +153,20 @@ CODECS: dict[str, type[HeatmapCodec]] = {
 def make_codec(
     name: str, input_hw: tuple[int, int], heatmap_hw: tuple[int, int], sigma_px: float = 2.0
 ) -> HeatmapCodec:
-    """The codec of that name; ValueError for an unknown one, with the known ones."""
+    """Return the codec with this name. Raise ValueError for an unknown name."""
     if name not in CODECS:
-        raise ValueError(f"codec {name!r} is unknown; {did_you_mean(name, CODECS)}")
+        raise ValueError(
+            f"codec: expected the name of a codec, got {name!r} ({did_you_mean(name, CODECS)})"
+        )
     return CODECS[name](input_hw, heatmap_hw, sigma_px)
 
 
 def _peaks(heatmaps_BKHW: Tensor) -> tuple[Tensor, Tensor]:
-    """Index of the largest pixel (the first of equals) in the flattened map, and its value."""
+    """Return the flat index of each map's largest pixel (the first of equals), and its value."""
     flat = heatmaps_BKHW.flatten(2)
     plain = flat.device.type == "cpu" and flat.dtype in (torch.float32, torch.float64)
     if plain and not torch.compiler.is_compiling():  # numpy is not part of an exported graph
-        # numpy's arg-max runs at the speed of memory, several times that of torch's.
+        # NumPy's arg-max is several times faster than torch's.
         peaks_BK = torch.from_numpy(flat.detach().numpy().argmax(axis=2))
         return peaks_BK, flat.gather(2, peaks_BK[..., None])[..., 0]
     scores_BK, peaks_BK = flat.max(dim=2)
@@ -164,9 +174,9 @@ def _peaks(heatmaps_BKHW: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _quarter_offset(heatmaps_BKHW: Tensor, peaks_BK: Tensor) -> Tensor:
-    """Peak position (B, K, 2) in heatmap pixels, moved 0.25 towards the larger neighbour.
+    """Return peak positions (B, K, 2) in heatmap pixels, moved 0.25 towards the larger neighbour.
 
-    Where the peak is on the border, so that a neighbour is missing, it is not moved on that axis.
+    A peak on the border is not moved on that axis.
     """
     height, width = heatmaps_BKHW.shape[-2:]
     flat = heatmaps_BKHW.flatten(2)
@@ -183,11 +193,16 @@ def _quarter_offset(heatmaps_BKHW: Tensor, peaks_BK: Tensor) -> Tensor:
 
 
 def flip_back(heatmaps_BKHW: Tensor, flip_order: Sequence[int], shift: bool = True) -> Tensor:
-    """Heatmaps of mirrored images, brought back to the images as they were.
+    """Mirror heatmaps of mirrored images back.
 
-    Mirroring an image array takes x to width - 1 - x, and heatmaps likewise, which at stride s
-    disagree by s - 1 input pixels; `shift` moves the result one heatmap pixel to the right, as in
-    the published networks, so that both agree to within one input pixel.
+    Mirroring an array maps x to width - 1 - x. At stride s, images and heatmaps then differ by
+    s - 1 input pixels.
+
+    Args:
+        heatmaps_BKHW: Heatmaps of mirrored images.
+        flip_order: Index of each joint's mirror image.
+        shift: Move the result one heatmap pixel to the right, as in the published networks. Both
+            then agree to within one input pixel.
     """
     flipped = heatmaps_BKHW[:, list(flip_order)].flip(-1)
     return torch.cat((flipped[..., :1], flipped[..., :-1]), dim=-1) if shift else flipped

@@ -1,4 +1,4 @@
-"""How training crops vary: what of a person each shows, a function of a key alone."""
+"""Random training crops, each a function of its key alone."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from vipnas.data.crops.images import REDUCTIONS
 from vipnas.data.formats.coco import Person
 from vipnas.data.formats.skeletons import Skeleton
 
-HALF_BODY_PADDING = 1.5  # of the published recipe, around the joints of one half
+HALF_BODY_PADDING = 1.5  # around the joints of one half, as in the published recipe
 
 
 class Draws(NamedTuple):
-    """The random numbers of one crop: four uniform in 0..1, two standard normal.
+    """Random numbers of one crop: four uniform in 0..1, then two standard normal.
 
-    Always all of them, so that no option shifts the others' randomness.
+    All are always drawn, so that no option shifts the randomness of others.
     """
 
     flip: float
@@ -31,12 +31,12 @@ class Draws(NamedTuple):
 
 
 def crop_draws(seed: int, epoch: int, index: int) -> Draws:
-    """The randomness of one crop, a function of its key alone.
+    """Return the random numbers of one crop, a function of its key alone.
 
-    From a digest of the key: to seed a generator takes ten times as long as to draw six numbers.
+    They come from a digest of the key, because seeding a generator is ten times slower.
     """
     digest = hashlib.blake2b(f"crop-{seed}-{epoch}-{index}".encode(), digest_size=48).digest()
-    # 53 bits each, the precision of a float; the fifth is in 0..1 without 0, for its logarithm.
+    # 53 bits each, the precision of a float. Of the fifth, 1 - radius is never 0.
     flip, half, upper, rotate, radius, angle = (
         (word >> 11) * 2.0**-53 for word in struct.unpack("<6Q", digest)
     )
@@ -52,7 +52,7 @@ def augmented_matrix(
     augmentation: Augmentation,
     draws: Draws,
 ) -> tuple[FloatArray, bool]:
-    """One random crop of the person: input from image, and whether it is mirrored."""
+    """Return the matrix (2, 3), input from image, of a random crop, and whether it is mirrored."""
     centre_xy, size_wh = crop_region(person.box_xywh, input_hw)
     if draws.half_body < augmentation.half_body_probability:
         prefer_upper = draws.upper_body < augmentation.upper_body_probability
@@ -78,8 +78,8 @@ def _half_body_region(
     augmentation: Augmentation,
     prefer_upper: bool,
 ) -> tuple[Pair, Pair] | None:
-    """Region around the labelled joints of one half, or None where too few are labelled."""
-    # Plain numbers: for so few, numpy would take several times as long.
+    """Return the region around the labelled joints of one half, or None if they are too few."""
+    # Python floats: for so few numbers, NumPy is several times slower.
     joints = person.keypoints_K3.tolist()
     labelled = {number for number, joint in enumerate(joints) if joint[2] > 0}
     if not skeleton.upper_body or len(labelled) <= augmentation.half_body_min_joints:
@@ -102,7 +102,7 @@ def _half_body_region(
 def possible_regions(
     person: Person, skeleton: Skeleton, input_hw: tuple[int, int], augmentation: Augmentation
 ) -> list[tuple[Pair, Pair]]:
-    """Centres and sizes of all that a crop of the person may show, before scale and rotation."""
+    """Return centres and sizes of all regions that a crop may show, before scale and rotation."""
     regions = [crop_region(person.box_xywh, input_hw)]
     if augmentation.half_body_probability > 0:
         for prefer_upper in (True, False):
@@ -115,12 +115,14 @@ def possible_regions(
 def decode_reduction(
     person: Person, skeleton: Skeleton, input_hw: tuple[int, int], augmentation: Augmentation
 ) -> int:
-    """By how much (1, 2 or 4) the image may be made smaller when it is decoded, so that no crop of
-    the person shows fewer pixels of it than the input has."""
+    """Return the largest factor (1, 2 or 4) that decoding may reduce the image by.
+
+    No crop of the person then shows fewer pixels of the image than the input has.
+    """
     width = crop_region(person.box_xywh, input_hw)[1][0]
     nearest = 1 - augmentation.scale_factor
     if width * nearest < 2 * input_hw[1]:
-        return 1  # most people; the rest is not worth looking at
+        return 1  # as for most persons: skip the slower test
     regions = possible_regions(person, skeleton, input_hw, augmentation)
     room = min(size_wh[0] for _, size_wh in regions) * nearest / input_hw[1]
     return max(reduction for reduction in (1, *REDUCTIONS) if reduction <= max(room, 1))

@@ -1,13 +1,13 @@
-"""Decoded pixels of people, kept in a memory-mapped file for the next epoch and the next run.
+"""Cache decoded pixels of persons in a memory-mapped file, for later epochs and runs.
 
-Of each person the file holds what any training crop may show, decoded but not yet warped. A crop
-from it is the crop that it would be without, but for the rounding of the warp: one grey level in
-few pixels. It does not depend on what was in the file before. The file's name is a digest of all
-that its content depends on: annotations, boxes, image files, input size, augmentation.
+The file stores, for each person, every pixel that a training crop may show, decoded but not
+warped. A crop from the cache differs from one without by the rounding of the warp only: one grey
+level in few pixels. It does not depend on earlier contents of the file. The name of the file is a
+digest of annotations, boxes, image files, input size and augmentation.
 
-Any number of processes may share a file. A slot is valid when its checksum is right, whoever wrote
-it and whatever became of that process; two that write the same slot write the same bytes. In a
-folder of a RAM disk (/dev/shm) the cache is one of memory.
+Any number of processes may share a file. A slot is valid if its checksum is right, so that a
+killed process does no harm; two processes write the same bytes to a slot. On a RAM disk (/dev/shm)
+the cache is kept in memory.
 """
 
 from __future__ import annotations
@@ -35,16 +35,22 @@ from vipnas.files import to_plain
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1  # of the file; another number makes another file
+FORMAT = 1  # part of the name of the file
 _ALIGNMENT = 4096
-_MARGIN_PX = 4  # more than the warp mixes in at the edge
+_MARGIN_PX = 4  # more than the interpolation of the warp needs
 
 
 class CropCache:
-    """The file's slots, one a person: `get` what is there, or `keep` what was decoded."""
+    """A file with one slot per person. `get` reads a slot, `keep` writes it."""
 
     def __init__(self, path: Path, rects_N4: NDArray[np.int64], reductions_N: NDArray[np.int64]):
-        """`rects_N4`: left, top, right, bottom of each person's part, in reduced pixels."""
+        """Open a file that exists with its full size.
+
+        Args:
+            path: The file.
+            rects_N4: Left, top, right and bottom of each person's part, in reduced pixels.
+            reductions_N: Factor that decoding reduces each person's image by.
+        """
         self.path = path
         self._rects = rects_N4
         self._reductions = reductions_N
@@ -59,11 +65,11 @@ class CropCache:
 
     @property
     def num_bytes(self) -> int:
-        """Size of the file when all persons are in it."""
+        """Size of the file, which has room for all persons."""
         return int(self._offsets[-1])
 
     def __getstate__(self) -> dict[str, Any]:
-        """What another process opens the file again with."""
+        """Return the arguments with which another process opens the file."""
         return {"path": self.path, "rects_N4": self._rects, "reductions_N": self._reductions}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -74,7 +80,7 @@ class CropCache:
         self._verified = bytearray(len(self._rects))
 
     def get(self, index: int) -> Picture | None:
-        """The person's pixels, four channels, or None where they are not there (any more)."""
+        """Return the person's pixels (four channels), or None if the slot is empty or invalid."""
         content = self._content()
         start, end = int(self._offsets[index]), int(self._offsets[index + 1])
         pixels = content[start:end]
@@ -91,22 +97,22 @@ class CropCache:
         )
 
     def keep(self, index: int, picture: Picture) -> Picture:
-        """Write the person's part of a decoded image; that part."""
+        """Write the person's part of a decoded image, and return it."""
         left, top, right, bottom = self._rects[index].tolist()
         height, width = picture.pixels.shape[:2]
         if picture.reduction != self._reductions[index] or right > width or bottom > height:
-            return picture  # not the picture that the slot was made for
+            return picture  # the image file has changed since the cache was opened
         part = with_fourth_channel(picture.part(left, top, right, bottom))
         if not self._is_full:
             try:
                 self._write(index, np.ascontiguousarray(part.pixels).reshape(-1))
             except OSError as error:
                 self._is_full = True
-                log.warning("%s: nothing more is kept: %s", self.path, error.strerror)
+                log.warning("%s: no more pixels are cached: %s", self.path, error.strerror)
         return part
 
     def _write(self, index: int, pixels: NDArray[np.uint8]) -> None:
-        # Not through the map: on a full disk that would end the process without a word.
+        # Not through the memory map: on a full disk that would kill the process.
         with self.path.open("r+b") as file:
             file.seek(int(self._offsets[index]))
             file.write(pixels.data)
@@ -120,7 +126,7 @@ class CropCache:
 
 
 def _checksum(pixels: NDArray[np.uint8]) -> int:
-    """Never 0, which stands for an empty slot."""
+    """Return a checksum that is not 0, the mark of an empty slot."""
     return zlib.crc32(pixels.data) or 1
 
 
@@ -131,10 +137,19 @@ def open_crop_cache(
     span_hw: tuple[int, int],
     augmentation: Augmentation,
 ) -> CropCache:
-    """The cache file in `directory` for these training crops: that of an earlier run, or a new one.
+    """Open the cache of these training crops, from an earlier run or new.
 
-    `span_hw` is that of the codec (the input size, but for `udp`). A new file takes up room only as
-    it fills. Raises ValueError for persons of unknown image size.
+    A new file uses disk space only as it fills.
+
+    Args:
+        directory: Folder of cache files.
+        persons: The training persons.
+        skeleton: Their joints.
+        span_hw: That of the codec: the input size, except for `udp`.
+        augmentation: How training crops vary.
+
+    Raises:
+        ValueError: The image size of a person is unknown.
     """
     rects, reductions, stamps = [], [], []
     files: dict[Path, tuple[int, int, bool]] = {}
@@ -157,7 +172,7 @@ def open_crop_cache(
 
 
 def _stamp(path: Path) -> tuple[int, int, bool]:
-    """Size and time of a file, and whether it is a JPEG; zeros where it cannot be read."""
+    """Return size and time of a file, and whether it is a JPEG; zeros if it cannot be read."""
     try:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
@@ -167,14 +182,14 @@ def _stamp(path: Path) -> tuple[int, int, bool]:
 
 
 def _create(path: Path, num_bytes: int) -> None:
-    """A file of zeros at its full size, unless there is one."""
+    """Create a file of zeros with this size, unless it exists."""
     if path.is_file() and path.stat().st_size == num_bytes:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     with aside.open("wb") as file:
         file.truncate(num_bytes)
-    # Of two that come at once, the one whose file is replaced fills one that nobody else sees.
+    # If two processes create it at once, one of them fills a file that nobody else sees.
     aside.replace(path)
 
 
@@ -185,16 +200,16 @@ def _visible(
     augmentation: Augmentation,
     reduction: int,
 ) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom of all that crops of the person may show, in reduced pixels."""
+    """Return left, top, right and bottom of all that crops may show, in reduced pixels."""
     if person.image_hw is None:
         raise ValueError(
-            f"annotation {person.annotation_id}: the size of its image is not known; allowed: "
-            "persons of read_coco or read_posetrack"
+            f"annotation {person.annotation_id}: expected an image of known size, got none "
+            "(read_coco and read_posetrack give it)"
         )
     furthest = 1 + augmentation.scale_factor
     lows, highs = [], []
     for (x, y), (width, height) in possible_regions(person, skeleton, span_hw, augmentation):
-        # A turned crop shows no more than the circle around it; a larger one serves all.
+        # Every rotation of a crop is inside its circumscribed circle.
         radius = hypot(width, height) / 2 * furthest
         lows.append((x - radius, y - radius))
         highs.append((x + radius, y + radius))

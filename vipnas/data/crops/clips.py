@@ -1,8 +1,7 @@
-"""Clips: the same person in consecutive frames of a video, cropped so that the frames' crops and
-the way from one crop to the next are known.
+"""Clips: crops of one person in consecutive frames of a video, and the warps between them.
 
 B batch, F frames of a clip (the key frame and T follow-up frames), K keypoints, H W height and
-width of the network's input. Images are those of `crops`, five-dimensional.
+width of the network's input. Images are as in `crops`, with a dimension of frames.
 """
 
 from __future__ import annotations
@@ -25,33 +24,40 @@ from vipnas.data.crops.geometry import FloatArray, heatmap_warp, invert
 from vipnas.data.crops.images import read_reduced
 from vipnas.data.crops.loader import Key
 from vipnas.data.crops.pictures import Picture, crop_into
+from vipnas.data.crops.skipped import log_skipped
 from vipnas.data.formats.posetrack import PoseTrackData, TrackedPerson
 from vipnas.data.formats.skeletons import Skeleton
-from vipnas.data.skipped import log_skipped
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One person, labelled, in frames whose numbers follow on each other, the key frame first."""
+    """One labelled person in consecutive frames, the key frame first."""
 
     people: tuple[TrackedPerson, ...]
 
     def boxed_by(self, frame: int, follow: Follow) -> TrackedPerson:
-        """The one of the people whose box is that of a frame's crop."""
+        """Return the person whose box the crop of a frame is made from."""
         source = {"key": 0, "before": max(frame - 1, 0), "own": frame}[follow]
         return self.people[source]
 
 
 def clips_of(data: PoseTrackData, num_follow_up: int, stride: int = 1) -> tuple[Clip, ...]:
-    """All clips of `num_follow_up` + 1 frames, video by video and track by track.
+    """Return all clips of `num_follow_up` + 1 frames, video by video and track by track.
 
-    A clip begins every `stride` frames of an unbroken piece of a track, in which the person has a
-    labelled joint in every frame. Pieces that are too short have none. Raises ValueError where
-    there is no clip at all.
+    Clips come from unbroken pieces of a track: the person has a labelled joint in every frame.
+
+    Args:
+        data: The videos.
+        num_follow_up: Number of frames after the key frame.
+        stride: Frames between the starts of two clips.
+
+    Raises:
+        ValueError: There is no clip, or an argument is out of range.
     """
     if num_follow_up < 0 or stride < 1:
         raise ValueError(
-            f"clips: num_follow_up {num_follow_up}, stride {stride}; allowed: 0 or more, 1 or more"
+            "clips: expected num_follow_up of 0 or more and stride of 1 or more, got "
+            f"{num_follow_up} and {stride}"
         )
     length = num_follow_up + 1
     clips = tuple(
@@ -61,14 +67,14 @@ def clips_of(data: PoseTrackData, num_follow_up: int, stride: int = 1) -> tuple[
     )
     if not clips:
         raise ValueError(
-            f"no person is labelled in {length} consecutive frames of these {len(data.videos)} "
-            "videos; allowed: fewer follow-up frames"
+            f"clips: expected a person labelled in {length} consecutive frames, got none in "
+            f"{len(data.videos)} videos (use fewer follow-up frames)"
         )
     return clips
 
 
 def _pieces(data: PoseTrackData) -> list[list[TrackedPerson]]:
-    """The unbroken pieces of all tracks."""
+    """Return the unbroken pieces of all tracks."""
     usable = {person.annotation_id for person in data.persons}
     pieces: list[list[TrackedPerson]] = []
     for video in data.videos:
@@ -87,9 +93,14 @@ def _pieces(data: PoseTrackData) -> list[list[TrackedPerson]]:
 
 
 class ClipBatch(NamedTuple):
-    """`images` (B, F, 3, H, W) uint8; `keypoints` (B, F, K, 3) float32 in input pixels of each
-    frame's own crop; `warps` (B, T, 2, 3) float32, of which `warps[:, t - 1]` gives frame t the
-    heatmaps of frame t - 1 (`heatmap_warp`)."""
+    """A batch of clips.
+
+    Attributes:
+        images: (B, F, 3, H, W), uint8.
+        keypoints: (B, F, K, 3), float32, in input pixels of each frame's own crop.
+        warps: (B, T, 2, 3), float32. `warps[:, t - 1]` warps heatmaps of frame t - 1 to frame t
+            (see `heatmap_warp`).
+    """
 
     images: Tensor
     keypoints: Tensor
@@ -98,11 +109,16 @@ class ClipBatch(NamedTuple):
 
 @dataclass(frozen=True)
 class TrainingClips(Dataset[ClipBatch]):
-    """Augmented clips by key (epoch, index of the clip); a key always gives the same clip.
+    """Augmented clips by key (epoch, index of the clip). A key always gives the same clip.
 
-    `skip_bad_images`: where an image went bad after the data were opened, its clip is logged and
-    the next is shown instead; otherwise it is a ValueError naming the file. `training_batches`
-    takes these as it takes crops.
+    Attributes:
+        clips: Clips of equal length.
+        skeleton: The joints of the persons.
+        codec: Gives the sizes of inputs and heatmaps.
+        augmentation: How clips vary.
+        seed: Seed of the augmentation.
+        skip_bad_images: If an image cannot be read any more, log its clip and use the next one. By
+            default it is a ValueError.
     """
 
     clips: Sequence[Clip]
@@ -114,17 +130,18 @@ class TrainingClips(Dataset[ClipBatch]):
 
     def __post_init__(self) -> None:
         if len({len(clip.people) for clip in self.clips}) != 1:
-            raise ValueError("clips to train on must be there, and of the same length")
+            lengths = sorted({len(clip.people) for clip in self.clips})
+            raise ValueError(f"training clips: expected clips of one length, got lengths {lengths}")
 
     def __len__(self) -> int:
         return len(self.clips)
 
     def __getitem__(self, key: Key) -> ClipBatch:
-        """One clip, without the dimension of the batch."""
+        """Return one clip, without a batch dimension."""
         return ClipBatch(*(part[0] for part in self.__getitems__([key])))
 
     def __getitems__(self, keys: Sequence[Key]) -> ClipBatch:
-        """A whole batch at once, which is how torch's loader asks."""
+        """Return a batch at once, which torch's loader prefers."""
         num_frames = len(self.clips[0].people)
         images = np.empty((len(keys), num_frames, *self.codec.input_hw, 3), np.uint8)
         matrices = np.empty((len(keys), num_frames, 2, 3))
@@ -149,7 +166,7 @@ class TrainingClips(Dataset[ClipBatch]):
         )
 
     def _matrices(self, clip: Clip, key: Key) -> tuple[FloatArray, bool]:
-        """Input from image for each frame (F, 2, 3), and whether the clip is mirrored."""
+        """Return the matrices (F, 2, 3), input from image, and whether the clip is mirrored."""
         draws = crop_draws(self.seed, *key)
         settings, mirrored = self.augmentation, False
         jitter = np.random.default_rng((self.seed, *key)).normal(size=(len(clip.people), 3))
@@ -177,7 +194,9 @@ class TrainingClips(Dataset[ClipBatch]):
                     raise
                 number = clip.people[0].annotation_id
                 log_skipped(str(error), "clip of %d left out: %s", number, error)
-        raise ValueError("none of the clips can be read; allowed: at least one")
+        raise ValueError(
+            f"training clips: expected one that can be read, got none of {len(self.clips)}"
+        )
 
     def _picture(self, clip: Clip, frame: int) -> Picture:
         person = clip.people[frame]
@@ -192,7 +211,7 @@ class TrainingClips(Dataset[ClipBatch]):
 def _nudged(
     matrix_23: FloatArray, shift: tuple[float, float], factor: float, span_hw: tuple[int, int]
 ) -> FloatArray:
-    """The crop moved by `shift` of its sides and made larger about its centre."""
+    """Move a crop by fractions of its sides, and scale it about its centre."""
     sides = np.array((span_hw[1], span_hw[0]))
     nudged = factor * matrix_23
     nudged[:, 2] += (1 - factor) * sides / 2 + sides * shift
@@ -206,10 +225,12 @@ def _warps(matrices_BF23: FloatArray, codec: HeatmapCodec) -> Tensor:
 
 @dataclass(frozen=True)
 class FixedClips:
-    """Clips cropped once and kept: what networks are scored on.
+    """Clips for evaluation, cropped once.
 
-    `frames[t]` holds the crops of frame t of all clips, `frames[0]` those of the key frames;
-    `warps_NT23` is that of `ClipBatch`.
+    Attributes:
+        clips: The clips.
+        frames: Crops of all clips, by frame. `frames[0]` are the key frames.
+        warps_NT23: Warps as in `ClipBatch`.
     """
 
     clips: tuple[Clip, ...]
@@ -228,8 +249,17 @@ class FixedClips:
 def fixed_clips(
     clips: Sequence[Clip], skeleton: Skeleton, codec: HeatmapCodec, follow: Follow = "own"
 ) -> FixedClips:
-    """Crop every clip once, as `fixed_crops` does it; the persons of `frames[t]` have the box that
-    they were cropped by. Raises ValueError for an image that cannot be used, naming it."""
+    """Crop every clip once, without augmentation.
+
+    Args:
+        clips: Clips of equal length.
+        skeleton: The joints of the persons.
+        codec: Gives the sizes of inputs and heatmaps.
+        follow: Whose box a frame is cropped by. The persons of the crops have this box.
+
+    Raises:
+        ValueError: An image cannot be read. The message names it.
+    """
     frames = []
     for frame in range(len(clips[0].people)):
         persons = [

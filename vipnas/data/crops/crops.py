@@ -1,7 +1,7 @@
-"""Crops of people, made once and kept, and their joints.
+"""Crops of persons and their joints, made once.
 
 B batch, K keypoints, H W height and width of the network's input. Images are uint8 RGB of shape
-(B, 3, H, W) in channels-last memory order, as they are decoded, and are normalised on the device.
+(B, 3, H, W) in channels-last memory order. They are normalised on the device.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def keypoints_in_crops(
     matrices_B23: FloatArray,
     mirrored_B: NDArray[np.bool_],
 ) -> NDArray[np.float32]:
-    """People's joints (B, K, 3) in input pixels; left and right change places in a mirror."""
+    """Return joints (B, K, 3) in input pixels, with left and right swapped in mirrored crops."""
     moved_BK3 = keypoints_BK3.copy()
     moved_BK3[..., :2] = transform(matrices_B23, keypoints_BK3[..., :2].astype(np.float64))
     moved_BK3[mirrored_B] = moved_BK3[mirrored_B][:, list(skeleton.flip_order)]
@@ -44,9 +44,13 @@ def keypoints_in_crops(
 
 @dataclass(frozen=True)
 class Crops:
-    """Crops made once and kept: what a network is scored on, or calibrated with.
+    """Crops for evaluation or calibration.
 
-    `image_from_input_B23` takes input pixels back to the pixels of each person's image.
+    Attributes:
+        images_B3HW: Images, uint8 RGB.
+        keypoints_BK3: Joints in input pixels, float32.
+        persons: The persons, one per crop.
+        image_from_input_B23: Affine from input pixels to pixels of each person's image.
     """
 
     images_B3HW: Tensor
@@ -67,7 +71,7 @@ class Crops:
         )
 
     def to_image(self, xy_BK2: Tensor) -> FloatArray:
-        """Return points in input pixels, one row of K a crop, in image pixels."""
+        """Map points from input pixels to image pixels, K per crop."""
         return transform(self.image_from_input_B23, xy_BK2.double().cpu().numpy())
 
 
@@ -79,14 +83,20 @@ def fixed_crops(
     seed: int = 0,
     span_hw: tuple[int, int] | None = None,
 ) -> Crops:
-    """Crop every person once, image by image so that each is decoded once.
+    """Crop every person once, in their order. Each image is decoded once.
 
-    Without `augmentation` the crop is the padded box of the whole image; with it, each crop is that
-    of epoch 0 of `TrainingCrops` with the same seed and persons. The order of the persons is kept.
-    `span_hw` is that of the codec, where it is not `input_hw`.
+    Args:
+        persons: The persons.
+        skeleton: Their joints.
+        input_hw: Height and width of the crops.
+        augmentation: By default, a crop shows the padded box. With augmentation, crops equal
+            epoch 0 of `TrainingCrops` with the same seed and persons.
+        seed: Seed of the augmentation.
+        span_hw: That of the codec, if it differs from `input_hw`.
 
-    Raises ValueError for an image that cannot be read, naming it. Bad images are to be skipped
-    where data are opened (`read_coco`): the scoring counts everybody in the ground truth.
+    Raises:
+        ValueError: An image cannot be read. Bad images are skipped by `read_coco` only, because
+            the evaluation counts all persons of the ground truth.
     """
     span_hw = span_hw or input_hw
     views = [
@@ -111,7 +121,7 @@ def fixed_crops(
 
 
 class _View(NamedTuple):
-    """What is shown of a person: by which affine, mirrored or not, of an image how much smaller."""
+    """A crop's affine (input from image), whether it is mirrored, and the factor of decoding."""
 
     matrix_23: FloatArray
     mirrored: bool
@@ -137,7 +147,7 @@ def _fixed_view(
 def _cut(
     persons: Sequence[Person], views: Sequence[_View], input_hw: tuple[int, int]
 ) -> NDArray[np.uint8]:
-    """The crops (N, H, W, 3)."""
+    """Return the crops (N, H, W, 3)."""
     images = np.empty((len(persons), *input_hw, 3), np.uint8)
     by_image = sorted(range(len(persons)), key=lambda index: (persons[index].image_path, index))
     for path, same_image in groupby(by_image, key=lambda index: persons[index].image_path):
@@ -153,14 +163,17 @@ def _cut(
 
 
 def normalise(images_B3HW: Tensor) -> Tensor:
-    """uint8 RGB to float32 by ImageNet's mean and deviation; device and memory order are kept."""
+    """Normalise uint8 RGB by ImageNet's mean and standard deviation, to float32.
+
+    Device and memory order are kept.
+    """
     mean_311, std_311 = _mean_and_std(images_B3HW.device)
     return images_B3HW.float().sub_(mean_311).div_(std_311)
 
 
 @cache
 def _mean_and_std(device: torch.device) -> tuple[Tensor, Tensor]:
-    """Made once for a device: a GPU would be waited for each time that they are sent there."""
+    """Return mean and deviation on a device, once: sending them to a GPU blocks."""
     mean_3, std_3 = (
         torch.tensor(values, device=device) * 255
         for values in (IMAGENET_MEAN_RGB, IMAGENET_STD_RGB)

@@ -1,16 +1,16 @@
-"""From a person's box to the network's input and back, by one affine.
+"""Affine maps between a person's box and the network's input.
 
-The pixel convention, stated here for the whole project: an integer coordinate is the centre of a
-pixel, x to the right and y down. The centre of a crop maps to (width / 2, height / 2) of the input,
-and a heatmap coordinate is the input coordinate divided by the stride, as in the published
-networks. Mirroring a crop therefore takes x to width - x.
+The pixel convention of the whole project: an integer coordinate is the centre of a pixel, x to the
+right and y down. The centre of a crop maps to (width / 2, height / 2) of the input. A heatmap
+coordinate is the input coordinate divided by the stride, as in the published networks. Mirroring a
+crop therefore maps x to width - x.
 
-A matrix is 2 x 3, float64, and is named after what it makes of what: `input_from_image` takes image
-pixels to pixels of the network's input.
+A matrix is 2 x 3, float64, and named TARGET_from_SOURCE: `input_from_image` maps image pixels to
+pixels of the network's input.
 
-The region of a crop is mapped onto `input_hw` pixels, its centre to their middle. Given one pixel
-less each way (the `span_hw` of the codec `udp`), the same functions put the region's edges onto the
-centres of the outermost pixels, and mirroring takes x to width - 1 - x.
+With one pixel less in height and width (the `span_hw` of the codec `udp`), the same functions map
+the edges of a crop's region to the centres of the outermost pixels. Mirroring then maps x to
+width - 1 - x.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 Pair = tuple[float, float]
 
-BOX_PADDING = 1.25  # of the published networks: a quarter more than the annotated box
+BOX_PADDING = 1.25  # as in the published networks
 
 
 def crop_region(
     box_xywh: Sequence[float], input_hw: tuple[int, int], padding: float = BOX_PADDING
 ) -> tuple[Pair, Pair]:
-    """Centre (x, y) and size (width, height) in image pixels of the region shown to the network.
+    """Return centre (x, y) and size (width, height) of the region of a crop, in image pixels.
 
-    The box is widened or heightened to the aspect ratio of the input, then padded; it may reach
-    over the edge of the image (the crop is black there).
+    The box is extended to the aspect ratio of the input, then padded. The region may exceed the
+    image; the crop is black there.
     """
     x, y, width, height = box_xywh
     aspect_ratio = input_hw[1] / input_hw[0]
@@ -49,10 +49,14 @@ def input_from_image(
     rotation_deg: float = 0.0,
     flip: bool = False,
 ) -> FloatArray:
-    """The affine for crop, scale, rotation and flip at once.
+    """Return the affine of a crop, with scale, rotation and flip.
 
-    `rotation_deg` turns the picture clockwise as one sees it, about the crop's centre; `flip`
-    mirrors the turned picture left to right. `size_wh` must have the aspect ratio of the input.
+    Args:
+        centre_xy: Centre of the region in image pixels.
+        size_wh: Size of the region in image pixels, with the aspect ratio of the input.
+        input_hw: Height and width of the input.
+        rotation_deg: Clockwise rotation of the picture about the centre, as seen.
+        flip: Mirror the rotated picture left to right.
     """
     input_h, input_w = input_hw
     centre_x, centre_y = centre_xy
@@ -69,14 +73,14 @@ def input_from_image(
 
 
 def invert(matrix_23: FloatArray) -> FloatArray:
-    """The affine that undoes `matrix_23` (..., 2, 3)."""
+    """Return the inverse of an affine (..., 2, 3)."""
     linear = np.linalg.inv(matrix_23[..., :2])
     offset = -linear @ matrix_23[..., 2:]
     return np.concatenate((linear, offset), axis=-1)
 
 
 def transform(matrix_23: FloatArray, xy: NDArray[np.floating]) -> FloatArray:
-    """Apply (..., 2, 3) to points (..., N, 2)."""
+    """Apply an affine (..., 2, 3) to points (..., N, 2)."""
     return np.asarray(xy @ np.swapaxes(matrix_23[..., :2], -1, -2) + matrix_23[..., None, :, 2])
 
 
@@ -86,14 +90,19 @@ def heatmap_warp(
     stride_xy: tuple[float, float],
     heatmap_hw: tuple[int, int],
 ) -> FloatArray:
-    """How the heatmaps of one crop are seen from another: (..., 2, 3) for PyTorch's `affine_grid`.
+    """Return the affine (..., 2, 3) for PyTorch's `affine_grid` that warps heatmaps between crops.
 
-    `before_23` and `now_23` (..., 2, 3) are `input_from_image` of the crop that the heatmaps are of
-    and of the crop that wants them. The affine takes a place on the heatmaps now to the same place
-    of the image on those before, both in -1..1 from edge to edge (`align_corners=False`):
+    It maps a position on the heatmaps now to the position before that shows the same place of the
+    image, both in -1..1 from edge to edge (`align_corners=False`):
 
         grid = affine_grid(warp, heatmaps_before.shape, align_corners=False)
         heatmaps_now = grid_sample(heatmaps_before, grid, align_corners=False)
+
+    Args:
+        before_23: `input_from_image` (..., 2, 3) of the crop that the heatmaps belong to.
+        now_23: `input_from_image` (..., 2, 3) of the crop to warp them to.
+        stride_xy: Input pixels per heatmap pixel.
+        heatmap_hw: Height and width of the heatmaps.
     """
     size_wh, stride = np.array((heatmap_hw[1], heatmap_hw[0])), np.array(stride_xy)
     # input = scale * normalised + offset, by way of heatmap pixel = (normalised + 1) size / 2 - 1/2
@@ -105,7 +114,7 @@ def heatmap_warp(
 
 
 def box_of_joints(xy_N2: NDArray[np.floating]) -> tuple[float, float, float, float]:
-    """x, y, width and height of the smallest box around points, at least one pixel each way."""
+    """Return x, y, width and height of the smallest box around points, at least 1 x 1 pixel."""
     low, high = xy_N2.min(axis=0), xy_N2.max(axis=0)
     width, height = (float(side) for side in np.maximum(high - low, 1))
     x, y = (float(value) for value in (low + high - (width, height)) / 2)

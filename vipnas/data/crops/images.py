@@ -1,4 +1,4 @@
-"""Image files: reading, writing, and checks before a run depends on them."""
+"""Read, write and check image files."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vipnas.data import jpeg
-from vipnas.data.decoding import decode_jpeg, decode_other
-from vipnas.data.headers import PNG_START, Header, read_header
+from vipnas.data.crops import jpeg
+from vipnas.data.crops.decoding import decode_jpeg, decode_other
+from vipnas.data.crops.headers import PNG_START, Header, read_header
 from vipnas.files import write_atomically
 
 JPEG_START = jpeg.START
 PNG_END = b"IEND\xaeB`\x82"
-# The first bytes that are read for the size; few files have more before the picture.
+# Bytes that are read for the size; few files have longer headers.
 HEAD_BYTES = 4096
-# By how much training may reduce JPEGs while they are decoded.
+# Factors by which training may reduce JPEGs in decoding.
 REDUCTIONS = (2, 4)
-# Fast enough to decode a whole data set for its damage alone.
+# Fast enough to decode a whole data set only to check it.
 _QUICK_REDUCTION = 8
 
 
 def read_image(
     path: Path, image_hw: tuple[int, int] | None = None, ignore_exif: bool = False
 ) -> NDArray[np.uint8]:
-    """Return the picture as (H, W, 3) RGB, with its EXIF orientation applied.
+    """Return the image as (H, W, 3) RGB, with its EXIF orientation applied.
 
     Args:
         path: JPEG, PNG, or any other format of OpenCV.
-        image_hw: Height and width that the picture must have.
-        ignore_exif: Return the picture as stored, without its EXIF orientation.
+        image_hw: Height and width that the image must have.
+        ignore_exif: Return the image as stored, without its EXIF orientation.
 
     Raises:
         ValueError: The file is missing, truncated, damaged, not an image, or of another size. The
@@ -46,7 +46,7 @@ def read_image(
 
 
 def write_png(path: Path, picture_HW3: NDArray[np.uint8]) -> None:
-    """Write an RGB picture, whole or not at all."""
+    """Write an RGB image atomically."""
     done, png = cv2.imencode(".png", cv2.cvtColor(picture_HW3, cv2.COLOR_RGB2BGR))
     assert done
     write_atomically(path, png.tobytes())
@@ -58,16 +58,25 @@ def read_reduced(
     image_hw: tuple[int, int] | None = None,
     ignore_exif: bool = False,
 ) -> tuple[NDArray[np.uint8], int]:
-    """Return the picture and the factor by which decoding reduced it: `reduction` for a JPEG, else
-    1.
+    """Return the image, reduced in decoding if it is a JPEG.
 
-    Pixel (x, y) is the mean of the image's r x r pixels from (r x, r y) on. Arguments and errors
-    are those of `read_image`; `reduction` is 1, 2, 4 or 8, and `image_hw` the size of the whole
-    picture.
+    Pixel (x, y) is the mean of r x r pixels of the whole image, from (r x, r y) on.
+
+    Args:
+        path: As in `read_image`.
+        reduction: Wanted factor r: 1, 2, 4 or 8.
+        image_hw: Height and width that the whole image must have.
+        ignore_exif: As in `read_image`.
+
+    Returns:
+        The image (H, W, 3), and the factor: `reduction` for a JPEG, else 1.
+
+    Raises:
+        ValueError: As in `read_image`.
     """
     data = _read(path)
     if problem := _cut_short(data):
-        raise ValueError(f"{path}: {problem}")
+        raise ValueError(f"{path}: expected a whole image, got {problem}")
     if data.startswith(JPEG_START):
         image = decode_jpeg(path, data, reduction, ignore_exif)
     else:
@@ -80,9 +89,12 @@ def read_reduced(
 
 
 def image_size(path: Path, ignore_exif: bool = False) -> tuple[int, int]:
-    """Return height and width of the picture as `read_image` gives it.
+    """Return height and width of the image that `read_image` returns.
 
-    Nothing is decoded where the header tells the size. Raises ValueError naming the file.
+    Images are decoded only if the header does not tell the size.
+
+    Raises:
+        ValueError: As in `read_image`.
     """
     data = _read(path)
     if header := read_header(data):
@@ -95,7 +107,7 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
+        raise ValueError(f"{path}: expected an image file, got none ({error.strerror})") from error
 
 
 def _other_size(
@@ -105,27 +117,31 @@ def _other_size(
     ignore_exif: bool,
 ) -> str:
     problem = (
-        f"is {found_hw[1]} x {found_hw[0]} pixels, but the annotation file says "
-        f"{said_hw[1]} x {said_hw[0]}"
+        f"expected {said_hw[1]} x {said_hw[0]} pixels as in the annotation file, got "
+        f"{found_hw[1]} x {found_hw[0]}"
     )
     if header is None or header.orientation == 1:
         return problem
     if ignore_exif and tuple(said_hw) == header.turned_hw:
         return (
-            f"{problem}, the size after its EXIF orientation {header.orientation} is applied "
-            "(remove `exif: ignore` from the experiment's data section)"
+            f"{problem} (with EXIF orientation {header.orientation} applied it is as expected: "
+            "remove `exif: ignore` from the experiment's data section)"
         )
     if not ignore_exif and tuple(said_hw) == header.stored_hw:
         return (
-            f"{problem}, the size before its EXIF orientation {header.orientation} is applied "
-            "(set `exif: ignore` in the experiment's data section to read images as stored)"
+            f"{problem} (without EXIF orientation {header.orientation} it is as expected: set "
+            "`exif: ignore` in the experiment's data section to read images as stored)"
         )
     return problem
 
 
 class Checks(NamedTuple):
-    """What a check of image files found: the problem of each bad file, and the header of each good
-    one that has an EXIF orientation, by key."""
+    """Results of checking image files.
+
+    Attributes:
+        problems: The error of each bad file, by key.
+        turned: The header of each good file with an EXIF orientation, by key.
+    """
 
     problems: dict[int, str]
     turned: dict[int, Header]
@@ -134,7 +150,7 @@ class Checks(NamedTuple):
 def bad_images(
     paths: Mapping[int, Path], sizes_hw: Mapping[int, tuple[int, int]] | None = None
 ) -> dict[int, str]:
-    """Return the problems that `check_images` finds without decoding."""
+    """Return the problems that `check_images` finds without decoding, by key."""
     return check_images(paths, sizes_hw).problems
 
 
@@ -146,14 +162,14 @@ def check_images(
 ) -> Checks:
     """Find files that are missing, empty, truncated, or of another size than expected.
 
-    Only the first and the last bytes are read, by several threads because a disk or a network file
-    system makes one wait. A size that the header does not tell is left to `read_image`.
+    Only the first and the last bytes are read, by several threads, because file systems have
+    latency. If the header does not tell the size, `read_image` checks it later.
 
     Args:
         paths: Files by key.
         sizes_hw: Expected height and width by key.
         ignore_exif: Compare sizes as stored, without EXIF orientation.
-        decode: Decode every file as well, which finds all that `read_image` refuses.
+        decode: Decode every file, which finds every error that `read_image` raises.
     """
     files = [
         _File(key, path, sizes_hw[key] if sizes_hw else None, ignore_exif)
@@ -181,26 +197,29 @@ class _File(NamedTuple):
     ignore_exif: bool
 
     def check(self) -> tuple[str | None, Header | None]:
-        """The problem that the first and the last bytes show; the header where it was read."""
+        """Return the problem in the first and last bytes, if any, and the header if it was read."""
         try:
             with self.path.open("rb") as file:
                 head = file.read(HEAD_BYTES)
                 file.seek(0, os.SEEK_END)
                 file.seek(-min(len(PNG_END), file.tell()), os.SEEK_END)
-                problem = _cut_short(head[: len(PNG_START)] + file.read())
-                header = None if problem else read_header(head)
+                cut = _cut_short(head[: len(PNG_START)] + file.read())
+                header = None if cut else read_header(head)
                 if head.startswith((JPEG_START, PNG_START)) and header is None:
-                    # The end may only be padded; or the header is longer.
+                    # Padding may follow the end, or the header is longer.
                     file.seek(0)
                     data = file.read()
-                    problem, header = _cut_short(data), read_header(data)
+                    cut, header = _cut_short(data), read_header(data)
         except OSError as error:
-            return f"{self.path}: {error.strerror}", None
-        if not problem and header and self.image_hw:
+            return f"{self.path}: expected an image file, got none ({error.strerror})", None
+        if cut:
+            return f"{self.path}: expected a whole image, got {cut}", header
+        if header and self.image_hw:
             found_hw = header.stored_hw if self.ignore_exif else header.turned_hw
             if found_hw != self.image_hw:
                 problem = _other_size(found_hw, self.image_hw, header, self.ignore_exif)
-        return f"{self.path}: {problem}" if problem else None, header
+                return f"{self.path}: {problem}", header
+        return None, header
 
     def decoding_problem(self) -> str | None:
         try:
@@ -222,7 +241,7 @@ def _check(files: Sequence[_File]) -> Checks:
 
 
 def _cut_short(data: bytes) -> str | None:
-    """What a file, or its first and last bytes, lacks to be whole."""
+    """Return what is wrong with a file that is not whole, from all or its first and last bytes."""
     if not data:
         return "an empty file"
     if data.startswith(JPEG_START) and jpeg.is_truncated(data):

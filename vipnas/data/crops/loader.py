@@ -1,8 +1,8 @@
-"""The crops that training sees, in their order.
+"""Training crops and their order.
 
-What step n trains on is a pure function of the seed and n: which persons (`batch_keys`) and how
-each is cropped (`TrainingCrops`). A run that resumes at step n meets the batches it would have met,
-with any number of workers.
+The batch of step n is a pure function of the seed and n: which persons (`batch_keys`), and how each
+is cropped (`TrainingCrops`). A run that resumes at step n gets the same batches as one without a
+break, with any number of workers.
 
 B batch, K keypoints, H W height and width of the network's input.
 """
@@ -27,9 +27,9 @@ from vipnas.data.crops.cache import CropCache
 from vipnas.data.crops.crops import keypoints_in_crops
 from vipnas.data.crops.images import read_reduced
 from vipnas.data.crops.pictures import Picture, crop_into
+from vipnas.data.crops.skipped import log_skipped
 from vipnas.data.formats.coco import Person
 from vipnas.data.formats.skeletons import Skeleton
-from vipnas.data.skipped import log_skipped
 
 Key = tuple[int, int]  # epoch, index of the person
 Batch = tuple[Tensor, Tensor]  # images_B3HW uint8, keypoints_BK3 float32 in input pixels
@@ -37,13 +37,18 @@ AnyBatch = TypeVar("AnyBatch", covariant=True)
 
 
 class TrainingCrops(Dataset[Batch]):
-    """Augmented crops by key (epoch, index of the person); a key always gives the same crop.
+    """Augmented crops by key (epoch, index of the person). A key always gives the same crop.
 
-    `skip_bad_images`: where an image went bad after `read_coco` had checked it, its persons are
-    logged and the next are shown instead; otherwise it is a ValueError naming the file.
-
-    `span_hw` is that of the codec, where it is not `input_hw`. A `cache` is that which
-    `open_crop_cache` makes for the same persons.
+    Args:
+        persons: The training persons.
+        skeleton: Their joints.
+        input_hw: Height and width of the crops.
+        augmentation: How crops vary.
+        seed: Seed of the augmentation.
+        skip_bad_images: If an image cannot be read any more, log its persons and use the next ones.
+            By default it is a ValueError.
+        span_hw: That of the codec, if it differs from `input_hw`.
+        cache: From `open_crop_cache` with the same persons.
     """
 
     def __init__(
@@ -58,7 +63,7 @@ class TrainingCrops(Dataset[Batch]):
         cache: CropCache | None = None,
     ) -> None:
         if not persons:
-            raise ValueError("no persons to train on; allowed: at least one")
+            raise ValueError("training crops: expected at least one person, got none")
         self.persons = persons
         self.skeleton = skeleton
         self.input_hw = input_hw
@@ -69,19 +74,19 @@ class TrainingCrops(Dataset[Batch]):
         self.cache = cache
         if cache is not None and len(cache) != len(persons):
             raise ValueError(
-                f"a cache of {len(cache)} persons for {len(persons)}; allowed: one of the same"
+                f"training crops: expected a cache of {len(persons)} persons, got {len(cache)}"
             )
 
     def __len__(self) -> int:
         return len(self.persons)
 
     def __getitem__(self, key: Key) -> Batch:
-        """Image (3, H, W) uint8 and keypoints (K, 3) float32 in input pixels."""
+        """Return image (3, H, W) uint8 and keypoints (K, 3) float32 in input pixels."""
         images_B3HW, keypoints_BK3 = self.__getitems__([key])
         return images_B3HW[0], keypoints_BK3[0]
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
-        """A whole batch at once, which is how torch's loader asks."""
+        """Return a batch at once, which torch's loader prefers."""
         images = np.empty((len(keys), *self.input_hw, 3), np.uint8)
         keypoints = np.empty((len(keys), self.skeleton.num_joints, 3), np.float32)
         matrices = np.empty((len(keys), 2, 3))
@@ -109,7 +114,10 @@ class TrainingCrops(Dataset[Batch]):
                     raise
                 number = person.annotation_id
                 log_skipped(str(error), "annotation %d left out: %s", number, error)
-        raise ValueError("none of the images can be read; allowed: at least one")
+        raise ValueError(
+            "training crops: expected an image that can be read, got none for "
+            f"{len(self.persons)} persons"
+        )
 
     def _picture(self, index: int, person: Person) -> Picture:
         kept = self.cache.get(index) if self.cache is not None else None
@@ -122,11 +130,10 @@ class TrainingCrops(Dataset[Batch]):
 
 
 def batch_keys(num_persons: int, batch_size: int, seed: int, step: int) -> list[Key]:
-    """Keys of the persons that step `step` (from 0) trains on.
+    """Return the keys of the persons of step `step` (from 0).
 
-    The steps cut one endless stream into pieces of `batch_size`; the stream is a new permutation of
-    all persons for every epoch. So every person comes once an epoch, no batch is short, and a
-    batch may straddle two epochs.
+    Steps split an endless stream, a new permutation of all persons for every epoch, into batches.
+    So every person comes once an epoch, no batch is short, and a batch may span two epochs.
     """
     first = step * batch_size
     places = (divmod(place, num_persons) for place in range(first, first + batch_size))
@@ -140,7 +147,7 @@ def _order(num_persons: int, seed: int, epoch: int) -> NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class _Steps:
-    """The keys of a range of steps, as torch's loader wants a batch sampler."""
+    """A batch sampler for torch's loader: the keys of a range of steps."""
 
     num_persons: int
     batch_size: int
@@ -157,7 +164,7 @@ class _Steps:
 
 
 class KeyedBatches(Protocol[AnyBatch]):
-    """What can be trained on: `TrainingCrops`, or `TrainingClips` (vipnas/data/crops/clips.py)."""
+    """Data for training: `TrainingCrops` or `TrainingClips`."""
 
     @property
     def seed(self) -> int: ...
@@ -175,11 +182,20 @@ def training_batches(
     num_workers: int = 0,
     share: slice = slice(None),
 ) -> Iterator[AnyBatch]:
-    """The batches of steps `first_step` to `first_step + num_steps - 1`, in order.
+    """Yield the batches of steps `first_step` to `first_step + num_steps - 1`.
 
-    Each is a function of the crops' seed and its step, whatever the number of workers. `share` are
-    the rows wanted, where other processes make the others. Raises ValueError of one line for an
-    image that cannot be used, from workers too.
+    Each is a function of the seed of the crops and its step, whatever the number of workers.
+
+    Args:
+        crops: Crops or clips.
+        batch_size: Persons per step, over all processes.
+        first_step: First step, from 0.
+        num_steps: Number of steps.
+        num_workers: Data workers; 0 loads in this process.
+        share: The rows of each batch for this process.
+
+    Raises:
+        ValueError: An image cannot be read, in one line from workers, too.
     """
     steps = range(first_step, first_step + num_steps)
     loader: DataLoader[Any] = DataLoader(
@@ -199,7 +215,7 @@ def training_batches(
 
 @dataclass(frozen=True)
 class _Batches(Dataset[Any]):
-    """Hands an error over as a value: torch would wrap a worker's traceback around its one line."""
+    """Return errors as values: torch would add the worker's traceback to the message."""
 
     crops: KeyedBatches[Any]
 

@@ -1,4 +1,4 @@
-"""People with keypoints from COCO annotation files, checked when they are opened."""
+"""Persons with keypoints from COCO annotation files, checked when they are opened."""
 
 from __future__ import annotations
 
@@ -7,38 +7,48 @@ from collections import Counter
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vipnas.data.formats.coco_annotations import check_parts, complete_annotation
 from vipnas.data.formats.coco_checks import (
+    LeftOut,
     annotations_of,
-    check_annotations,
+    categories_by_id,
+    category_name,
+    chosen_categories,
     images_by_id,
-    keypoints_of,
-    person_category,
     read_document,
 )
+from vipnas.data.formats.image_entries import bad_images_of, named_as_on_disk
+from vipnas.data.formats.reading import DEFAULT_READING, Reading
 from vipnas.data.formats.skeletons import Skeleton
-from vipnas.data.image_entries import bad_images_of, named_as_on_disk
 
 log = logging.getLogger(__name__)
 
+D = TypeVar("D", bound="PoseData")
+
+# The id of COCO's person category, for persons that come from no annotation file.
 PERSON_CATEGORY = 1
-# Where a file gives no area: what COCO's person masks cover of their boxes, as CrowdPose does it.
-AREA_OF_BOX = 0.53
 
 
 @dataclass(frozen=True)
 class Person:
-    """One labelled person: what the network is shown and what it should find.
+    """One labelled person.
 
-    `box_xywh` is in image pixels and lies inside the image; `area` in square pixels is the
-    segmented area that the keypoint similarity is measured by; `keypoints_K3` is float32: x, y in
-    image pixels and the visibility (0 not labelled, 1 hidden, 2 visible). `image_hw` is what the
-    annotation file says of the image, checked when the image is read. With `ignore_exif`, all this
-    is of the image as stored, before its EXIF orientation is applied.
+    Attributes:
+        annotation_id: Id of the annotation, unique in a data set.
+        image_id: Id of the image.
+        image_path: Path of the image file.
+        box_xywh: Bounding box in image pixels, inside the image.
+        area: Segmented area in square pixels, which OKS scales by.
+        keypoints_K3: x and y in image pixels, and visibility (0 not labelled, 1 hidden, 2 visible).
+        image_hw: Height and width in the annotation file, checked when the image is read.
+        ignore_exif: Whether all of this refers to the image as stored, before its EXIF orientation
+            is applied.
+        category_id: Id of the category in the annotation file.
     """
 
     annotation_id: int
@@ -49,17 +59,24 @@ class Person:
     keypoints_K3: NDArray[np.float32]
     image_hw: tuple[int, int] | None = None
     ignore_exif: bool = False
+    category_id: int = PERSON_CATEGORY
 
 
 @dataclass(frozen=True)
 class PoseData:
-    """People to train on or to be measured by.
+    """Persons for training or evaluation.
 
-    `persons` are those with at least one labelled joint, no crowds, in the order of the file.
-    `ground_truth` is the COCO dict (images, annotations, categories) of the same images for
-    scoring; it keeps crowds and people without labelled joints, which the protocol ignores.
-    `skipped_images` are the problems of those that were left out, by id. `ignore_exif` is that of
-    its persons.
+    Attributes:
+        skeleton: The joints of every person.
+        image_root: Folder that the file names of the images start from.
+        persons: Persons with at least one labelled joint, without crowds, in the order of the file.
+        ground_truth: COCO dict (images, annotations, categories) of the same images for evaluation,
+            with the category ids of the file. It keeps crowds and persons without labelled joints,
+            which the protocol ignores.
+        skipped_images: What is wrong with each bad image that was left out, by image id.
+        ignore_exif: Whether labels refer to images as stored, as in `Person`.
+        left_out: Annotations of other categories.
+        source: The annotation file, for errors.
     """
 
     skeleton: Skeleton
@@ -68,14 +85,27 @@ class PoseData:
     ground_truth: dict[str, Any]
     skipped_images: Mapping[int, str] = field(default_factory=dict)
     ignore_exif: bool = False
+    left_out: tuple[LeftOut, ...] = ()
+    source: str = ""
+
+    @property
+    def category_ids(self) -> tuple[int, ...]:
+        """Ids of the categories that are read. They are scored as one."""
+        return tuple(category["id"] for category in self.ground_truth["categories"])
+
+    @property
+    def category_names(self) -> str:
+        """The categories that are read, as in `1 (person)`."""
+        categories = self.ground_truth["categories"]
+        return ", ".join(f"{category['id']} ({category['name']})" for category in categories)
 
     def unit_of(self, image: Mapping[str, Any]) -> int | str:
-        """What must stay together when data are split: each image is alone."""
+        """Return the group of an image. Splits keep groups whole; here each image is its own."""
         image_id: int = image["id"]
         return image_id
 
     def restricted_to(self, image_ids: Container[int]) -> PoseData:
-        """The same of some of the images, in the order of the file."""
+        """Return the data of the given images, in the order of the file."""
         truth = self.ground_truth
         ground_truth = {
             **truth,
@@ -83,29 +113,34 @@ class PoseData:
             "annotations": [e for e in truth["annotations"] if e["image_id"] in image_ids],
         }
         persons = tuple(person for person in self.persons if person.image_id in image_ids)
-        return replace(self, persons=persons, ground_truth=ground_truth)
+        left_out = tuple(entry for entry in self.left_out if entry.image_id in image_ids)
+        return replace(self, persons=persons, ground_truth=ground_truth, left_out=left_out)
 
 
 def read_coco(
     annotation_file: Path,
     image_root: Path,
     skeleton: Skeleton,
-    skip_bad_images: bool = False,
-    ignore_exif: bool = False,
+    reading: Reading = DEFAULT_READING,
 ) -> PoseData:
-    """Open a COCO keypoint file: persons, and the ground truth to score them by.
+    """Read a COCO keypoint file.
 
-    Everything that can be checked without decoding is checked here, so that a run does not stop
-    after hours. Missing and truncated images, and those of another size than the file says, are
-    errors. With `skip_bad_images` all images are decoded, and the bad ones are logged and left out
-    of both the persons and the ground truth. Images are turned as their EXIF orientation says, or
-    taken as stored with `ignore_exif`. Annotations of categories without keypoints are left out,
-    and counted in the log.
+    Everything that can be checked without decoding images is checked here, so that no run stops
+    after hours. Annotations of other categories are left out and counted in the log.
 
-    Raises ValueError, one line: the file, the id, what was found, what is allowed.
+    Args:
+        annotation_file: COCO JSON with images, annotations and categories.
+        image_root: Folder that the file names of the images start from.
+        skeleton: The joints that the category must have, in this order.
+        reading: Which categories are read, and how bad images are treated.
+
+    Raises:
+        ValueError: The file or an image is not as expected. The message names file and id.
     """
-    raw = read_document(annotation_file)
-    return pose_data(raw, str(annotation_file), image_root, skeleton, skip_bad_images, ignore_exif)
+    data = pose_data(
+        read_document(annotation_file), str(annotation_file), image_root, skeleton, reading
+    )
+    return checked_whole(data, reading)
 
 
 def pose_data(
@@ -113,61 +148,75 @@ def pose_data(
     where: str,
     image_root: Path,
     skeleton: Skeleton,
-    skip_bad_images: bool = False,
-    ignore_exif: bool = False,
+    reading: Reading = DEFAULT_READING,
 ) -> PoseData:
-    """What `read_coco` makes of a document that is in memory; `where` begins its errors."""
-    images = named_as_on_disk(images_by_id(raw["images"], where), image_root, where)
-    annotations = _annotations_of_persons(raw, where, images, skeleton)
-    bad = bad_images_of(images, image_root, where, skip_bad_images, ignore_exif)
+    """Return the data of a COCO document in memory, with the checks of `read_coco`.
+
+    The document may be one part of a data set: it need not have a labelled person, nor all
+    categories. `where` names it in errors.
+    """
+    images = images_by_id(raw["images"], where)
+    if reading.check_images:
+        images = named_as_on_disk(images, image_root, where)
+    known = categories_by_id(raw, where)
+    chosen = chosen_categories(known, where, skeleton, reading.categories)
+    kept, left_out = annotations_of(chosen, known, raw["annotations"], where)
+    for reason, count in Counter(entry.reason for entry in left_out).items():
+        total = len(raw["annotations"])
+        log.warning("%s: %d of %d annotations left out: %s", where, count, total, reason)
+    check_parts(kept.values(), where, skeleton)
+    annotations = [
+        complete_annotation(entry, place, images, skeleton) for place, entry in kept.items()
+    ]
+    bad = bad_images_of(images, image_root, where, reading) if reading.check_images else {}
     ground_truth = {
         "images": [image for image_id, image in images.items() if image_id not in bad],
         "annotations": [entry for entry in annotations if entry["image_id"] not in bad],
         "categories": [
-            {"id": PERSON_CATEGORY, "name": "person", "keypoints": list(skeleton.joints)}
+            {"id": key, "name": category_name(entry), "keypoints": list(skeleton.joints)}
+            for key, entry in chosen.items()
         ],
     }
     persons = tuple(
-        person_of(entry, images[entry["image_id"]], image_root, ignore_exif)
+        person_of(entry, images[entry["image_id"]], image_root, reading.ignore_exif)
         for entry in ground_truth["annotations"]
         if entry["num_keypoints"] > 0 and not entry["iscrowd"]
     )
-    if not persons:
-        raise ValueError(f"{where}: no person with a labelled joint; allowed: at least one")
-    return PoseData(skeleton, image_root, persons, ground_truth, bad, ignore_exif)
+    return PoseData(
+        skeleton, image_root, persons, ground_truth, bad, reading.ignore_exif, left_out, where
+    )
 
 
-def _annotations_of_persons(
-    raw: dict[str, Any], where: str, images: dict[int, Any], skeleton: Skeleton
-) -> list[dict[str, Any]]:
-    """Checked copies of the annotations that have joints, complete with what the scoring needs."""
-    category = person_category(raw, where, skeleton)
-    entries = annotations_of(category, raw["annotations"], where, skeleton)
-    if others := len(raw["annotations"]) - len(entries):
-        log.info("%s: %d annotations of categories without keypoints left out", where, others)
-    check_annotations(entries, where, images, skeleton)
-    if without_area := sum("area" not in entry for entry in entries):
-        log.info("%s: %d annotations without area: %g of the box", where, without_area, AREA_OF_BOX)
-    return [_complete(entry, keypoints_of(entry, skeleton)) for entry in entries]
+def checked_whole(data: D, reading: Reading) -> D:
+    """Return `data` if it is complete.
 
-
-def _complete(entry: dict[str, Any], keypoints: list[float]) -> dict[str, Any]:
-    return {
-        "id": entry["id"],
-        "image_id": entry["image_id"],
-        "category_id": PERSON_CATEGORY,
-        "iscrowd": entry.get("iscrowd", 0),
-        "bbox": entry["bbox"],
-        "area": entry.get("area", AREA_OF_BOX * entry["bbox"][2] * entry["bbox"][3]),
-        "keypoints": keypoints,
-        "num_keypoints": sum(visibility > 0 for visibility in keypoints[2::3]),
-    }
+    Raises:
+        ValueError: All images were skipped, a category of `reading` is missing, or no person has a
+            labelled joint.
+    """
+    if data.skipped_images and not data.ground_truth["images"]:
+        count = len(data.skipped_images)
+        image_id, problem = next(iter(data.skipped_images.items()))
+        raise ValueError(
+            f"{data.source}: images: expected at least one that can be used, got {count} bad ones "
+            f"of {count} (image {image_id}: {problem})"
+        )
+    categories = sorted(reading.categories or ())
+    found = {category["name"] for category in data.ground_truth["categories"]}
+    if missing := [name for name in categories if name not in found]:
+        raise ValueError(
+            f"{data.source}: categories: expected {', '.join(categories)}, got no "
+            f"{' and no '.join(missing)}"
+        )
+    if not data.persons:
+        raise ValueError(f"{data.source}: expected a person with a labelled joint, got none")
+    return data
 
 
 def person_of(
     entry: dict[str, Any], image: dict[str, Any], image_root: Path, ignore_exif: bool = False
 ) -> Person:
-    """The person of an annotation of `PoseData.ground_truth`, with its box cut at the edge."""
+    """Return the person of an annotation, with the box clipped to the image."""
     x, y, width, height = entry["bbox"]
     left, top = max(0.0, x), max(0.0, y)
     right, bottom = min(image["width"], x + width), min(image["height"], y + height)
@@ -180,15 +229,21 @@ def person_of(
         keypoints_K3=np.asarray(entry["keypoints"], np.float32).reshape(-1, 3),
         image_hw=(image["height"], image["width"]),
         ignore_exif=ignore_exif,
+        category_id=entry["category_id"],
     )
 
 
 def hold_out(data: PoseData, num_persons: int, seed: int) -> tuple[PoseData, PoseData]:
-    """Split into the rest and a held-out part of at least `num_persons` people.
+    """Split off a validation set of at least `num_persons` persons.
 
-    Whole images (of video: whole videos, whose frames are much alike) are drawn in an order that
-    depends on the seed and their ids only, until they hold enough people; nothing is in both parts,
-    and both keep the order of the file.
+    Whole images, or whole videos, whose frames are similar, are chosen in random order until they
+    have enough persons. The order depends on the seed and the ids only.
+
+    Returns:
+        The rest and the validation set. They share no image, and keep the order of the file.
+
+    Raises:
+        ValueError: Nothing would remain for training, or `num_persons` is below 1.
     """
     counts = _persons_in_units(data)
     drawn: set[int | str] = set()
@@ -200,8 +255,9 @@ def hold_out(data: PoseData, num_persons: int, seed: int) -> tuple[PoseData, Pos
         num_drawn += counts[unit]
     if num_persons < 1 or num_drawn == len(data.persons):
         raise ValueError(
-            f"cannot hold out {num_persons} of {len(data.persons)} persons in {len(counts)} "
-            "images or videos; allowed: 1 or more, and at least one image or video must remain"
+            f"{data.source}: data.val_persons: expected at least 1, and an image or video left for "
+            f"training, got {num_persons} of {len(data.persons)} persons in {len(counts)} images "
+            "or videos"
         )
     images = data.ground_truth["images"]
     held_out = {image["id"] for image in images if data.unit_of(image) in drawn}
@@ -210,8 +266,11 @@ def hold_out(data: PoseData, num_persons: int, seed: int) -> tuple[PoseData, Pos
 
 
 def subset(data: PoseData, max_persons: int, seed: int) -> PoseData:
-    """At most `max_persons` people in whole images (of video: whole videos), drawn by the seed; all
-    of them if they fit."""
+    """Return at most `max_persons` persons in whole images or videos, chosen by the seed.
+
+    Raises:
+        ValueError: Every image or video has more persons than that.
+    """
     if len(data.persons) <= max_persons:
         return data
     counts = _persons_in_units(data)
@@ -223,7 +282,8 @@ def subset(data: PoseData, max_persons: int, seed: int) -> PoseData:
             room -= counts[unit]
     if not chosen:
         raise ValueError(
-            f"no image or video has as few as {max_persons} persons; allowed: a larger number"
+            f"{data.source}: data.max_train_persons: expected at least {min(counts.values())}, the "
+            f"fewest persons in an image or video, got {max_persons}"
         )
     images = data.ground_truth["images"]
     return data.restricted_to({image["id"] for image in images if data.unit_of(image) in chosen})
@@ -235,5 +295,5 @@ def _persons_in_units(data: PoseData) -> Counter[int | str]:
 
 
 def _shuffled(units: Counter[int | str], seed: int) -> list[int | str]:
-    ordered = sorted(units)  # of one data set: all numbers, or all names
+    ordered = sorted(units)  # all are numbers, or all are names
     return [ordered[place] for place in np.random.default_rng(seed).permutation(len(ordered))]

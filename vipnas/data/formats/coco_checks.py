@@ -1,189 +1,172 @@
-"""What must be true of a COCO keypoint file.
+"""Checks of a COCO keypoint file.
 
-Every error is a ValueError of one line: the file, the id, what was found, what is allowed.
+Every error is a ValueError in one line: the file, the id, what was expected, what was found.
 """
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from vipnas.data.formats.json_values import (
+    MAX_PIXELS,
+    json_list,
+    json_object,
+    shown,
+    text,
+    unexpected,
+    whole_number,
+)
 from vipnas.data.formats.skeletons import Skeleton
-from vipnas.files import read_json
+from vipnas.files import did_you_mean, read_json
 
-IMAGE_KEYS = {"id": int, "file_name": str, "width": int, "height": int}
-ANNOTATION_KEYS = {"id": int, "image_id": int, "category_id": int, "bbox": list}
 
-_KIND_NAMES = {int: "a whole number", str: "a text", list: "a list"}
+class LeftOut(NamedTuple):
+    """An annotation that was left out, and why."""
+
+    image_id: int
+    reason: str
 
 
 def read_document(path: Path) -> dict[str, Any]:
-    """The JSON object of an annotation file, with its two lists there and not empty."""
+    """Return the JSON object of an annotation file with at least one image and annotation."""
     raw = read_json(path)
     if not isinstance(raw, dict):
-        raise ValueError(f"{path}: found a {type(raw).__name__}; allowed: an object in COCO form")
+        raise unexpected(str(path), "an object in COCO form", raw)
     for key in ("images", "annotations"):
-        if not isinstance(raw.get(key), list) or not raw[key]:
-            raise ValueError(f"{path}: {key}: missing or empty; allowed: a list with entries")
+        if not json_list(raw, key, str(path)):
+            raise ValueError(f"{path}: {key}: expected entries, got an empty list")
     return raw
 
 
 def images_by_id(entries: Sequence[Any], where: str) -> dict[int, dict[str, Any]]:
-    """The image entries, with unique ids, names and sizes."""
-    for entry in entries:
-        _require_keys(entry, IMAGE_KEYS, f"{where}: image")
-        if min(entry["width"], entry["height"]) < 1:
+    """Return the image entries by their unique ids, each with a name and a size."""
+    images: list[dict[str, Any]] = []
+    for place, entry in with_places(entries, where, "image"):
+        text(entry, "file_name", place)
+        for key in ("width", "height"):
+            if not 1 <= whole_number(entry, key, place) <= MAX_PIXELS:
+                raise unexpected(f"{place}: {key}", "a number of pixels from 1", entry[key])
+        images.append(entry)
+    require_unique((image["id"] for image in images), f"{where}: image")
+    return {image["id"]: image for image in images}
+
+
+def categories_by_id(raw: Mapping[str, Any], where: str) -> dict[int, dict[str, Any]]:
+    """Return the category entries by their unique ids; `keypoints`, if any, are names."""
+    categories = []
+    for place, entry in with_places(json_list(raw, "categories", where), where, "category"):
+        if entry.get("name") is not None:
+            text(entry, "name", place)
+        names = entry.get("keypoints")
+        if names is not None and not (
+            isinstance(names, list) and all(isinstance(name, str) for name in names)
+        ):
+            raise unexpected(f"{place}: keypoints", "a list of joint names", names)
+        categories.append(entry)
+    require_unique((entry["id"] for entry in categories), f"{where}: category")
+    return {entry["id"]: entry for entry in categories}
+
+
+def chosen_categories(
+    categories: Mapping[int, Mapping[str, Any]],
+    where: str,
+    skeleton: Skeleton,
+    names: Collection[str] | None = None,
+) -> dict[int, Mapping[str, Any]]:
+    """Return the categories to read, by id: those with the given names, or the only one with
+    keypoints. Their joints must be those of the skeleton."""
+    with_joints = {key: entry for key, entry in categories.items() if entry.get("keypoints")}
+    if names is None:
+        chosen = with_joints
+        if len(chosen) != 1:
+            found = ", ".join(sorted(category_name(entry) for entry in chosen.values())) or "none"
             raise ValueError(
-                f"{where}: image {entry['id']}: size {entry['width']} x {entry['height']}; "
-                "allowed: whole numbers above 0"
+                f"{where}: categories: expected exactly one with keypoints, got {found} of "
+                f"{len(categories)} (data.categories: [NAME, ...] chooses and merges)"
             )
-    _require_unique(entries, f"{where}: image")
-    return {entry["id"]: entry for entry in entries}
+    else:
+        chosen = {key: entry for key, entry in categories.items() if entry.get("name") in names}
+        if not chosen:
+            known = [category_name(entry) for entry in categories.values()]
+            wanted = sorted(names)
+            raise ValueError(
+                f"{where}: categories: expected {' or '.join(wanted)}, got none of these "
+                f"({did_you_mean(wanted[0], known)})"
+            )
+    for key, entry in chosen.items():
+        place = f"{where}: category {key} ({category_name(entry)})"
+        _check_joint_names(entry.get("keypoints") or [], place, skeleton)
+    return chosen
 
 
-def person_category(raw: Mapping[str, Any], where: str, skeleton: Skeleton) -> int:
-    """Id of the one category that has keypoints, whose joints must be those of the skeleton."""
-    categories = raw.get("categories", [])
-    for category in categories:
-        _require_keys(category, {"id": int}, f"{where}: category")
-    with_joints = [category for category in categories if category.get("keypoints")]
-    if len(with_joints) != 1:
-        raise ValueError(
-            f"{where}: categories: {len(with_joints)} of {len(categories)} have keypoints; "
-            "allowed: exactly one, with the list of its joint names"
-        )
-    _check_joint_names(list(with_joints[0]["keypoints"]), where, skeleton)
-    category_id: int = with_joints[0]["id"]
-    return category_id
+def category_name(category: Mapping[str, Any]) -> str:
+    return category.get("name") or str(category["id"])
 
 
-def _check_joint_names(joints: list[Any], where: str, skeleton: Skeleton) -> None:
+def _check_joint_names(joints: Sequence[str], place: str, skeleton: Skeleton) -> None:
     first_field, count = skeleton.annotation_fields[0]
     if first_field != "keypoints":
-        return  # the file's names are those of another list of joints
+        return  # the names in the file are those of another list of joints
     expected = list(skeleton.joints[:count])
     if joints == expected:
         return
     if len(joints) != count:
         difference = f"{len(joints)} joints"
     else:
-        place = next(i for i, name in enumerate(joints) if name != expected[i])
-        difference = f"joint {place} is {joints[place]!r}"
+        index = next(i for i, name in enumerate(joints) if name != expected[i])
+        difference = f"{joints[index]!r} as joint {index}"
     raise ValueError(
-        f"{where}: categories: {difference}; allowed: the {count} joints of {skeleton.name} in "
-        f"their order: {', '.join(expected)}"
+        f"{place}: keypoints: expected the {count} joints of {skeleton.name} in their order, got "
+        f"{difference} (the joints are {', '.join(expected)})"
     )
 
 
 def annotations_of(
-    category: int, entries: Sequence[Any], where: str, skeleton: Skeleton
-) -> list[dict[str, Any]]:
-    """Those of one category, each with all that an annotation must hold."""
-    for entry in entries:
-        _require_keys(entry, {"category_id": int}, f"{where}: annotation")
-    chosen = [entry for entry in entries if entry["category_id"] == category]
-    keys = {**ANNOTATION_KEYS, **{name: list for name, _ in skeleton.annotation_fields}}
-    for entry in chosen:
-        _require_keys(entry, keys, f"{where}: annotation")
-    return chosen
-
-
-def keypoints_of(entry: Mapping[str, Any], skeleton: Skeleton) -> list[Any]:
-    """The joints of an annotation (3 K numbers) from the lists that hold them."""
-    flat: list[Any] = []
-    for name, _ in skeleton.annotation_fields:
-        flat += entry[name]
-    return flat
-
-
-def check_annotations(
-    entries: Sequence[Any], where: str, images: Mapping[int, Any], skeleton: Skeleton
-) -> None:
-    """Ids, joints and boxes of the annotations of one category."""
-    _require_unique(entries, f"{where}: annotation")
-    for entry in entries:
-        place = f"{where}: annotation {entry['id']}"
-        if entry["image_id"] not in images:
-            raise ValueError(
-                f"{place}: points to image {entry['image_id']}, which is not in the file; "
-                "allowed: the id of one of its images"
-            )
-        _check_keypoints(entry, place, skeleton)
-        labelled = any(keypoints_of(entry, skeleton)[2::3])
-        _check_box(entry, place, images[entry["image_id"]], labelled)
-
-
-def _check_keypoints(entry: Mapping[str, Any], place: str, skeleton: Skeleton) -> None:
-    for name, count in skeleton.annotation_fields:
-        if len(entry[name]) != 3 * count:
-            what = "keypoint numbers" if name == "keypoints" else f"numbers in {name}"
-            raise ValueError(
-                f"{place}: {len(entry[name])} {what}; allowed: {3 * count}, x, y and "
-                f"visibility of {count} joints of {skeleton.name}"
-            )
-    flat = keypoints_of(entry, skeleton)
-    if not _all_finite(flat):
-        raise ValueError(f"{place}: keypoints hold something that is not a finite number")
-    if wrong := set(flat[2::3]) - {0, 1, 2}:
-        raise ValueError(f"{place}: visibility {min(wrong)}; allowed: 0, 1 or 2")
-    if "keypoints" not in dict(skeleton.annotation_fields):
-        return  # num_keypoints counts another list of joints
-    labelled = sum(visibility > 0 for visibility in entry["keypoints"][2::3])
-    if entry.get("num_keypoints", labelled) != labelled:
-        raise ValueError(
-            f"{place}: num_keypoints is {entry['num_keypoints']}, but {labelled} joints are "
-            f"labelled; allowed: {labelled}, or none given"
+    chosen: Collection[int],
+    categories: Mapping[int, Mapping[str, Any]],
+    entries: Sequence[Any],
+    where: str,
+) -> tuple[dict[str, dict[str, Any]], tuple[LeftOut, ...]]:
+    """Return the annotations of the chosen categories by place, and those left out."""
+    reasons = {
+        key: f"category {key} ({category_name(entry)}) "
+        + ("is not in data.categories" if entry.get("keypoints") else "has no keypoints")
+        for key, entry in categories.items()
+    }
+    kept: dict[str, dict[str, Any]] = {}
+    left_out: list[LeftOut] = []
+    ids: list[int] = []
+    for place, entry in with_places(entries, where, "annotation"):
+        category, image_id = (
+            whole_number(entry, key, place) for key in ("category_id", "image_id")
         )
-
-
-def _check_box(
-    entry: Mapping[str, Any], place: str, image: Mapping[str, Any], labelled: bool
-) -> None:
-    box = entry["bbox"]
-    if len(box) != 4 or not _all_finite(box):
-        raise ValueError(f"{place}: bbox {box}; allowed: four finite numbers x, y, width, height")
-    if not labelled or entry.get("iscrowd", 0):
-        return  # nobody is cropped from it
-    x, y, width, height = box
-    if width <= 0 or height <= 0:
-        raise ValueError(f"{place}: bbox {box} has no area; allowed: width and height above 0")
-    if x >= image["width"] or y >= image["height"] or x + width <= 0 or y + height <= 0:
-        raise ValueError(
-            f"{place}: bbox {box} lies outside its image of {image['width']} x {image['height']} "
-            "pixels; allowed: boxes that overlap it"
-        )
-    if "area" in entry and not (_all_finite([entry["area"]]) and entry["area"] > 0):
-        raise ValueError(f"{place}: area {entry['area']}; allowed: a number above 0, or none given")
-
-
-def _all_finite(values: Sequence[Any]) -> bool:
-    try:
-        return all(map(math.isfinite, values))
-    except (TypeError, OverflowError):
-        return False
-
-
-def _require_keys(entry: Any, kinds: Mapping[str, type], place: str) -> None:
-    if not isinstance(entry, dict):
-        raise ValueError(f"{place}: found {entry!r}; allowed: an object with {', '.join(kinds)}")
-    for key, kind in kinds.items():
-        if key not in entry:
-            raise ValueError(
-                f"{place} {entry.get('id', '(no id)')}: {key} is missing; "
-                f"allowed: an object with {', '.join(kinds)}"
+        if category not in categories:
+            known = ", ".join(f"{key} ({category_name(c)})" for key, c in categories.items())
+            raise unexpected(
+                f"{place}: category_id", "the id of a category of the file", category, known
             )
-        if not isinstance(entry[key], kind):
-            raise ValueError(
-                f"{place} {entry.get('id', '(no id)')}: {key} is {entry[key]!r}; "
-                f"allowed: {_KIND_NAMES[kind]}"
-            )
+        if category in chosen:
+            kept[place] = entry
+            ids.append(entry["id"])
+        else:
+            left_out.append(LeftOut(image_id, reasons[category]))
+    require_unique(ids, f"{where}: annotation")
+    return kept, tuple(left_out)
 
 
-def _require_unique(entries: Sequence[Mapping[str, Any]], place: str) -> None:
-    ids = [entry["id"] for entry in entries]
-    if len(set(ids)) != len(ids):
-        twice, times = Counter(ids).most_common(1)[0]
-        raise ValueError(f"{place} {twice}: this id is there {times} times; allowed: once")
+def with_places(
+    entries: Iterable[Any], where: str, what: str
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each object of a list with its place for errors, which ends in its id."""
+    for position, entry in enumerate(entries):
+        place = f"{where}: {what} number {position}"
+        yield f"{where}: {what} {whole_number(json_object(entry, place), 'id', place)}", entry
+
+
+def require_unique(ids: Iterable[int], place: str) -> None:
+    counts = Counter(ids)
+    if counts and (most := counts.most_common(1)[0])[1] > 1:
+        raise ValueError(f"{place} {shown(most[0])}: expected a unique id, got it {most[1]} times")

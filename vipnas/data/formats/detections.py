@@ -1,19 +1,19 @@
-"""Boxes of a person detector in place of the annotated ones."""
+"""Boxes of a person detector, used instead of the annotated boxes."""
 
 from __future__ import annotations
 
 import logging
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vipnas.data.formats.coco import PERSON_CATEGORY, Person, PoseData
+from vipnas.data.formats.coco import Person, PoseData
+from vipnas.data.formats.json_values import box, json_object, number, unexpected, whole_number
 from vipnas.files import read_json
 
 log = logging.getLogger(__name__)
@@ -21,10 +21,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Detections:
-    """Detected people, as `Person` without labelled joints, and their box scores.
+    """Detected persons and their box scores, in the order of the file.
 
-    In the order of the file, but for those below the threshold. A person's `annotation_id` is the
-    place of its detection in the file, from 0.
+    Attributes:
+        persons: Persons without labelled joints. `annotation_id` is the position of the detection
+            in the file, from 0.
+        scores_N: Score of each box.
     """
 
     persons: tuple[Person, ...]
@@ -32,26 +34,31 @@ class Detections:
 
 
 def read_detections(path: Path, data: PoseData, score_threshold: float = 0.0) -> Detections:
-    """Detections in COCO results form (`image_id`, `category_id`, `bbox` x y w h, `score`).
+    """Read detections in COCO results form (`image_id`, `category_id`, `bbox`, `score`).
 
-    Kept are people on the images of `data` with a score of at least `score_threshold`. Left out,
-    and counted in the log, are other categories, lower scores, images that `data` does not have
-    (its images may be some of those that the detector saw), and boxes without area inside their
-    image; images without a detection are counted too.
+    These are left out, and counted in the log: other categories than those of `data`, scores below
+    the threshold, images that `data` does not have, and boxes without area inside their image.
 
-    Raises ValueError, one line, for what is no such file, for numbers that are not finite, and for
-    a file of which no detection is on an image of `data`.
+    Args:
+        path: JSON list of detections; `bbox` is x, y, width, height. Without a `category_id`, a
+            detection has the first category of `data`.
+        data: The data set whose images are evaluated.
+        score_threshold: Lowest score of a detection that is kept.
+
+    Raises:
+        ValueError: The file has another form, a number is not finite, or no detection is left.
     """
     entries = _read_list(path)
     images = {image["id"]: image for image in data.ground_truth["images"]}
     left_out: Counter[str] = Counter()
     persons, scores = [], []
-    for number, entry in enumerate(entries):
-        _check_entry(entry, f"{path}: detection {number}")
-        reason = _reason_to_leave_out(entry, images, score_threshold)
+    for position, entry in enumerate(entries):
+        detection = _detection(entry, f"{path}: detection {position}", data.category_ids[0])
+        reason = _reason_to_leave_out(detection, images, data, score_threshold)
         if reason is None:
-            persons.append(_person(number, entry, images[entry["image_id"]], data))
-            scores.append(float(entry["score"]))
+            image = images[detection.image_id]
+            persons.append(_person(position, detection, image, data))
+            scores.append(float(detection.score))
         else:
             left_out[reason] += 1
     for reason, count in left_out.items():
@@ -59,67 +66,66 @@ def read_detections(path: Path, data: PoseData, score_threshold: float = 0.0) ->
     if not persons:
         reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
         raise ValueError(
-            f"{path}: none of {len(entries)} detections can be used ({reasons}); allowed: a file "
-            f"for the {len(images)} images at hand"
+            f"{path}: expected detections on the {len(images)} images of {data.source}, got "
+            f"{len(entries)} of which none can be used ({reasons})"
         )
     if missing := len(images) - len({person.image_id for person in persons}):
         log.warning("%s: no detection on %d of %d images", path, missing, len(images))
     return Detections(tuple(persons), np.array(scores))
 
 
+class _Detection(NamedTuple):
+    image_id: int
+    category_id: int
+    box_xywh: list[float]
+    score: float
+
+
 def _read_list(path: Path) -> list[Any]:
     raw = read_json(path)
     if not isinstance(raw, list) or not raw:
-        raise ValueError(
-            f"{path}: found {'an empty list' if raw == [] else type(raw).__name__}; "
-            "allowed: a list of detections in COCO results form"
-        )
+        raise unexpected(str(path), "a list of detections in COCO results form", raw)
     return raw
 
 
-def _check_entry(entry: Any, place: str) -> None:
-    if not isinstance(entry, dict):
-        raise ValueError(f"{place}: found {entry!r}; allowed: an object with image_id, bbox, score")
-    for key in ("image_id", "bbox", "score"):
-        if key not in entry:
-            raise ValueError(f"{place}: {key} is missing; allowed: image_id, bbox and score")
-    box, score = entry["bbox"], entry["score"]
-    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_finite, box)):
-        raise ValueError(f"{place}: bbox {box}; allowed: four finite numbers x, y, width, height")
-    if not _is_finite(score):
-        raise ValueError(f"{place}: score {score}; allowed: a finite number")
-
-
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
+def _detection(entry: Any, place: str, default_category: int) -> _Detection:
+    json_object(entry, place)
+    has_category = entry.get("category_id") is not None
+    return _Detection(
+        whole_number(entry, "image_id", place),
+        whole_number(entry, "category_id", place) if has_category else default_category,
+        box(entry, "bbox", place),
+        number(entry, "score", place),
+    )
 
 
 def _reason_to_leave_out(
-    entry: Mapping[str, Any], images: Mapping[int, Any], score_threshold: float
+    detection: _Detection, images: Mapping[int, Any], data: PoseData, score_threshold: float
 ) -> str | None:
-    if entry.get("category_id", PERSON_CATEGORY) != PERSON_CATEGORY:
-        return "other categories than person"
-    if entry["image_id"] not in images:
+    if detection.category_id not in data.category_ids:
+        return f"other categories than {data.category_names}"
+    if detection.image_id not in images:
         return "images that are not in the data"
-    if entry["score"] < score_threshold:
+    if detection.score < score_threshold:
         return f"scores below {score_threshold:g}"
-    _, _, width, height = _inside(entry["bbox"], images[entry["image_id"]])
+    _, _, width, height = _inside(detection.box_xywh, images[detection.image_id])
     return None if width > 0 and height > 0 else "boxes without area inside the image"
 
 
 def _person(
-    number: int, entry: Mapping[str, Any], image: Mapping[str, Any], data: PoseData
+    position: int, detection: _Detection, image: Mapping[str, Any], data: PoseData
 ) -> Person:
-    box_xywh = _inside(entry["bbox"], image)
+    box_xywh = _inside(detection.box_xywh, image)
     return Person(
-        annotation_id=number,
-        image_id=entry["image_id"],
+        annotation_id=position,
+        image_id=detection.image_id,
         image_path=data.image_root / image["file_name"],
         box_xywh=box_xywh,
         area=box_xywh[2] * box_xywh[3],
         keypoints_K3=np.zeros((data.skeleton.num_joints, 3), np.float32),
         image_hw=(image["height"], image["width"]),
         ignore_exif=data.ignore_exif,
+        category_id=detection.category_id,
     )
 
 

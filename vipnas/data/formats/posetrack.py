@@ -1,9 +1,9 @@
-"""People in video from PoseTrack18 files: the official one per video, or one merged file."""
+"""Persons in video from PoseTrack18 files: one per video, or one merged file."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vipnas.data.formats.coco import Person, PoseData, person_of, pose_data
-from vipnas.data.formats.posetrack_files import merged_document, video_name
+from vipnas.data.formats.coco import Person, PoseData, checked_whole, person_of, pose_data
+from vipnas.data.formats.coco_checks import require_unique
+from vipnas.data.formats.file_names import plain_name
+from vipnas.data.formats.joined import join
+from vipnas.data.formats.json_values import box, flag, is_coordinate, unexpected
+from vipnas.data.formats.posetrack_files import documents, video_name
+from vipnas.data.formats.reading import DEFAULT_READING, Reading
 from vipnas.data.formats.skeletons import Skeleton
 
 log = logging.getLogger(__name__)
@@ -22,10 +27,11 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class TrackedPerson(Person):
-    """A person in one frame of a video: `track_id` is the same in all its frames.
+    """A person in one frame of a video.
 
-    `head_box_xywh`, in image pixels, is what PoseTrack measures distances by; None where the file
-    has none.
+    Attributes:
+        track_id: Id of the person, the same in all frames of a video.
+        head_box_xywh: Head box in image pixels, which PoseTrack scales distances by, or None.
     """
 
     track_id: int = -1
@@ -36,9 +42,15 @@ class TrackedPerson(Person):
 class Frame:
     """One image of a video.
 
-    `number` is that of its file name. `people` are all annotated ones, also those without a
-    labelled joint. Each of `ignore_regions` is a polygon (N, 2) in image pixels in which people
-    are not annotated.
+    Attributes:
+        image_id: Id of the image.
+        number: Number of the frame, from its file name.
+        image_path: Path of the image file.
+        image_hw: Height and width.
+        is_labelled: Whether persons in this frame are annotated.
+        people: All annotated persons, with or without labelled joints.
+        ignore_regions: Polygons (N, 2) in image pixels in which persons are not annotated.
+        ignore_exif: As in `Person`.
     """
 
     image_id: int
@@ -53,7 +65,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Video:
-    """All frames of a video in their order, labelled or not."""
+    """All frames of a video in order, labelled or not."""
 
     name: str
     frames: tuple[Frame, ...]
@@ -61,10 +73,11 @@ class Video:
 
 @dataclass(frozen=True)
 class PoseTrackData(PoseData):
-    """Videos; and the same people as a data set of single images.
+    """Videos, and the same persons as a data set of single images.
 
-    `persons`, all of them `TrackedPerson`, are those with a labelled joint; `videos` holds every
-    frame and everybody in it.
+    Attributes:
+        videos: All frames, with all annotated persons. `persons` are the `TrackedPerson`s among
+            them that have a labelled joint.
     """
 
     videos: tuple[Video, ...] = ()
@@ -74,11 +87,11 @@ class PoseTrackData(PoseData):
         return tuple(frame for video in self.videos for frame in video.frames)
 
     def unit_of(self, image: Mapping[str, Any]) -> int | str:
-        """Whole videos stay together: neighbouring frames are much alike."""
+        """Return the video of an image. Splits keep videos whole: nearby frames are similar."""
         return video_name(image)
 
     def restricted_to(self, image_ids: Container[int]) -> PoseTrackData:
-        """The same of some of the images; a video of which none is left is left out."""
+        """Return the data of the given images, without videos that have none of them."""
         kept = (
             replace(video, frames=tuple(f for f in video.frames if f.image_id in image_ids))
             for video in self.videos
@@ -92,93 +105,135 @@ def read_posetrack(
     annotations: Path,
     image_root: Path,
     skeleton: Skeleton,
-    skip_bad_images: bool = False,
-    ignore_exif: bool = False,
+    reading: Reading = DEFAULT_READING,
 ) -> PoseTrackData:
-    """Open PoseTrack18: `annotations` is a folder of the official per-video files, or one file.
+    """Read PoseTrack18 annotations, with the checks of `read_coco`.
 
-    Joints are labelled unless x, y and visibility are all 0, as in the official kit; those with
-    visibility 0 are hidden (1). Sizes that the files do not give are read from the first image of
-    each video. Checks, `skip_bad_images` and `ignore_exif` are those of `read_coco`.
+    As in the official kit, a joint is labelled unless x, y and visibility are all 0. Labelled
+    joints of visibility 0 are hidden (1). Missing image sizes are read from the first image of each
+    video.
 
-    Raises ValueError, one line: the file, the id, what was found, what is allowed.
+    Args:
+        annotations: Folder with one file per video, or one merged file.
+        image_root: Folder that the file names of the images start from.
+        skeleton: The joints that the category must have, in this order.
+        reading: As in `read_coco`.
+
+    Raises:
+        ValueError: A file or an image is not as expected. The message names file and id.
     """
-    where = str(annotations)
-    raw = merged_document(annotations, image_root, skip_bad_images, ignore_exif)
-    people = pose_data(raw, where, image_root, skeleton, skip_bad_images, ignore_exif)
-    images = {image["id"]: image for image in people.ground_truth["images"]}
-    extras = {entry["id"]: entry for entry in raw["annotations"]}
-    tracked: dict[int, list[TrackedPerson]] = {image_id: [] for image_id in images}
-    for entry in people.ground_truth["annotations"]:
-        person = person_of(entry, images[entry["image_id"]], image_root, ignore_exif)
-        tracked[person.image_id].append(_tracked(person, extras[entry["id"]], where))
-    _warn_of_shared_tracks(tracked, where)
-    by_id = {person.annotation_id: person for frame in tracked.values() for person in frame}
+    parts: list[PoseData] = []
     videos: dict[str, list[Frame]] = {}
-    for image_id, image in images.items():
-        frame = _frame(image, tuple(tracked[image_id]), image_root, where, ignore_exif)
-        videos.setdefault(video_name(image), []).append(frame)
-    in_order = {
-        name: sorted(frames, key=lambda frame: frame.number) for name, frames in videos.items()
+    for path, raw in documents(annotations, image_root, reading):
+        where = str(path)
+        part = pose_data(raw, where, image_root, skeleton, reading)
+        parts.append(part)
+        people = _tracked_people(part, raw["annotations"], where)
+        for image in part.ground_truth["images"]:
+            frame = _frame(image, people.get(image["id"], ()), part, where)
+            videos.setdefault(video_name(image), []).append(frame)
+    require_unique(
+        (entry["id"] for part in parts for entry in part.ground_truth["annotations"]),
+        f"{annotations}: annotation",
+    )
+    whole = checked_whole(replace(join(parts), source=str(annotations)), reading)
+    tracked = {
+        person.annotation_id: person
+        for frames in videos.values()
+        for frame in frames
+        for person in frame.people
     }
     return PoseTrackData(
         skeleton,
         image_root,
-        tuple(by_id[person.annotation_id] for person in people.persons),
-        people.ground_truth,
-        people.skipped_images,
-        ignore_exif,
-        tuple(Video(name, tuple(frames)) for name, frames in in_order.items()),
+        tuple(tracked[person.annotation_id] for person in whole.persons),
+        whole.ground_truth,
+        whole.skipped_images,
+        whole.ignore_exif,
+        whole.left_out,
+        whole.source,
+        tuple(
+            Video(name, tuple(sorted(frames, key=lambda frame: frame.number)))
+            for name, frames in videos.items()
+        ),
     )
 
 
-def _tracked(person: Person, entry: Mapping[str, Any], where: str) -> TrackedPerson:
-    """With what PoseTrack adds; head boxes are called and written in two ways."""
-    head: Any = entry.get("bbox_head")
-    if head is None and "head_rect_xyxy" in entry:
-        left, top, right, bottom = entry["head_rect_xyxy"]
-        head = [left, top, right - left, bottom - top]
-    if head is not None and not (len(head) == 4 and np.isfinite(head).all() and min(head[2:]) > 0):
-        raise ValueError(
-            f"{where}: annotation {person.annotation_id}: head box {head}; allowed: four finite "
-            "numbers x, y, width, height with an area, or none given"
-        )
-    if head is not None:
-        left, top, width, height = map(float, head)
-        head = left, top, width, height
+def _tracked_people(
+    data: PoseData, entries: Sequence[Mapping[str, Any]], where: str
+) -> dict[int, tuple[TrackedPerson, ...]]:
+    """Return the persons of each image, in the order of the file."""
+    images = {image["id"]: image for image in data.ground_truth["images"]}
+    extras = {e["id"]: e for e in entries if e["category_id"] in data.category_ids}
+    tracked: dict[int, tuple[TrackedPerson, ...]] = {}
+    for entry in data.ground_truth["annotations"]:
+        person = person_of(entry, images[entry["image_id"]], data.image_root, data.ignore_exif)
+        one = _tracked(person, extras[entry["id"]], f"{where}: annotation {entry['id']}")
+        tracked[person.image_id] = (*tracked.get(person.image_id, ()), one)
+    _warn_of_shared_tracks(tracked, where)
+    return tracked
+
+
+def _tracked(person: Person, entry: Mapping[str, Any], place: str) -> TrackedPerson:
+    """Add the fields that PoseTrack has and COCO does not."""
     shared = {field.name: getattr(person, field.name) for field in fields(person)}
-    return TrackedPerson(**shared, track_id=entry["track_id"], head_box_xywh=head)
+    return TrackedPerson(
+        **shared, track_id=entry["track_id"], head_box_xywh=_head_box(entry, place)
+    )
+
+
+def _head_box(entry: Mapping[str, Any], place: str) -> Box | None:
+    if entry.get("bbox_head") is not None:
+        key, corners = "bbox_head", False
+    elif entry.get("head_rect_xyxy") is not None:
+        key, corners = "head_rect_xyxy", True
+    else:
+        return None
+    left, top, width, height = map(float, box(entry, key, place))
+    if corners:
+        width, height = width - left, height - top
+    if width <= 0 or height <= 0:
+        raise unexpected(f"{place}: {key}", "a head box with an area, or none", entry[key])
+    return left, top, width, height
 
 
 def _frame(
-    image: Mapping[str, Any],
-    people: tuple[TrackedPerson, ...],
-    image_root: Path,
-    where: str,
-    ignore_exif: bool,
+    image: Mapping[str, Any], people: tuple[TrackedPerson, ...], data: PoseData, where: str
 ) -> Frame:
-    stem = Path(image["file_name"]).stem
+    place = f"{where}: image {image['id']}"
+    stem = Path(plain_name(image["file_name"])).stem
     if not stem.isdecimal():
-        raise ValueError(
-            f"{where}: image {image['id']}: file name {image['file_name']!r}; allowed: names that "
-            "are the number of the frame"
-        )
-    columns = zip(image.get("ignore_regions_x", ()), image.get("ignore_regions_y", ()), strict=True)
+        raise unexpected(f"{place}: file_name", "the number of the frame", image["file_name"])
+    has_flag = image.get("is_labeled") is not None
     return Frame(
         image_id=image["id"],
         number=int(stem),
-        image_path=image_root / image["file_name"],
+        image_path=data.image_root / image["file_name"],
         image_hw=(image["height"], image["width"]),
-        is_labelled=bool(image.get("is_labeled", people)),
+        is_labelled=bool(flag(image, "is_labeled", place)) if has_flag else bool(people),
         people=people,
-        ignore_regions=tuple(np.column_stack((x, y)).astype(np.float64) for x, y in columns if x),
-        ignore_exif=ignore_exif,
+        ignore_regions=_ignore_regions(image, place),
+        ignore_exif=data.ignore_exif,
+    )
+
+
+def _ignore_regions(image: Mapping[str, Any], place: str) -> tuple[NDArray[np.float64], ...]:
+    xs, ys = (image.get(f"ignore_regions_{axis}") or [] for axis in "xy")
+    for columns in (xs, ys):
+        if not isinstance(columns, list) or not all(isinstance(column, list) for column in columns):
+            raise unexpected(f"{place}: ignore_regions", "lists of polygons", columns)
+        if wrong := [v for column in columns for v in column if not is_coordinate(v)]:
+            raise unexpected(f"{place}: ignore_regions", "finite numbers of pixels", wrong[0])
+    if list(map(len, xs)) != list(map(len, ys)):
+        raise ValueError(f"{place}: ignore_regions: expected as many x as y in each polygon")
+    return tuple(
+        np.column_stack((x, y)).astype(np.float64) for x, y in zip(xs, ys, strict=True) if x
     )
 
 
 def _warn_of_shared_tracks(tracked: Mapping[int, Iterable[TrackedPerson]], where: str) -> None:
-    """Two people of one track in a frame: the tracking measure cannot tell them apart."""
+    """Warn if two persons in a frame have the same track, which MOTA cannot tell apart."""
     for image_id, people in tracked.items():
         track_ids = [person.track_id for person in people]
         if len(set(track_ids)) < len(track_ids):
-            log.warning("%s: image %d: two people have the same track id", where, image_id)
+            log.warning("%s: image %d: two persons have the same track id", where, image_id)

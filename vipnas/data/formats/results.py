@@ -1,9 +1,9 @@
-"""Keypoint results in COCO results JSON: written whole or not at all, and read back."""
+"""Write and read keypoint results in COCO results JSON."""
 
 from __future__ import annotations
 
 import json
-import math
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,40 +11,92 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vipnas.data.formats.coco import PERSON_CATEGORY, Person
+from vipnas.data.formats.coco import Person, PoseData
+from vipnas.data.formats.json_values import (
+    is_coordinate,
+    json_list,
+    json_object,
+    number,
+    unexpected,
+    whole_number,
+)
 from vipnas.data.formats.skeletons import Skeleton
 from vipnas.files import read_json, write_atomically
 
-KEYS = ("image_id", "category_id", "keypoints", "score")
+log = logging.getLogger(__name__)
 
 
 def write_results(path: Path, results: Sequence[dict[str, Any]]) -> None:
-    """What the COCO server and every evaluator of the field takes; numbers are not rounded."""
+    """Write results atomically, in the form that COCO evaluators take. Numbers are not rounded."""
     write_atomically(path, json.dumps(list(results), allow_nan=False) + "\n")
 
 
-def read_results(path: Path, skeleton: Skeleton) -> list[dict[str, Any]]:
-    """Raises ValueError, one line: the file, the place, what was found, what is allowed."""
+def read_results(
+    path: Path, skeleton: Skeleton, data: PoseData | None = None
+) -> list[dict[str, Any]]:
+    """Read results in COCO form.
+
+    Args:
+        path: JSON list of results.
+        skeleton: The joints of each result.
+        data: The data set to evaluate on. Results of other categories are left out, and counted in
+            the log. Results for skipped images are kept.
+
+    Raises:
+        ValueError: A value is not as expected, no result has a category of `data`, or a result
+            belongs to an image that `data` does not have. The message names file and result.
+    """
     raw = read_json(path)
     if not isinstance(raw, list):
-        raise ValueError(f"{path}: found a {type(raw).__name__}; allowed: a list of results")
-    for number, entry in enumerate(raw):
-        place = f"{path}: result {number}"
-        if not isinstance(entry, dict) or (missing := [key for key in KEYS if key not in entry]):
-            what = f"{missing[0]} is missing" if isinstance(entry, dict) else f"found {entry!r}"
-            raise ValueError(f"{place}: {what}; allowed: objects with {', '.join(KEYS)}")
-        numbers = [*entry["keypoints"], entry["score"]]
-        if len(numbers) != 3 * skeleton.num_joints + 1:
+        raise unexpected(str(path), "a list of results in COCO form", raw)
+    for position, entry in enumerate(raw):
+        _check_result(entry, f"{path}: result {position}", skeleton)
+    return raw if data is None else _of_categories(raw, data, path)
+
+
+def _check_result(entry: Any, place: str, skeleton: Skeleton) -> None:
+    json_object(entry, place)
+    for key in ("image_id", "category_id"):
+        whole_number(entry, key, place)
+    if entry.get("track_id") is not None:
+        whole_number(entry, "track_id", place)
+    number(entry, "score", place)
+    keypoints = json_list(entry, "keypoints", place)
+    if len(keypoints) != 3 * skeleton.num_joints:
+        raise ValueError(
+            f"{place}: keypoints: expected {3 * skeleton.num_joints} numbers for {skeleton.name}, "
+            f"got {len(keypoints)}"
+        )
+    for index, value in enumerate(keypoints):
+        if not is_coordinate(value):
+            joint, column = divmod(index, 3)
+            name = f"joint {joint} ({skeleton.joints[joint]}): {('x', 'y', 'score')[column]}"
+            raise unexpected(f"{place}: keypoints: {name}", "a finite number", value)
+
+
+def _of_categories(
+    results: list[dict[str, Any]], data: PoseData, path: Path
+) -> list[dict[str, Any]]:
+    images = {image["id"] for image in data.ground_truth["images"]} | data.skipped_images.keys()
+    kept = [result for result in results if result["category_id"] in data.category_ids]
+    if results and not kept:
+        found = ", ".join(map(str, sorted({result["category_id"] for result in results})))
+        raise ValueError(
+            f"{path}: category_id: expected {data.category_names} as in {data.source}, got {found}"
+        )
+    if others := len(results) - len(kept):
+        names = data.category_names
+        log.warning("%s: %d of %d results left out: not %s", path, others, len(results), names)
+    for position, result in enumerate(results):
+        if result["image_id"] not in images and result["category_id"] in data.category_ids:
             raise ValueError(
-                f"{place}: {len(numbers) - 1} keypoint numbers; allowed: {3 * skeleton.num_joints} "
-                f"for {skeleton.name}"
+                f"{path}: result {position}: image_id: expected the id of an image of "
+                f"{data.source}, got {result['image_id']}"
             )
-        if not all(isinstance(value, (int, float)) and math.isfinite(value) for value in numbers):
-            raise ValueError(f"{place}: holds something that is not a finite number")
-    return raw
+    return kept
 
 
-# A joint whose score is below this does not count for the score of its person, as in mmpose.
+# Joints with a lower score do not count towards the score of the person, as in mmpose.
 SCORE_THRESHOLD = 0.2
 
 
@@ -54,22 +106,28 @@ def keypoint_results(
     scores_NK: NDArray[np.floating],
     box_scores_N: NDArray[np.floating] | None = None,
 ) -> list[dict[str, Any]]:
-    """Predictions in COCO results form, one for each person.
+    """Return predictions in COCO results form, one for each person.
 
-    `xy_NK2` is in image pixels. A person's score is the box score (1 for ground-truth boxes) times
-    the mean of those joint scores that are above 0.2, and 0 where none is.
+    The score of a person is the box score times the mean of the joint scores above 0.2, or 0 if
+    there is none.
+
+    Args:
+        persons: The persons that were predicted.
+        xy_NK2: Joints in image pixels.
+        scores_NK: Scores of the joints.
+        box_scores_N: Scores of the boxes, 1 by default as for annotated boxes.
     """
-    image_ids = [person.image_id for person in persons]
-    return coco_results(image_ids, xy_NK2, scores_NK, box_scores_N)
+    places = [(person.image_id, person.category_id) for person in persons]
+    return coco_results(places, xy_NK2, scores_NK, box_scores_N)
 
 
 def coco_results(
-    image_ids: Sequence[int],
+    places: Sequence[tuple[int, int]],
     xy_NK2: NDArray[np.floating],
     scores_NK: NDArray[np.floating],
     box_scores_N: NDArray[np.floating] | None = None,
 ) -> list[dict[str, Any]]:
-    """`keypoint_results` of poses whose images are known by their ids."""
+    """Return `keypoint_results` of poses of which image and category are known by their ids."""
     counted = scores_NK > SCORE_THRESHOLD
     sums = np.where(counted, scores_NK, 0).sum(axis=1, dtype=np.float64)
     scores_N = sums / np.maximum(counted.sum(axis=1), 1)
@@ -79,13 +137,13 @@ def coco_results(
     return [
         {
             "image_id": image_id,
-            "category_id": PERSON_CATEGORY,
+            "category_id": category_id,
             "keypoints": keypoints,
             "score": score,
         }
-        for image_id, keypoints, score in zip(
-            image_ids,
-            keypoints_NK3.reshape(len(image_ids), 3 * xy_NK2.shape[1]).tolist(),
+        for (image_id, category_id), keypoints, score in zip(
+            places,
+            keypoints_NK3.reshape(len(places), 3 * xy_NK2.shape[1]).tolist(),
             scores_N.tolist(),
             strict=True,
         )

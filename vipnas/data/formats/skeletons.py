@@ -1,7 +1,7 @@
-"""Skeletons as YAML files.
+"""Read skeletons from YAML files.
 
-Those that are shipped are the YAML files in the folder `skeletons` beside this module; one's own
-is another such file (docs/custom_data.md).
+Shipped skeletons are YAML files in the folder `skeletons` next to this module. docs/custom_data.md
+describes the format.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from vipnas.arch.skeleton import Skeleton as Skeleton
+from vipnas.data.formats.sides import check_sides
 from vipnas.files import Strict, did_you_mean, parse, read_yaml
 
 SKELETONS = Path(__file__).resolve().parent / "skeletons"
@@ -19,7 +21,7 @@ SKELETONS = Path(__file__).resolve().parent / "skeletons"
 
 @dataclass(frozen=True)
 class _SkeletonFile(Strict):
-    """A skeleton as its YAML file says it: joints by their names."""
+    """A skeleton in YAML, with joints by name. `sides: none` turns the check of sides off."""
 
     name: str
     joints: tuple[str, ...]
@@ -28,26 +30,29 @@ class _SkeletonFile(Strict):
     limbs: tuple[tuple[str, str], ...] = ()
     upper_body: tuple[str, ...] = ()
     annotation_fields: tuple[tuple[str, int], ...] = ()
+    sides: Literal["named", "none"] = "named"
 
 
 def read_skeleton(name_or_path: str | Path) -> Skeleton:
-    """A shipped skeleton by its name (such as `coco_17`), or one's own YAML file.
+    """Read a shipped skeleton by name (such as `coco_17`), or a YAML file.
 
-    Raises ValueError, one line: the file, the place, what was found, what is allowed.
+    Raises:
+        ValueError: The file is not as expected. The message names file and key.
     """
     path = Path(name_or_path)
     if not path.is_file():
         shipped = {file.stem: file for file in SKELETONS.glob("*.yaml")}
         if str(name_or_path) not in shipped:
             raise ValueError(
-                f"{name_or_path}: neither a file nor a shipped skeleton; "
-                f"{did_you_mean(str(name_or_path), shipped)}"
+                f"{name_or_path}: expected a file or a shipped skeleton, got neither "
+                f"({did_you_mean(str(name_or_path), shipped)})"
             )
         path = shipped[str(name_or_path)]
     where = str(path)
     file = parse(_SkeletonFile, read_yaml(path), where)
     index = _joint_index(file.joints, where)
-    _check_sides(file, where)
+    if file.sides == "named":
+        check_sides(file.joints, file.flip_pairs, where)
     try:
         return Skeleton(
             name=file.name,
@@ -66,14 +71,19 @@ def read_skeleton(name_or_path: str | Path) -> Skeleton:
 def _joint_index(joints: tuple[str, ...], where: str) -> dict[str, int]:
     for name, times in Counter(joints).items():
         if times > 1:
-            raise ValueError(f"{where}: joints: {name!r} is there {times} times; allowed: once")
+            raise ValueError(
+                f"{where}: joints: expected each name once, got {name!r} {times} times"
+            )
     return {name: number for number, name in enumerate(joints)}
 
 
 def _indices(names: Iterable[str], index: Mapping[str, int], place: str) -> tuple[int, ...]:
     for name in names:
         if name not in index:
-            raise ValueError(f"{place}: no joint {name!r}; {did_you_mean(name, index)}")
+            raise ValueError(
+                f"{place}: expected a joint of the skeleton, got {name!r} "
+                f"({did_you_mean(name, index)})"
+            )
     return tuple(index[name] for name in names)
 
 
@@ -85,18 +95,6 @@ def _pairs(
         first, second = _indices(pair, index, place)
         found.append((first, second))
     return tuple(found)
-
-
-def _check_sides(file: _SkeletonFile, where: str) -> None:
-    """A pair that was forgotten would teach the network wrong sides, and nothing would say so."""
-    paired = {joint for pair in file.flip_pairs for joint in pair}
-    for joint in file.joints:
-        other = joint.replace("left", "right", 1)
-        if other != joint and other in file.joints and not {joint, other} <= paired:
-            raise ValueError(
-                f"{where}: flip_pairs: {joint} and {other} are both joints but no pair; "
-                f"allowed: [{joint}, {other}] among them"
-            )
 
 
 COCO_17 = read_skeleton("coco_17")

@@ -1,4 +1,4 @@
-"""Images that `--skip-bad-images` leaves out: logged one by one, and listed at the end."""
+"""Log the images that `--skip-bad-images` leaves out, and list them at the end."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ log = logging.getLogger(__name__)
 
 
 def log_skipped(problem: str, message: str, *values: object) -> None:
-    """Log a warning about an image that is left out.
+    """Log a warning about an image that was left out.
 
     Args:
         problem: The path of the image and what is wrong with it.
@@ -21,7 +21,7 @@ def log_skipped(problem: str, message: str, *values: object) -> None:
 
 @contextmanager
 def listed_at_the_end() -> Iterator[list[str]]:
-    """Collect the images that are left out meanwhile, each once."""
+    """Collect the problems of images that are left out in this context, each once."""
     collector = _Collector()
     log.addHandler(collector)
     try:

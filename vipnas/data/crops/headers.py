@@ -1,7 +1,6 @@
-"""Sizes of image files and their EXIF orientations, read without decoding.
+"""Read sizes and EXIF orientations of image files without decoding.
 
-Pillow reads whole headers in seven times the time, which a large data set would feel; it is asked
-for what is rare.
+Pillow is seven times slower, which matters for large data sets. It is used for rare cases only.
 """
 
 from __future__ import annotations
@@ -17,15 +16,15 @@ from PIL import Image
 from PIL.ExifTags import Base
 from PIL.PngImagePlugin import PngImageFile
 
-from vipnas.data import jpeg
+from vipnas.data.crops import jpeg
 
 PNG_START = b"\x89PNG\r\n\x1a\n"
-_SILENCING = Lock()  # the filters of warnings are those of all threads
+_SILENCING = Lock()  # all threads share the filters of warnings
 _BROKEN = (OSError, SyntaxError, ValueError, KeyError, TypeError)
 
 
 class Header(NamedTuple):
-    """Height and width as stored; and the EXIF orientation, 1 (upright) to 8."""
+    """Height and width as stored, and EXIF orientation from 1 (upright) to 8."""
 
     stored_hw: tuple[int, int]
     orientation: int = 1
@@ -38,7 +37,7 @@ class Header(NamedTuple):
 
 
 def read_header(data: bytes) -> Header | None:
-    """The header of a JPEG or PNG from its first bytes, or None where they do not settle it."""
+    """Return the header of a JPEG or PNG from its first bytes, or None if they are too few."""
     if data.startswith(jpeg.START) and (found := jpeg.size_and_exif(data)):
         stored_hw, exif = found
         return Header(stored_hw, orientation_in(exif))
@@ -60,7 +59,7 @@ def _png_orientation(data: bytes) -> int:
 
 
 def orientation_in(exif_block: bytes) -> int:
-    """The orientation, 1 where the block has none that is valid."""
+    """Return the orientation in an EXIF block, or 1 without a valid one."""
     if not exif_block:
         return 1
     exif = Image.Exif()
@@ -75,7 +74,7 @@ def orientation_in(exif_block: bytes) -> int:
 
 @contextmanager
 def pillow_silenced() -> Iterator[None]:
-    """Drop Pillow's warnings, which name no file; what is broken is found otherwise."""
+    """Silence warnings of Pillow, which name no file. Other checks find broken files."""
     with _SILENCING, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

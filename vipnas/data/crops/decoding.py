@@ -1,4 +1,4 @@
-"""Decoding of image files to 8-bit RGB, with what the codecs print tied to the file."""
+"""Decode image files to 8-bit RGB, with messages of the codecs attributed to the file."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 from PIL.TiffImagePlugin import EXTRASAMPLES
 
-from vipnas.data import jpeg
-from vipnas.data.headers import orientation_in, pillow_silenced
+from vipnas.data.crops import jpeg
+from vipnas.data.crops.headers import orientation_in, pillow_silenced
 
 log = logging.getLogger(__name__)
 
 UINT8 = NDArray[np.uint8]
 
-# JPEGs can be decoded at a half or less of their size in a fraction of the time, as BGR only.
+# Reduced JPEGs decode in a fraction of the time, but to BGR only.
 JPEG_FLAGS = {
     1: cv2.IMREAD_COLOR_RGB,
     2: cv2.IMREAD_REDUCED_COLOR_2,
@@ -39,20 +39,28 @@ _NOT_FOR_PILLOW = (
     *(OSError, SyntaxError, ValueError),
     *(Image.DecompressionBombError, ImageCms.PyCMSError),
 )
-# Of 12 bits. Cameras and scanners store them in 16, in which they are nearly black.
+# Cameras and scanners store 12 bits in 16, which are then nearly black.
 _TWELVE_BITS = 4095
 
 
 def decode_jpeg(path: Path, data: bytes, reduction: int, ignore_exif: bool) -> UINT8:
-    """Decode a JPEG to RGB (H, W, 3), its sides divided by `reduction` (1, 2, 4 or 8).
+    """Decode a JPEG to RGB (H, W, 3).
 
-    Raises ValueError for data that cannot be decoded, and for damage that libjpeg passes over. Its
-    other complaints are logged once each.
+    Harmless warnings of libjpeg are logged once each.
+
+    Args:
+        path: The file, for messages.
+        data: Its content.
+        reduction: Divide the sides by this: 1, 2, 4 or 8.
+        ignore_exif: Do not apply the EXIF orientation.
+
+    Raises:
+        ValueError: The data cannot be decoded, or are damaged.
     """
     flags = JPEG_FLAGS[reduction] | (cv2.IMREAD_IGNORE_ORIENTATION if ignore_exif else 0)
     image, messages = _imdecode(path, data, flags)
     if damage := jpeg.damage(data, messages):
-        raise ValueError(f"{path}: a damaged JPEG: {damage}")
+        raise ValueError(f"{path}: expected a whole image, got a damaged JPEG ({damage})")
     if messages:
         _warn_once(path, _first_line(messages))
     if reduction > 1:
@@ -63,15 +71,23 @@ def decode_jpeg(path: Path, data: bytes, reduction: int, ignore_exif: bool) -> U
 def decode_other(path: Path, data: bytes, ignore_exif: bool) -> UINT8:
     """Decode an image that is not a JPEG to RGB (H, W, 3).
 
-    16-bit images that use 8 or 12 bits only are scaled to their range. Transparent pixels become
-    black, like everything outside of an image. Both are logged once.
+    16-bit images that use 8 or 12 bits only are scaled to the full range. Transparent pixels
+    become black, like pixels outside of an image. Both are logged once.
 
-    Raises ValueError for data that cannot be decoded, or not without errors.
+    Args:
+        path: The file, for messages.
+        data: Its content.
+        ignore_exif: Do not apply the EXIF orientation.
+
+    Raises:
+        ValueError: The data cannot be decoded without errors.
     """
     ignore = cv2.IMREAD_IGNORE_ORIENTATION if ignore_exif else 0
     image, messages = _imdecode(path, data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | ignore)
     if "[ERROR" in messages:
-        raise ValueError(f"{path}: a damaged image: {_first_line(messages)}")
+        raise ValueError(
+            f"{path}: expected a whole image, got a damaged one ({_first_line(messages)})"
+        )
     if messages:
         _warn_once(path, _first_line(messages))
     if image.dtype == np.uint16 and 0 < image.max() <= _TWELVE_BITS:
@@ -82,7 +98,7 @@ def decode_other(path: Path, data: bytes, ignore_exif: bool) -> UINT8:
     try:
         with pillow_silenced(), Image.open(io.BytesIO(data)) as header:
             exif_block = header.info.get("exif", b"")
-            if header.mode == "LAB":  # OpenCV mistakes its white
+            if header.mode == "LAB":  # OpenCV has another white point
                 return np.asarray(_lab_to_rgb(header))
             alpha_HW = _alpha(header)
     except _NOT_FOR_PILLOW:
@@ -94,8 +110,8 @@ def decode_other(path: Path, data: bytes, ignore_exif: bool) -> UINT8:
 
 
 def _alpha(image: Image.Image) -> UINT8 | None:
-    """The alpha channel (H, W) that OpenCV drops, or None."""
-    # libtiff applies what a TIFF declares to be alpha.
+    """Return the alpha channel (H, W), which OpenCV drops, or None."""
+    # libtiff applies the alpha channels that a TIFF declares.
     if not image.has_transparency_data or EXTRASAMPLES in getattr(image, "tag_v2", ()):
         return None
     return np.asarray(image.convert("RGBA").getchannel("A"))
@@ -112,7 +128,7 @@ def _over_black(path: Path, rgb_HW3: UINT8, alpha_HW: UINT8) -> UINT8:
 def _lab_to_rgb(image: Image.Image) -> Image.Image:
     profiles = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
     rgb = ImageCms.profileToProfile(image, *profiles, outputMode="RGB")
-    assert rgb is not None  # it is not made in place
+    assert rgb is not None  # None is for conversion in place
     return rgb
 
 
@@ -126,23 +142,23 @@ def _turned(stored_HW: UINT8, orientation: int) -> UINT8:
 
 def _scaled_to_eight_bits(path: Path, image: NDArray[Any]) -> UINT8:
     used = 255 if int(image.max()) <= 255 else _TWELVE_BITS
-    _warn_once(path, f"16-bit numbers of which none is above {used}: scaled to the full range")
+    _warn_once(path, f"16-bit values of at most {used} are scaled to the full range")
     return np.asarray(cv2.convertScaleAbs(image, alpha=255 / used), np.uint8)
 
 
 def _imdecode(path: Path, data: bytes, flags: int) -> tuple[NDArray[Any], str]:
-    """OpenCV's image, and what its codecs printed. Raises ValueError where there is no image."""
+    """Return the image and the messages of OpenCV's codecs. Raise ValueError without an image."""
     image, messages = _codecs(os.getpid()).imdecode(data, flags)
     if image is None:
         reason = f" ({_first_line(messages)})" if messages else ""
-        raise ValueError(f"{path}: not an image that can be decoded{reason}")
+        raise ValueError(f"{path}: expected an image, got a file that cannot be decoded{reason}")
     return image, messages
 
 
 class _Codecs:
-    """OpenCV's codecs, with what they print to file descriptor 2.
+    """OpenCV's codecs, with the messages that they print to file descriptor 2.
 
-    libjpeg has no other way to tell of damage, and its messages do not name the file.
+    libjpeg reports damage in no other way, and its messages do not name the file.
     """
 
     def __init__(self) -> None:
@@ -153,7 +169,7 @@ class _Codecs:
         weakref.finalize(self, os.close, self._output)
 
     def imdecode(self, data: bytes, flags: int) -> tuple[NDArray[Any] | None, str]:
-        """The image, or None, and the messages."""
+        """Return the image, or None, and the messages."""
         image, error = None, ""
         with self._lock:
             stderr = os.dup(2)
@@ -178,16 +194,16 @@ class _Codecs:
         return messages
 
     def warn_once(self, path: Path, message: str) -> None:
-        """Log a message of a kind for the first file only."""
+        """Log a message, whatever its numbers, for the first file only."""
         kind = _NUMBERS.sub("", message)
         if kind not in self._warned:
             self._warned.add(kind)
-            log.warning("%s: %s (said once, of the first such file)", path, message)
+            log.warning("%s: %s (logged once, for the first such file)", path, message)
 
 
 @lru_cache(maxsize=1)
 def _codecs(process_id: int) -> _Codecs:
-    """Those of this process: after a fork, both would write to the same file."""
+    """Return the codecs of this process: after a fork, both would share a file."""
     return _Codecs()
 
 
@@ -196,5 +212,5 @@ def _warn_once(path: Path, message: str) -> None:
 
 
 def _first_line(messages: str) -> str:
-    """Without what OpenCV's log puts before the reason."""
+    """Return the first line without the prefix of OpenCV's log."""
     return _OPENCV_PREFIX.sub("", messages.splitlines()[0]).strip()

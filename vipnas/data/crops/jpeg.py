@@ -1,4 +1,4 @@
-"""JPEG files at the level of bytes: truncation, and damage that a decoder passes over."""
+"""Find truncation and damage in JPEG files that decoders tolerate."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ START, END = b"\xff\xd8", b"\xff\xd9"
 EXIF_START = b"Exif\0\0"
 _MARKER, _TABLES, _SCAN, _APP1 = 0xFF, 0xC4, 0xDA, 0xE1
 _BASELINE = {0xC0, 0xC1}
-# Segments that begin a frame and hold its size.
+# Segments that start a frame and contain its size.
 _FRAMES = set(range(0xC0, 0xD0)) - {_TABLES, 0xC8, 0xCC}
 
-# With the standard tables, 42 coefficients in a row that are all -1: no picture has these.
+# With the standard tables, this is 42 coefficients of -1 in a row, which no picture has.
 _ZEROS = bytes(16)
-# What libjpeg prints where the picture is not what was encoded. Its other messages are harmless.
+# Messages of libjpeg about damage to the picture. Its other messages are harmless.
 _DAMAGE = re.compile(
     "[Pp]remature end|bad Huffman code|bad arithmetic code|instead of RST"
     "|(?P<extra>[0-9]+) extraneous bytes before marker 0xd[0-9]"
@@ -22,9 +22,9 @@ _DAMAGE = re.compile(
 
 
 def size_and_exif(data: bytes) -> tuple[tuple[int, int], bytes] | None:
-    """Return height and width as stored, and the EXIF block or nothing; `data` are the first bytes.
+    """Return height and width as stored, and the EXIF block, empty without one.
 
-    None where these end before the size.
+    Return None if `data`, the first bytes of a file, end before the size.
     """
     exif = b""
     for code, first, last in _segments(data):
@@ -39,17 +39,17 @@ def size_and_exif(data: bytes) -> tuple[tuple[int, int], bytes] | None:
 
 
 def is_truncated(data: bytes) -> bool:
-    """Whether a JPEG lacks its end marker; `data` are all its bytes, or those of both its ends."""
-    # Phones append a film or padding. Within the scan's data the end marker cannot occur.
+    """Whether a JPEG lacks its end marker. `data` are all of its bytes, or its first and last."""
+    # Phones append a video or padding. The end marker cannot occur in the data of a scan.
     return not data.endswith(END) and END not in data[_scan_start(data) :]
 
 
 def damage(data: bytes, messages: str) -> str | None:
-    """Describe the damage of a JPEG that was decoded all the same, or return None.
+    """Describe the damage of a JPEG that could be decoded, or return None.
 
     Args:
         data: The whole file.
-        messages: What libjpeg printed while it decoded `data`.
+        messages: Output of libjpeg while decoding.
     """
     found = _DAMAGE.search(messages)
     if found and not (found["extra"] and _is_padding(data, int(found["extra"]))):
@@ -58,16 +58,16 @@ def damage(data: bytes, messages: str) -> str | None:
 
 
 def _is_padding(data: bytes, length: int) -> bool:
-    """Some encoders align the end marker."""
+    """Whether the bytes before the end marker are padding: some encoders align the marker."""
     end = data.find(END, _scan_start(data))
     return not data[max(end - length, 0) : end].strip(b"\0\xff")
 
 
 def _is_zeroed(data: bytes) -> bool:
-    """Whether bytes were replaced by zeros, which decoders take for a pattern of the picture.
+    """Whether bytes were replaced by zeros, which decoders accept as picture content.
 
-    A run of zeros is plausible where it ends a block: flat regions, with tables made for the image.
-    Progressive scans are left to the decoder's messages.
+    Runs of zeros are valid if the code of all zeros ends a block, as in flat regions with optimised
+    tables. For progressive scans, the decoder's messages must do.
     """
     start = _scan_start(data)
     place = data.find(_ZEROS, start)
@@ -88,7 +88,7 @@ def _is_zeroed(data: bytes) -> bool:
 
 
 def _first_ac_symbols(content: bytes) -> dict[int, int]:
-    """By table number: the symbol whose code is all zeros. Symbol 0 ends a block."""
+    """Return the symbol whose code is all zeros, by table number. Symbol 0 ends a block."""
     symbols: dict[int, int] = {}
     while len(content) > 17:
         kind, number = divmod(content[0], 16)
@@ -100,13 +100,13 @@ def _first_ac_symbols(content: bytes) -> dict[int, int]:
 
 
 def _scan_start(data: bytes) -> int:
-    """Where the first scan begins: after the thumbnail, which has an end marker of its own."""
+    """Return the start of the first scan. The thumbnail before it has its own end marker."""
     ends = (end for code, _, end in _segments(data) if code == _SCAN)
     return next(ends, len(data))
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Marker codes, and where their contents start and end, up to the header of the first scan."""
+    """Yield marker codes, with start and end of their contents, up to the first scan's header."""
     position = len(START)
     while position + 4 <= len(data) and data[position] == _MARKER:
         code = data[position + 1]

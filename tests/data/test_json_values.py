@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from vipnas.data.formats.json_values import flag, is_coordinate, is_number, shown
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("1", '"1"'),
+        (1, "1"),
+        (None, "null"),
+        (True, "true"),
+        (float("nan"), "NaN"),
+        ([1, "a"], '[1, "a"]'),
+        ("a\nb", r'"a\nb"'),
+        ("\ud800", r'"\ud800"'),
+        (list(range(61)), "a list of 61"),
+        ("x" * 99, '"' + "x" * 56 + "..."),
+    ],
+)
+def test_values_are_shown_as_the_file_spells_them(value: Any, expected: str) -> None:
+    assert shown(value) == expected
+    shown(value).encode()
+
+
+def test_numbers_are_finite_and_no_strings() -> None:
+    assert [value for value in (0, -1, 2.5, 1e300) if not is_number(value)] == []
+    others = (True, None, "1", [1], float("nan"), float("inf"), 10**30)
+    assert [value for value in others if is_number(value)] == []
+    assert is_coordinate(-1e7) and not is_coordinate(1.1e7)
+
+
+def test_flags_are_0_and_1() -> None:
+    given = {"a": 0, "b": 1, "c": False, "d": True, "e": None}
+    assert [flag(given, key, "file") for key in "abcdef"] == [0, 1, 0, 1, 0, 0]
+    for value in ("0", "false", 2, -1, 1.0, [], {}):
+        with pytest.raises(ValueError, match=r"^file: a: expected 0, 1, true or false, got "):
+            flag({"a": value}, "a", "file")

@@ -1,0 +1,172 @@
+"""Read several annotation files as one data set."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from vipnas.data.formats.coco import PoseData, checked_whole, pose_data
+from vipnas.data.formats.coco_checks import read_document
+from vipnas.data.formats.reading import DEFAULT_READING, Reading
+from vipnas.data.formats.skeletons import Skeleton
+
+log = logging.getLogger(__name__)
+
+
+def read_coco_files(
+    files: Sequence[tuple[Path, Path]],
+    skeleton: Skeleton,
+    reading: Reading = DEFAULT_READING,
+    renumber: bool = False,
+) -> PoseData:
+    """Read COCO keypoint files as one data set, in their order.
+
+    Args:
+        files: Each annotation file and the folder of its images.
+        skeleton: As in `read_coco`.
+        reading: As in `read_coco`.
+        renumber: If an image id occurs in several files, number all images from 1. Do not use it
+            for data whose ids appear in files of results or detections.
+
+    Raises:
+        ValueError: As in `read_coco`, or an image is in several files.
+    """
+    parts = [
+        pose_data(read_document(annotations), str(annotations), images, skeleton, reading)
+        for annotations, images in files
+    ]
+    return checked_whole(join(parts, renumber), reading)
+
+
+def join(parts: Sequence[PoseData], renumber: bool = False) -> PoseData:
+    """Return the union of data sets with the same skeleton.
+
+    Annotations are numbered from 1 if an id occurs in several parts; images only with `renumber`.
+
+    Raises:
+        ValueError: An image is in several parts; or an image id is, without `renumber`.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    paths = [
+        [os.path.abspath(part.image_root / image["file_name"]) for image in images]
+        for part, images in zip(parts, _entries(parts, "images"), strict=True)
+    ]
+    if shared := _shared_image(parts, paths):
+        raise ValueError(f"{shared} (merge the two files into one)")
+    image_ids, annotation_ids = _ids(parts, "images"), _ids(parts, "annotations")
+    for part, ids in zip(parts, image_ids, strict=True):
+        ids += part.skipped_images
+    shared = _shared_image(parts, image_ids)
+    if shared and not renumber:
+        raise ValueError(f"{shared} (files of results name images by their ids)")
+    if shared:
+        log.warning("%s; all images are numbered from 1", shared)
+    new_images = _numbered(image_ids, from_one=shared is not None)
+    all_annotation_ids = list(itertools.chain(*annotation_ids))
+    is_repeated = len(set(all_annotation_ids)) < len(all_annotation_ids)
+    new_annotations = _numbered(annotation_ids, from_one=is_repeated)
+    root = _common_root([part.image_root for part in parts])
+    renamed = [
+        _renamed(part, root, images, annotations)
+        for part, images, annotations in zip(parts, new_images, new_annotations, strict=True)
+    ]
+    categories = {
+        category["id"]: category
+        for entries in _entries(parts, "categories")
+        for category in entries
+    }
+    return PoseData(
+        parts[0].skeleton,
+        root,
+        tuple(person for part in renamed for person in part.persons),
+        {
+            "images": [image for images in _entries(renamed, "images") for image in images],
+            "annotations": [e for entries in _entries(renamed, "annotations") for e in entries],
+            "categories": list(categories.values()),
+        },
+        {key: text for part in renamed for key, text in part.skipped_images.items()},
+        parts[0].ignore_exif,
+        tuple(entry for part in renamed for entry in part.left_out),
+        ", ".join(part.source for part in parts),
+    )
+
+
+def _entries(parts: Sequence[PoseData], key: str) -> list[list[dict[str, Any]]]:
+    return [part.ground_truth[key] for part in parts]
+
+
+def _ids(parts: Sequence[PoseData], key: str) -> list[list[int]]:
+    return [[entry["id"] for entry in entries] for entries in _entries(parts, key)]
+
+
+def _shared_image(parts: Sequence[PoseData], names: Sequence[Sequence[Hashable]]) -> str | None:
+    """Return the problem of the first name that several parts have, or None."""
+    owners: dict[Hashable, PoseData] = {}
+    for part, own_names in zip(parts, names, strict=True):
+        for name in own_names:
+            owner = owners.setdefault(name, part)
+            if owner is not part:
+                where = f"{part.source}: image {name}"
+                return f"{where}: expected in one file only, got also in {owner.source}"
+    return None
+
+
+def _numbered(ids: Sequence[Sequence[int]], from_one: bool) -> list[dict[int, int]]:
+    """Return the new id of each id of each part."""
+    numbers = itertools.count(1)
+    return [{old: next(numbers) if from_one else old for old in part} for part in ids]
+
+
+def _common_root(roots: Sequence[Path]) -> Path:
+    if len(set(roots)) == 1:
+        return roots[0]
+    return Path(os.path.commonpath([os.path.abspath(root) for root in roots]))
+
+
+def _renamed(
+    part: PoseData, root: Path, images: Mapping[int, int], annotations: Mapping[int, int]
+) -> PoseData:
+    """Return the data set with new ids, its file names relative to another folder."""
+    truth = part.ground_truth
+    folder = "" if part.image_root == root else os.path.relpath(part.image_root, root)
+    ground_truth = {
+        **truth,
+        "images": [
+            {
+                **image,
+                "id": images[image["id"]],
+                "file_name": os.path.join(folder, image["file_name"]),
+            }
+            for image in truth["images"]
+        ],
+        "annotations": [
+            {**entry, "id": annotations[entry["id"]], "image_id": images[entry["image_id"]]}
+            for entry in truth["annotations"]
+        ],
+    }
+    persons = tuple(
+        replace(
+            person,
+            annotation_id=annotations[person.annotation_id],
+            image_id=images[person.image_id],
+        )
+        for person in part.persons
+    )
+    left_out = tuple(
+        entry._replace(image_id=images.get(entry.image_id, entry.image_id))
+        for entry in part.left_out
+    )
+    skipped = {images[key]: problem for key, problem in part.skipped_images.items()}
+    return replace(
+        part,
+        persons=persons,
+        ground_truth=ground_truth,
+        skipped_images=skipped,
+        left_out=left_out,
+    )
