@@ -32,7 +32,8 @@ class Experiment:
     """What an experiment's YAML names, as its stages use it.
 
     `output` is the folder of this run, in which `search_name` tells searches apart; paths of the
-    data are relative to `data_root`; `file` is the YAML. Without `check_images` no image file is opened before it is needed.
+    data are relative to `data_root`; `file` is the YAML. Without `check_images` no image file needs
+    to exist when data are opened.
     """
 
     config: ExperimentConfig
