@@ -18,7 +18,13 @@ import pytest
 from vipnas.data.formats.coco import Person, read_coco
 from vipnas.data.formats.results import keypoint_results
 from vipnas.data.formats.skeletons import COCO_17
-from vipnas.evaluation.coco_ap import ap_difference_interval, ap_interval, ap_samples, coco_metrics
+from vipnas.evaluation.coco_ap import (
+    ap_difference_interval,
+    ap_interval,
+    ap_samples,
+    coco_metrics,
+    pycocotools_metrics,
+)
 from vipnas.evaluation.metrics import Metrics
 
 needs_data = pytest.mark.skipif(
@@ -106,6 +112,18 @@ def test_so_are_those_of_small_sets_where_one_detection_decides() -> None:
         assert list(astuple(metrics)) == expected, seed
         num_lonely += any(0 < 1 - figure < 1e-12 for figure in expected)
     assert num_lonely > 0  # the cases hold such figures
+
+
+def test_the_official_figures_are_those_of_pycocotools() -> None:
+    ground_truth, results = random_case(3)
+    given = copy.deepcopy((ground_truth, results))
+    metrics = pycocotools_metrics(ground_truth, results, COCO_17)
+    assert list(astuple(metrics)) == by_pycocotools(ground_truth, results, COCO_17.sigmas)
+    assert (ground_truth, results) == given
+    assert pycocotools_metrics(ground_truth, [], COCO_17).ap == 0
+    with pytest.raises(ValueError, match="result 0: 3 keypoint numbers; allowed: 51"):
+        broken = {**results[0], "keypoints": [1, 2, 3]}
+        pycocotools_metrics(ground_truth, [broken], COCO_17)
 
 
 def test_results_that_are_not_numbers_are_refused() -> None:

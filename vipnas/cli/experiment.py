@@ -96,6 +96,20 @@ def _add_evaluate(commands: Commands) -> None:
         metavar="NAME",
         help="metrics out of coco, pck, pckh, posetrack, mota (default: all that the data allow)",
     )
+    rules = evaluate.add_argument_group("rules of the protocols")
+    rules.add_argument(
+        "--mota-rule",
+        choices=("poseval", "all-frames"),
+        default="poseval",
+        help="how MOTA counts: as the official kit, which leaves out the last annotated frame of a"
+        " video and counts frames without predictions once, or every annotated frame as it is"
+        " (default: %(default)s)",
+    )
+    rules.add_argument(
+        "--official",
+        action="store_true",
+        help="score COCO AP by pycocotools (default: by faster-coco-eval, with equal metrics)",
+    )
     output = evaluate.add_argument_group("output")
     output.add_argument(
         "--pictures",
@@ -195,14 +209,16 @@ def _arch_file(options: argparse.Namespace) -> Path | None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
+    from vipnas.evaluation.protocols import Rules
     from vipnas.pipeline.evaluate import evaluate, evaluate_results
 
+    rules = Rules(options.mota_rule, options.official)
     experiment = open_experiment(options)
     if options.from_results:
         for name in ("arch", "pictures", "results"):
             if getattr(options, name) is not None:
                 raise UserError(f"--{name}", "a model with this option", "--from-results")
-        scores = evaluate_results(experiment, options.model, options.split, options.metrics)
+        scores = evaluate_results(experiment, options.model, options.split, options.metrics, rules)
     else:
         scores = evaluate(
             experiment,
@@ -212,5 +228,6 @@ def _evaluate(options: argparse.Namespace) -> None:
             options.metrics,
             options.pictures,
             options.results,
+            rules,
         )
     print_scores(scores, options.json)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import redirect_stdout
+from io import StringIO
 from typing import Any
 
 import numpy as np
@@ -40,6 +42,31 @@ def coco_metrics(
     precision = evaluation.eval["precision"]
     evaluation.eval["precision"] = _as_pycocotools_divides(precision, len(recall_thresholds))
     evaluation.summarize()
+    return Metrics(**dict(zip(METRICS_IN_COCO_ORDER, map(float, evaluation.stats), strict=True)))
+
+
+def pycocotools_metrics(
+    ground_truth: dict[str, Any], results: Sequence[dict[str, Any]], skeleton: Skeleton
+) -> Metrics:
+    """The same ten by pycocotools itself, which must be installed.
+
+    Raises ValueError as `coco_metrics` does.
+    """
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    annotations = _as_annotations(ground_truth, results, skeleton)
+    with redirect_stdout(StringIO()):  # it prints as it goes
+        truth, found = COCO(), COCO()
+        truth.dataset = {**ground_truth, "annotations": _numbered(ground_truth["annotations"])}
+        found.dataset = {**ground_truth, "annotations": annotations}
+        for index in (truth, found):
+            index.createIndex()
+        evaluation = COCOeval(truth, found, "keypoints")
+        evaluation.params.kpt_oks_sigmas = np.array(skeleton.sigmas)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
     return Metrics(**dict(zip(METRICS_IN_COCO_ORDER, map(float, evaluation.stats), strict=True)))
 
 

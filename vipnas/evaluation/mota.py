@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from vipnas.evaluation.posetrack_ap import HEAD_SHARE, FramePairs, frame_pairs
 from vipnas.files import did_you_mean
 
 FloatArray = NDArray[np.float64]
+MotaRule = Literal["poseval", "all-frames"]
 
 
 def box_overlap(keypoints_NK3: FloatArray, keypoints_TK3: FloatArray, _: Skeleton) -> FloatArray:
@@ -148,45 +149,91 @@ def track(
 @dataclass(frozen=True)
 class Mota:
     """Multiple object tracking accuracy: the mean over the joints, and each of them; 1 at best,
-    below 0 where there are more errors than joints."""
+    below 0 where there are more errors than joints. Values of different rules do not compare."""
 
     mean: float
     by_joint: dict[str, float]
     num_switches: int
+    rule: MotaRule = "poseval"
 
     def __str__(self) -> str:
         return f"MOTA {self.mean:.3f}, {self.num_switches} switches of identity"
 
 
-def mota(videos: Iterable[Video], results: Sequence[dict[str, Any]], skeleton: Skeleton) -> Mota:
-    """MOTA of results with track ids, joint by joint, as PoseTrack measures it, by motmetrics.
+def mota(
+    videos: Iterable[Video],
+    results: Sequence[dict[str, Any]],
+    skeleton: Skeleton,
+    rule: MotaRule = "poseval",
+) -> Mota:
+    """Compute the MOTA of results with track ids, joint by joint, by motmetrics.
 
-    A joint can be matched within half the head size. Unlike the official kit, the last frame of a
-    video counts too, and annotated frames without a prediction count with their true numbers.
+    A predicted joint matches an annotated one within half the head size. Only frames with annotated
+    people count.
 
-    Raises ValueError for results without a track id, and where motmetrics is not installed.
+    Args:
+        rule: `poseval` counts as the official kit does, for values that compare with published
+            ones. It leaves out the last annotated frame of every video. A frame with annotations
+            but no predictions counts one object, one miss and one false positive for each joint,
+            however many people it has; so does one with predictions but no annotations, where
+            ignore regions hide them. `all-frames` counts every annotated frame as it is.
+
+    Raises:
+        ValueError: A result has no track id, no annotated frame counts, or motmetrics is missing.
     """
     for number, result in enumerate(results):
         if result.get("track_id") is None:
             raise ValueError(f"result {number} has no track_id; allowed: results of `track`")
     counts = np.zeros((skeleton.num_joints, 4))  # misses, switches, false positives, objects
+    annotated_K = np.zeros(skeleton.num_joints, bool)
     for video in videos:
         in_video = {frame.image_id for frame in video.frames}
         here = [result for result in results if result["image_id"] in in_video]
-        counts += _counts(video.frames, here, skeleton)
-    if not counts[:, 3].any():
+        pairs = list(frame_pairs(video.frames, here, skeleton))
+        for one in pairs:
+            annotated_K |= one.annotated_GK.any(axis=0)
+        counts += (
+            _counts(pairs, skeleton) if rule == "all-frames" else _poseval(video, pairs, skeleton)
+        )
+    if not annotated_K.any():
         raise ValueError("nobody is annotated in these videos; allowed: at least one joint")
+    counts[~annotated_K] = 0  # such as the ears, which the kit does not know
+    if not counts[:, 3].any():
+        raise ValueError(
+            "no annotated frame counts: the rule poseval leaves out the last one of every video;"
+            " allowed: videos with two, or the rule all-frames"
+        )
     by_joint = {
         name: float(1 - errors[:3].sum() / errors[3])
         for name, errors in zip(skeleton.joints, counts, strict=True)
         if errors[3]
     }
-    return Mota(float(np.mean(list(by_joint.values()))), by_joint, int(counts[:, 1].sum()))
+    mean, num_switches = float(np.mean(list(by_joint.values()))), int(counts[:, 1].sum())
+    return Mota(mean, by_joint, num_switches, rule)
 
 
-def _counts(
-    frames: Sequence[Frame], results: Sequence[dict[str, Any]], skeleton: Skeleton
-) -> FloatArray:
+def _poseval(video: Video, pairs: Sequence[FramePairs], skeleton: Skeleton) -> FloatArray:
+    """Counts (K, 4) of a video by the rule of the official kit."""
+    frames = [frame for frame in video.frames if frame.people]
+    counted = list(zip(frames, pairs, strict=True))[:-1]
+    whole = [one for frame, one in counted if not _is_one_sided(frame, one)]
+    counts_K4 = _counts(whole, skeleton)
+    # One miss, no switch, one false positive, one object.
+    counts_K4 += (len(counted) - len(whole)) * np.array((1.0, 0, 1, 1))
+    return counts_K4
+
+
+def _is_one_sided(frame: Frame, pairs: FramePairs) -> bool:
+    """Whether a frame has no predicted or no annotated people. In frames with ignore regions, the
+    kit drops people without a joint outside of them; elsewhere it keeps those without joints."""
+    people = (pairs.annotated_GK, pairs.predicted_PK)
+    if frame.ignore_regions:
+        return not all(joints.any() for joints in people)
+    return not all(len(joints) for joints in people)
+
+
+def _counts(pairs_of_frames: Sequence[FramePairs], skeleton: Skeleton) -> FloatArray:
+    """Misses, switches, false positives and objects (K, 4) of a video."""
     try:
         import motmetrics  # not needed but here
     except ImportError:
@@ -194,7 +241,7 @@ def _counts(
             "MOTA needs motmetrics, which is not here; allowed: pip install 'vipnas[posetrack]'"
         ) from None
     accumulators = [motmetrics.MOTAccumulator(auto_id=True) for _ in skeleton.joints]
-    for pairs in frame_pairs(frames, results, skeleton):
+    for pairs in pairs_of_frames:
         for joint, accumulator in enumerate(accumulators):
             accumulator.update(*_one_joint(pairs, joint))
     names = ["num_misses", "num_switches", "num_false_positives", "num_objects"]

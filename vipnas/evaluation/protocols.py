@@ -7,6 +7,7 @@ N persons, K joints.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
@@ -16,9 +17,9 @@ from numpy.typing import NDArray
 from vipnas.data.formats.coco import Person, PoseData
 from vipnas.data.formats.posetrack import Frame, PoseTrackData, TrackedPerson
 from vipnas.data.formats.skeletons import Skeleton
-from vipnas.evaluation.coco_ap import coco_metrics
+from vipnas.evaluation.coco_ap import coco_metrics, pycocotools_metrics
 from vipnas.evaluation.metrics import Metrics
-from vipnas.evaluation.mota import Mota, mota, track
+from vipnas.evaluation.mota import Mota, MotaRule, mota, track
 from vipnas.evaluation.oks import best_pairs, pose_similarity
 from vipnas.evaluation.pck import (
     NOT_IN_MPII_MEAN,
@@ -31,6 +32,7 @@ from vipnas.evaluation.pck import (
     torso_sizes,
 )
 from vipnas.evaluation.posetrack_ap import PoseTrackAp, posetrack_ap
+from vipnas.errors import UserError
 from vipnas.files import did_you_mean
 
 FloatArray = NDArray[np.float64]
@@ -41,13 +43,36 @@ Score = Metrics | Pck | PoseTrackAp | Mota
 FAR_AWAY_PX = 1e9
 
 
-def score(data: PoseData, results: Results, protocols: Sequence[str]) -> dict[str, Score]:
-    """Scores of results in COCO results form, for images of `data`, by the name of the protocol.
+@dataclass(frozen=True)
+class Rules:
+    """How the protocols count, where there is a choice.
+
+    Attributes:
+        mota: A rule of `vipnas.evaluation.mota.mota`.
+        official: Score COCO AP by pycocotools.
+    """
+
+    mota: MotaRule = "poseval"
+    official: bool = False
+
+    def __post_init__(self) -> None:
+        if self.official and find_spec("pycocotools") is None:
+            hint = "pip install 'vipnas[official]'"
+            raise UserError("--official", "pycocotools installed", "none", hint)
+
+
+DEFAULT_RULES = Rules()
+
+
+def score(
+    data: PoseData, results: Results, protocols: Sequence[str], rules: Rules = DEFAULT_RULES
+) -> dict[str, Score]:
+    """Return the scores of results in COCO results form, for images of `data`, by protocol.
 
     Results for skipped images do not count, as the persons in them do not.
     """
     results = [result for result in results if result["image_id"] not in data.skipped_images]
-    return {name: PROTOCOLS[name](data, results) for name in protocols}
+    return {name: PROTOCOLS[name](data, results, rules) for name in protocols}
 
 
 def protocols_for(data: PoseData, wanted: Sequence[str] | None = None) -> list[str]:
@@ -88,37 +113,38 @@ def _shares_a_track(frame: Frame) -> bool:
     return len({person.track_id for person in frame.people}) < len(frame.people)
 
 
-def _coco(data: PoseData, results: Results) -> Metrics:
-    return coco_metrics(data.ground_truth, results, data.skeleton)
+def _coco(data: PoseData, results: Results, rules: Rules) -> Metrics:
+    metrics = pycocotools_metrics if rules.official else coco_metrics
+    return metrics(data.ground_truth, results, data.skeleton)
 
 
-def _pck(data: PoseData, results: Results) -> Pck:
+def _pck(data: PoseData, results: Results, rules: Rules) -> Pck:
     truth_NK3 = _truth(data)
     sizes_N = torso_sizes(truth_NK3, data.skeleton)
     return pck(matched_joints(data, results), truth_NK3, sizes_N, PCK_THRESHOLD)
 
 
-def _pckh(data: PoseData, results: Results) -> Pck:
+def _pckh(data: PoseData, results: Results, rules: Rules) -> Pck:
     joints = data.skeleton.joints
     left_out = [joints.index(name) for name in NOT_IN_MPII_MEAN if name in joints]
     xy_NK2 = matched_joints(data, results)
     return pck(xy_NK2, _truth(data), _head_sizes(data), PCKH_THRESHOLD, left_out)
 
 
-def _posetrack(data: PoseData, results: Results) -> PoseTrackAp:
+def _posetrack(data: PoseData, results: Results, rules: Rules) -> PoseTrackAp:
     assert isinstance(data, PoseTrackData)
     return posetrack_ap(data.frames, results, data.skeleton)
 
 
-def _mota(data: PoseData, results: Results) -> Mota:
+def _mota(data: PoseData, results: Results, rules: Rules) -> Mota:
     """Of results without track ids, which no single-frame network gives, those of our tracker."""
     assert isinstance(data, PoseTrackData)
     tracked = all(result.get("track_id") is not None for result in results)
     with_ids = results if tracked else track(data.videos, results, data.skeleton)
-    return mota(data.videos, with_ids, data.skeleton)
+    return mota(data.videos, with_ids, data.skeleton, rules.mota)
 
 
-PROTOCOLS: dict[str, Callable[[PoseData, Results], Score]] = {
+PROTOCOLS: dict[str, Callable[[PoseData, Results, Rules], Score]] = {
     "coco": _coco,
     "pck": _pck,
     "pckh": _pckh,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vipnas.data.formats.results import read_results, write_results
 from vipnas.evaluation.evaluator import Evaluator
-from vipnas.evaluation.protocols import Score, protocols_for, score
+from vipnas.evaluation.protocols import DEFAULT_RULES, Rules, Score, protocols_for, score
 from vipnas.pipeline.experiment import Experiment, Split
 from vipnas.pipeline.models import open_model
 from vipnas.viz.sheets import prediction_sheet
@@ -25,6 +25,7 @@ def evaluate(
     metrics: Sequence[str] | None = None,
     pictures: Path | None = None,
     results_file: Path | None = None,
+    rules: Rules = DEFAULT_RULES,
 ) -> dict[str, Score]:
     """The metrics of any model on the `test` or the `val` persons, by protocol.
 
@@ -35,6 +36,7 @@ def evaluate(
         metrics: Names of `vipnas.evaluation.protocols`, by default all that the data allow.
         pictures: A PNG to write, of predictions on persons spread over the set.
         results_file: JSON in COCO results form to write, of all that was found.
+        rules: How the protocols count.
     """
     network = open_model(experiment, model, arch_file).heatmap_network()
     data = experiment.data_of(split)
@@ -46,7 +48,7 @@ def evaluate(
     results = evaluator.results_of(xy_NK2, scores_NK)
     if results_file is not None:
         write_results(results_file, results)
-    return score(data, results, protocols)
+    return score(data, results, protocols, rules)
 
 
 def evaluate_results(
@@ -54,13 +56,14 @@ def evaluate_results(
     results_file: Path,
     split: Split = "test",
     metrics: Sequence[str] | None = None,
+    rules: Rules = DEFAULT_RULES,
 ) -> dict[str, Score]:
     """The figures of a file in COCO results form, whoever made it. No image needs to exist."""
     data = replace(experiment, check_images=False).data_of(split)
     results = read_results(results_file, experiment.skeleton, data)
     protocols = protocols_for(data, metrics)
     try:
-        return score(data, results, protocols)
+        return score(data, results, protocols, rules)
     except ValueError as error:
         raise ValueError(f"{results_file}: {error}") from None
 

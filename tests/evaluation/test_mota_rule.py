@@ -1,0 +1,185 @@
+"""MOTA beside the rule of the official PoseTrack kit, restated here from its description."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from posetrack_frames import EARS, POSETRACK_18, random_frames, random_results, truth_as_results
+from scipy.optimize import linear_sum_assignment
+
+from vipnas.cli.main import main
+from vipnas.data.formats.posetrack import Frame, Video
+from vipnas.evaluation.mota import mota
+
+pytest.importorskip("motmetrics")
+
+JOINTS = [joint for joint in range(17) if joint not in EARS]
+IMPOSSIBLE = 1e6
+Joints = dict[int, tuple[float, float]]  # those of a person that are there
+Person = tuple[int, float, Joints]  # track, head size
+
+
+def kept_joints(keypoints_K3: Any, frame: Frame) -> Joints:
+    """Outside of the ignore regions."""
+    polygons = [np.float32(polygon) for polygon in frame.ignore_regions]
+    return {
+        joint: (float(x), float(y))
+        for joint, (x, y, seen) in enumerate(np.asarray(keypoints_K3, np.float64).reshape(17, 3))
+        if (x, y, seen) != (0, 0, 0)
+        and not any(cv2.pointPolygonTest(one, (x, y), False) > 0 for one in polygons)
+    }
+
+
+def people_of(frame: Frame, raw: Sequence[tuple[int, float, Any]]) -> list[Person]:
+    """In a frame with ignore regions, only those of whom a joint is left."""
+    people = [(track, head, kept_joints(keypoints, frame)) for track, head, keypoints in raw]
+    return [person for person in people if person[2] or not frame.ignore_regions]
+
+
+class JointErrors:
+    """CLEAR MOT of one joint in one video."""
+
+    def __init__(self) -> None:
+        self.errors, self.objects, self.partner = 0, 0, dict[int, int]()
+
+    def see(self, truth: list[Person], found: list[Person], joint: int) -> None:
+        objects = [person for person in truth if joint in person[2]]
+        guesses = [person for person in found if joint in person[2]]
+        costs = np.full((len(objects), len(guesses)), IMPOSSIBLE)
+        for row, (_, head, joints) in enumerate(objects):
+            for column, (_, _, others) in enumerate(guesses):
+                distance = np.hypot(*np.subtract(joints[joint], others[joint])) / head
+                if distance <= 0.5:
+                    costs[row, column] = distance
+        pairs = {}
+        for row, (track, _, _) in enumerate(objects):  # who was matched stays matched
+            for column, (guess, _, _) in enumerate(guesses):
+                if self.partner.get(track) == guess and costs[row, column] < IMPOSSIBLE:
+                    pairs[row] = column
+        rows = [row for row in range(len(objects)) if row not in pairs]
+        columns = [column for column in range(len(guesses)) if column not in pairs.values()]
+        for row, column in zip(*linear_sum_assignment(costs[np.ix_(rows, columns)]), strict=True):
+            if costs[rows[row], columns[column]] < IMPOSSIBLE:
+                pairs[rows[row]] = columns[column]
+        for row, column in pairs.items():
+            track, guess = objects[row][0], guesses[column][0]
+            self.errors += self.partner.get(track, guess) != guess
+            self.partner[track] = guess
+        self.errors += len(objects) + len(guesses) - 2 * len(pairs)
+        self.objects += len(objects)
+
+
+def official_mota(videos: Sequence[Video], results: Sequence[dict[str, Any]]) -> float:
+    errors, objects = np.zeros(17), np.zeros(17)
+    for video in videos:
+        counts = [JointErrors() for _ in range(17)]
+        for frame in [frame for frame in video.frames if frame.people][:-1]:
+            annotated = []
+            for person in frame.people:
+                assert person.head_box_xywh is not None
+                head = 0.6 * float(np.hypot(*person.head_box_xywh[2:]))
+                annotated.append((person.track_id, head, person.keypoints_K3))
+            predicted = [
+                (result["track_id"], 0.0, result["keypoints"])
+                for result in results
+                if result["image_id"] == frame.image_id
+            ]
+            truth, found = people_of(frame, annotated), people_of(frame, predicted)
+            for joint, count in enumerate(counts):
+                if truth and found:
+                    count.see(truth, found, joint)
+                else:  # an object and a guess that do not match
+                    count.errors, count.objects = count.errors + 2, count.objects + 1
+        errors += [count.errors for count in counts]
+        objects += [count.objects for count in counts]
+    return float(np.mean(1 - errors[JOINTS] / objects[JOINTS]))
+
+
+def random_videos(seed: int) -> tuple[list[Video], list[dict[str, Any]]]:
+    """Two, with frames without people, without predictions, without either joints."""
+    rng = np.random.default_rng(seed)
+    frames = random_frames(rng, 14, 3)
+    everybody = truth_as_results(frames) + random_results(rng, frames)
+    silent = {int(frame.image_id) for frame in frames if rng.uniform() < 0.25}
+    results: list[dict[str, Any]] = []
+    for result in everybody:
+        if result["image_id"] not in silent:
+            taken = {r["track_id"] for r in results if r["image_id"] == result["image_id"]}
+            free = next(n for n in range(result["track_id"], 10**6, 1000) if n not in taken)
+            results.append({**result, "track_id": free})
+    return [Video("a", frames[:9]), Video("b", frames[9:])], results
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_mota_is_that_of_the_official_kit(seed: int) -> None:
+    videos, results = random_videos(seed)
+    found = mota(videos, results, POSETRACK_18)
+    assert found.mean == pytest.approx(official_mota(videos, results), abs=1e-12)
+    # The cases tell the rules apart.
+    assert abs(found.mean - mota(videos, results, POSETRACK_18, "all-frames").mean) > 1e-3
+
+
+def test_without_predictions_a_frame_counts_once_for_each_joint() -> None:
+    """Two people in nine frames, and in the last, which does not count: eight whole frames and one
+    silent one have 17 objects a joint, with one miss and one false positive."""
+    frames = random_frames(np.random.default_rng(0), 10, 0)
+    person = next(p for f in random_frames(np.random.default_rng(5), 9, 3) for p in f.people)
+    person = dataclasses.replace(person, keypoints_K3=np.full((17, 3), 9, np.float32))
+    people = tuple(dataclasses.replace(person, track_id=track) for track in (0, 1))
+    labelled = tuple(
+        dataclasses.replace(frame, people=people, ignore_regions=()) for frame in frames
+    )
+    results = truth_as_results(labelled)
+    heard = [result for result in results if result["image_id"] != labelled[4].image_id]
+    video = Video("v", labelled)
+    assert mota([video], results, POSETRACK_18).mean == 1
+    assert mota([video], heard, POSETRACK_18).mean == pytest.approx(1 - 2 / 17)
+    every_frame = mota([video], heard, POSETRACK_18, "all-frames")
+    assert every_frame.mean == pytest.approx(1 - 2 / 20)
+    with pytest.raises(ValueError, match="no annotated frame counts: the rule poseval leaves out"):
+        mota([Video("v", labelled[:1])], [], POSETRACK_18)
+
+
+def test_the_command_counts_by_the_rule_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And says which it was."""
+    from experiment_fixture import EXPERIMENT, write_experiment
+
+    from vipnas.synthetic.videos import synthesize_video
+
+    files = {"posetrack": "set/annotations", "images": "set"}
+    document = {**EXPERIMENT, "data": {"train": files, "test": files}, "skeleton": "posetrack_18"}
+    experiment = write_experiment(tmp_path, document)
+    synthesize_video(tmp_path / "set", 1, 3, 4, (96, 128), (2, 2), 1)
+    annotations = json.loads(next((tmp_path / "set" / "annotations").iterdir()).read_text())
+    last = max(entry["image_id"] for entry in annotations["annotations"])
+    results = [
+        {
+            "image_id": entry["image_id"],
+            "category_id": 1,
+            "score": 1.0,
+            "track_id": entry["track_id"] + (entry["image_id"] == last),
+            "keypoints": [float(number) for number in entry["keypoints"]],
+        }
+        for entry in annotations["annotations"]
+    ]
+    (tmp_path / "found.json").write_text(json.dumps(results))
+    places = ["--data-root", str(tmp_path), "--from-results", str(tmp_path / "found.json")]
+    command = ["evaluate", str(experiment), *places, "--output", str(tmp_path / "run"), "--json"]
+    means = {}
+    for rule in ("poseval", "all-frames"):
+        chosen = ["--mota-rule", rule, "--metrics", "mota", "coco", "--official"]
+        assert main([*command, *chosen]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["mota"]["rule"] == rule
+        assert found["coco"]["ap"] == pytest.approx(1)
+        means[rule] = found["mota"]["mean"]
+    assert means["all-frames"] < means["poseval"] == 1  # all switches are in the last frame
