@@ -104,6 +104,7 @@ def test_the_summary_says_what_the_networks_cost_and_find(finished: Path) -> Non
     summary = json.loads((video / "summary.json").read_text())
     metrics = json.loads((video / "retrain" / "metrics.json").read_text())
     assert metrics.pop("settings")["boxes"] == "annotated"
+    assert metrics.pop("threads") == 1
     best = read_video_arch(video / "search" / "best.json")
     rows = {row["networks"]: row for row in summary["test"]}
     assert {key: rows["found, retrained"][key] for key in metrics} == metrics
@@ -165,7 +166,7 @@ def test_evaluate_draws_and_prints_what_retraining_measured(
     assert main(arguments(finished, "video evaluate", *more)) == 0
     found = json.loads(capsys.readouterr().out)
     metrics = json.loads((finished / "run" / "video" / "retrain" / "metrics.json").read_text())
-    del metrics["settings"]
+    del metrics["settings"], metrics["threads"]
     assert found == metrics
     assert picture.read_bytes()[:4] == b"\x89PNG"
 

@@ -80,6 +80,7 @@ def test_bfloat16_gives_float32_heatmaps_and_gradients_near_those_of_float32(
     assert found.keys() == exact.keys()
 
 
+@pytest.mark.timeout(180)  # the compiler takes seconds, on a busy machine many
 def test_only_what_is_static_is_compiled_and_it_computes_the_same(
     tiny_space: SearchSpace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -86,6 +86,8 @@ class Compute(Strict):
         fused_optimizer: On a GPU, run the optimizer as one kernel.
         synchronise_batch_norm: With several processes, take batch-norm statistics over the joint
             batch, so that N processes train as one. Otherwise each process uses its own images.
+        threads: Number of threads on a CPU; null times the first step and chooses. The last bits of
+            weights depend on it, so that a resumed training keeps the number.
     """
 
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -94,6 +96,7 @@ class Compute(Strict):
     cuda_graph: bool = True
     fused_optimizer: bool = True
     synchronise_batch_norm: bool = True
+    threads: PositiveInt | None = None
 
 
 Strategy = Literal["sandwich", "uniform", "uniform_macs", "cost_balanced", "best_up", "worst_up"]

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from vipnas.data.formats.coco import Person, PoseData
 from vipnas.data.formats.posetrack import Frame, PoseTrackData, TrackedPerson
 from vipnas.data.formats.skeletons import Skeleton
+from vipnas.errors import UserError
 from vipnas.evaluation.coco_ap import coco_metrics, pycocotools_metrics
 from vipnas.evaluation.metrics import Metrics
 from vipnas.evaluation.mota import Mota, MotaRule, mota, track
@@ -32,7 +33,6 @@ from vipnas.evaluation.pck import (
     torso_sizes,
 )
 from vipnas.evaluation.posetrack_ap import PoseTrackAp, posetrack_ap
-from vipnas.errors import UserError
 from vipnas.files import did_you_mean
 
 FloatArray = NDArray[np.float64]

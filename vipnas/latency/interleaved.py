@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from vipnas.files import Strict
+from vipnas.threads import waited_seconds as _waited_seconds
 
 # The largest accepted interquartile range over the median.
 MAX_SPREAD = 0.1
@@ -173,15 +172,6 @@ def _repeats(run: Callable[[], None], clock: Clock) -> Repeats:
     seconds = max(clock() - started, 1e-6)
     warm_up, sample = (round(least / seconds) for least in (WARM_UP_SECONDS, MIN_SAMPLE_SECONDS))
     return Repeats(max(1, warm_up), max(1, sample))
-
-
-def _waited_seconds() -> float:
-    """Return how long threads of this process have waited for a core; 0 where unknown."""
-    nanoseconds = 0
-    for file in Path("/proc/self/task").glob("*/schedstat"):
-        with suppress(OSError):  # a thread may end at any moment
-            nanoseconds += int(file.read_text().split()[1])
-    return nanoseconds / 1e9
 
 
 def _latency(samples: Sequence[Sample], max_spread: float) -> Latency:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from torch import nn
 
 from vipnas.files import read_json, write_atomically
@@ -106,7 +107,11 @@ def _measure(level: Level[A], target: Path) -> None:
     metrics_file = target.with_name("metrics.json")
     scoring = level.experiment.scoring_settings() | level.scoring_settings()
     if not _is_measured(metrics_file, scoring):
-        figures = {**level.test_metrics(target), "settings": scoring}
+        figures = {
+            **level.test_metrics(target),
+            "settings": scoring,
+            "threads": torch.get_num_threads(),
+        }
         write_atomically(metrics_file, json.dumps(figures, indent=2) + "\n")
 
 

@@ -4,23 +4,28 @@ the time it took."""
 from __future__ import annotations
 
 import json
+import logging
+import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import torch
 from torch import nn
 
 from vipnas.config.training import Schedule
 from vipnas.data.crops.loader import training_batches
 from vipnas.files import read_json, to_plain, write_atomically
+from vipnas.threads import Timed, choose_threads, most_threads
 from vipnas.training.callbacks.keeping import BestNetwork, CheckpointFile
 from vipnas.training.callbacks.monitor import Monitor
 from vipnas.training.callbacks.probes import Probes
 from vipnas.training.failure import FailureFile
-from vipnas.training.loop import Backward, Callback, Training
+from vipnas.training.loop import Backward, Batch, Callback, Training
+from vipnas.training.step_time import SlowSteps, time_step, undone
 
 if TYPE_CHECKING:
     from vipnas.pipeline.experiment import Experiment
@@ -28,6 +33,8 @@ if TYPE_CHECKING:
 
 A = TypeVar("A")
 Section = TypeVar("Section")
+
+log = logging.getLogger(__name__)
 
 
 def train(
@@ -74,6 +81,14 @@ def train(
     checkpoint.resume(training)
     trained = {"arch": to_json(probed.get("network")), "train_persons": len(data)}
     failure = FailureFile(directory / "failure.pt", {**about, **trained, **level.replay_state()})
+
+    def batches(first: int, count: int, num_workers: int = 0) -> Iterator[Batch]:
+        share = processes.share(schedule.batch_size)
+        return training_batches(data, schedule.batch_size, first, count, num_workers, share)
+
+    checkpoint.threads = _set_threads(
+        experiment, directory.name, training, backward, batches, checkpoint.threads
+    )
     with ExitStack() as stack:
         all_callbacks: list[Callback] = []
         if processes.is_first:
@@ -81,17 +96,10 @@ def train(
             measure = "mean training loss, negative" if probes is None else "mean AP of the probes"
             save = partial(level.save_best, arch=probed.get("network"))
             best = BestNetwork(directory / "best.safetensors", measure, training.step, save)
-            monitor = Monitor(directory, training, best, epoch_steps, probes)
-            all_callbacks = [stack.enter_context(monitor), checkpoint, *callbacks]
+            monitor = stack.enter_context(Monitor(directory, training, best, epoch_steps, probes))
+            all_callbacks = [SlowSteps(directory.name), monitor, checkpoint, *callbacks]
         training.run(
-            lambda first, count: training_batches(
-                data,
-                schedule.batch_size,
-                first,
-                count,
-                config.data.num_workers,
-                processes.share(schedule.batch_size),
-            ),
+            partial(batches, num_workers=config.data.num_workers),
             backward,
             all_callbacks,
             failure,
@@ -103,6 +111,42 @@ def train(
 def to_json(arch: Any | None) -> str | None:
     """Return an architecture of either level as JSON; None for the supernet's own."""
     return None if arch is None else str(arch.to_json())
+
+
+def _set_threads(
+    experiment: Experiment,
+    name: str,
+    training: Training,
+    backward: Backward,
+    batches: Callable[[int, int], Iterator[Batch]],
+    kept: int | None,
+) -> int:
+    """Set PyTorch's number of threads for the rest of the stage, and return it.
+
+    Steps are timed where they run on the CPU of one process, as they are.
+    """
+    compute, processes = experiment.config.compute, experiment.processes
+
+    def timed() -> Timed:
+        with undone(training.network):
+            training.network.train()
+            (batch,) = batches(training.step, 1)
+            return time_step(lambda: backward(training.step, batch), most)
+
+    can_time = (
+        training.device.type == "cpu"
+        and processes.number == 1
+        and not compute.compile
+        and training.step < training.num_steps
+    )
+    most = most_threads(os.environ)
+    threads = choose_threads(kept, compute.threads, most, timed if can_time else None)
+    torch.set_num_threads(threads.number)
+    if processes.is_first:
+        print(f"{name}: {threads}", flush=True)
+        if threads.number > most:
+            log.warning("%s: the process may use %d cores only", name, most)
+    return threads.number
 
 
 def _probes(level: Level[A], schedule: Schedule, archs: Mapping[str, A]) -> Probes[A] | None:

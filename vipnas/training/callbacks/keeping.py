@@ -28,7 +28,8 @@ class CheckpointFile:
 
     `settings` are all that the training depends on; a checkpoint made with others is refused.
     `about` is kept for the reader. The last `keep_last` states stay in the folder `kept`, the
-    newest one under both names: to go back, copy one over `path`.
+    newest one under both names: to go back, copy one over `path`. `threads` is how many compute the
+    training; a checkpoint replaces it by its own.
     """
 
     path: Path
@@ -37,6 +38,7 @@ class CheckpointFile:
     every_steps: int | None = None
     keep_last: int = 1
     about: dict[str, Any] = field(default_factory=dict)
+    threads: int | None = None
 
     def __post_init__(self) -> None:
         self._last = time.monotonic()
@@ -48,6 +50,7 @@ class CheckpointFile:
         state = load_checkpoint(self.path)
         check_settings(settings_in(state, self.path), self.settings, self.path)
         training.load(state, self.path)
+        self.threads = state.get("threads", self.threads)
 
     def after_step(self, training: Training, outcome: Outcome) -> None:
         """Save when it is time."""
@@ -59,7 +62,8 @@ class CheckpointFile:
     def save(self, training: Training) -> None:
         """A full disk or a kill leaves the state that was there before."""
         settings = json.dumps(self.settings, sort_keys=True)
-        save_checkpoint(self.path, {**training.state(), "settings": settings, **self.about})
+        about = {"settings": settings, "threads": self.threads, **self.about}
+        save_checkpoint(self.path, {**training.state(), **about})
         if self.keep_last > 1:
             self._keep(training.step)
         self._last = time.monotonic()

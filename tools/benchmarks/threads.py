@@ -1,0 +1,228 @@
+"""How near the chosen number of threads comes to the best, alone and beside busy processes.
+
+For each network and number of busy processes: training steps a second with each fixed number of
+threads, with two that wait passively, and with a data worker beside one thread; and the number that
+a training would choose at that moment. Its rate must be 0.75 of the best fixed number's when the
+machine is quiet, and 0.9 beside busy processes.
+
+The quickstart and lspet_cpu train architectures of one space, between its smallest and its largest.
+Settings take turns. Each runs in a process of its own, whose environment counts
+(`OMP_WAIT_POLICY`).
+
+    python -m tools.benchmarks.threads --report experiments/reports/threads_2026-11-29.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from tools.benchmarks.command import command_line, exit_with, write_report
+from vipnas.threads import most_threads, usable_cores
+
+if TYPE_CHECKING:
+    from vipnas.arch.image import Arch
+
+BUSY = "while True: pass"
+TASK = "--task"
+PASSIVE, WITH_WORKER, CHOOSE = "2 passive", "1 and a data worker", "choose"
+BATCH_SIZE = 16
+MANY = 1_000_000  # steps: more than there is time for
+
+
+class Network(NamedTuple):
+    """What is trained: the smallest or largest architecture of a space, or an arch file's."""
+
+    shipped: str
+    which: Literal["smallest", "largest", "arch"]
+    input_hw: tuple[int, int]
+
+
+NETWORKS = {
+    "quick-smallest": Network("quick", "smallest", (96, 72)),
+    "quick-largest": Network("quick", "largest", (96, 72)),
+    "S-ViPNAS-Res50": Network("published/s_vipnas_res50", "arch", (128, 96)),
+}
+
+
+def main() -> int:
+    from vipnas.synthetic.images import synthesize
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--busy", type=int, nargs="+", default=[0, 1, 3], help="processes beside")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each setting in a round")
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--report", type=Path)
+    options = parser.parse_args()
+    with TemporaryDirectory() as folder:
+        synthesize(Path(folder), 64, seed=0, image_hw=(160, 160), people_per_image=(1, 1))
+        bench = Bench(Path(folder), options.rounds, options.seconds)
+        rows = [bench.row(name, busy) for name in options.networks for busy in options.busy]
+    lines = report(rows, options.rounds, options.seconds)
+    print("\n".join(lines))
+    write_report(options.report, lines)
+    return 0 if all(row.is_met for row in rows) else 1
+
+
+@dataclass(frozen=True)
+class Row:
+    """Steps a second, by setting; `chosen` and `reason` are of the start beside those processes."""
+
+    name: str
+    busy: int
+    rates: dict[str, float]
+    chosen: list[int]
+    reason: str
+
+    @property
+    def share(self) -> float:
+        """Of the best fixed number, by the worst choice of all rounds."""
+        fixed = [rate for name, rate in self.rates.items() if name.isdecimal()]
+        return min(self.rates[str(threads)] for threads in self.chosen) / max(fixed)
+
+    @property
+    def is_met(self) -> bool:
+        return self.share >= (0.9 if self.busy else 0.75)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Runs settings in turns, on the people in a folder."""
+
+    folder: Path
+    rounds: int
+    seconds: float
+
+    def row(self, name: str, busy: int) -> Row:
+        numbers = [str(number) for number in range(1, most_threads({}) + 1)]
+        settings = [*numbers, *([PASSIVE] if len(numbers) > 1 else []), WITH_WORKER]
+        rates: dict[str, list[float]] = {setting: [] for setting in settings}
+        choices = []
+        with busy_processes(busy):
+            for _ in range(self.rounds):
+                for setting in settings:
+                    rates[setting].append(self._run(name, setting)["rate"])
+                choices.append(self._run(name, CHOOSE))
+        medians = {setting: median(found) for setting, found in rates.items()}
+        chosen = [choice["chosen"] for choice in choices]
+        return Row(name, busy, medians, chosen, choices[-1]["reason"])
+
+    def _run(self, name: str, setting: str) -> dict[str, Any]:
+        environment = {name: value for name, value in os.environ.items() if "_NUM_" not in name}
+        if setting == PASSIVE:
+            environment["OMP_WAIT_POLICY"] = "PASSIVE"
+        task = [name, setting, str(self.folder), str(self.seconds)]
+        command = [sys.executable, __file__, TASK, *task]
+        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+
+@contextmanager
+def busy_processes(number: int) -> Iterator[None]:
+    processes = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(number)]
+    try:
+        time.sleep(0.5 if number else 0.0)
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def run_task(name: str, setting: str, folder: Path, seconds: float) -> dict[str, Any]:
+    """Train for so many seconds: the rate. Or time steps as a training does: the choice."""
+    import torch
+
+    from vipnas.config.data import Augmentation
+    from vipnas.config.training import Compute, Schedule
+    from vipnas.data.codecs.heatmap import HeatmapCodec
+    from vipnas.data.crops.loader import TrainingCrops, training_batches
+    from vipnas.data.formats.coco import read_coco
+    from vipnas.data.formats.skeletons import COCO_17
+    from vipnas.memory import keep_freed_memory
+    from vipnas.models.posenet import PoseNet
+    from vipnas.synthetic.images import ANNOTATIONS
+    from vipnas.training.compute import make_forward
+    from vipnas.training.loop import Training
+    from vipnas.training.step import ImageTask, network_backward
+    from vipnas.training.step_time import time_step
+
+    keep_freed_memory()
+    arch = arch_of(NETWORKS[name])
+    network = PoseNet(arch).train()
+    codec = HeatmapCodec(arch.input_hw, arch.heatmap_hw, 2.0)
+    backward = network_backward(ImageTask(make_forward(network, Compute()), codec))
+    data = read_coco(folder / ANNOTATIONS, folder / "images", COCO_17)
+    crops = TrainingCrops(data.persons, COCO_17, arch.input_hw, Augmentation(), 0)
+    batches = training_batches(crops, BATCH_SIZE, 0, MANY, int(setting == WITH_WORKER))
+    if setting == CHOOSE:
+        batch = next(batches)
+        timed = time_step(lambda: backward(0, batch), most_threads({}))
+        return {"chosen": timed.choice, "reason": str(timed)}
+    torch.set_num_threads(int(setting.split()[0]))
+    training = Training(network, Schedule(1, BATCH_SIZE, 1e-3), MANY)
+    training._update(backward, next(batches))
+    started, count = time.perf_counter(), 0
+    while time.perf_counter() - started < seconds:
+        training._update(backward, next(batches))
+        training.step += 1
+        count += 1
+    return {"rate": count / (time.perf_counter() - started)}
+
+
+def arch_of(network: Network) -> Arch:
+    from vipnas.arch.io import read_arch
+    from vipnas.shipped import find_shipped
+    from vipnas.space.yaml import read_space
+
+    if network.which == "arch":
+        arch = read_arch(find_shipped("search_spaces", network.shipped, ".json"))
+    else:
+        space = read_space(find_shipped("search_spaces", network.shipped))
+        arch = space.min_arch() if network.which == "smallest" else space.max_arch()
+    return replace(arch, input_hw=network.input_hw)
+
+
+def report(rows: Sequence[Row], rounds: int, seconds: float) -> list[str]:
+    from vipnas.runtimes.machine import device_name
+
+    settings = list(rows[0].rates)
+    return [
+        "# Threads of a training",
+        "",
+        command_line(),
+        "",
+        f"{device_name('cpu')}, {usable_cores()} usable cores. Steps a second, batch {BATCH_SIZE},"
+        f" medians of {rounds} rounds of {seconds:g} s. `chosen`: in every round; `share`: of the"
+        " best fixed number, by the worst of them.",
+        "",
+        f"| network | busy processes | {' | '.join(settings)} | chosen | share |",
+        f"|---|---|{'---|' * len(settings)}---|---|",
+        *(
+            f"| {row.name} | {row.busy} |"
+            f" {' | '.join(f'{rate:.2f}' for rate in row.rates.values())} |"
+            f" {', '.join(map(str, row.chosen))} | {row.share:.2f} |"
+            for row in rows
+        ),
+    ]
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == [TASK]:
+        _, _, name, setting, folder, seconds = sys.argv
+        print(json.dumps(run_task(name, setting, Path(folder), float(seconds))))
+    else:
+        exit_with(main)
