@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
@@ -52,6 +53,29 @@ def test_every_orientation_is_that_of_pillow(tmp_path: Path, suffix: str, orient
     assert image_size(path, ignore_exif=True) == STORED_HW
     reduced, reduction = read_reduced(path, 2, STORED_HW, ignore_exif=True)
     assert reduced.shape[:2] == (40 // reduction, 50 // reduction)
+
+
+def test_an_orientation_after_the_picture_counts(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.png", 6, (200, 300))
+    data = path.read_bytes()
+    start = data.index(b"eXIf") - 4
+    end = start + 12 + int.from_bytes(data[start : start + 4], "big")
+    path.write_bytes(data[:start] + data[end:-12] + data[start:end] + data[-12:])
+    assert cv2.imread(str(path)).shape == read_image(path).shape == (300, 200, 3)
+    assert bad_images({1: path}, {1: (300, 200)}) == {}
+
+
+@pytest.mark.parametrize(
+    "exif",
+    [
+        b"Exif\0\0MM\0*\0\0\0\x08\0\1\x01\x12\0\3\x08\0\0\1\0\6\0\0\0\0\0\0",  # a huge count
+        b"Exif\0\0M\1\0*\0\0\0\x08\0\1\x01\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0",
+    ],
+)
+def test_header_and_picture_agree_on_malformed_blocks(tmp_path: Path, exif: bytes) -> None:
+    path = tmp_path / "a.jpg"
+    Image.new("RGB", (50, 40)).save(path, exif=exif)
+    assert image_size(path) == read_image(path).shape[:2]
 
 
 @pytest.mark.parametrize("exif", [b"", b"Exif\0\0", b"Exif\0\0MM\0*\0\0\xff\xff", b"Exif\0\0junk"])

@@ -20,7 +20,7 @@ from PIL import Image, ImageCms
 from PIL.TiffImagePlugin import EXTRASAMPLES
 
 from vipnas.data.crops import jpeg
-from vipnas.data.crops.headers import orientation_in, pillow_silenced
+from vipnas.data.crops.headers import PNG_START, orientation_in, pillow_silenced, read_header
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def decode_jpeg(path: Path, data: bytes, reduction: int, ignore_exif: bool) -> U
     Raises:
         ValueError: The data cannot be decoded, or are damaged.
     """
-    flags = JPEG_FLAGS[reduction] | (cv2.IMREAD_IGNORE_ORIENTATION if ignore_exif else 0)
+    flags = JPEG_FLAGS[reduction] | cv2.IMREAD_IGNORE_ORIENTATION
     image, messages = _imdecode(path, data, flags)
     if damage := jpeg.damage(data, messages):
         raise ValueError(f"{path}: expected a whole image, got a damaged JPEG ({damage})")
@@ -65,7 +65,7 @@ def decode_jpeg(path: Path, data: bytes, reduction: int, ignore_exif: bool) -> U
         _warn_once(path, _first_line(messages))
     if reduction > 1:
         cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
-    return image.astype(np.uint8, copy=False)
+    return _upright(image.astype(np.uint8, copy=False), data, ignore_exif)
 
 
 def decode_other(path: Path, data: bytes, ignore_exif: bool) -> UINT8:
@@ -82,7 +82,8 @@ def decode_other(path: Path, data: bytes, ignore_exif: bool) -> UINT8:
     Raises:
         ValueError: The data cannot be decoded without errors.
     """
-    ignore = cv2.IMREAD_IGNORE_ORIENTATION if ignore_exif else 0
+    as_stored = ignore_exif or data.startswith(PNG_START)
+    ignore = cv2.IMREAD_IGNORE_ORIENTATION if as_stored else 0
     image, messages = _imdecode(path, data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | ignore)
     if "[ERROR" in messages:
         raise ValueError(
@@ -95,6 +96,18 @@ def decode_other(path: Path, data: bytes, ignore_exif: bool) -> UINT8:
     elif image.dtype != np.uint8:
         image, _ = _imdecode(path, data, cv2.IMREAD_COLOR | ignore)
     rgb_HW3 = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+    return _upright(_corrected(path, data, rgb_HW3, as_stored), data, ignore_exif)
+
+
+def _upright(stored: UINT8, data: bytes, ignore_exif: bool) -> UINT8:
+    """Apply the orientation of a JPEG or PNG as its header is read: OpenCV reads it otherwise where
+    the EXIF block is malformed. That of other formats is left to OpenCV."""
+    header = None if ignore_exif else read_header(data)
+    return stored if header is None else _turned(stored, header.orientation)
+
+
+def _corrected(path: Path, data: bytes, rgb_HW3: UINT8, as_stored: bool) -> UINT8:
+    """What OpenCV decoded, with the alpha that it drops and the white of L*a*b* set right."""
     try:
         with pillow_silenced(), Image.open(io.BytesIO(data)) as header:
             exif_block = header.info.get("exif", b"")
@@ -105,8 +118,9 @@ def decode_other(path: Path, data: bytes, ignore_exif: bool) -> UINT8:
         return rgb_HW3
     if alpha_HW is None:
         return rgb_HW3
-    orientation = 1 if ignore_exif else orientation_in(exif_block)
-    return _over_black(path, rgb_HW3, _turned(alpha_HW, orientation))
+    if not as_stored:
+        alpha_HW = _turned(alpha_HW, orientation_in(exif_block))
+    return _over_black(path, rgb_HW3, alpha_HW)
 
 
 def _alpha(image: Image.Image) -> UINT8 | None:
@@ -132,12 +146,14 @@ def _lab_to_rgb(image: Image.Image) -> Image.Image:
     return rgb
 
 
-def _turned(stored_HW: UINT8, orientation: int) -> UINT8:
-    """Apply an EXIF orientation."""
-    turned_HW = stored_HW.T if orientation >= 5 else stored_HW
+def _turned(stored: UINT8, orientation: int) -> UINT8:
+    """Apply an EXIF orientation to a picture (H, W, ...)."""
+    if orientation == 1:
+        return stored
+    turned = stored.swapaxes(0, 1) if orientation >= 5 else stored
     rows = slice(None, None, -1 if orientation in (3, 4, 7, 8) else None)
     columns = slice(None, None, -1 if orientation in (2, 3, 6, 7) else None)
-    return turned_HW[rows, columns]
+    return np.ascontiguousarray(turned[rows, columns])
 
 
 def _scaled_to_eight_bits(path: Path, image: NDArray[Any]) -> UINT8:

@@ -52,7 +52,10 @@ def _png_orientation(data: bytes) -> int:
         return 1
     try:
         with pillow_silenced():
-            exif_block = PngImageFile(io.BytesIO(data)).info.get("exif", b"")
+            image = PngImageFile(io.BytesIO(data))
+            if "exif" not in image.info:
+                image.load()  # the block may follow the picture
+            exif_block = image.info.get("exif", b"")
     except _BROKEN:
         return 1
     return orientation_in(exif_block)

@@ -214,12 +214,20 @@ class _File(NamedTuple):
             return f"{self.path}: expected an image file, got none ({error.strerror})", None
         if cut:
             return f"{self.path}: expected a whole image, got {cut}", header
-        if header and self.image_hw:
-            found_hw = header.stored_hw if self.ignore_exif else header.turned_hw
-            if found_hw != self.image_hw:
-                problem = _other_size(found_hw, self.image_hw, header, self.ignore_exif)
-                return f"{self.path}: {problem}", header
-        return None, header
+        problem = self._size_problem(header)
+        # The orientation of a PNG may follow the picture.
+        if problem and head.startswith(PNG_START):
+            header = read_header(self.path.read_bytes())
+            problem = self._size_problem(header)
+        return f"{self.path}: {problem}" if problem else None, header
+
+    def _size_problem(self, header: Header | None) -> str | None:
+        if header is None:
+            return None
+        found_hw = header.stored_hw if self.ignore_exif else header.turned_hw
+        if self.image_hw is None or found_hw == self.image_hw:
+            return None
+        return _other_size(found_hw, self.image_hw, header, self.ignore_exif)
 
     def decoding_problem(self) -> str | None:
         try:
