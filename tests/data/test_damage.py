@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -138,6 +139,19 @@ def test_a_size_beyond_the_limit_is_one_line(tmp_path: Path) -> None:
         f"{tmp_path / 'huge.ppm'}: expected an image, got a file that cannot be decoded"
     )
     assert "\n" not in message
+
+
+def test_a_closed_stderr_is_no_obstacle(tmp_path: Path) -> None:
+    path = tmp_path / "cut.jpg"
+    path.write_bytes(WHOLE[: len(WHOLE) // 2] + END)
+    stderr = os.dup(2)
+    os.close(2)
+    try:
+        with pytest.raises(ValueError, match="a damaged JPEG"):
+            read_image(path)
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
 
 
 def test_threads_do_not_hear_each_other(tmp_path: Path) -> None:

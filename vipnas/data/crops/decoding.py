@@ -7,6 +7,8 @@ import logging
 import os
 import re
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -186,17 +188,13 @@ class _Codecs:
 
     def imdecode(self, data: bytes, flags: int) -> tuple[NDArray[Any] | None, str]:
         """Return the image, or None, and the messages."""
-        image, error = None, ""
         with self._lock:
-            stderr = os.dup(2)
-            os.dup2(self._output, 2)
-            try:
-                image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-            except cv2.error as refused:  # such as a size beyond OpenCV's limit
-                error = str(refused)
-            finally:
-                os.dup2(stderr, 2)
-                os.close(stderr)
+            image, error = None, ""
+            with _stderr_in(self._output):
+                try:
+                    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+                except cv2.error as refused:  # such as a size beyond OpenCV's limit
+                    error = str(refused)
             return image, self._printed() or error
 
     def _printed(self) -> str:
@@ -215,6 +213,21 @@ class _Codecs:
         if kind not in self._warned:
             self._warned.add(kind)
             log.warning("%s: %s (logged once, for the first such file)", path, message)
+
+
+@contextmanager
+def _stderr_in(output: int) -> Iterator[None]:
+    """Point file descriptor 2 to another one meanwhile."""
+    try:
+        stderr = os.dup(2)
+    except OSError:  # closed, as some services have it
+        stderr = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(output, 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
 
 
 @lru_cache(maxsize=1)

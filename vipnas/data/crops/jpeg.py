@@ -71,8 +71,10 @@ def _is_zeroed(data: bytes) -> bool:
     """
     start = _scan_start(data)
     place = data.find(_ZEROS, start)
+    if place < 0:
+        return False
     end = data.find(END, start)
-    if place < 0 or place >= end or not data[place:end].strip(b"\0"):
+    if place >= end or not data[place:end].strip(b"\0"):
         return False
     first_symbols: dict[int, int] = {}
     is_baseline = False
