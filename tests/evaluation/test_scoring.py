@@ -86,7 +86,7 @@ def test_a_score_is_that_of_the_extracted_calibrated_network(tiny_space: SearchS
     xy, scores = evaluator.predict(score.network(arch))
     np.testing.assert_allclose(scores, expected_scores, rtol=1e-4)
     assert (np.abs(xy - expected_xy) < 1e-6).mean() > 0.99  # but for ties of neighbouring pixels
-    assert score(arch) == evaluator.similarity(xy) > 0
+    assert score(arch) == evaluator.score(xy, scores) > 0
 
 
 def test_a_copy_in_another_process_scores_bit_for_bit_the_same(tiny_space: SearchSpace) -> None:
@@ -172,8 +172,8 @@ def test_an_arch_far_below_the_floor_is_scored_on_the_first_half_only(
         return networks[-1]
 
     monkeypatch.setattr(InheritedScore, "network", network)
-    found, _ = evaluator.predict(network(score, arch))
-    whole, half = evaluator.similarity(found), score.above(arch, 99.0)[0]
+    found = evaluator.predict(network(score, arch))
+    whole, half = evaluator.score(*found), score.above(arch, 99.0)[0]
     assert min(good, 4) / 4 - 0.1 < half < min(good, 4) / 4 + 0.5 and half != whole
     assert score(arch) == whole and score.above(arch, -math.inf) == (whole, False)
     for floor in (half - 0.2, half, half + 0.05, half + 0.15, 2.0):
