@@ -117,5 +117,5 @@ def test_latency_is_measured_there(windows: None, monkeypatch: pytest.MonkeyPatc
     with pinned(key):
         assert torch.get_num_threads() == 2
     assert torch.get_num_threads() == before
-    with pytest.raises(ValueError, match="threads: found 3, allowed are 1 to 2"):
+    with pytest.raises(ValueError, match="threads: expected 1 to 2, the available cores, got 3"):
         measure.key_of_this_machine("torch", (64, 48), threads=3)

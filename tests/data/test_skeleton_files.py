@@ -119,7 +119,7 @@ def test_ones_own_skeleton_by_hand(tmp_path: Path) -> None:
     [
         ({"limb": []}, "one of the keys .* got 'limb' .did you mean 'limbs'"),
         ({"joints": ["palm", "palm"]}, "joints: 'palm' is there 2 times"),
-        ({"sigmas": [0.1]}, "1 sigmas for 4 joints"),
+        ({"sigmas": [0.1]}, "sigmas: expected 4 numbers above 0"),
         ({"sigmas": [0.1, 0.1, 0.1, -1.0]}, "above 0"),
         ({"sigmas": "wide"}, "sigmas: .* got 'wide'"),
         ({"flip_pairs": []}, "left_tip and right_tip are both joints but no pair"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import zip_longest
 
+from vipnas.errors import UserError
 from vipnas.files import Strict
 
 
@@ -15,7 +16,7 @@ class Skeleton(Strict):
     All pairs and `upper_body` are joint indices. `sigmas` are the constants of the object keypoint
     similarity as `pycocotools` uses them (standard deviation of the labels over the square root of
     the person's area). A joint without a mirror image is in no flip pair. Where `upper_body` is
-    empty, nobody is cropped to half of the body.
+    empty, crops are never of half of the body.
 
     `annotation_fields` are the lists of an annotation that hold the joints, each with how many of
     them, in their order: `(("keypoints", K),)` but for files that keep parts of a body apart.
@@ -33,25 +34,23 @@ class Skeleton(Strict):
         if not self.annotation_fields:
             object.__setattr__(self, "annotation_fields", (("keypoints", self.num_joints),))
         if len(set(self.joints)) != self.num_joints or not self.joints:
-            raise ValueError(f"skeleton {self.name}: joint names must be there and unique")
+            raise UserError("joints", "at least one name, each once", str(list(self.joints)))
         if len(self.sigmas) != self.num_joints or not all(sigma > 0 for sigma in self.sigmas):
-            raise ValueError(
-                f"skeleton {self.name}: {len(self.sigmas)} sigmas for {self.num_joints} joints; "
-                "allowed: one number above 0 for each joint"
-            )
+            expected = f"{self.num_joints} numbers above 0, one for each joint"
+            raise UserError("sigmas", expected, str(list(self.sigmas)))
         mirrored = [joint for pair in self.flip_pairs for joint in pair]
         if len(set(mirrored)) != len(mirrored):
-            raise ValueError(f"skeleton {self.name}: a joint is in two flip pairs")
-        used = {*mirrored, *self.upper_body, *(joint for limb in self.limbs for joint in limb)}
-        if wrong := sorted(used - set(range(self.num_joints))):
-            raise ValueError(
-                f"skeleton {self.name}: no joint {wrong}; allowed: 0 to {self.num_joints - 1}"
-            )
+            twice = sorted({joint for joint in mirrored if mirrored.count(joint) > 1})
+            raise UserError("flip_pairs", "each joint at most once", f"{twice} twice")
+        for name, used in (
+            ("flip_pairs", mirrored),
+            ("upper_body", self.upper_body),
+            ("limbs", [joint for limb in self.limbs for joint in limb]),
+        ):
+            if wrong := sorted(set(used) - set(range(self.num_joints))):
+                raise UserError(name, f"joints 0 to {self.num_joints - 1}", str(wrong))
         if (counted := sum(count for _, count in self.annotation_fields)) != self.num_joints:
-            raise ValueError(
-                f"skeleton {self.name}: annotation_fields hold {counted} joints; "
-                f"allowed: {self.num_joints}"
-            )
+            raise UserError("annotation_fields", f"{self.num_joints} joints", str(counted))
 
     @property
     def num_joints(self) -> int:
@@ -69,11 +68,12 @@ class Skeleton(Strict):
         """Compare the joints by name and order with those of `wanted`.
 
         Raises:
-            ValueError: Names the first joint that differs.
+            UserError: Names the first joint that differs.
         """
         for number, (name, needed) in enumerate(zip_longest(self.joints, wanted.joints)):
             if name != needed:
-                raise ValueError(
-                    f"{where}: joints[{number}]: expected {needed or 'no more joints'}, as in"
-                    f" {wanted.name}, got {name or 'no more joints'}, as in {self.name}"
+                raise UserError(
+                    f"{where}: joints[{number}]",
+                    f"{needed or 'no more joints'}, as in {wanted.name}",
+                    f"{name or 'no more joints'}, as in {self.name}",
                 )
