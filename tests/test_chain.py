@@ -113,7 +113,7 @@ def test_written_results_score_as_the_network_does(
     assert main(arguments("evaluate", finished, "--from-results", results)) == 0
     assert capsys.readouterr().out == of_network != ""
     assert main(arguments("evaluate", finished, "--from-results", results, "--results", "x")) == 1
-    assert "--results: expected --weights with this option" in capsys.readouterr().err
+    assert "--results: expected a model with this option" in capsys.readouterr().err
 
 
 def test_metrics_of_another_codec_are_measured_anew(

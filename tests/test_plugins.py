@@ -13,15 +13,16 @@ from pathlib import Path
 import pytest
 import torch
 from experiment_fixture import EXPERIMENT, draw_people, write_experiment
+from model_fixture import save_network, save_supernet
 
 from vipnas.arch.io import write_arch
 from vipnas.cli.main import main
 from vipnas.models.posenet import PoseNet
+from vipnas.pipeline.run_folder import RunFolder
 from vipnas.runtimes.table import RUNTIMES
 from vipnas.search.table import SEARCHERS
 from vipnas.space.image import SearchSpace
 from vipnas.tables import OpenTable
-from vipnas.training.checkpoint import save_network
 
 PACKAGE = Path(__file__).parent / "plugin"
 
@@ -50,10 +51,9 @@ def test_an_experiment_is_searched_by_the_searcher_of_a_package(
     experiment = str(experiment_in(tmp_path, "hill_climbing", {"probability": 0.5}))
     data = ["--data-root", str(draw_people(tmp_path)), "--device", "cpu"]
     run = [*data, "--output", str(tmp_path / "run")]
-    torch.manual_seed(0)
-    space = tiny_space.with_facts(num_keypoints=17)
-    supernet = tmp_path / "run" / "supernet" / "supernet.pt"
-    save_network(supernet, PoseNet(space.max_arch()), settings="{}")
+    supernet = tmp_path / "run" / "supernet" / "supernet.safetensors"
+    save_supernet(supernet, tiny_space.with_facts(num_keypoints=17))
+    RunFolder(tmp_path / "run").mark_done(supernet, {})
     assert main(["search", experiment, *run]) == 0
     assert "search: best of 3 by hill_climbing" in capsys.readouterr().out
     lines = (tmp_path / "run" / "search" / "trials.jsonl").read_text().splitlines()
@@ -69,22 +69,21 @@ def test_a_network_is_exported_measured_and_evaluated_by_the_runtime_of_a_packag
 ) -> None:
     arch = tiny_space.with_facts(num_keypoints=17).min_arch()
     torch.manual_seed(0)
-    save_network(tmp_path / "network.pt", PoseNet(arch))
+    network = save_network(tmp_path / "network.safetensors", PoseNet(arch))
     exported = tmp_path / "network.example"
-    weights = ["--weights", str(tmp_path / "network.pt")]
-    assert main(["export", *weights, "-o", str(exported)]) == 0
+    assert main(["export", str(network), "-o", str(exported)]) == 0
     assert f"{exported}: example, fp32, compared with PyTorch" in capsys.readouterr().out
 
     write_arch(tmp_path / "arch.json", arch)
     timing = ["--latency", "--runtime", "example", "--max-spread", "1000", "--json"]
-    assert main(["cost", "--arch", str(tmp_path / "arch.json"), *timing]) == 0
+    assert main(["cost", str(tmp_path / "arch.json"), *timing]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["latency_ms"] > 0
     assert (found["key"]["runtime"], found["key"]["runtime_version"]) == ("example", "1.0")
 
     experiment = str(write_experiment(tmp_path, EXPERIMENT))
     run = ["--output", str(tmp_path / "run"), "--data-root", str(draw_people(tmp_path))]
-    assert main(["evaluate", experiment, "--weights", str(exported), *run, "--json"]) == 0
+    assert main(["evaluate", experiment, str(exported), *run, "--json"]) == 0
     assert "ap" in json.loads(capsys.readouterr().out)["coco"]
     example = importlib.import_module("vipnas_example")
     assert exported in example.OPENED

@@ -129,7 +129,6 @@ def test_changed_test_labels_are_named_and_measured_again(copied: Path, run: Com
         (changed("data", calibration_persons=7), "train.calibration_persons: expected 8, got 7"),
         (changed("data", val_persons=5), "train.val_persons: expected 4, got 5"),
         ({**DOCUMENT, "codec": "dark"}, 'codec: expected "quarter", got "dark"'),
-        ({**DOCUMENT, "sigma_px": 1.5}, "sigma_px: expected 2.0, got 1.5"),
         ({**DOCUMENT, "flip_test": False}, "flip_test: expected true, got false"),
         ({**DOCUMENT, "evaluation_batch_size": 8}, "evaluation_batch_size: expected 64, got 8"),
         (
@@ -145,6 +144,15 @@ def test_what_scores_depend_on_cannot_change_in_a_search(
     write_experiment(copied, document)
     code, _, error = run("search")
     assert code == 1 and f"trials.jsonl: {place} (choose another --name or --output" in error
+
+
+def test_a_sigma_that_the_supernet_was_not_trained_with_is_named(
+    copied: Path, run: Command
+) -> None:
+    write_experiment(copied, {**DOCUMENT, "sigma_px": 1.5})
+    code, _, error = run("search")
+    assert code == 1
+    assert "supernet.safetensors: sigma_px: expected 1.5, the experiment's, got 2.0" in error
 
 
 def test_several_searches_over_one_supernet(copied: Path, run: Command) -> None:

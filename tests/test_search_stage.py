@@ -205,7 +205,7 @@ def test_an_unknown_searcher_is_named_when_the_experiment_is_opened() -> None:
             {"constraints": [{"quantity": "latency_ms", "at_most": 5}]},
             "latency: expected a mapping, got none .latency_ms is a constraint or an",
         ),
-        ({"pending": 0}, "pending: found 0"),
+        ({"pending": 0}, "pending: expected a number greater than 0, got 0"),
     ],
 )
 def test_wrong_settings_are_named(section: dict[str, object], message: str) -> None:

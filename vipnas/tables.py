@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from typing import TypeVar
+
+from vipnas.errors import UserError, nearest
 
 Row = TypeVar("Row")
 
@@ -42,7 +43,7 @@ class OpenTable(Mapping[str, Row]):
     def _added(self) -> dict[str, EntryPoint]:
         found = {entry.name: entry for entry in entry_points(group=self.group)}
         for name in found.keys() & self._own.keys():
-            raise ValueError(f"{_place(found[name])}: expected a new name, got one of vipnas")
+            raise UserError(_place(found[name]), "a new name", "one of vipnas")
         return found
 
     def _load(self, entry: EntryPoint) -> Row:
@@ -50,24 +51,20 @@ class OpenTable(Mapping[str, Row]):
             row: Row = entry.load()
         except Exception as error:  # a package may fail in any way
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise ValueError(
-                f"{_place(entry)}: expected {entry.value} to be importable, got {reason}"
-            ) from error
+            raise UserError(_place(entry), f"{entry.value} to be importable", reason) from error
         return row
 
 
 def check_known(name: str, known: Iterable[str], place: str) -> None:
-    """Raise ValueError unless the name is a known one."""
+    """Raise UserError unless the name is a known one."""
     names = list(known)
     if name not in names:
         raise unknown_name(name, names, place)
 
 
-def unknown_name(name: str, known: Sequence[str], place: str) -> ValueError:
-    """Return the error for a name that is not a known one."""
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return ValueError(f"{place}: expected one of {', '.join(known)}, got {name!r}{hint}")
+def unknown_name(name: str, known: Sequence[str], place: str) -> UserError:
+    """Return the error for a name that is not a known one; the known ones keep their order."""
+    return UserError(place, f"one of {', '.join(known)}", repr(name), nearest(name, known))
 
 
 def _place(entry: EntryPoint) -> str:

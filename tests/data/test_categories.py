@@ -146,4 +146,4 @@ def test_categories_are_named_once(
     of_category_3: Any, names: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert evaluate(of_category_3, found(of_category_3), categories=names) == 1
-    assert "data: categories: expected names of categories of train" in capsys.readouterr().err
+    assert "data.categories: expected names of categories of train" in capsys.readouterr().err

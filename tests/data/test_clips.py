@@ -270,7 +270,7 @@ def test_a_clip_that_cannot_be_read_is_named_or_left_out(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("name", ["shift", "scale"])
 def test_a_jitter_out_of_range_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=f"{name}: 0.5; allowed: 0 to below 0.5"):
+    with pytest.raises(ValueError, match=f"{name}: expected a number from 0 to below 0.5, got 0.5"):
         ClipAugmentation(**{name: 0.5})  # type: ignore[arg-type]
 
 

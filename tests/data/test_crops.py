@@ -119,10 +119,13 @@ def test_half_body_needs_more_than_the_given_number_of_joints() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"flip_probability": 1.5}, "flip_probability: 1.5; allowed: 0 to 1"),
-        ({"half_body_probability": -0.1}, "half_body_probability: -0.1"),
-        ({"scale_factor": 1.0}, "scale_factor: 1.0; allowed: 0 to below 1"),
-        ({"rotation_deg": -3.0}, "rotation_deg: -3.0; allowed: 0 to 180"),
+        ({"flip_probability": 1.5}, "flip_probability: expected a number from 0 to 1, got 1.5"),
+        (
+            {"half_body_probability": -0.1},
+            "half_body_probability: expected a number from 0 to 1, got -0.1",
+        ),
+        ({"scale_factor": 1.0}, "scale_factor: expected a number from 0 to below 1, got 1.0"),
+        ({"rotation_deg": -3.0}, "rotation_deg: expected a number from 0 to 180, got -3.0"),
     ],
 )
 def test_wrong_augmentation_is_refused(change: dict[str, float], message: str) -> None:

@@ -211,7 +211,7 @@ def test_an_exported_file_stands_in_for_the_network(
         opened = load(written(changed))
         with pytest.raises(ValueError, match=rf"network\.onnx: {message}"):
             opened.heatmap_network()
-    with pytest.raises(ValueError, match=r"network\.onnx: not a file that vipnas exported"):
+    with pytest.raises(ValueError, match=r"network\.onnx: expected a file that vipnas exported"):
         load(written({}))
     path.write_bytes(b"no model")
     with pytest.raises(ValueError, match=r"network\.onnx: cannot be opened: InvalidProtobuf"):

@@ -17,7 +17,9 @@ from vipnas.models.clipnet import (
     FollowUpNet,
     VideoNet,
     build_video_net,
+    detached,
     extract_video,
+    frames_of,
     propagate,
     warp_heatmaps,
 )
@@ -46,14 +48,14 @@ def clip_of(arch: VideoArch, seed: int = 1) -> tuple[Tensor, Tensor]:
 
 
 def sliced(key_frame: PoseNet, supernet: FollowUpNet, arch: VideoArch) -> Tensor:
-    images, warps = clip_of(arch)
-
-    def run(number: int, frames: Tensor, before: Tensor) -> Tensor:
-        heatmaps: Tensor = supernet(frames, before, arch.follow_ups[number])
+    def run(distance: int, images: Tensor, before: Tensor | None) -> Tensor:
+        if before is None:
+            heatmaps: Tensor = key_frame(images)
+        else:
+            heatmaps = supernet(images, before, arch.follow_ups[distance - 1])
         return heatmaps
 
-    first = key_frame(images[:, 0])
-    return torch.stack((first, *propagate(run, first, images[:, 1:].unbind(1), warps)), dim=1)
+    return torch.stack(tuple(propagate(run, frames_of(*clip_of(arch)))), dim=1)
 
 
 @torch.no_grad()
@@ -181,9 +183,14 @@ def test_gradients_flow_along_the_clip_only_where_wanted(tiny_space: SearchSpace
     video: VideoNet = build_video_net(arch)
     images, warps = clip_of(arch)
     start = torch.rand(2, 17, *arch.key_frame.heatmap_hw)
-    for detach in (True, False):
+    _, *frames = frames_of(images, warps)
+
+    def attached(distance: int, heatmaps: Tensor) -> Tensor:
+        return heatmaps
+
+    for detach, feed in ((True, detached), (False, attached)):
         video.zero_grad()
-        *_, last = propagate(video.follow_ups, start, images[:, 1:].unbind(1), warps, detach)
+        *_, last = propagate(video.follow_ups, frames, start, feed)
         last.square().sum().backward()
         first_gradients = [p.grad for p in video.follow_ups[0].parameters()]
         assert all(gradient is None for gradient in first_gradients) == detach

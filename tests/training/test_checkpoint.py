@@ -145,9 +145,9 @@ def test_a_whole_network_object_is_refused(small_space: SearchSpace, tmp_path: P
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"a": 1}, "not a vipnas checkpoint"),
-        ([1, 2], "not a vipnas checkpoint"),
-        ({"format": "vipnas", "version": 2}, "version: found 2, allowed is 1"),
+        ({"a": 1}, "expected a checkpoint of vipnas, got another file"),
+        ([1, 2], "expected a checkpoint of vipnas, got another file"),
+        ({"format": "vipnas", "version": 2}, "version: expected 1, got 2"),
     ],
 )
 def test_other_files_of_torch_are_refused(tmp_path: Path, content: Any, message: str) -> None:

@@ -165,12 +165,12 @@ def test_what_is_no_failure_is_not_replayed(
 ) -> None:
     path = tmp_path / "failure.pt"
     save_checkpoint(path, {"arch": "{}", "network": {}, "step": 1})
-    with pytest.raises(
-        ValueError, match="failure.pt: batch, experiment, level, stage, train_persons miss"
-    ):
+    missing = "batch, experiment, level, stage, train_persons"
+    line = f"{path}: expected the file of a failed step, got one without {missing}"
+    with pytest.raises(ValueError, match=re.escape(line)):
         replay(path, torch.device("cpu"))
     assert main(["replay", str(path)]) == 1
-    assert capsys.readouterr().err.startswith(f"vipnas replay: {path}: experiment, images, key")
+    assert capsys.readouterr().err == f"vipnas replay: {line}\n"
 
 
 def test_a_step_that_is_finite_here_is_shown(
@@ -181,9 +181,10 @@ def test_a_step_that_is_finite_here_is_shown(
         "arch": network.arch.to_json(),
         "network": network.state_dict(),
         "step": 7,
-        "images": images,
-        "keypoints": keypoints,
+        "batch": [images, keypoints],
         "stage": "retrain",
+        "level": "image",
+        "train_persons": 2,
         "experiment": json.dumps(EXPERIMENT),
     }
     path = tmp_path / "failure.pt"
@@ -191,6 +192,6 @@ def test_a_step_that_is_finite_here_is_shown(
     assert main(["replay", str(path)]) == 0
     printed = capsys.readouterr()
     assert printed.out.startswith("step 7: losses: ") and printed.err == ""
-    save_checkpoint(path, {**failure, "images": [1]})
+    save_checkpoint(path, {**failure, "batch": images})
     assert main(["replay", str(path)]) == 1
-    assert capsys.readouterr().err.endswith("images: expected Tensor, got list\n")
+    assert capsys.readouterr().err.endswith("batch: expected list, got Tensor\n")

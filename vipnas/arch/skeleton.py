@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from itertools import zip_longest
 
+from vipnas.errors import UserError
 from vipnas.files import Strict
 
 
@@ -37,31 +37,23 @@ class Skeleton(Strict):
         if not self.annotation_fields:
             object.__setattr__(self, "annotation_fields", (("keypoints", self.num_joints),))
         if len(set(self.joints)) != self.num_joints or not self.joints:
-            raise ValueError(
-                f"skeleton {self.name}: joints: expected unique names, at least one, got "
-                f"{self.num_joints} of which {len(set(self.joints))} differ"
-            )
+            raise UserError("joints", "at least one name, each once", str(list(self.joints)))
         if len(self.sigmas) != self.num_joints or not all(sigma > 0 for sigma in self.sigmas):
-            raise ValueError(
-                f"skeleton {self.name}: sigmas: expected {self.num_joints} numbers above 0, got "
-                f"{len(self.sigmas)}, the smallest {min(self.sigmas, default=0):g}"
-            )
+            expected = f"{self.num_joints} numbers above 0, one for each joint"
+            raise UserError("sigmas", expected, str(list(self.sigmas)))
         mirrored = [joint for pair in self.flip_pairs for joint in pair]
         if len(set(mirrored)) != len(mirrored):
-            raise ValueError(
-                f"skeleton {self.name}: flip_pairs: expected each joint once, got "
-                f"{sorted(joint for joint, count in Counter(mirrored).items() if count > 1)} again"
-            )
-        used = {*mirrored, *self.upper_body, *(joint for limb in self.limbs for joint in limb)}
-        if wrong := sorted(used - set(range(self.num_joints))):
-            raise ValueError(
-                f"skeleton {self.name}: expected joints 0 to {self.num_joints - 1}, got {wrong}"
-            )
+            twice = sorted({joint for joint in mirrored if mirrored.count(joint) > 1})
+            raise UserError("flip_pairs", "each joint at most once", f"{twice} twice")
+        for name, used in (
+            ("flip_pairs", mirrored),
+            ("upper_body", self.upper_body),
+            ("limbs", [joint for limb in self.limbs for joint in limb]),
+        ):
+            if wrong := sorted(set(used) - set(range(self.num_joints))):
+                raise UserError(name, f"joints 0 to {self.num_joints - 1}", str(wrong))
         if (counted := sum(count for _, count in self.annotation_fields)) != self.num_joints:
-            raise ValueError(
-                f"skeleton {self.name}: annotation_fields: expected {self.num_joints} joints in "
-                f"all, got {counted}"
-            )
+            raise UserError("annotation_fields", f"{self.num_joints} joints", str(counted))
 
     @property
     def num_joints(self) -> int:
@@ -79,11 +71,12 @@ class Skeleton(Strict):
         """Compare the joints by name and order with those of `wanted`.
 
         Raises:
-            ValueError: Names the first joint that differs.
+            UserError: Names the first joint that differs.
         """
         for number, (name, needed) in enumerate(zip_longest(self.joints, wanted.joints)):
             if name != needed:
-                raise ValueError(
-                    f"{where}: joints[{number}]: expected {needed or 'no more joints'}, as in"
-                    f" {wanted.name}, got {name or 'no more joints'}, as in {self.name}"
+                raise UserError(
+                    f"{where}: joints[{number}]",
+                    f"{needed or 'no more joints'}, as in {wanted.name}",
+                    f"{name or 'no more joints'}, as in {self.name}",
                 )

@@ -45,10 +45,10 @@ TEXTS = {
         ),
     ),
     "evaluate": Text(
-        "Compute metrics of a network, or of predictions in a COCO results file.",
+        "Compute metrics of a model, or of predictions in a COCO results file.",
         (
-            "vipnas evaluate quickstart --weights runs/quickstart/retrain/network.pt",
-            "vipnas evaluate quickstart --from-results results.json --metrics coco pck",
+            "vipnas evaluate quickstart runs/quickstart/retrain/network.safetensors",
+            "vipnas evaluate quickstart results.json --from-results --metrics coco pck",
         ),
     ),
     "video": Text(
@@ -69,11 +69,14 @@ TEXTS = {
     ),
     "video evaluate": Text(
         "Compute metrics on whole videos, frame after frame as at run time.",
-        ("vipnas video evaluate quickstart_video --boxes pose --pictures frames.png",),
+        (
+            "vipnas video evaluate quickstart_video"
+            " runs/quickstart_video/video/retrain/network.safetensors --boxes pose",
+        ),
     ),
     "video export": Text(
         "Export the networks of a clip to ONNX files and compare them with PyTorch.",
-        ("vipnas video export --weights runs/quickstart_video/video/retrain/video.pt -o clip",),
+        ("vipnas video export runs/quickstart_video/video/retrain/network.safetensors -o clip",),
     ),
     "cost": Text(
         "Count the MACs and parameters of an architecture; on request measure its latency.",
@@ -95,20 +98,32 @@ TEXTS = {
             "vipnas profile tiny --runtime openvino --output latency/tiny.json",
         ),
     ),
+    "info": Text(
+        "Describe a model file: its architecture, cost, input and codec, and how it was trained.",
+        (
+            "vipnas info runs/quickstart/retrain/network.safetensors",
+            "vipnas info runs/quickstart/supernet/supernet.safetensors --json",
+        ),
+    ),
     "convert": Text(
-        "Write the weights of a network in the format of the published checkpoints.",
-        ("vipnas convert --weights runs/quickstart/retrain/network.pt -o network.pth",),
+        "Write a model as a published checkpoint (.pth) or as a model file (.safetensors).",
+        (
+            "vipnas convert runs/quickstart/retrain/network.safetensors --to published"
+            " -o network.pth",
+            "vipnas convert network.pth --arch published/s_vipnas_mbv3 --codec quarter"
+            " --skeleton coco_17 --to safetensors -o network.safetensors",
+        ),
     ),
     "export": Text(
         "Export a network for another runtime, and compare its outputs with PyTorch.",
         (
-            "vipnas export --weights runs/quickstart/retrain/network.pt -o pose.onnx",
-            "vipnas export --weights network.pth --arch published/s_vipnas_mbv3 -o pose.onnx",
+            "vipnas export runs/quickstart/retrain/network.safetensors -o pose.onnx",
+            "vipnas export network.pth --arch published/s_vipnas_mbv3 -o pose.onnx",
         ),
     ),
     "predict": Text(
         "Draw predicted poses on images with one person each.",
-        ("vipnas predict --weights network.pt --images a.jpg b.jpg --codec dark -o poses",),
+        ("vipnas predict runs/quickstart/retrain/network.safetensors a.jpg folder -o poses",),
     ),
     "inspect-data": Text(
         "Describe the data of an experiment and draw a sheet of its crops.",

@@ -57,12 +57,7 @@ def add_video_commands(commands: Commands) -> None:
     retrain.set_defaults(run=_retrain)
 
     evaluate = experiment_command(actions, "evaluate", "compute metrics on whole videos")
-    evaluate.add_argument(
-        "--weights",
-        type=Path,
-        metavar="FILE",
-        help="networks of a clip (default: those of video retrain)",
-    )
+    evaluate.add_argument("model", type=Path, metavar="MODEL", help="model file of a clip")
     split_argument(evaluate, ("test", "val"), "test")
     evaluate.add_argument(
         "--boxes",
@@ -81,7 +76,7 @@ def add_video_commands(commands: Commands) -> None:
     evaluate.set_defaults(run=_evaluate)
 
     export = actions.add_parser("export", help="export the networks of a clip to ONNX")
-    export.add_argument("--weights", type=Path, required=True, help="networks of a clip")
+    export.add_argument("model", type=Path, metavar="MODEL", help="model file of a clip")
     export.add_argument("-o", "--output", type=Path, required=True, help="folder to write")
     export.set_defaults(run=_export)
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from vipnas.arch.image import Arch
 from vipnas.data.codecs.heatmap import HeatmapCodec
 from vipnas.deploy.deployed import DeployedNet
+from vipnas.errors import UserError
 from vipnas.files import write_atomically
 from vipnas.models.file import ModelHeader
 from vipnas.models.posenet import PoseNet, extract
@@ -183,7 +184,7 @@ def _check_form(path: Path, form: Form, arch: Arch, crops_N3HW: Tensor | None) -
             f" got {form.precision!r}"
         )
     if form.precision == "int8" and crops_N3HW is None:
-        raise ValueError("int8: needs crops to calibrate with: --experiment FILE")
+        raise UserError("int8", "crops to calibrate with", "none", "name them by --experiment")
     if crops_N3HW is not None and tuple(crops_N3HW.shape[2:]) != arch.input_hw:
         raise ValueError(
             f"crops: expected the network's input size {list(arch.input_hw)},"

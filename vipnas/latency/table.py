@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from vipnas.arch.image import Arch
+from vipnas.errors import UserError, shown
 from vipnas.files import Strict, parse, read_json, to_plain, write_atomically
 from vipnas.latency.interleaved import Latency
 from vipnas.latency.measure import Key
@@ -48,10 +49,8 @@ class BlockTiming(Timing):
 
     def __post_init__(self) -> None:
         if self.layer_number >= (count := sum(1 for _ in plan(self.arch))):
-            raise ValueError(
-                f"layer_number: expected 0 to {count - 1}, the layers of the arch, got"
-                f" {self.layer_number}"
-            )
+            expected = f"0 to {count - 1}, the layers of the arch"
+            raise UserError("layer_number", expected, str(self.layer_number))
 
 
 @dataclass(frozen=True)
@@ -127,7 +126,7 @@ def read_table(path: Path) -> Table:
     document = read_json(path)
     version = document.get("version") if isinstance(document, dict) else None
     if version != TABLE_VERSION:
-        raise ValueError(f"{path}: version: found {version!r}, allowed is {TABLE_VERSION}")
+        raise UserError(f"{path}: version", str(TABLE_VERSION), shown(version))
     table = parse(Table, document, str(path))
     choice = table.choice
     if choice and not (table.archs and (table.blocks or choice.method == "regression")):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from vipnas.arch.image import Arch
 from vipnas.deploy.model import Facts, PoseModel, load
+from vipnas.errors import UserError
 from vipnas.evaluation.subnets import Calibration, take_subnet
 from vipnas.files import first_difference
 from vipnas.models.clipnet import FollowUpNet, VideoNet
@@ -59,7 +60,7 @@ def _facts_of(experiment: Experiment) -> Facts:
 
 
 def check_facts(experiment: Experiment, header: ModelHeader, path: Path) -> None:
-    """Raise ValueError unless a file is about the joints, sizes and targets of the experiment."""
+    """Raise UserError unless a file is about the joints, sizes and targets of the experiment."""
     header.skeleton.check_joints(experiment.skeleton, str(path))
     largest, config = experiment.space.max_arch(), experiment.config
     is_udp = "udp" if config.codec == "udp" else "no udp"
@@ -70,7 +71,7 @@ def check_facts(experiment: Experiment, header: ModelHeader, path: Path) -> None
         ("sigma_px", header.sigma_px, config.sigma_px),
     ):
         if found != needed:
-            raise ValueError(f"{path}: {name}: expected the experiment's {needed}, got {found}")
+            raise UserError(f"{path}: {name}", f"{needed}, the experiment's", str(found))
 
 
 def open_network(experiment: Experiment, path: Path, arch: Arch | None = None) -> PoseNet:

@@ -9,6 +9,7 @@ import torch
 
 from vipnas.arch.io import arch_from_json
 from vipnas.config.experiment import ExperimentConfig
+from vipnas.errors import UserError
 from vipnas.files import parse_json
 from vipnas.models.posenet import PoseNet
 from vipnas.pipeline import retrain, supernet
@@ -25,11 +26,11 @@ NEEDED = {"network", "step", "batch", "stage", "level", "arch", "experiment", "t
 def replay(path: Path, device: torch.device) -> tuple[int, Diagnosis]:
     """Return the number of the step in a `failure.pt` and what it computes here. Needs no data.
 
-    One process computes the joint batch of all. Raises ValueError for a file that is no failure.
+    One process computes the joint batch of all. Raises UserError for a file that is no failure.
     """
     content = load_checkpoint(path)
     if missing := sorted(NEEDED - content.keys()):
-        raise ValueError(f"{path}: {', '.join(missing)} missing: not the file of a failed step")
+        raise UserError(str(path), "the file of a failed step", f"one without {', '.join(missing)}")
     level = _level_of(content, path, device)
     arch = None
     if content["arch"] is not None:

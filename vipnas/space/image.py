@@ -114,7 +114,7 @@ class SearchSpace(GeneSpace[Arch]):
         )
 
     def encode(self, arch: Arch) -> tuple[int, ...]:
-        """Return the genes of a member.
+        """Return the genes of an architecture of this space.
 
         Raises:
             UserError: For what is not of this space; the hint names what else is not.
