@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from importlib.metadata import EntryPoint, entry_points
+from functools import cache
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from typing import TypeVar
 
 Row = TypeVar("Row")
@@ -40,7 +42,7 @@ class OpenTable(Mapping[str, Row]):
         return self[name]
 
     def _added(self) -> dict[str, EntryPoint]:
-        found = {entry.name: entry for entry in entry_points(group=self.group)}
+        found = {entry.name: entry for entry in _entry_points(self.group, tuple(sys.path))}
         for name in found.keys() & self._own.keys():
             raise ValueError(f"{_place(found[name])}: expected a new name, got one of vipnas")
         return found
@@ -54,6 +56,12 @@ class OpenTable(Mapping[str, Row]):
                 f"{_place(entry)}: expected {entry.value} to be importable, got {reason}"
             ) from error
         return row
+
+
+@cache
+def _entry_points(group: str, _: tuple[str, ...]) -> EntryPoints:
+    """Look once for each search path: that reads a file of every installed package."""
+    return entry_points(group=group)
 
 
 def check_known(name: str, known: Iterable[str], place: str) -> None:
