@@ -39,6 +39,8 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     """Write aside, fsync, rename: a reader sees the old file or the new one, after a kill or a full
     disk too."""
     data = content.encode() if isinstance(content, str) else content
+    if path.is_dir():
+        raise ValueError(f"{path}: expected a file to write, got a folder")
     path.parent.mkdir(parents=True, exist_ok=True)
     # One name for ever, so that what a kill left behind is overwritten by the next write.
     aside = path.with_name(f".{path.name}.partial")

@@ -193,6 +193,9 @@ def test_published_weights_that_we_wrote_say_their_arch(
     [
         ({"a": 1}, "not a vipnas checkpoint"),
         ([1, 2], "not a vipnas checkpoint"),
+        ({"format": torch.ones(2)}, "not a vipnas checkpoint"),
+        ({"format": "vipnas", "version": torch.ones(2)}, "version: expected int, got Tensor"),
+        ({"format": "vipnas", "version": True}, "version: expected int, got bool"),
         ({"format": "vipnas", "version": 2}, "version: found 2, allowed is 1"),
         ({"format": "vipnas", "version": 1}, "no file of weights: arch, network missing"),
         ({"format": "vipnas", "version": 1, "arch": "{}", "network": {}}, "family: missing"),

@@ -58,10 +58,10 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _checked(content: Any, path: Path) -> dict[str, Any]:
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    if not isinstance(content, dict) or str(content.get("format")) != FORMAT:
         raise ValueError(f"{path}: not a vipnas checkpoint")
-    if content.get("version") != VERSION:
-        raise ValueError(f"{path}: version: found {content.get('version')!r}, allowed is {VERSION}")
+    if (version := held(content, "version", int, path)) != VERSION:
+        raise ValueError(f"{path}: version: found {version}, allowed is {VERSION}")
     return content
 
 
