@@ -61,6 +61,17 @@ def with_ratio(ratio: float) -> dict[str, Any]:
     return {**GOOD, "inner": {"width": 3, "ratio": ratio}}
 
 
+@pytest.mark.parametrize("name", [".", "..", "folder"])
+def test_a_folder_is_no_file_to_write(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="expected a file to write, got a folder"):
+        write_atomically(Path(name), "text")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
 def test_plain_values_become_the_dataclass_and_back() -> None:
     raw = {**GOOD, "parts": [{"width": 1, "ratio": 2}], "extra": None}
     outer = parse(Outer, raw, "file")

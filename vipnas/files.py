@@ -44,6 +44,8 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     A reader sees the old file or the new one, also after a kill or on a full disk.
     """
     data = content.encode() if isinstance(content, str) else content
+    if path.is_dir():
+        raise ValueError(f"{path}: expected a file to write, got a folder")
     path.parent.mkdir(parents=True, exist_ok=True)
     # Always the same name, so that the next write replaces what a kill left behind.
     aside = path.with_name(f".{path.name}.partial")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from importlib.metadata import EntryPoint, entry_points
+from functools import cache
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from typing import TypeVar
 
 from vipnas.errors import UserError, nearest
@@ -41,7 +43,7 @@ class OpenTable(Mapping[str, Row]):
         return self[name]
 
     def _added(self) -> dict[str, EntryPoint]:
-        found = {entry.name: entry for entry in entry_points(group=self.group)}
+        found = {entry.name: entry for entry in _entry_points(self.group, tuple(sys.path))}
         for name in found.keys() & self._own.keys():
             raise UserError(_place(found[name]), "a new name", "one of vipnas")
         return found
@@ -53,6 +55,12 @@ class OpenTable(Mapping[str, Row]):
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise UserError(_place(entry), f"{entry.value} to be importable", reason) from error
         return row
+
+
+@cache
+def _entry_points(group: str, _: tuple[str, ...]) -> EntryPoints:
+    """Look once for each search path: that reads a file of every installed package."""
+    return entry_points(group=group)
 
 
 def check_known(name: str, known: Iterable[str], place: str) -> None:

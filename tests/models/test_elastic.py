@@ -268,3 +268,25 @@ def test_heatmaps_and_attention_start_at_next_to_nothing() -> None:
     layer = ElasticConv2d(64, 64, bias=True)
     layer.reset_parameters()
     assert layer.weight.std().item() == pytest.approx(0.001, rel=0.1)
+
+
+def test_a_narrow_convolution_with_a_stride_is_not_trained_as_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In channels_last its backward writes past its buffers; the numbers are the same."""
+    strides = []
+
+    def recorded(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, *more: int) -> Tensor:
+        strides.append(stride)
+        return conv2d(x, weight, bias, stride, *more)
+
+    conv2d = F.conv2d
+    monkeypatch.setattr(F, "conv2d", lambda *args, groups: recorded(*args))
+    for channels, in_training in ((4, 1), (7, 1), (8, 2)):
+        layer = ElasticConv2d(channels, 6, stride=2)
+        torch.manual_seed(0)
+        layer.reset_parameters()
+        x = torch.randn(2, channels, 7, 6)
+        trained, run = layer.train()(x, 6), layer.eval()(x, 6)
+        torch.testing.assert_close(trained, run)
+        assert strides[-2:] == [in_training, 2]

@@ -147,6 +147,9 @@ def test_a_whole_network_object_is_refused(small_space: SearchSpace, tmp_path: P
     [
         ({"a": 1}, "expected a checkpoint of vipnas, got another file"),
         ([1, 2], "expected a checkpoint of vipnas, got another file"),
+        ({"format": torch.ones(2)}, "expected a checkpoint of vipnas, got another file"),
+        ({"format": "vipnas", "version": torch.ones(2)}, "version: expected int, got Tensor"),
+        ({"format": "vipnas", "version": True}, "version: expected int, got bool"),
         ({"format": "vipnas", "version": 2}, "version: expected 1, got 2"),
     ],
 )

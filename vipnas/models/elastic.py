@@ -133,6 +133,11 @@ def check_gradients_are_kept(output: Tensor, parameter: Tensor) -> None:
     output.register_hook(check)
 
 
+# Of fewer input channels in channels_last, oneDNN's backward of a 1x1 convolution with a stride
+# writes past its buffers and crashes the process; without the stride it does not.
+ONEDNN_BLOCK = 8
+
+
 class ElasticLayer(nn.Module):
     """A layer that owns tensors; `groups` says how the rows of its weight are grouped."""
 
@@ -191,7 +196,10 @@ class ElasticConv2d(ElasticLayer):
         shape = (out_channels, x.shape[1] // groups, kernel_size, kernel_size)
         weight = crop(self.weight, shape, groups, self.groups)
         bias = None if self.bias is None else crop(self.bias, (out_channels,))
-        return F.conv2d(x, weight, bias, self.stride, kernel_size // 2, groups=groups)
+        stride = self.stride
+        if self.training and kernel_size == 1 and x.shape[1] < ONEDNN_BLOCK:
+            x, stride = x[:, :, ::stride, ::stride], 1
+        return F.conv2d(x, weight, bias, stride, kernel_size // 2, groups=groups)
 
 
 class ElasticDeconv2d(ElasticLayer):

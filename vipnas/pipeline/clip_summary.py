@@ -92,17 +92,26 @@ def along_clip(arch: VideoArch) -> list[dict[str, Any]]:
 
 
 def drift(level: ClipLevel, network: VideoNet) -> list[dict[str, float]]:
-    """Mean similarity (OKS) and error by the number of frames since the key frame, up to 7.
+    """`drift_of` what networks find in the test videos, at distances up to 7.
 
-    Where a clip is shorter, its follow-up networks are used in turn; distances that no test video
-    reaches are left out. The error of a joint is in percent of the square root of the person's
-    area.
+    Where a clip is shorter, its follow-up networks are used in turn.
     """
     data = level.videos("test")
+    found = level.online(network.repeated(LONGEST_DISTANCE))(data.videos)
+    return drift_of(found, data.skeleton)
+
+
+def drift_of(found: Sequence[TrackedPose], skeleton: Skeleton) -> list[dict[str, float]]:
+    """Return mean similarity (OKS) and error by the number of frames since the key frame.
+
+    Persons without a labelled joint are left out, and distances at which there is no other. The
+    error of a joint is in percent of the square root of the person's area.
+    """
     at: dict[int, list[TrackedPose]] = {}
-    for item in level.online(network.repeated(LONGEST_DISTANCE))(data.videos):
-        at.setdefault(item.distance, []).append(item)
-    return [_at_distance(at[distance], distance, data.skeleton) for distance in sorted(at)]
+    for item in found:
+        if (item.person.keypoints_K3[:, 2] > 0).any():
+            at.setdefault(item.distance, []).append(item)
+    return [_at_distance(at[distance], distance, skeleton) for distance in sorted(at)]
 
 
 def _at_distance(

@@ -54,10 +54,10 @@ def _reason(error: Exception) -> str:
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint of `save_checkpoint`; raises ValueError for another format or version."""
     content = load_file(path)
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    if not isinstance(content, dict) or str(content.get("format")) != FORMAT:
         raise UserError(str(path), "a checkpoint of vipnas", "another file")
-    if content.get("version") != VERSION:
-        raise UserError(f"{path}: version", str(VERSION), repr(content.get("version")))
+    if (version := held(content, "version", int, path)) != VERSION:
+        raise UserError(f"{path}: version", str(VERSION), str(version))
     return content
 
 
