@@ -127,7 +127,10 @@ def test_ones_own_skeleton_by_hand(tmp_path: Path) -> None:
         ({"limbs": [["palm", "thum"]]}, "limbs: no joint 'thum'; did you mean 'thumb'"),
         ({"limbs": [["palm"]]}, r"limbs\[0\]"),
         ({"upper_body": ["elbow"]}, "upper_body: no joint 'elbow'"),
-        ({"annotation_fields": [["keypoints", 3]]}, "annotation_fields: expected 4 joints, got 3"),
+        (
+            {"annotation_fields": [["keypoints", 3]]},
+            "annotation_fields: expected 4 joints in all, got 3",
+        ),
     ],
 )
 def test_mistakes_are_named_in_one_line(
