@@ -99,7 +99,11 @@ def test_wrong_names_and_settings_are_named_before_anything_runs(
             "search.searcher: expected one of evolution, nsga2, predictor, hill_climbing, got"
             " 'hill_climbin' (did you mean 'hill_climbing'?)",
         ),
-        ("hill_climbing", {"steps": 3}, "search.searcher_settings: steps: unknown key"),
+        (
+            "hill_climbing",
+            {"steps": 3},
+            "search.searcher_settings: expected one of the keys probability, got 'steps'",
+        ),
         ("nsga2", {}, "searcher_settings: expected none with the searcher nsga2"),
     ):
         experiment = str(experiment_in(tmp_path, searcher, settings))

@@ -152,7 +152,7 @@ def test_a_sigma_that_the_supernet_was_not_trained_with_is_named(
     write_experiment(copied, {**DOCUMENT, "sigma_px": 1.5})
     code, _, error = run("search")
     assert code == 1
-    assert "supernet.safetensors: sigma_px: expected 1.5, the experiment's, got 2.0" in error
+    assert "supernet.safetensors: sigma_px: expected the experiment's 1.5, got 2.0" in error
 
 
 def test_several_searches_over_one_supernet(copied: Path, run: Command) -> None:

@@ -42,12 +42,9 @@ def test_sigmas_are_bit_for_bit_those_of_pycocotools() -> None:
         ({"joints": ("nose",) * 17}, "joints: expected at least one name, each once"),
         ({"sigmas": (0.1,) * 16}, "sigmas: expected 17 numbers above 0"),
         ({"sigmas": (0.1,) * 16 + (0.0,)}, "above 0"),
-        (
-            {"flip_pairs": ((1, 2), (2, 3))},
-            r"flip_pairs: expected each joint at most once, got \[2\] twice",
-        ),
-        ({"limbs": ((0, 17),)}, r"limbs: expected joints 0 to 16, got \[17\]"),
-        ({"upper_body": (-1,)}, r"upper_body: expected joints 0 to 16, got \[-1\]"),
+        ({"flip_pairs": ((1, 2), (2, 3))}, r"expected each joint once, got \[2\] again"),
+        ({"limbs": ((0, 17),)}, r"expected joints 0 to 16, got \[17\]"),
+        ({"upper_body": (-1,)}, r"expected joints 0 to 16, got \[-1\]"),
     ],
 )
 def test_a_wrong_skeleton_is_refused(change: dict[str, Any], message: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import zip_longest
 
-from vipnas.errors import UserError
+from vipnas.errors import UserError, shown
 from vipnas.files import Strict
 
 
@@ -37,14 +37,14 @@ class Skeleton(Strict):
         if not self.annotation_fields:
             object.__setattr__(self, "annotation_fields", (("keypoints", self.num_joints),))
         if len(set(self.joints)) != self.num_joints or not self.joints:
-            raise UserError("joints", "at least one name, each once", str(list(self.joints)))
+            raise UserError("joints", "unique names, at least one", shown(list(self.joints)))
         if len(self.sigmas) != self.num_joints or not all(sigma > 0 for sigma in self.sigmas):
-            expected = f"{self.num_joints} numbers above 0, one for each joint"
-            raise UserError("sigmas", expected, str(list(self.sigmas)))
+            expected, found = f"{self.num_joints} numbers above 0", f"{len(self.sigmas)}: "
+            raise UserError("sigmas", expected, found + shown(list(self.sigmas)))
         mirrored = [joint for pair in self.flip_pairs for joint in pair]
         if len(set(mirrored)) != len(mirrored):
             twice = sorted({joint for joint in mirrored if mirrored.count(joint) > 1})
-            raise UserError("flip_pairs", "each joint at most once", f"{twice} twice")
+            raise UserError("flip_pairs", "each joint once", f"{twice} again")
         for name, used in (
             ("flip_pairs", mirrored),
             ("upper_body", self.upper_body),
@@ -53,7 +53,7 @@ class Skeleton(Strict):
             if wrong := sorted(set(used) - set(range(self.num_joints))):
                 raise UserError(name, f"joints 0 to {self.num_joints - 1}", str(wrong))
         if (counted := sum(count for _, count in self.annotation_fields)) != self.num_joints:
-            raise UserError("annotation_fields", f"{self.num_joints} joints", str(counted))
+            raise UserError("annotation_fields", f"{self.num_joints} joints in all", str(counted))
 
     @property
     def num_joints(self) -> int:

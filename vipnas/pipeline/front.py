@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from vipnas.errors import UserError, shown
 from vipnas.files import parse, read_json, to_plain, write_atomically
 from vipnas.memory import keep_freed_memory
 from vipnas.pipeline.level import Level
@@ -76,9 +77,8 @@ def _rows(
             rows: list[dict[str, Any]] = found["rows"]
             return rows
     if ray is not None and experiment.config.monitoring.probe_epochs is None:
-        raise ValueError(
-            "monitoring: found probe_epochs null; trainings are stopped by their probes"
-        )
+        hint = "with workers, trainings are stopped by their probes"
+        raise UserError("monitoring.probe_epochs", "a number", "null", hint)
     for number, trial in enumerate(front):
         found = {"front": str(front_file), "score": trial.score, **to_plain(trial.cost)}
         level.write_arch(_arch_file(directory, number), trial.arch, **found)
@@ -106,7 +106,7 @@ def _rows(
 def _read_front(level: Level[Any], path: Path) -> list[Trial]:
     document = read_json(path)
     if not isinstance(document, list) or not document:
-        raise ValueError(f"{path}: found no list of trials; allowed is a pareto.json")
+        raise UserError(str(path), "a list of trials, such as pareto.json", shown(document))
     front = [parse(Trial, entry, f"{path}: trial {n}") for n, entry in enumerate(document)]
     for number, trial in enumerate(front):
         level.space.check_arch(trial.arch, f"{path}: trial {number}")

@@ -71,7 +71,7 @@ def check_facts(experiment: Experiment, header: ModelHeader, path: Path) -> None
         ("sigma_px", header.sigma_px, config.sigma_px),
     ):
         if found != needed:
-            raise UserError(f"{path}: {name}", f"{needed}, the experiment's", str(found))
+            raise UserError(f"{path}: {name}", f"the experiment's {needed}", str(found))
 
 
 def open_network(experiment: Experiment, path: Path, arch: Arch | None = None) -> PoseNet:

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.autograd.function import once_differentiable
 
+from vipnas.errors import UserError
 from vipnas.models.elastic import ElasticBatchNorm2d, crop
 
 
@@ -45,13 +46,11 @@ class Processes:
         return self.rank == 0
 
     def share(self, batch_size: int) -> slice:
-        """The rows of a batch that are this process's; ValueError where they cannot be equally
+        """The rows of a batch that are this process's; UserError where they cannot be equally
         many."""
         if batch_size % self.number:
-            raise ValueError(
-                f"batch_size: found {batch_size} for {self.number} processes,"
-                f" allowed are multiples of {self.number}"
-            )
+            expected = f"a multiple of {self.number}, the number of processes"
+            raise UserError("batch_size", expected, str(batch_size))
         return slice(self.rank, None, self.number)
 
     def agree(self, what: str, value: object) -> None:
