@@ -20,8 +20,7 @@ from vipnas.data.formats.skeletons import Skeleton
 from vipnas.evaluation.evaluator import Evaluator
 from vipnas.files import write_atomically
 from vipnas.models.posenet import PoseNet
-from vipnas.viz.poses import draw_pose
-from vipnas.viz.sheets import predicted_joints
+from vipnas.viz.poses import draw_poses
 
 log = logging.getLogger(__name__)
 
@@ -50,8 +49,8 @@ def predict_images(
     xy_NK2, scores_NK = Evaluator(crops, {}, skeleton, codec).predict(network)
     found = []
     for person, xy_K2, scores_K in zip(persons, xy_NK2, scores_NK, strict=True):
-        joints_K3 = predicted_joints(xy_K2, scores_K, min_score)
-        picture = draw_pose(read_image(person.image_path), joints_K3, skeleton)
+        image = read_image(person.image_path)
+        picture = draw_poses(image, xy_K2[None], scores_K[None], skeleton, min_score=min_score)
         write_png(pictures[person.image_path], picture)
         keypoints = np.concatenate((xy_K2, scores_K[:, None]), axis=1).round(3).tolist()
         found.append({"image": str(person.image_path), "keypoints": keypoints})
