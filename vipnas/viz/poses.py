@@ -1,11 +1,12 @@
 """Poses drawn onto images.
 
-N persons, K keypoints, H W height and width of an image.
+N persons, K keypoints, L limbs, H W height and width of an image.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import cv2
@@ -157,56 +158,48 @@ class _Person(NamedTuple):
 
 def _draw_person(drawn_HW3: UINT8, person: _Person, skeleton: Skeleton) -> None:
     """Draw the outlines of all limbs under the colours of all, so that limbs join."""
-    colours, sizes = side_colours(skeleton), _joint_sizes(skeleton)
+    colours, sizes_K = side_colours(skeleton), _joint_sizes(skeleton)
     line_px = float(np.clip(_LINE_SHARE * person.side_px, *_LINE_PX))
     radius_px = float(np.clip(_RADIUS_SHARE * person.side_px, *_RADIUS_PX))
     outline_px = float(np.clip(0.4 * line_px, *_OUTLINE_PX))
     is_sure_K = person.scores_K > UNSURE_SCORE
     limbs = [limb for limb in skeleton.limbs if person.is_drawn_K[list(limb)].all()]
-    for is_outline in (True, False):
-        for first, second in limbs:
-            width_px = line_px * min(sizes[first], sizes[second])
-            if not (is_sure_K[first] and is_sure_K[second]):
-                width_px /= 2
-            width_px = max(width_px, _LINE_PX[0]) + 2 * outline_px * is_outline
-            colour = OUTLINE if is_outline else _limb_colour(colours[first], colours[second])
-            _draw_line(drawn_HW3, person.xy_K2[first], person.xy_K2[second], width_px, colour)
+    if limbs:
+        limbs_L2 = np.array(limbs)
+        widths_L = line_px * sizes_K[limbs_L2].min(axis=1)
+        widths_L = np.where(is_sure_K[limbs_L2].all(axis=1), widths_L, widths_L / 2)
+        widths_L = np.maximum(widths_L, _LINE_PX[0])
+        ends_L22 = np.clip(person.xy_K2[limbs_L2], -_FARTHEST_PX, _FARTHEST_PX)
+        for corners_42 in _corners(ends_L22, widths_L + 2 * outline_px):
+            cv2.fillConvexPoly(drawn_HW3, corners_42, OUTLINE, cv2.LINE_AA, _SHIFT)
+        for (first, second), corners_42 in zip(limbs, _corners(ends_L22, widths_L), strict=True):
+            colour = _limb_colour(colours[first], colours[second])
+            cv2.fillConvexPoly(drawn_HW3, corners_42, colour, cv2.LINE_AA, _SHIFT)
     for joint in np.flatnonzero(person.is_drawn_K).tolist():
-        xy, is_sure = person.xy_K2[joint], is_sure_K[joint]
-        radius = max(radius_px * sizes[joint], _RADIUS_PX[0] if is_sure else _RING_PX)
-        _draw_disc(drawn_HW3, xy, radius + outline_px, OUTLINE)
-        _draw_disc(drawn_HW3, xy, radius, colours[joint])
+        centre, is_sure = _fixed(person.xy_K2[joint]), is_sure_K[joint]
+        radius = max(radius_px * float(sizes_K[joint]), _RADIUS_PX[0] if is_sure else _RING_PX)
+        _draw_disc(drawn_HW3, centre, radius + outline_px, OUTLINE)
+        _draw_disc(drawn_HW3, centre, radius, colours[joint])
         if not is_sure:
-            _draw_disc(drawn_HW3, xy, radius / 2, OUTLINE)
+            _draw_disc(drawn_HW3, centre, radius / 2, OUTLINE)
 
 
-def _draw_line(
-    drawn_HW3: UINT8,
-    start_xy: NDArray[np.float64],
-    end_xy: NDArray[np.float64],
-    width_px: float,
-    colour: Colour,
-) -> None:
-    """As `cv2.line` draws it, whose widths are whole pixels."""
-    (start_x, start_y), (end_x, end_y) = _fixed(start_xy), _fixed(end_xy)
-    along = np.array((end_x - start_x, end_y - start_y), np.float64)
-    length = np.hypot(*along)
-    if length == 0:
-        return
-    x, y = along * (width_px / 2 * 2**_SHIFT / length)
-    starts = (start_x - y, start_y + x), (start_x + y, start_y - x)
-    ends = (end_x + y, end_y - x), (end_x - y, end_y + x)
-    corners_42 = np.rint((*starts, *ends)).astype(np.int32)
-    cv2.fillConvexPoly(drawn_HW3, corners_42, colour, cv2.LINE_AA, _SHIFT)
+def _corners(ends_L22: NDArray[np.float64], widths_L: NDArray[np.float64]) -> NDArray[np.int32]:
+    """Corners (L, 4, 2) of lines, for OpenCV, whose own lines are whole pixels wide."""
+    along_L2 = ends_L22[:, 1] - ends_L22[:, 0]
+    lengths_L = np.maximum(np.hypot(*along_L2.T), 1e-6)
+    across_L2 = along_L2[:, ::-1] * (-1, 1) * (widths_L / 2 / lengths_L)[:, None]
+    sides_L42 = np.stack((across_L2, -across_L2, -across_L2, across_L2), axis=1)
+    corners_L42 = ends_L22[:, (0, 0, 1, 1)] + sides_L42
+    return np.asarray(np.rint(corners_L42 * 2**_SHIFT), np.int32)
 
 
-def _draw_disc(
-    drawn_HW3: UINT8, centre_xy: NDArray[np.float64], radius_px: float, colour: Colour
-) -> None:
+def _draw_disc(drawn_HW3: UINT8, centre: Point, radius_px: float, colour: Colour) -> None:
     radius = round(radius_px * 2**_SHIFT)
-    cv2.circle(drawn_HW3, _fixed(centre_xy), radius, colour, cv2.FILLED, cv2.LINE_AA, _SHIFT)
+    cv2.circle(drawn_HW3, centre, radius, colour, cv2.FILLED, cv2.LINE_AA, _SHIFT)
 
 
+@lru_cache
 def side_colours(skeleton: Skeleton) -> tuple[Colour, ...]:
     """Return the colour of each joint. The first of a flip pair is the left one, unless the pair's
     names say otherwise."""
@@ -225,11 +218,11 @@ def _limb_colour(first: Colour, second: Colour) -> Colour:
     return second if first == MIDDLE else MIDDLE
 
 
-def _joint_sizes(skeleton: Skeleton) -> list[float]:
+@lru_cache
+def _joint_sizes(skeleton: Skeleton) -> NDArray[np.float64]:
     """Sizes relative to the largest joint: sigmas are small where joints lie close together."""
     relative_K = np.sqrt(np.asarray(skeleton.sigmas) / max(skeleton.sigmas))
-    sizes: list[float] = np.maximum(relative_K, _SMALLEST_JOINT).tolist()
-    return sizes
+    return np.maximum(relative_K, _SMALLEST_JOINT)
 
 
 def _text_px(box_xyxy: NDArray[np.float64]) -> float:
@@ -238,5 +231,5 @@ def _text_px(box_xyxy: NDArray[np.float64]) -> float:
 
 
 def _fixed(xy: NDArray[np.float64]) -> Point:
-    x, y = np.clip(xy, -_FARTHEST_PX, _FARTHEST_PX) * 2**_SHIFT
-    return round(float(x)), round(float(y))
+    x, y = (min(max(side, -_FARTHEST_PX), _FARTHEST_PX) * 2**_SHIFT for side in xy.tolist())
+    return round(x), round(y)
