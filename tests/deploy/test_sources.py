@@ -85,6 +85,7 @@ def test_a_folder_is_read_in_natural_order_with_its_exif_orientation(tmp_path: P
     assert (source.kind, source.total, source.image_hw) == ("folder", 4, None)
     assert [frame.name for frame in frames] == ["a", "b/2", "b/10", "z"]
     assert [frame.image.shape[:2] for frame in frames] == [(20, 30)] * 3 + [(30, 20)]
+    assert [frame.file_name for frame in frames] == ["a.png", "b/2.png", "b/10.png", "z.jpg"]
     assert frames[1].path == tmp_path / "in" / "b" / "2.png"
     assert [frame.time_s for frame in open_source(tmp_path / "in", fps=4)] == [0, 0.25, 0.5, 0.75]
 

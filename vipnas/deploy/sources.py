@@ -18,7 +18,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import cv2
@@ -55,13 +55,15 @@ class SourceFrame:
             source drops are counted too.
         time_s: Seconds since the first frame.
         image: (H, W, 3), RGB.
-        name: The name of a file to draw it into, without suffix. It is unique in the source.
+        file_name: As annotation files name it: below the folder of all images, or that of a video.
+        name: The same without suffix, unless a suffix tells it from another. Unique in the source.
         path: The file of an image; None for a frame of a video.
     """
 
     index: int
     time_s: float
     image: UINT8
+    file_name: str
     name: str
     path: Path | None = None
 
@@ -154,7 +156,9 @@ class ImageSource(Source):
     def __iter__(self) -> Iterator[SourceFrame]:
         first_error = None
         num_read = 0
-        for index, (path, name) in enumerate(zip(self.files, _names(self.files), strict=True)):
+        file_names = _file_names(self.files)
+        names = _names(file_names)
+        for index, path in enumerate(self.files):
             try:
                 image = read_image(path)
             except ValueError as error:
@@ -164,7 +168,8 @@ class ImageSource(Source):
                 log_skipped(str(error), "image left out: %s", error)
                 continue
             num_read += 1
-            yield SourceFrame(index, index / self.fps, image, name, path)
+            time_s = index / self.fps
+            yield SourceFrame(index, time_s, image, file_names[index], names[index], path)
         if first_error and not num_read:
             raise ValueError(f"{self.place}: expected images, got none that can be read") from (
                 first_error
@@ -198,7 +203,8 @@ class CaptureSource(Source):
         index, time_s, num_read = 0, 0.0, 0
         while image is not None:
             num_read += 1
-            yield SourceFrame(index, time_s, image, f"{self._name}/{index:06d}")
+            name = f"{self._name}/{index:06d}"
+            yield SourceFrame(index, time_s, image, f"{name}.jpg", name)
             if is_live:
                 self._drop_late_frames(time.monotonic() - begin_s - time_s)
             image = self._read()
@@ -350,14 +356,16 @@ def _quiet() -> Iterator[None]:
         cv2.utils.logging.setLogLevel(level)
 
 
-def _names(files: Sequence[Path]) -> list[str]:
-    """Paths below the folder that holds all, without suffixes where these tell nothing apart."""
+def _file_names(files: Sequence[Path]) -> list[str]:
+    """Paths below the folder that holds all."""
     folder = os.path.commonpath([path.absolute().parent for path in files])
-    names = [path.absolute().relative_to(folder) for path in files]
-    stems = [name.with_suffix("").as_posix() for name in names]
-    if len({stem.casefold() for stem in stems}) == len(stems):
-        return stems
-    return [name.as_posix() for name in names]
+    return [path.absolute().relative_to(folder).as_posix() for path in files]
+
+
+def _names(file_names: Sequence[str]) -> Sequence[str]:
+    """Without suffixes, if these tell no two files apart, whether or not case counts."""
+    stems = [str(PurePosixPath(name).with_suffix("")) for name in file_names]
+    return stems if len({stem.casefold() for stem in stems}) == len(stems) else file_names
 
 
 def _natural_order(path: Path) -> list[tuple[int | str, ...]]:

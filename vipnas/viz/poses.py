@@ -30,7 +30,7 @@ ID_COLOURS = ((230, 159, 0), (0, 158, 115), (240, 228, 66), (204, 121, 167))
 UNSURE_SCORE = 0.5
 # Of the longer side of a person.
 _LINE_SHARE, _RADIUS_SHARE = 0.012, 0.012
-_LINE_PX, _RADIUS_PX, _OUTLINE_PX = (1.0, 12.0), (1.8, 14.0), (0.6, 1.5)
+_LINE_PX, _RADIUS_PX, _OUTLINE_PX = (1.0, 12.0), (1.8, 14.0), (0.75, 1.5)
 _RING_PX = 2.8
 # Of joints whose labels are much more exact than others, such as eyes and fingers.
 _SMALLEST_JOINT = 0.3
@@ -68,7 +68,7 @@ def draw_poses(
     drawn = image_HW3.copy()
     boxes_N4 = None if boxes_xyxy is None else np.asarray(boxes_xyxy, np.float64).reshape(-1, 4)
     persons = [
-        _Person.of(xy_K2, scores_K, skeleton, min_score)
+        _Person.of(xy_K2, scores_K, skeleton, min_score, max(image_HW3.shape[:2]))
         for xy_K2, scores_K in zip(keypoints_NK2, scores_NK, strict=True)
     ]
     for number in sorted(range(len(persons)), key=lambda number: persons[number].side_px):
@@ -141,6 +141,7 @@ class _Person(NamedTuple):
         scores_K: NDArray[np.floating],
         skeleton: Skeleton,
         min_score: float,
+        largest_px: int,
     ) -> _Person:
         if xy_K2.shape != (skeleton.num_joints, 2):
             raise ValueError(
@@ -151,9 +152,12 @@ class _Person(NamedTuple):
         is_drawn_K = np.isfinite(places_K2).all(axis=1) & (sure_K >= min_score) & (sure_K > 0)
         if not is_drawn_K.any():
             return cls(places_K2, sure_K, is_drawn_K, np.full(4, np.nan), 0.0)
-        low, high = places_K2[is_drawn_K].min(axis=0), places_K2[is_drawn_K].max(axis=0)
-        box_4 = np.concatenate((low, high))
-        return cls(places_K2, sure_K, is_drawn_K, box_4, float((high - low).max()))
+        drawn_J2 = places_K2[is_drawn_K]
+        box_4 = np.concatenate((drawn_J2.min(axis=0), drawn_J2.max(axis=0)))
+        # A joint that was found far away does not make the person larger.
+        low_2, high_2 = np.percentile(drawn_J2, (10, 90), axis=0)
+        side_px = min(1.25 * float((high_2 - low_2).max()), largest_px)
+        return cls(places_K2, sure_K, is_drawn_K, box_4, side_px)
 
 
 def _draw_person(drawn_HW3: UINT8, person: _Person, skeleton: Skeleton) -> None:

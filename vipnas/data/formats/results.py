@@ -59,6 +59,17 @@ def keypoint_results(
     `xy_NK2` is in image pixels. A person's score is the box score (1 for ground-truth boxes) times
     the mean of those joint scores that are above 0.2, and 0 where none is.
     """
+    image_ids = [person.image_id for person in persons]
+    return coco_results(image_ids, xy_NK2, scores_NK, box_scores_N)
+
+
+def coco_results(
+    image_ids: Sequence[int],
+    xy_NK2: NDArray[np.floating],
+    scores_NK: NDArray[np.floating],
+    box_scores_N: NDArray[np.floating] | None = None,
+) -> list[dict[str, Any]]:
+    """`keypoint_results` of poses whose images are known by their ids."""
     counted = scores_NK > SCORE_THRESHOLD
     sums = np.where(counted, scores_NK, 0).sum(axis=1, dtype=np.float64)
     scores_N = sums / np.maximum(counted.sum(axis=1), 1)
@@ -67,14 +78,14 @@ def keypoint_results(
     keypoints_NK3 = np.concatenate((xy_NK2, scores_NK[..., None]), axis=2, dtype=np.float64)
     return [
         {
-            "image_id": person.image_id,
+            "image_id": image_id,
             "category_id": PERSON_CATEGORY,
             "keypoints": keypoints,
             "score": score,
         }
-        for person, keypoints, score in zip(
-            persons,
-            keypoints_NK3.reshape(len(persons), -1).tolist(),
+        for image_id, keypoints, score in zip(
+            image_ids,
+            keypoints_NK3.reshape(len(image_ids), 3 * xy_NK2.shape[1]).tolist(),
             scores_N.tolist(),
             strict=True,
         )
