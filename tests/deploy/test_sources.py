@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vipnas.deploy import sources
-from vipnas.deploy.sources import CaptureSource, open_source
+from vipnas.deploy import captures
+from vipnas.deploy.captures import CaptureSource
+from vipnas.deploy.sources import open_source
 
 FPS, NUM_FRAMES = 20.0, 12
 
@@ -231,7 +232,7 @@ def test_a_stream_that_does_not_answer(
 ) -> None:
     address = f"{scheme}://{silent_server}/live"
     with pytest.raises(ValueError) as error:
-        open_source(f"{scheme}://user:secret@{silent_server}/live", timeout_s=0.5)
+        open_source(f"{scheme}://user:se@cret@{silent_server}/live", timeout_s=0.5)
     assert str(error.value) == f"{address}: expected a stream, got no answer within 0.5 s"
     assert capfd.readouterr() == ("", "")
 
@@ -288,7 +289,7 @@ class LiveCapture:
 
 def test_a_live_source_gives_the_newest_frame(monkeypatch: pytest.MonkeyPatch) -> None:
     capture = LiveCapture(last=40)
-    monkeypatch.setattr(sources.time, "monotonic", lambda: capture.now_s)
+    monkeypatch.setattr(captures.time, "monotonic", lambda: capture.now_s)
     seen = []
     for frame in CaptureSource("camera", "camera 0", "camera_0", capture):  # type: ignore[arg-type]
         seen.append(int(frame.image[0, 0, 0]))
@@ -302,7 +303,7 @@ def test_a_live_source_that_is_quick_enough_loses_nothing(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     capture = LiveCapture(last=10)
-    monkeypatch.setattr(sources.time, "monotonic", lambda: capture.now_s)
+    monkeypatch.setattr(captures.time, "monotonic", lambda: capture.now_s)
     seen = []
     for frame in CaptureSource("stream", "rtsp://a", "stream", capture):  # type: ignore[arg-type]
         seen.append((int(frame.image[0, 0, 0]), frame.index))

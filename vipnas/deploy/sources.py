@@ -9,95 +9,24 @@ from __future__ import annotations
 
 import glob
 import logging
-import math
-import mimetypes
 import os
 import re
-import time
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal
 
 import cv2
-import numpy as np
-from numpy.typing import NDArray
 
 from vipnas.data.crops.images import read_image
 from vipnas.data.skipped import log_skipped
+from vipnas.deploy.captures import open_camera, open_stream, open_video
+from vipnas.deploy.source import DEFAULT_FPS, MAX_FPS, Kind, Source, SourceFrame
+
+__all__ = ["DEFAULT_FPS", "ImageSource", "Kind", "Source", "SourceFrame", "open_source"]
 
 log = logging.getLogger(__name__)
 
-# FFmpeg prints nothing: what is wrong is said in one line. It is read when a video is first opened.
-os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-
-UINT8 = NDArray[np.uint8]
-Kind = Literal["image", "folder", "glob", "video", "camera", "stream"]
-
-# Of images, and of videos and cameras that do not say it.
-DEFAULT_FPS = 25.0
+# How long to wait for a stream.
 TIMEOUT_S = 10.0
-# Image formats that may hold a video.
-_ANIMATED = (".gif", ".apng")
-# Containers count frames that cannot all be decoded: a few, or this share of them.
-_UNCOUNTED_FRAMES, _UNCOUNTED_SHARE = 2, 0.02
-_MAX_FPS, _MAX_FRAMES = 1000.0, 1e8
-
-
-@dataclass(frozen=True)
-class SourceFrame:
-    """One picture of a source.
-
-    Attributes:
-        index: Its number in the source, from 0. Images that cannot be read and frames that a live
-            source drops are counted too.
-        time_s: Seconds since the first frame.
-        image: (H, W, 3), RGB.
-        file_name: As annotation files name it: below the folder of all images, or that of a video.
-        name: The same without suffix, unless a suffix tells it from another. Unique in the source.
-        path: The file of an image; None for a frame of a video.
-    """
-
-    index: int
-    time_s: float
-    image: UINT8
-    file_name: str
-    name: str
-    path: Path | None = None
-
-
-class Source(ABC):
-    """Frames in their order; a context manager. A source is iterated once.
-
-    Attributes:
-        kind: What it is.
-        place: Where it is, for messages.
-        fps: Frames a second.
-        image_hw: Height and width of the first frame; None for images.
-        total: Number of frames where it is known.
-        files: The files that are read, which nothing may overwrite.
-    """
-
-    kind: Kind
-    place: str
-    fps: float
-    image_hw: tuple[int, int] | None = None
-    total: int | None = None
-    files: tuple[Path, ...] = ()
-
-    @abstractmethod
-    def __iter__(self) -> Iterator[SourceFrame]: ...
-
-    def close(self) -> None:  # noqa: B027 (images hold nothing open)
-        """Give the file or the device back."""
-
-    def __enter__(self) -> Source:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
 
 def open_source(
@@ -122,21 +51,19 @@ def open_source(
     Raises:
         ValueError: There is no such source, or nothing in it can be read. One line.
     """
-    if fps is not None and not 0 < fps <= _MAX_FPS:
-        raise ValueError(f"fps: expected a number above 0 and up to {_MAX_FPS:g}, got {fps}")
+    if fps is not None and not 0 < fps <= MAX_FPS:
+        raise ValueError(f"fps: expected a number above 0 and up to {MAX_FPS:g}, got {fps}")
     specs = [spec] if isinstance(spec, (str, Path)) else list(spec)
     if not specs:
         raise ValueError("source: expected an image, a video or another source, got none")
     if len(specs) == 1:
         (place,) = map(str, specs)
         if re.fullmatch("[0-9]+", place):
-            return _open_camera(int(place))
+            return open_camera(int(place))
         if "://" in place:
-            return _open_stream(place, timeout_s)
-        if capture := _video_capture(Path(place)):
-            source = CaptureSource("video", place, Path(place).stem, capture)
-            source.files = (Path(place),)
-            return source
+            return open_stream(place, timeout_s)
+        if video := open_video(Path(place)):
+            return video
     kinds, files = zip(*(_image_files(str(place), output) for place in specs), strict=True)
     flat = tuple(dict.fromkeys(path for part in files for path in part))
     kind: Kind = kinds[0] if len(kinds) == 1 else "glob"
@@ -173,85 +100,6 @@ class ImageSource(Source):
         if first_error and not num_read:
             raise ValueError(f"{self.place}: expected images, got none that can be read") from (
                 first_error
-            )
-
-
-class CaptureSource(Source):
-    """What OpenCV decodes frame by frame: a video, a camera, a stream.
-
-    A live source gives the newest frame: what arrives while a frame is worked on is dropped.
-    """
-
-    def __init__(self, kind: Kind, place: str, name: str, capture: cv2.VideoCapture) -> None:
-        self.kind, self.place, self._name, self._capture = kind, place, name, capture
-        fps = capture.get(cv2.CAP_PROP_FPS)
-        self.fps = fps if 0 < fps <= _MAX_FPS else DEFAULT_FPS
-        count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
-        if kind != "camera" and 0 < count < _MAX_FRAMES:
-            self.total = int(count)
-        self._first = self._read()
-        if self._first is None:
-            self.close()
-            raise ValueError(f"{place}: expected a {kind} with frames, got none")
-        height, width = self._first.shape[:2]
-        self.image_hw = height, width
-
-    def __iter__(self) -> Iterator[SourceFrame]:
-        image, self._first = self._first, None
-        is_live = self.total is None and self.kind != "video"
-        begin_s, shown_s = time.monotonic(), self._position_s()
-        index, time_s, num_read = 0, 0.0, 0
-        while image is not None:
-            num_read += 1
-            name = f"{self._name}/{index:06d}"
-            yield SourceFrame(index, time_s, image, f"{name}.jpg", name)
-            if is_live:
-                self._drop_late_frames(time.monotonic() - begin_s - time_s)
-            image = self._read()
-            if image is None:
-                break
-            if is_live:
-                time_s = time.monotonic() - begin_s
-                index = max(index + 1, round(time_s * self.fps))
-            else:
-                index += 1
-                position_s = self._position_s() - shown_s
-                time_s = position_s if position_s > time_s else max(time_s, index / self.fps)
-        self._log_early_end(num_read, time_s)
-
-    def close(self) -> None:
-        self._first = None
-        self._capture.release()
-
-    def _read(self) -> UINT8 | None:
-        done, image = self._capture.read()
-        if not done or image is None:
-            return None
-        return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
-
-    def _position_s(self) -> float:
-        """When the frame that was read last is shown, by the file."""
-        position_ms = self._capture.get(cv2.CAP_PROP_POS_MSEC)
-        return position_ms / 1000 if math.isfinite(position_ms) else 0.0
-
-    def _drop_late_frames(self, worked_s: float) -> None:
-        """Take what has arrived meanwhile, until a frame has to be waited for."""
-        for _ in range(int(worked_s * self.fps) - 1):
-            begin_s = time.monotonic()
-            if not self._capture.grab() or time.monotonic() - begin_s > 0.5 / self.fps:
-                return
-
-    def _log_early_end(self, num_read: int, time_s: float) -> None:
-        if self.kind == "camera":
-            log.warning("%s: gave no more frames after %d (%.1f s)", self.place, num_read, time_s)
-        elif self.total is None:
-            if self.kind == "stream":
-                what = "%s: ended or stopped to answer after %d frames (%.1f s)"
-                log.warning(what, self.place, num_read, time_s)
-        elif self.total - num_read > max(_UNCOUNTED_FRAMES, _UNCOUNTED_SHARE * self.total):
-            log.warning(
-                "%s: truncated or damaged: %d of %d frames could be read, up to %.1f s",
-                *(self.place, num_read, self.total, num_read / self.fps),
             )
 
 
@@ -300,60 +148,6 @@ def _check_image(path: Path) -> None:
     # The index of such a file is at its end, unless it was made for streaming.
     hint = " (if it was cut short, its index is lost)" if head[4:8] == b"ftyp" else ""
     raise ValueError(f"{path}: expected an image, or one video, got neither{hint}")
-
-
-def _video_capture(path: Path) -> cv2.VideoCapture | None:
-    """The opened video; None for what is no video."""
-    if not path.is_file():
-        return None
-    is_image = cv2.haveImageReader(str(path))
-    if path.suffix.lower() in _ANIMATED:
-        is_image = is_image and cv2.imcount(str(path)) == 1
-    elif "image/" in str(mimetypes.guess_type(path.name)[0]):
-        is_image = True  # a damaged one, in which FFmpeg would still see a video
-    if is_image:
-        return None
-    with _quiet():
-        capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
-    return capture if capture.isOpened() else None
-
-
-def _open_camera(number: int) -> Source:
-    place = f"camera {number}"
-    with _quiet():
-        capture = cv2.VideoCapture(number)
-    if not capture.isOpened():
-        devices = sorted(glob.glob("/dev/video*"), key=lambda name: _natural_order(Path(name)))
-        hint = f" (there are {', '.join(devices)})" if devices else ""
-        raise ValueError(f"{place}: expected a camera, got none that opens{hint}")
-    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
-    return CaptureSource("camera", place, f"camera_{number}", capture)
-
-
-def _open_stream(address: str, timeout_s: float) -> Source:
-    place = re.sub("//[^/@]*@", "//", address)  # without a password
-    timeout_ms = round(timeout_s * 1000)
-    timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, timeout_ms]
-    timeouts += [cv2.CAP_PROP_READ_TIMEOUT_MSEC, timeout_ms]
-    begin_s = time.monotonic()
-    with _quiet():
-        capture = cv2.VideoCapture(address, cv2.CAP_FFMPEG, timeouts)
-    if not capture.isOpened():
-        waited = time.monotonic() - begin_s > 0.9 * timeout_s
-        found = f"no answer within {timeout_s:g} s" if waited else "none that opens"
-        raise ValueError(f"{place}: expected a stream, got {found}")
-    return CaptureSource("stream", place, "stream", capture)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Nothing of OpenCV on the terminal: what is wrong is said in one line."""
-    level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    try:
-        yield
-    finally:
-        cv2.utils.logging.setLogLevel(level)
 
 
 def _file_names(files: Sequence[Path]) -> list[str]:
