@@ -1,8 +1,10 @@
 """Frames of images, videos, cameras and streams, one at a time.
 
-with open_source("clip.mp4") as source:
-    for frame in source:
-        poses = model.predict(frame.image)
+    with open_source("clip.mp4") as source:
+        for frame in source:
+            poses = model.predict(frame.image)
+
+Frames are decoded when their turn comes; none is kept.
 """
 
 from __future__ import annotations
