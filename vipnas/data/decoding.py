@@ -7,6 +7,8 @@ import logging
 import os
 import re
 import weakref
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -130,6 +132,11 @@ def _scaled_to_eight_bits(path: Path, image: NDArray[Any]) -> UINT8:
     return np.asarray(cv2.convertScaleAbs(image, alpha=255 / used), np.uint8)
 
 
+def silent_codecs() -> AbstractContextManager[None]:
+    """Drop what OpenCV's codecs print meanwhile, in all threads."""
+    return _codecs(os.getpid()).silenced()
+
+
 def _imdecode(path: Path, data: bytes, flags: int) -> tuple[NDArray[Any], str]:
     """OpenCV's image, and what its codecs printed. Raises ValueError where there is no image."""
     image, messages = _codecs(os.getpid()).imdecode(data, flags)
@@ -156,16 +163,32 @@ class _Codecs:
         """The image, or None, and the messages."""
         image, error = None, ""
         with self._lock:
-            stderr = os.dup(2)
-            os.dup2(self._output, 2)
             try:
-                image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+                with self._redirected():
+                    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
             except cv2.error as refused:  # such as a size beyond OpenCV's limit
                 error = str(refused)
-            finally:
-                os.dup2(stderr, 2)
-                os.close(stderr)
             return image, self._printed() or error
+
+    @contextmanager
+    def silenced(self) -> Iterator[None]:
+        """Drop what is printed meanwhile."""
+        with self._lock:
+            try:
+                with self._redirected():
+                    yield
+            finally:
+                self._printed()
+
+    @contextmanager
+    def _redirected(self) -> Iterator[None]:
+        stderr = os.dup(2)
+        os.dup2(self._output, 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
 
     def _printed(self) -> str:
         length = os.lseek(self._output, 0, os.SEEK_CUR)
