@@ -153,12 +153,19 @@ class _PosesInView(NamedTuple):
                 yield TrackedPose(detection.person, box, distance, joints_K3)
 
 
-def box_of_pose(box_xywh: Box, joints_K3: NDArray[np.float64]) -> Box:
-    """Around the joints that were found, padded; the box itself where they are too few."""
-    xy_N2 = joints_K3[joints_K3[:, 2] > SCORE_THRESHOLD, :2]
-    if len(xy_N2) < LEAST_JOINTS:
+def is_pose(joints_K3: NDArray[np.float64], min_score: float = SCORE_THRESHOLD) -> bool:
+    """Return whether enough joints score above `min_score` to say where the person is."""
+    num_found = int((joints_K3[:, 2] > min_score).sum())
+    return num_found >= min(LEAST_JOINTS, len(joints_K3))
+
+
+def box_of_pose(
+    box_xywh: Box, joints_K3: NDArray[np.float64], min_score: float = SCORE_THRESHOLD
+) -> Box:
+    """Return the padded box around the joints that were found; the box itself for too few."""
+    if not is_pose(joints_K3, min_score):
         return box_xywh
-    x, y, width, height = box_of_joints(xy_N2)
+    x, y, width, height = box_of_joints(joints_K3[joints_K3[:, 2] > min_score, :2])
     more = POSE_BOX_PADDING - 1
     return x - width * more / 2, y - height * more / 2, width * (1 + more), height * (1 + more)
 
