@@ -152,6 +152,25 @@ def test_without_a_detector_the_whole_image_is_looked_at_until_there_is_somebody
     assert frames[2].boxes_xyxy[0] == pytest.approx(box_at(180, 55))
 
 
+def test_boxes_without_anything_to_see_are_left_out() -> None:
+    scene = Scene([[(50, 50)]])
+    boxes = [[50, 50, 50, 90], [60, 90, 40, 50], [50, 50, 54, 54], box_at(50, 50)]
+    (frame,) = scene.run(lambda _: np.array(boxes))
+    assert frame.boxes_xyxy.tolist() == [box_at(50, 50)]
+
+
+@pytest.mark.parametrize(
+    ("boxes", "message"),
+    [
+        (np.zeros((2, 5)), r"boxes: expected \(N, 4\), got \(2, 5\)"),
+        (np.array([[0, 0, np.nan, 9]]), "boxes: expected finite numbers"),
+    ],
+)
+def test_boxes_of_another_form_are_refused(boxes: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Scene([[(50, 50)]]).run(lambda _: boxes)
+
+
 def test_models_of_images_run_the_same_way() -> None:
     scene = Scene([[(50 + 6 * step, 50)] for step in range(5)])
     memory_free = ImageRunner(lambda image, boxes: scene.runner(image, boxes, (None,) * len(boxes)))

@@ -56,8 +56,8 @@ class FollowRule:
         detect_every: Frames from one run of the detector to the next. It also runs where nobody is
             followed.
         min_joint_score: Joints that score less count neither for boxes nor for being lost.
-        max_lost_frames: Who is lost in more frames on end is given up.
-        max_missed_detections: Who is not confirmed by more runs of the detector on end, too.
+        max_lost_frames: Who is lost in more consecutive frames is given up.
+        max_missed_detections: Who is missed by more consecutive runs of the detector is given up.
         min_iou: IoU with a followed box that makes a detection the same person.
         max_similarity: OKS above which two poses are one person, who was found twice.
 
@@ -110,6 +110,9 @@ def follow(
         detect: Image to boxes (N, 4), left, top, right and bottom in pixels. Without it, the whole
             image is looked at where nobody is followed.
         rule: Defaults to `FollowRule()`.
+
+    Raises:
+        ValueError: The detector's boxes have another form, or are not finite.
     """
     rule = rule or FollowRule()
     people: list[_Person] = []
@@ -187,7 +190,7 @@ def _boxes(people: Sequence[_Person]) -> FloatArray:
 
 def _detected(people: Sequence[_Person], boxes_N4: FloatArray, rule: FollowRule) -> list[_Person]:
     """Return the followed persons in the boxes that were detected, and those born."""
-    boxes_N4 = np.asarray(boxes_N4, np.float64).reshape(-1, 4)
+    boxes_N4 = _usable(boxes_N4)
     matched = dict(best_pairs(box_ious(_boxes(people), boxes_N4), rule.min_iou))
     followed = [
         replace(person, box_xyxy=boxes_N4[matched[row]], missed_detections=0)
@@ -198,6 +201,20 @@ def _detected(people: Sequence[_Person], boxes_N4: FloatArray, rule: FollowRule)
     taken = set(matched.values())
     born = [_Person(box) for column, box in enumerate(boxes_N4) if column not in taken]
     return [p for p in followed if p.missed_detections <= rule.max_missed_detections] + born
+
+
+def _usable(boxes_xyxy: FloatArray) -> FloatArray:
+    """Return the detected boxes in which there is something to see."""
+    boxes_N4 = np.asarray(boxes_xyxy, np.float64)
+    if boxes_N4.size == 0:
+        return np.empty((0, 4))
+    if boxes_N4.ndim != 2 or boxes_N4.shape[1] != 4:
+        raise ValueError(f"detector: boxes: expected (N, 4), got {boxes_N4.shape}")
+    if not np.isfinite(boxes_N4).all():
+        raise ValueError("detector: boxes: expected finite numbers, got some that are not")
+    sides_N2 = boxes_N4[:, 2:] - boxes_N4[:, :2]
+    is_large_N = (sides_N2 > 0).all(axis=1) & (sides_N2.max(axis=1) >= LEAST_SIDE_PX)
+    return np.asarray(boxes_N4[is_large_N])
 
 
 def _distinct(
