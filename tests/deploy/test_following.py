@@ -186,6 +186,16 @@ def test_a_frame_is_given_out_before_the_next_is_read() -> None:
         assert scene.number == number
 
 
+def test_what_was_given_out_may_be_changed() -> None:
+    scene = Scene([[(50, 50)]] * 4)
+    found = []
+    for frame in follow(scene.images(), scene.runner, Tracker(SKELETON), scene.detect):
+        found.append(frame.boxes_xyxy[0].tolist())
+        for values in frame[:5]:
+            values[:] = 0
+    assert found == [box_at(50, 50)] * 4
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

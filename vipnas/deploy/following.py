@@ -128,7 +128,6 @@ def follow(
         known_ids = [person.id for person in people]
         ids = tracker.update(poses.keypoints, poses.scores, boxes_N4, known_ids)
         is_key_frame = np.array([person.memory is None for person in people], bool)
-        yield TrackedFrame(ids, poses.keypoints, poses.scores, boxes_N4, is_key_frame, is_detected)
         people = [
             person.followed(number, xy_K2, scores_K, memory, rule)
             for person, number, xy_K2, scores_K, memory in zip(
@@ -136,6 +135,7 @@ def follow(
             )
         ]
         people = [person for person in people if person.is_followed(rule, image)]
+        yield TrackedFrame(ids, poses.keypoints, poses.scores, boxes_N4, is_key_frame, is_detected)
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ class _Person:
             box_xyxy=xyxy_from_xywh(box_xywh),
             id=number,
             memory=None if is_lost else memory,
-            keypoints_K2=keypoints_K2,
+            keypoints_K2=keypoints_K2.copy(),
             lost_frames=self.lost_frames + 1 if is_lost else 0,
         )
 

@@ -125,7 +125,7 @@ class Tracker:
             ValueError: The arrays do not fit the skeleton or each other.
         """
         shown = [
-            _Track(np.asarray(xy_K2, np.float64), scores_K >= self.min_joint_score, box)
+            _Track(xy_K2, scores_K >= self.min_joint_score, box)
             for xy_K2, scores_K, box in zip(
                 *self._checked(keypoints_NK2, scores_NK, boxes_xyxy), strict=True
             )
@@ -156,7 +156,7 @@ class Tracker:
         ):
             if values.shape != shape:
                 raise ValueError(f"tracker: {name}: expected {shape}, got {values.shape}")
-            checked.append(np.asarray(values, np.float64))
+            checked.append(np.array(values, np.float64))  # kept after the caller changes them
         keypoints, scores, boxes = checked
         return keypoints, scores, boxes
 
