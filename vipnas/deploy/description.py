@@ -118,12 +118,17 @@ def _read(kind: Kind, path: Path, model: Path | None) -> Described:
         raise ValueError(f"{path}: expected keys and values, got {values!r}")
     named = values.pop("model", None)
     if model is None:
-        if not isinstance(named, str):
-            raise ValueError(f"{path}: model: expected the name of an ONNX file, got {named!r}")
-        model = path.parent / named
+        model = path.parent / _word(named, f"{path}: model")
     if "preset" in values:
-        values = _merged(_preset(kind, values.pop("preset"), str(path)), values)
+        preset = _word(values.pop("preset"), f"{path}: preset")
+        values = _merged(_preset(kind, preset, str(path)), values)
     return Described(model, values, str(path))
+
+
+def _word(value: Any, place: str) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{place}: expected a name, got {value!r}")
+    return value
 
 
 def _preset(kind: Kind, name: str, place: str) -> dict[str, Any]:
@@ -155,7 +160,7 @@ def parse_output(
         place: Where it is said, for errors.
     """
     options = dict(raw)
-    form, names = options.pop("form", None), options.pop("names", None)
+    form, names = _word(options.pop("form", None), f"{place}: form"), options.pop("names", None)
     check_known(form, forms, f"{place}: form")
     if names is not None and not (isinstance(names, list) and set(map(type, names)) == {str}):
         raise ValueError(f"{place}: names: expected a list of the outputs' names, got {names!r}")
@@ -198,7 +203,7 @@ class DescribedModel:
 
     @property
     def batch(self) -> int | None:
-        """The only number of images that it takes at once; None for any."""
+        """How many images it takes at once: 1, or None for any number."""
         return self._tensor.shape[0]
 
     def run(self, images_NHW3: UINT8) -> dict[str, Array]:
@@ -230,6 +235,11 @@ def _image_tensor(model: ForeignModel, image_input: ImageInput, path: Path) -> T
         raise ValueError(
             f"{path}: input {tensor.name}: expected images in layout {image_input.layout}, got"
             f" {_shown(tensor.shape)}"
+        )
+    if tensor.shape[0] not in (None, 1):
+        raise ValueError(
+            f"{path}: input {tensor.name}: expected a batch of 1 or of any size, got"
+            f" {tensor.shape[0]}"
         )
     if not np.issubdtype(np.dtype(tensor.dtype), np.floating) and not image_input.is_plain:
         raise ValueError(

@@ -101,10 +101,6 @@ class ForeignPoseModel:
             check_known(name, joints, f"{place}: joints: skeleton {self.skeleton.name}")
         self._num_joints = len(joints)
         self._order = [joints.index(name) for name in self.skeleton.joints]
-        if self._model.batch not in (None, 1):
-            raise ValueError(
-                f"{self.path}: input: expected a batch of 1 or of any size, got {self._model.batch}"
-            )
         self._joints(np.full((1, *self.input_hw, 3), 128, np.uint8))
 
     @property

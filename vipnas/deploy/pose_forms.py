@@ -86,7 +86,7 @@ class Coordinates(Strict):
         return Joints(xy * scale, scores.astype(np.float32))
 
     def _check_unit(self, xy_NK2: FloatArray) -> None:
-        low, high = xy_NK2.min(initial=0), xy_NK2.max(initial=0)
+        low, high = xy_NK2.min(), xy_NK2.max()
         if self.normalised and not LOWEST <= low <= high <= HIGHEST:
             raise ValueError(
                 f"outputs: expected x and y in 0..1 of the input, got {low:.3g} to {high:.3g} (is"
