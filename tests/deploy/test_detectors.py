@@ -292,16 +292,26 @@ def look_at(detect: Detector, frames: int) -> None:
         assert len(detect(black(64, 64), index=index)) == 0
 
 
-def test_boxes_that_are_never_within_the_image_are_refused(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    "box", [(900, 900, 990, 990), (0.25, 0.25, 0.75, 0.75)], ids=["outside", "in 0..1"]
+)
+def test_boxes_that_can_be_no_persons_are_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, box: tuple[float, ...]
 ) -> None:
-    detect = toy(tmp_path, rows((900, 900, 990, 990, 0.9, 0)))
+    detect = toy(tmp_path, rows((*box, 0.9, 0)))
     with caplog.at_level(logging.WARNING):
-        look_at(detect, FIRST_FRAMES - 1)
+        for _ in range(FIRST_FRAMES - 1):
+            detect(black(64, 64))
     (said,) = caplog.messages
-    assert "boxes: expected some within the image, got none" in said
-    with pytest.raises(ValueError, match="boxes: expected some within the image, got none"):
-        look_at(detect, 1)
+    assert "boxes: expected some of a person's size within the image, got none" in said
+    with pytest.raises(ValueError, match="boxes: expected some of a person's size.*10 images"):
+        detect(black(64, 64))
+
+
+def test_decoded_boxes_that_are_decoded_again_are_refused(tmp_path: Path) -> None:
+    output = f32(1, NUM_CELLS, 85) + 900
+    with pytest.raises(ValueError, match="outputs: expected finite numbers, got others"):
+        toy(tmp_path, output, output={"form": "yolox"})
 
 
 def test_scores_that_are_always_zero_are_refused(

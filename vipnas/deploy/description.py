@@ -219,7 +219,9 @@ class DescribedModel:
             mean, std = (
                 np.array(values, np.float32) for values in (self._input.mean, self._input.std)
             )
-            images = (images.astype(np.float32) - mean) / std
+            images = images.astype(np.float32)
+            images -= mean
+            images /= std
         if self._input.layout == "nchw":
             images = images.transpose(0, 3, 1, 2)
         return np.ascontiguousarray(images, np.dtype(self._tensor.dtype))

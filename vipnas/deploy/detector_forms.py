@@ -86,7 +86,8 @@ class Yolox(Strict):
         rows = arrays[0][0].astype(np.float64)
         centres, sizes = rows[:, :2], rows[:, 2:4]
         if not self.decoded:
-            centres, sizes = corners_N2 + centres * stride_N1, np.exp(sizes) * stride_N1
+            with np.errstate(over="ignore"):  # of other outputs; infinite boxes are refused later
+                centres, sizes = corners_N2 + centres * stride_N1, np.exp(sizes) * stride_N1
         scores = ACTIVATIONS[self.activation](rows[:, 4:])
         person_N = scores[:, 0] * _of_class(scores[:, 1:], person_class)
         return Candidates(_around(centres, sizes), person_N)

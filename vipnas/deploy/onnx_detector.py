@@ -22,6 +22,14 @@ from vipnas.runtimes.table import DEFAULT_RUNTIME
 SCORE_THRESHOLD = 0.3
 # Scores of models that compute in few bits may leave 0..1 by this.
 SCORE_TOLERANCE = 1e-3
+# No detector finds a person of fewer pixels.
+SMALLEST_PX = 2
+SUSPICIONS = {
+    "boxes": "expected some of a person's size within the image, got none (are the box's columns,"
+    " its unit, strides and fit as the model has them?)",
+    "scores": "expected some above 0, got none (are colour, mean, std and person_class as the model"
+    " has them?)",
+}
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +94,9 @@ class OnnxDetector:
         kept = suppress(found, self._threshold, self._file.nms_iou if self._form.is_dense else 1.0)
         on_image = Candidates(view.to_image(kept.boxes_xyxy), kept.scores)
         persons = within(on_image, (image.shape[0], image.shape[1]))
-        self._suspicions.look(found.scores, len(kept.scores), len(persons))
+        sizes_N2 = persons.boxes_xyxy[:, 2:] - persons.boxes_xyxy[:, :2]
+        num_plausible = int((sizes_N2 >= SMALLEST_PX).all(axis=1).sum())
+        self._suspicions.look(found.scores, len(kept.scores), num_plausible)
         return persons
 
     def _candidates(self, fitted: UINT8) -> Candidates:
@@ -153,39 +163,31 @@ def suppress(found: Candidates, score_threshold: float, nms_iou: float) -> Candi
 
 @dataclass
 class _Suspicions:
-    """What the first frames say against a description: boxes that are never within the image, and
-    scores of a dense form that are never above 0. The first frame warns, the last one raises."""
+    """What the first frames say against a description.
+
+    Boxes that are never within the image, or never larger than a point; scores of a dense form that
+    are never above 0. The first such frame warns, the last of `FIRST_FRAMES` raises ValueError.
+    """
 
     place: str
     form: DetectorForm
-    _frames: int = 0
-    _any_score: bool = False
-    _any_box: bool = False
-    _any_person: bool = False
-    _warned: set[str] = field(default_factory=set)
+    _frames_without: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SUSPICIONS, 0))
 
-    def look(self, scores_N: FloatArray, num_boxes: int, num_within: int) -> None:
-        """Judge one more frame by all scores, the boxes kept, and those within the image."""
-        if self._frames == FIRST_FRAMES:
+    def look(self, scores_N: FloatArray, num_boxes: int, num_plausible: int) -> None:
+        """Judge one more frame by all its scores, and by how many boxes are kept and plausible."""
+        if self.form.is_dense:
+            self._count("scores", bool(scores_N.max(initial=0) > 0))
+        if num_boxes > 0:
+            self._count("boxes", num_plausible > 0)
+
+    def _count(self, what: str, is_good: bool) -> None:
+        if is_good:
+            self._frames_without.pop(what, None)
+        if what not in self._frames_without:
             return
-        self._frames += 1
-        self._any_score |= bool(np.max(scores_N, initial=0) > 0)
-        self._any_box |= num_boxes > 0
-        self._any_person |= num_within > 0
-        if self._any_box and not self._any_person:
-            self._say(
-                "boxes: expected some within the image, got none (are the box's columns, its"
-                " unit, fit and strides as the model has them?)"
-            )
-        if self.form.is_dense and not self._any_score:
-            self._say(
-                "scores: expected some above 0, got none (are colour, mean, std and"
-                " person_class as the model has them?)"
-            )
-
-    def _say(self, what: str) -> None:
-        if self._frames == FIRST_FRAMES:
-            raise ValueError(f"{self.place}: {what}, in {FIRST_FRAMES} images")
-        if what not in self._warned:
-            self._warned.add(what)
-            log.warning("%s: %s", self.place, what)
+        self._frames_without[what] += 1
+        said = f"{self.place}: {what}: {SUSPICIONS[what]}"
+        if self._frames_without[what] == 1:
+            log.warning("%s", said)
+        if self._frames_without[what] == FIRST_FRAMES:
+            raise ValueError(f"{said}, in {FIRST_FRAMES} images")
