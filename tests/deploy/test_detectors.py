@@ -242,7 +242,7 @@ def test_mistakes_in_descriptions_are_one_line(
         ),
         ("none.yaml", "none.yaml: no such file"),
         ("none.onnx", "none.onnx: expected PRESET:FILE.onnx, or a description"),
-        ("yolox9:none.onnx", "expected PRESET:FILE.onnx.*presets: nanodet"),
+        ("yolox9:none.onnx", "preset: expected one of nanodet, .*did you mean 'yolox'"),
         ("yolox:none.onnx", "none.onnx: no such file"),
         ("none.json", "none.json: no such file"),
     ],

@@ -97,14 +97,15 @@ def find_description(kind: Kind, spec: str) -> Described:
         ValueError: One line, naming the file, the place and what is expected.
     """
     preset, colon, file = spec.partition(":")
-    if colon and preset in preset_names(kind):
-        return Described(Path(file), _preset(kind, preset, spec), f"preset {preset}")
+    if len(preset) > 1 and colon and not Path(spec).exists():  # C:... is a drive
+        check_known(preset, preset_names(kind), f"{spec}: preset")
+        return Described(Path(file), _preset(kind, preset), f"preset {preset}")
     path = Path(spec)
     described = path.with_suffix(".yaml") if path.suffix == ".onnx" else path
     if not described.is_file():
-        known = ", ".join(preset_names(kind))
         if path.suffix == ".yaml":
             raise ValueError(f"{path}: no such file")
+        known = ", ".join(preset_names(kind))
         raise ValueError(
             f"{spec}: expected PRESET:FILE.onnx, or a description FILE.yaml beside FILE.onnx"
             f" (presets: {known})"
@@ -121,7 +122,8 @@ def _read(kind: Kind, path: Path, model: Path | None) -> Described:
         model = path.parent / _word(named, f"{path}: model")
     if "preset" in values:
         preset = _word(values.pop("preset"), f"{path}: preset")
-        values = _merged(_preset(kind, preset, str(path)), values)
+        check_known(preset, preset_names(kind), f"{path}: preset")
+        values = _merged(_preset(kind, preset), values)
     return Described(model, values, str(path))
 
 
@@ -131,8 +133,7 @@ def _word(value: Any, place: str) -> str:
     return value
 
 
-def _preset(kind: Kind, name: str, place: str) -> dict[str, Any]:
-    check_known(name, preset_names(kind), f"{place}: preset")
+def _preset(kind: Kind, name: str) -> dict[str, Any]:
     found: dict[str, Any] = read_yaml(PRESETS / kind / f"{name}.yaml")
     return found
 

@@ -300,9 +300,9 @@ def cells(input_hw: SizeHW, strides: Sequence[int], offset: float) -> tuple[Floa
 def _rows(array: Array, num_cells: int) -> FloatArray | None:
     """(cells, channels) of an output of so many cells; None for another."""
     if array.ndim == 4 and array.shape[2] * array.shape[3] == num_cells:
-        return array[0].reshape(array.shape[1], -1).T.astype(np.float64)
+        return np.asarray(array[0].reshape(array.shape[1], -1).T, np.float64)
     if array.ndim == 3 and array.shape[1] == num_cells:
-        return array[0].astype(np.float64)
+        return np.asarray(array[0], np.float64)
     return None
 
 
