@@ -130,7 +130,7 @@ def write_dot_finder(folder: Path, batch: int | str = "batch", **values: Any) ->
         "model": "dot.onnx",
         "input": {"colour": "rgb", "std": [255, 255, 255]},
         "output": {"form": "heatmaps"},
-        "skeleton": str(folder / "skeleton.yaml"),
+        "skeleton": "skeleton.yaml",  # beside the description
     }
     path.write_text(yaml.safe_dump({**description, **values}))
     return path

@@ -73,11 +73,13 @@ class Described:
         model: The ONNX file.
         values: What the description says besides, with the values of its preset.
         place: Where the values are from, for errors.
+        folder: Where files that the values name are looked for first.
     """
 
     model: Path
     values: Mapping[str, Any]
     place: str
+    folder: Path = Path()
 
 
 def preset_names(kind: Kind) -> list[str]:
@@ -124,7 +126,7 @@ def _read(kind: Kind, path: Path, model: Path | None) -> Described:
         preset = _word(values.pop("preset"), f"{path}: preset")
         check_known(preset, preset_names(kind), f"{path}: preset")
         values = _merged(_preset(kind, preset), values)
-    return Described(model, values, str(path))
+    return Described(model, values, str(path), path.parent)
 
 
 def _word(value: Any, place: str) -> str:

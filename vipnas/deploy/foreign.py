@@ -47,7 +47,8 @@ class PoseFile(Strict):
     Attributes:
         input: How pixels enter the model.
         output: `form`, one of `FORMS`, and its options; see `parse_output`.
-        skeleton: The joints that are wanted: a shipped skeleton or the file of one.
+        skeleton: The joints that are wanted: a shipped skeleton, or the file of one,
+            beside the description.
         joints: The joints of the model, in its order, by the skeleton's names. Others may be among
             them, which are left out. None where they are those of the skeleton.
         box_padding: The crop is the box, enlarged by this factor.
@@ -95,7 +96,8 @@ class ForeignPoseModel:
         self._aspect = file.aspect
         self.path: Path = described.model
         self.box_padding = file.box_padding if box_padding is None else box_padding
-        self.skeleton: Skeleton = read_skeleton(file.skeleton)
+        beside = described.folder / file.skeleton
+        self.skeleton: Skeleton = read_skeleton(beside if beside.is_file() else file.skeleton)
         joints = file.joints or self.skeleton.joints
         for name in self.skeleton.joints:
             check_known(name, joints, f"{place}: joints: skeleton {self.skeleton.name}")
