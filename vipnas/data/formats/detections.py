@@ -42,12 +42,11 @@ def read_detections(path: Path, data: PoseData, score_threshold: float = 0.0) ->
     Raises ValueError, one line, for what is no such file, for numbers that are not finite, and for
     a file of which no detection is on an image of `data`.
     """
-    entries = _read_list(path)
+    entries = read_boxes(path)
     images = {image["id"]: image for image in data.ground_truth["images"]}
     left_out: Counter[str] = Counter()
     persons, scores = [], []
     for number, entry in enumerate(entries):
-        _check_entry(entry, f"{path}: detection {number}")
         reason = _reason_to_leave_out(entry, images, score_threshold)
         if reason is None:
             persons.append(_person(number, entry, images[entry["image_id"]], data))
@@ -67,13 +66,20 @@ def read_detections(path: Path, data: PoseData, score_threshold: float = 0.0) ->
     return Detections(tuple(persons), np.array(scores))
 
 
-def _read_list(path: Path) -> list[Any]:
+def read_boxes(path: Path) -> list[dict[str, Any]]:
+    """Detections in COCO results form, as they are in the file: each has `image_id`, `bbox` (x, y,
+    width, height) and `score`.
+
+    Raises ValueError, one line, for what is no such file, and for numbers that are not finite.
+    """
     raw = read_json(path)
     if not isinstance(raw, list) or not raw:
         raise ValueError(
             f"{path}: found {'an empty list' if raw == [] else type(raw).__name__}; "
             "allowed: a list of detections in COCO results form"
         )
+    for number, entry in enumerate(raw):
+        _check_entry(entry, f"{path}: detection {number}")
     return raw
 
 
@@ -83,6 +89,8 @@ def _check_entry(entry: Any, place: str) -> None:
     for key in ("image_id", "bbox", "score"):
         if key not in entry:
             raise ValueError(f"{place}: {key} is missing; allowed: image_id, bbox and score")
+    if type(entry["image_id"]) not in (int, str):
+        raise ValueError(f"{place}: image_id {entry['image_id']}; allowed: a number or a name")
     box, score = entry["bbox"], entry["score"]
     if not isinstance(box, list) or len(box) != 4 or not all(map(_is_finite, box)):
         raise ValueError(f"{place}: bbox {box}; allowed: four finite numbers x, y, width, height")
