@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vipnas.data.codecs.heatmap import HeatmapCodec
+from vipnas.data.crops.crops import normalise
 from vipnas.data.crops.geometry import BOX_PADDING, FloatArray
 from vipnas.data.crops.pictures import box_crops
 from vipnas.data.formats.skeletons import Skeleton
@@ -109,6 +110,7 @@ class ClipRunner:
         device: Where `run` takes its crops.
         batch_size: Crops that run at once; changes nothing but the speed.
         box_padding: How much wider and higher than its box a crop is.
+        normalise: From uint8 crops (N, 3, H, W) to what `run` takes.
     """
 
     run: RunFrame
@@ -118,6 +120,7 @@ class ClipRunner:
     device: torch.device = torch.device("cpu")
     batch_size: int = 64
     box_padding: float = BOX_PADDING
+    normalise: Callable[[Tensor], Tensor] = normalise
 
     @classmethod
     def of(cls, network: VideoNet, skeleton: Skeleton, codec: HeatmapCodec) -> ClipRunner:
@@ -138,7 +141,7 @@ class ClipRunner:
             image, boxes_xyxy, codec.input_hw, codec.span_hw, self.box_padding
         )
         images_N3HW = torch.from_numpy(crops_NHW3).permute(0, 3, 1, 2)
-        step = ClipStep(self.run, codec, self.device, self.batch_size)
+        step = ClipStep(self.run, codec, self.device, self.batch_size, self.normalise)
         keypoints = np.empty((num_persons, self.skeleton.num_joints, 2))
         scores = np.empty(keypoints.shape[:2], np.float32)
         after: list[ClipMemory | None] = [None] * num_persons

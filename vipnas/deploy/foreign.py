@@ -5,12 +5,13 @@ N boxes, K joints, H W height and width.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from vipnas.data.crops.geometry import (
     BOX_PADDING,
@@ -22,6 +23,7 @@ from vipnas.data.crops.geometry import (
 )
 from vipnas.data.crops.pictures import Picture, crop_into
 from vipnas.data.formats.skeletons import Skeleton, read_skeleton
+from vipnas.deploy.clip_runner import ImageRunner, Runner
 from vipnas.deploy.description import (
     UINT8,
     Described,
@@ -30,7 +32,10 @@ from vipnas.deploy.description import (
     find_description,
     parse_output,
 )
+from vipnas.deploy.detected_boxes import Detector
 from vipnas.deploy.pose_forms import FORMS, Joints
+from vipnas.deploy.predictor import DETECT_EVERY, TrackSettings, track
+from vipnas.deploy.result import PoseResult, checked_boxes, checked_image
 from vipnas.files import Strict, parse
 from vipnas.runtimes.runtime import RunSettings
 from vipnas.runtimes.table import DEFAULT_RUNTIME
@@ -108,6 +113,28 @@ class ForeignPoseModel:
     @property
     def input_hw(self) -> tuple[int, int]:
         return self._model.input_hw
+
+    def predict(
+        self, image: UINT8, boxes_xyxy: ArrayLike | None = None, bgr: bool = False
+    ) -> PoseResult:
+        """Find one pose in each box of an image; see `PoseModel.predict`."""
+        image = checked_image(image, bgr)
+        keypoints, scores, boxes_N4 = self.find(image, checked_boxes(boxes_xyxy, image))
+        return PoseResult(keypoints, scores, boxes_N4, image, self.skeleton)
+
+    def track(
+        self,
+        source: str | Path,
+        detector: Detector | None = None,
+        detect_every: int = DETECT_EVERY,
+        smooth: bool = False,
+    ) -> Iterator[PoseResult]:
+        """Find the poses in each frame of a source; see `PoseModel.track`."""
+        return track(self, source, detector, TrackSettings(detect_every, smooth))
+
+    def runner(self) -> Runner:
+        """Return what finds the poses of a video's frames: each frame by itself."""
+        return ImageRunner(self.predict)
 
     def find(
         self, image: UINT8, boxes_N4: FloatArray

@@ -24,9 +24,13 @@ from vipnas.deploy.pose_files import CocoWriter, CsvWriter, PoseTrackWriter
 from vipnas.deploy.sources import DEFAULT_FPS, SourceFrame
 from vipnas.deploy.writer import FramePoses, Writer, make_folder
 
-__all__ = ["FramePoses", "JsonForm", "PictureWriter", "VideoWriter", "Writer", "open_writer"]
+__all__ = ["FramePoses", "JsonForm", "PictureWriter", "VideoWriter", "Writer"]
+__all__ += ["open_writer", "open_writers"]
 
 JsonForm = Literal["coco", "posetrack18"]
+
+# In a folder of drawn images.
+KEYPOINTS_FILE = "keypoints.json"
 
 # A video is ended while there is room for its index and for what the encoder holds back.
 _SPARE_BYTES = 16 * 2**20
@@ -78,6 +82,37 @@ def open_writer(
         return VideoWriter(path, fps, codec)
     except OSError as error:
         raise ValueError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def open_writers(
+    outputs: Sequence[str | Path],
+    skeleton: Skeleton,
+    source_files: Sequence[Path] = (),
+    *,
+    fps: float = DEFAULT_FPS,
+    codec: Codec = "mp4v",
+    json_form: JsonForm = "coco",
+) -> list[Writer]:
+    """Open a writer for each output; a folder of images has `keypoints.json` in it.
+
+    Raises:
+        ValueError: As `open_writer` does. Those that are open by then are closed.
+    """
+    writers: list[Writer] = []
+    try:
+        for output in outputs:
+            for path in (output, Path(output) / KEYPOINTS_FILE):
+                writer = open_writer(
+                    path, skeleton, source_files, fps=fps, codec=codec, json_form=json_form
+                )
+                writers.append(writer)
+                if not isinstance(writer, PictureWriter):
+                    break
+    except ValueError:
+        for writer in writers:
+            writer.close()
+        raise
+    return writers
 
 
 class PictureWriter(Writer):

@@ -5,7 +5,7 @@ N persons, K keypoints, H W the network's input, h w the heatmaps' size.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -50,13 +50,15 @@ class StepPoses(NamedTuple):
 class ClipStep:
     """Run one frame of persons who are all at the same distance from their key frames.
 
-    `run` takes normalised images on `device`. `batch_size` changes nothing but the speed.
+    `run` takes images on `device`, normalised by `normalise`. `batch_size` changes nothing but the
+    speed.
     """
 
     run: RunFrame
     codec: HeatmapCodec
     device: torch.device
     batch_size: int = 64
+    normalise: Callable[[Tensor], Tensor] = normalise
 
     @torch.no_grad()
     def __call__(
@@ -101,7 +103,7 @@ class ClipStep:
         found = []
         for rows in torch.arange(len(images_N3HW)).split(self.batch_size):
             before = None if before_NKHW is None else before_NKHW[rows].to(self.device)
-            images = normalise(images_N3HW[rows].to(self.device))
+            images = self.normalise(images_N3HW[rows].to(self.device))
             found.append(self.run(distance, images, before).cpu())
         heatmaps_NKHW = torch.cat(found)
         if not torch.isfinite(heatmaps_NKHW).all():
