@@ -20,20 +20,22 @@ from onnx_fixture import write_constant_model
 from vipnas.arch.clip import FollowUp, Fusion, VideoArch
 from vipnas.cli.main import main
 from vipnas.data.formats.skeletons import COCO_17
-from vipnas.deploy.detected_boxes import DetectedBoxes, whole_image
+from vipnas.deploy.clip_runner import ClipRunner
+from vipnas.deploy.detected_boxes import DetectedBoxes, Detector, whole_image
 from vipnas.deploy.export import Form, export_network
 from vipnas.deploy.export_clip import export_video
+from vipnas.deploy.following import FollowRule, follow
 from vipnas.deploy.foreign import open_pose_model
 from vipnas.deploy.model import PoseModel, load
 from vipnas.deploy.opening import in_runtime, is_foreign
 from vipnas.deploy.predictor import write_poses
-from vipnas.deploy.result import PoseResult
 from vipnas.deploy.smoothing import OneEuroFilter
 from vipnas.deploy.source import Source, SourceFrame
 from vipnas.deploy.sources import open_source
+from vipnas.deploy.tracker import Tracker
 from vipnas.deploy.writers import open_writers
 from vipnas.errors import UserError
-from vipnas.models.clipnet import build_video_net
+from vipnas.models.clipnet import VideoNet, build_video_net
 from vipnas.models.file import write_model
 from vipnas.models.posenet import PoseNet
 from vipnas.space.image import SearchSpace
@@ -121,14 +123,17 @@ def test_frames_are_found_as_images_are(video: Path, model_file: Path) -> None:
     model = load(model_file)
     with open_source(video) as source:
         frames = list(source)
-    for frame, found in zip(frames, model.track(video, two_persons, detect_every=1), strict=True):
-        expected = model.predict(frame.image, BOXES_N4)
-        np.testing.assert_array_equal(found.keypoints, expected.keypoints)
-        np.testing.assert_array_equal(found.scores, expected.scores)
-        assert found.ids is not None and found.ids.tolist() == [0, 1]
-        assert (found.index, found.time_s) == (frame.index, frame.time_s)
-        assert [entry["track_id"] for entry in found.to_coco()] == [0, 1]
-        assert {entry["image_id"] for entry in found.to_coco()} == {frame.index}
+    found = list(model.track(video, two_persons, detect_every=3))
+    np.testing.assert_array_equal(found[0].boxes_xyxy, BOXES_N4)
+    for frame, poses in zip(frames, found, strict=True):
+        np.testing.assert_array_equal(poses.image, frame.image)
+        expected = model.predict(frame.image, poses.boxes_xyxy)
+        np.testing.assert_allclose(poses.keypoints, expected.keypoints, atol=1e-3)
+        np.testing.assert_allclose(poses.scores, expected.scores, atol=1e-5)
+        assert (poses.index, poses.time_s) == (frame.index, frame.time_s)
+        assert poses.ids is not None
+        assert [entry["track_id"] for entry in poses.to_coco()] == poses.ids.tolist()
+        assert {entry["image_id"] for entry in poses.to_coco()} <= {frame.index}
 
 
 def test_images_of_a_folder_are_independent(tmp_path: Path, model_file: Path) -> None:
@@ -149,12 +154,17 @@ def test_images_of_a_folder_are_independent(tmp_path: Path, model_file: Path) ->
 
 @pytest.mark.parametrize("detector", [None, whole_image])
 def test_without_a_detector_the_box_follows_the_pose(
-    video: Path, tiny_space: SearchSpace, detector: object
+    video: Path, tmp_path: Path, detector: Detector | None
 ) -> None:
-    found = list(marked(tiny_space).track(video, whole_image if detector else None, 1))
-    assert found[0].boxes_xyxy.tolist() == [[0, 0, IMAGE_HW[1], IMAGE_HW[0]]]
-    assert (found[1].boxes_xyxy[0, 2:] - found[1].boxes_xyxy[0, :2]).max() < IMAGE_HW[0] / 2
-    assert all(len(poses) == 1 for poses in found[:2])
+    model = open_pose_model(str(write_foreign(tmp_path)))
+    first, second, *_ = model.track(video, detector, detect_every=1)
+    assert first.boxes_xyxy.tolist() == [[0, 0, IMAGE_HW[1], IMAGE_HW[0]]]
+    low, high = first.keypoints[0].min(axis=0), first.keypoints[0].max(axis=0)
+    margin = 0.125 * (high - low)
+    expected = np.concatenate((low - margin, high + margin))
+    assert second.boxes_xyxy == pytest.approx(expected[None])
+    assert first.ids is not None and second.ids is not None
+    assert first.ids.tolist() == second.ids.tolist() == [0]
 
 
 def test_smoothing_is_that_of_the_filter(video: Path, model_file: Path) -> None:
@@ -169,12 +179,18 @@ def test_smoothing_is_that_of_the_filter(video: Path, model_file: Path) -> None:
 
 
 def test_the_networks_of_a_clip_are_run_in_turn(video: Path, clip_file: Path) -> None:
-    clip = load(clip_file, flip_test=False)
-    found = list(clip.track(video, two_persons, detect_every=1))
-    for poses in found:
-        key_frame = clip.predict(poses.image, BOXES_N4)
-        is_key_frame = poses.index % 3 == 0
-        assert np.allclose(poses.keypoints, key_frame.keypoints, atol=1e-4) == is_key_frame
+    clip = load(clip_file)
+    assert isinstance(clip.network, VideoNet)
+    with open_source(video) as source:
+        images = [frame.image for frame in source]
+    runner = ClipRunner.of(clip.network, clip.skeleton, clip.codec)
+    followed = list(
+        follow(images, runner, Tracker(clip.skeleton), lambda image: BOXES_N4, FollowRule(2))
+    )
+    assert not all(frame.is_key_frame.all() for frame in followed)
+    for expected, found in zip(followed, clip.track(video, two_persons, 2), strict=True):
+        np.testing.assert_array_equal(found.keypoints, expected.keypoints)
+        np.testing.assert_array_equal(found.ids, expected.ids)
     for refused in (clip.pose_net, clip.heatmap_network):
         with pytest.raises(UserError, match="expected a network of images, got a file of kind cl"):
             refused()
@@ -192,7 +208,7 @@ def test_exported_models_find_the_same_in_a_video(
     else:
         export_video(native.network, path, native.header)  # type: ignore[arg-type]
     exported = load(path, flip_test=False)
-    assert replace(exported.header, metrics={}) == replace(native.header, metrics={})
+    assert exported.header == replace(native.header, shared={})
     pairs = zip(
         native.track(video, two_persons, 2), exported.track(video, two_persons, 2), strict=True
     )
@@ -240,7 +256,8 @@ def test_frames_done_so_far_are_kept(
     else:
         summary = write_poses(model, Interrupted(error), writers, two_persons)
         assert summary.is_interrupted and summary.num_frames == 3
-    assert len(json.loads((tmp_path / "poses.json").read_text())) == 6
+    results = json.loads((tmp_path / "poses.json").read_text())
+    assert {entry["image_id"] for entry in results} == {0, 1, 2}
     with open_source(tmp_path / "drawn.mp4") as drawn:
         assert len(list(drawn)) == 3
 
@@ -293,12 +310,13 @@ def test_clips_and_exported_clips_are_models(
 
 
 def write_foreign(folder: Path) -> Path:
-    """A pose model of others that finds all joints in the middle of the crop."""
-    joints_1K3 = np.tile(np.array((32, 32, 0.9), np.float32), (1, 17, 1))
+    """A pose model of others that finds the same joints in every crop of 64 x 64 pixels."""
+    joints_1K3 = np.full((1, 17, 3), 0.9, np.float32)
+    joints_1K3[0, :, :2] = np.column_stack((np.linspace(20, 44, 17), np.linspace(10, 54, 17)))
     write_constant_model(folder / "other.onnx", {"joints": joints_1K3})
     (folder / "other.yaml").write_text(
         "model: other.onnx\ninput: {colour: rgb}\nskeleton: coco_17\n"
-        "output: {form: coordinates, columns: [x, y, score]}\n"
+        "output: {form: coordinates, columns: [x, y, score], normalised: false}\n"
     )
     return folder / "other.yaml"
 
@@ -310,13 +328,13 @@ def test_models_of_others_are_models(
     (tmp_path / "boxes.json").write_text(
         json.dumps([{"image_id": 0, "bbox": [10, 10, 40, 60], "score": 0.9}])
     )
-    boxes = ["--detector", tmp_path / "boxes.json"]
+    boxes: list[str | Path] = ["--detector", tmp_path / "boxes.json"]
     run(capsys, path, video, "-o", tmp_path / "a.json", *boxes)
     first = json.loads((tmp_path / "a.json").read_text())[0]
-    assert np.reshape(first["keypoints"], (17, 3)) == pytest.approx(
-        np.tile((30, 40, 0.9), (17, 1)), abs=0.6
-    )
-    assert isinstance(next(open_pose_model(str(path)).track(video)), PoseResult)
+    keypoints_K3 = np.reshape(first["keypoints"], (17, 3))
+    assert keypoints_K3[8] == pytest.approx((30, 40, 0.9), abs=1)  # the middle of the box
+    expected = open_pose_model(str(path)).predict(picture(0), [[10, 10, 50, 70]], bgr=True)
+    assert keypoints_K3[:, :2] == pytest.approx(expected.keypoints[0])
 
 
 @pytest.mark.parametrize(
@@ -334,7 +352,7 @@ def test_names_of_models_of_others(spec: str, expected: bool) -> None:
 
 
 @pytest.mark.timeout(120)
-def test_a_runtime_runs_weights(video: Path, model_file: Path) -> None:
+def test_a_runtime_runs_weights(model_file: Path, clip_file: Path) -> None:
     model = load(model_file)
     other = in_runtime(model, "onnxruntime")
     image = picture(0)
@@ -343,8 +361,11 @@ def test_a_runtime_runs_weights(video: Path, model_file: Path) -> None:
         model.predict(image, BOXES_N4).keypoints,
         atol=0.01,
     )
-    with pytest.raises(UserError, match="--runtime: expected one of .*, got 'torch_eager'"):
-        in_runtime(model, "torch_eager")
+    with pytest.raises(UserError, match="--runtime: expected one of .*, got 'torch-compiled'"):
+        in_runtime(model, "torch-compiled")
+    assert in_runtime(model, "torch") is model
+    with pytest.raises(UserError, match="--runtime: expected onnxruntime for the networks of a c"):
+        in_runtime(load(clip_file), "openvino")
 
 
 def bad_inputs(folder: Path, model: Path, video: Path) -> dict[str, tuple[list[object], str]]:

@@ -14,6 +14,8 @@ from vipnas.deploy.foreign import ForeignPoseModel, open_pose_model
 from vipnas.deploy.model import PoseModel, load
 from vipnas.errors import UserError
 from vipnas.models.clipnet import VideoNet
+from vipnas.runtimes import torch_eager
+from vipnas.runtimes.exported import ExportedNetwork
 from vipnas.runtimes.exported_clip import ExportedClip
 from vipnas.runtimes.table import DEFAULT_RUNTIME, RUNTIMES, runtime_of_file
 
@@ -55,7 +57,10 @@ def open_poses(
 
 def in_runtime(model: PoseModel, name: str) -> PoseModel:
     """Return the model as the runtime runs it."""
+    is_exported = isinstance(model.network, (ExportedNetwork, ExportedClip))
     file = RUNTIMES.named(name, "--runtime").file
+    if name == torch_eager.RUNTIME.name and not is_exported:
+        return model
     if file is None:
         able = [name for name, runtime in RUNTIMES.items() if runtime.file is not None]
         raise UserError.not_one_of("--runtime", able, name)
@@ -65,7 +70,7 @@ def in_runtime(model: PoseModel, name: str) -> PoseModel:
         with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             export_video(model.network, Path(folder), model.header)
             return replace(load(folder), path=model.path)
-    if isinstance(model.network, ExportedClip) or model.path.suffix == file.suffix:
+    if is_exported:
         return _checked(model, name)
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         path = Path(folder) / f"network{file.suffix}"
