@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import resource
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,19 +23,21 @@ from vipnas.cli.main import main
 from vipnas.data.formats.skeletons import COCO_17
 from vipnas.deploy.clip_runner import ClipRunner
 from vipnas.deploy.detected_boxes import DetectedBoxes, Detector, whole_image
+from vipnas.deploy.detectors import open_detector
 from vipnas.deploy.export import Form, export_network
 from vipnas.deploy.export_clip import export_video
 from vipnas.deploy.following import FollowRule, follow
 from vipnas.deploy.foreign import open_pose_model
 from vipnas.deploy.model import PoseModel, load
 from vipnas.deploy.opening import in_runtime, is_foreign
-from vipnas.deploy.predictor import write_poses
+from vipnas.deploy.predictor import find_poses, write_poses
 from vipnas.deploy.smoothing import OneEuroFilter
 from vipnas.deploy.source import Source, SourceFrame
 from vipnas.deploy.sources import open_source
 from vipnas.deploy.tracker import Tracker
 from vipnas.deploy.writers import open_writers
 from vipnas.errors import UserError
+from vipnas.evaluation.coco_ap import coco_metrics
 from vipnas.models.clipnet import VideoNet, build_video_net
 from vipnas.models.file import write_model
 from vipnas.models.posenet import PoseNet
@@ -55,7 +58,7 @@ class Marked(PoseNet):
 
 
 def two_persons(image: np.ndarray, name: str = "", index: int = 0) -> DetectedBoxes:
-    return DetectedBoxes(BOXES_N4, np.ones(2, np.float32))
+    return DetectedBoxes(BOXES_N4, np.array([1, 0.5], np.float32))
 
 
 def picture(number: int) -> np.ndarray:
@@ -150,6 +153,9 @@ def test_images_of_a_folder_are_independent(tmp_path: Path, model_file: Path) ->
     for number, poses in zip((0, 5), found, strict=True):
         expected = model.predict(picture(number), BOXES_N4, bgr=True)
         np.testing.assert_array_equal(poses.keypoints, expected.keypoints)
+        pairs = zip(poses.to_coco(), expected.to_coco(), strict=True)
+        for share, (one, other) in zip((1, 0.5), pairs, strict=True):  # the scores of the boxes
+            assert one["score"] == pytest.approx(share * other["score"])
 
 
 @pytest.mark.parametrize("detector", [None, whole_image])
@@ -450,3 +456,43 @@ def test_nobody_found_is_said(
     assert (summary.num_frames, summary.num_persons, summary.num_tracks) == (1, 0, None)
     assert "a.png: expected persons, found none in 1 frames" in caplog.text
     assert json.loads((tmp_path / "a.json").read_text()) == []
+
+
+# --- real models
+
+
+@pytest.mark.slow
+def test_thunder_after_nanodet(vipnas_data: Path, models_folder: Path, tmp_path: Path) -> None:
+    """The loop, the writer and the scores give the AP that the models have elsewhere."""
+    folder = vipnas_data / "coco_sample"
+    truth = json.loads((folder / "person_keypoints_train2017.json").read_text())
+    detector = open_detector(f"nanodet:{models_folder / 'nanodet.onnx'}")
+    model = open_pose_model(f"movenet:{models_folder / 'movenet-thunder.onnx'}")
+    with open_source(folder / "train2017") as source:
+        write_poses(model, source, open_writers([tmp_path / "a.json"], COCO_17), detector)
+    image_ids = {image["file_name"]: image["id"] for image in truth["images"]}
+    results = json.loads((tmp_path / "a.json").read_text())
+    results = [entry | {"image_id": image_ids[entry["file_name"]]} for entry in results]
+    assert coco_metrics(truth, results, COCO_17).ap == pytest.approx(0.441, abs=0.01)
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_video(model_file: Path) -> None:
+    """Between frame 100 and frame 1,000 by less than 20 MB."""
+    model, peaks_kb = load(model_file, flip_test=False), []
+    for frame, _ in find_poses(model, Endless(), two_persons):
+        if frame.index in (100, 1000):
+            peaks_kb.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    assert peaks_kb[1] - peaks_kb[0] < 20_000
+
+
+class Endless(Source):
+    """1,001 frames of a video."""
+
+    kind, place, fps = "video", "walk.avi", FPS
+
+    def __iter__(self) -> Iterator[SourceFrame]:
+        for number in range(1001):
+            name = f"walk/{number:06d}"
+            image = np.tile(picture(number % 7), (8, 8, 1))
+            yield SourceFrame(number, number / FPS, image, f"{name}.jpg", name)

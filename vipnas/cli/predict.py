@@ -25,7 +25,7 @@ def add_predict_command(commands: Commands) -> None:
         action="append",
         required=True,
         metavar="OUT",
-        help="drawn video (.mp4, .webm), poses (.json, .csv), or a folder for drawn images and"
+        help="video with poses (.mp4, .webm), numbers (.json, .csv), or a folder for pictures and"
         " keypoints.json; may be given several times",
     )
     predict.add_argument(

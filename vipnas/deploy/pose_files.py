@@ -99,7 +99,7 @@ class CocoWriter(SpoolWriter):
 
     def _text(self, found: FramePoses) -> str:
         image_ids = [self._image_id_of(found.frame)] * len(found.keypoints)
-        entries = coco_results(image_ids, found.keypoints, found.scores)
+        entries = coco_results(image_ids, found.keypoints, found.scores, found.box_scores)
         for number, entry in enumerate(entries):
             entry["file_name"] = found.frame.file_name
             if found.ids is not None:
@@ -138,7 +138,9 @@ class PoseTrackWriter(SpoolWriter):
             "height": height,
         }
         texts = []
-        results = coco_results([frame.index] * len(ids), found.keypoints, found.scores)
+        results = coco_results(
+            [frame.index] * len(ids), found.keypoints, found.scores, found.box_scores
+        )
         for number, entry in enumerate(results):
             left, top, right, bottom = found.boxes_xyxy[number].tolist()
             joints_K3 = np.ones((self._skeleton.num_joints, 3))  # the last column: labelled
@@ -180,7 +182,9 @@ class CsvWriter(SpoolWriter):
 
     def _text(self, found: FramePoses) -> str:
         frame = found.frame
-        results = coco_results([0] * len(found.keypoints), found.keypoints, found.scores)
+        results = coco_results(
+            [0] * len(found.keypoints), found.keypoints, found.scores, found.box_scores
+        )
         rows = []
         for number, entry in enumerate(results):
             numbers = [entry["score"], *found.boxes_xyxy[number], *entry["keypoints"]]

@@ -187,7 +187,13 @@ def write_poses(
                 with stopwatch.on("drawing"):
                     picture = poses.plot(min_score) if draws else None
                 found = WrittenPoses(
-                    frame, poses.keypoints, poses.scores, poses.boxes_xyxy, poses.ids, picture
+                    frame,
+                    poses.keypoints,
+                    poses.scores,
+                    poses.boxes_xyxy,
+                    poses.ids,
+                    picture,
+                    poses.box_scores,
                 )
                 with stopwatch.on("writing"):
                     for writer in writers:
@@ -213,13 +219,12 @@ def _in_images(
     model: PoseFinder, source: Source, detector: Detector | None, stopwatch: Stopwatch
 ) -> Iterator[tuple[SourceFrame, PoseResult]]:
     for frame in stopwatch.on_each("decoding", source):
-        boxes_N4 = None
-        if detector is not None:
-            with stopwatch.on("detector"):
-                boxes_N4 = detector(frame.image, frame.name, frame.index).boxes_xyxy
+        with stopwatch.on("detector"):
+            boxes = (detector or whole_image)(frame.image, frame.name, frame.index)
         with stopwatch.on("network"):
-            poses = model.predict(frame.image, boxes_N4)
-        yield frame, replace(poses, index=frame.index, time_s=frame.time_s)
+            poses = model.predict(frame.image, boxes.boxes_xyxy)
+        poses = replace(poses, index=frame.index, time_s=frame.time_s, box_scores=boxes.scores)
+        yield frame, poses
 
 
 def _in_video(

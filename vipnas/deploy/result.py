@@ -32,6 +32,7 @@ class PoseResult:
         ids: (N,), the same for a person in all frames of a video; None without tracking.
         index: Number of the frame in its source, from 0.
         time_s: Seconds since the first frame.
+        box_scores: (N,), the detector's; None where nothing says them.
     """
 
     keypoints: NDArray[np.float64]
@@ -42,6 +43,7 @@ class PoseResult:
     ids: NDArray[np.int64] | None = None
     index: int = 0
     time_s: float = 0.0
+    box_scores: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.boxes_xyxy)
@@ -61,11 +63,13 @@ class PoseResult:
     def to_coco(self, image_id: int | None = None) -> list[dict[str, Any]]:
         """Return one entry a person in COCO results form, with `track_id` where there is one.
 
+        A person's score is the mean of the joints' scores above 0.2, times that of the box.
+
         Args:
             image_id: COCO's id of the image; by default the number of the frame.
         """
         image_ids = [self.index if image_id is None else image_id] * len(self)
-        entries = coco_results(image_ids, self.keypoints, self.scores)
+        entries = coco_results(image_ids, self.keypoints, self.scores, self.box_scores)
         if self.ids is not None:
             for entry, track_id in zip(entries, self.ids.tolist(), strict=True):
                 entry["track_id"] = track_id

@@ -34,6 +34,7 @@ class FramePoses:
         boxes_xyxy: (N, 4), left, top, right and bottom in pixels.
         ids: (N,) of the persons' tracks; None without tracking.
         picture: The drawn image (H, W, 3), RGB. Only writers that draw need it.
+        box_scores: (N,), the detector's; None where nothing says them.
     """
 
     frame: SourceFrame
@@ -42,6 +43,7 @@ class FramePoses:
     boxes_xyxy: NDArray[np.floating]
     ids: NDArray[np.integer] | None = None
     picture: UINT8 | None = None
+    box_scores: NDArray[np.floating] | None = None
 
 
 class Writer(ABC):
