@@ -35,6 +35,15 @@ def vipnas_data() -> Path:
     return directory
 
 
+@pytest.fixture(scope="session")
+def models_folder(vipnas_data: Path) -> Path:
+    """Directory of public models (nanodet.onnx, movenet-thunder.onnx), `models` beside the data."""
+    directory = Path(os.environ.get("VIPNAS_MODELS", vipnas_data.parent / "models")).resolve()
+    if not directory.is_dir():
+        pytest.skip(f"no public models: {directory} is no directory (VIPNAS_MODELS names another)")
+    return directory
+
+
 SPACES = ("tiny", "inverted", "s_vipnas_res50", "s_vipnas_mbv3", "lat_vipnas")
 
 

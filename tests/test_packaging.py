@@ -107,11 +107,12 @@ def test_the_wheel_holds_the_sources_and_what_is_shipped_and_nothing_else(wheel:
         for kind in ("search_spaces", "experiments")
         for path in shipped_files(kind).values()
     }
-    skeletons = {
+    facts = {
         path.relative_to(ROOT).as_posix()
-        for path in (ROOT / "vipnas" / "data" / "formats" / "skeletons").glob("*.yaml")
+        for folder in ("data/formats/skeletons", "deploy/presets")
+        for path in (ROOT / "vipnas" / folder).rglob("*.yaml")
     }
-    assert packed == sources | shipped | skeletons | {"vipnas/py.typed"}
+    assert packed == sources | shipped | facts | {"vipnas/py.typed"}
 
 
 @pytest.mark.slow

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vipnas.arch.image import Arch
-    from vipnas.deploy.model import PoseModel, PoseResult, load
+    from vipnas.deploy.model import PoseModel, load
+    from vipnas.deploy.result import PoseResult
     from vipnas.models.counting import count_cost
     from vipnas.space.image import SearchSpace
 
@@ -19,7 +20,7 @@ __all__ = ["Arch", "PoseModel", "PoseResult", "SearchSpace", "count_cost", "load
 _MODULES = {
     "Arch": "vipnas.arch.image",
     "PoseModel": "vipnas.deploy.model",
-    "PoseResult": "vipnas.deploy.model",
+    "PoseResult": "vipnas.deploy.result",
     "SearchSpace": "vipnas.space.image",
     "count_cost": "vipnas.models.counting",
     "load": "vipnas.deploy.model",

@@ -136,7 +136,7 @@ def test_ones_own_skeleton_by_hand(tmp_path: Path) -> None:
         ({"upper_body": ["elbow"]}, "upper_body: expected a joint of the skeleton, got 'elbow'"),
         (
             {"annotation_fields": [["keypoints", 3]]},
-            "annotation_fields: expected 4 joints, got 3",
+            "annotation_fields: expected 4 joints in all, got 3",
         ),
     ],
 )

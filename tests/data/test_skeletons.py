@@ -39,7 +39,7 @@ def test_sigmas_are_bit_for_bit_those_of_pycocotools() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"joints": ("nose",) * 17}, "joints: expected at least one name, each once"),
+        ({"joints": ("nose",) * 17}, "joints: expected unique names, at least one"),
         ({"sigmas": (0.1,) * 16}, "sigmas: expected 17 numbers above 0"),
         ({"sigmas": (0.1,) * 16 + (0.0,)}, "above 0"),
         ({"flip_pairs": ((1, 2), (2, 3))}, r"expected each joint once, got \[2\] again"),

@@ -1,24 +1,51 @@
-"""Predictions on image files are those of the evaluator, in pixels of the image."""
+"""Poses of images, videos and cameras by one loop, in Python and at the command line."""
 
 from __future__ import annotations
 
 import json
+import logging
+import re
+import resource
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from model_fixture import header_of_arch
+from model_fixture import header_of_arch, save_network
+from networks_fixture import randomise_batch_norm
+from onnx_fixture import write_constant_model
 
-from vipnas.deploy.model import PoseModel
-from vipnas.deploy.predictor import predict_images
+from vipnas.arch.clip import FollowUp, Fusion, VideoArch
+from vipnas.cli.main import main
+from vipnas.data.formats.skeletons import COCO_17
+from vipnas.deploy.clip_runner import ClipRunner
+from vipnas.deploy.detected_boxes import DetectedBoxes, Detector, whole_image
+from vipnas.deploy.detectors import open_detector
+from vipnas.deploy.export import Form, export_network
+from vipnas.deploy.export_clip import export_video
+from vipnas.deploy.following import FollowRule, follow
+from vipnas.deploy.foreign import open_pose_model
+from vipnas.deploy.model import PoseModel, load
+from vipnas.deploy.opening import in_runtime, is_foreign
+from vipnas.deploy.predictor import find_poses, write_poses
+from vipnas.deploy.smoothing import OneEuroFilter
+from vipnas.deploy.source import Source, SourceFrame
+from vipnas.deploy.sources import open_source
+from vipnas.deploy.tracker import Tracker
+from vipnas.deploy.writers import open_writers
+from vipnas.errors import UserError
+from vipnas.evaluation.coco_ap import coco_metrics
+from vipnas.models.clipnet import VideoNet, build_video_net
+from vipnas.models.file import write_model
 from vipnas.models.posenet import PoseNet
 from vipnas.space.image import SearchSpace
 
-
-def model_of(network: PoseNet) -> PoseModel:
-    return PoseModel(network, header_of_arch(network.arch), Path("network.safetensors"))
+NUM_FRAMES, FPS = 7, 20.0
+IMAGE_HW = 96, 128
+BOXES_N4 = np.array([[4.0, 10.0, 50.0, 90.0], [70.0, 8.0, 120.0, 92.0]])
 
 
 class Marked(PoseNet):
@@ -30,88 +57,442 @@ class Marked(PoseNet):
         return torch.nn.functional.adaptive_avg_pool2d(grey, (height, width)).repeat(1, 17, 1, 1)
 
 
+def two_persons(image: np.ndarray, name: str = "", index: int = 0) -> DetectedBoxes:
+    return DetectedBoxes(BOXES_N4, np.array([1, 0.5], np.float32))
+
+
+def picture(number: int) -> np.ndarray:
+    """Two bright spots that move, on noise; BGR."""
+    image = np.random.default_rng(number).integers(0, 60, (*IMAGE_HW, 3), np.uint8)
+    for x in (20 + number, 90 + number):
+        image[40 + number : 50 + number, x : x + 10] = 255
+    return image
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("videos") / "walk.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), FPS, IMAGE_HW[::-1])
+    for number in range(NUM_FRAMES):
+        writer.write(picture(number))
+    writer.release()
+    return path
+
+
+@pytest.fixture(scope="module")
+def network(tiny_space: SearchSpace) -> PoseNet:
+    torch.manual_seed(0)
+    network = PoseNet(tiny_space.min_arch()).eval()
+    randomise_batch_norm(network, seed=0)
+    return network
+
+
+@pytest.fixture(scope="module")
+def model_file(network: PoseNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_network(tmp_path_factory.mktemp("models") / "network.safetensors", network)
+
+
+@pytest.fixture(scope="module")
+def clip_file(tiny_space: SearchSpace, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    small = tiny_space.min_arch()
+    members = FollowUp(small, Fusion(1, "mul")), FollowUp(small, None)
+    torch.manual_seed(0)
+    clip = build_video_net(VideoArch(small, members)).eval()
+    randomise_batch_norm(clip, seed=0)
+    header = replace(header_of_arch(small), kind="clip", arch=None, clip=clip.arch)
+    path = tmp_path_factory.mktemp("clips") / "clip.safetensors"
+    write_model(path, clip, header)
+    return path
+
+
+def marked(space: SearchSpace) -> PoseModel:
+    network = Marked(space.min_arch())
+    return PoseModel(network, header_of_arch(network.arch), Path("marked.safetensors"))
+
+
+# --- in Python
+
+
 def test_a_bright_spot_is_found_where_it_is(tmp_path: Path, tiny_space: SearchSpace) -> None:
     image = np.zeros((240, 180, 3), np.uint8)
     image[96:112, 40:56] = 255
     cv2.imwrite(str(tmp_path / "spot.png"), image)
-    network = Marked(tiny_space.min_arch()).eval()
-    path = predict_images(model_of(network), [tmp_path / "spot.png"], tmp_path / "out")
-    (found,) = json.loads(path.read_text())
-    assert np.array(found["keypoints"])[:, :2] == pytest.approx(
-        np.tile((47.5, 103.5), (17, 1)), abs=15
+    (found,) = marked(tiny_space).track(tmp_path / "spot.png")
+    assert found.keypoints[0] == pytest.approx(np.tile((47.5, 103.5), (17, 1)), abs=15)
+    assert found.ids is None
+
+
+def test_frames_are_found_as_images_are(video: Path, model_file: Path) -> None:
+    model = load(model_file)
+    with open_source(video) as source:
+        frames = list(source)
+    found = list(model.track(video, two_persons, detect_every=3))
+    np.testing.assert_array_equal(found[0].boxes_xyxy, BOXES_N4)
+    for frame, poses in zip(frames, found, strict=True):
+        np.testing.assert_array_equal(poses.image, frame.image)
+        expected = model.predict(frame.image, poses.boxes_xyxy)
+        np.testing.assert_allclose(poses.keypoints, expected.keypoints, atol=1e-3)
+        np.testing.assert_allclose(poses.scores, expected.scores, atol=1e-5)
+        assert (poses.index, poses.time_s) == (frame.index, frame.time_s)
+        assert poses.ids is not None
+        assert [entry["track_id"] for entry in poses.to_coco()] == poses.ids.tolist()
+        assert {entry["image_id"] for entry in poses.to_coco()} <= {frame.index}
+
+
+def test_images_of_a_folder_are_independent(tmp_path: Path, model_file: Path) -> None:
+    for number in (0, 5):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), picture(number))
+    model, asked = load(model_file), []
+
+    def detect(image: np.ndarray, name: str = "", index: int = 0) -> DetectedBoxes:
+        asked.append((name, index))
+        return two_persons(image)
+
+    found = list(model.track(tmp_path, detect))
+    assert asked == [("0", 0), ("5", 1)]
+    for number, poses in zip((0, 5), found, strict=True):
+        expected = model.predict(picture(number), BOXES_N4, bgr=True)
+        np.testing.assert_array_equal(poses.keypoints, expected.keypoints)
+        pairs = zip(poses.to_coco(), expected.to_coco(), strict=True)
+        for share, (one, other) in zip((1, 0.5), pairs, strict=True):  # the scores of the boxes
+            assert one["score"] == pytest.approx(share * other["score"])
+
+
+@pytest.mark.parametrize("detector", [None, whole_image])
+def test_without_a_detector_the_box_follows_the_pose(
+    video: Path, tmp_path: Path, detector: Detector | None
+) -> None:
+    model = open_pose_model(str(write_foreign(tmp_path)))
+    first, second, *_ = model.track(video, detector, detect_every=1)
+    assert first.boxes_xyxy.tolist() == [[0, 0, IMAGE_HW[1], IMAGE_HW[0]]]
+    low, high = first.keypoints[0].min(axis=0), first.keypoints[0].max(axis=0)
+    margin = 0.125 * (high - low)
+    expected = np.concatenate((low - margin, high + margin))
+    assert second.boxes_xyxy == pytest.approx(expected[None])
+    assert first.ids is not None and second.ids is not None
+    assert first.ids.tolist() == second.ids.tolist() == [0]
+
+
+def test_smoothing_is_that_of_the_filter(video: Path, model_file: Path) -> None:
+    model = load(model_file)
+    raw, smooth = (list(model.track(video, two_persons, 1, smooth=on)) for on in (False, True))
+    one_euro = OneEuroFilter()
+    for before, after in zip(raw, smooth, strict=True):
+        assert before.ids is not None
+        expected = one_euro(before.time_s, before.ids, before.keypoints, before.boxes_xyxy)
+        np.testing.assert_allclose(after.keypoints, expected)
+    assert not np.allclose(raw[-1].keypoints, smooth[-1].keypoints)
+
+
+def test_the_networks_of_a_clip_are_run_in_turn(video: Path, clip_file: Path) -> None:
+    clip = load(clip_file)
+    assert isinstance(clip.network, VideoNet)
+    with open_source(video) as source:
+        images = [frame.image for frame in source]
+    runner = ClipRunner.of(clip.network, clip.skeleton, clip.codec)
+    followed = list(
+        follow(images, runner, Tracker(clip.skeleton), lambda image: BOXES_N4, FollowRule(2))
     )
-    assert (tmp_path / "out" / "spot.png").exists()
+    assert not all(frame.is_key_frame.all() for frame in followed)
+    for expected, found in zip(followed, clip.track(video, two_persons, 2), strict=True):
+        np.testing.assert_array_equal(found.keypoints, expected.keypoints)
+        np.testing.assert_array_equal(found.ids, expected.ids)
+    for refused in (clip.pose_net, clip.heatmap_network):
+        with pytest.raises(UserError, match="expected a network of images, got a file of kind cl"):
+            refused()
 
 
-def predict(images: list[Path], output: Path, space: SearchSpace) -> list[str]:
-    """The images that were found, in the order of the file."""
-    path = predict_images(model_of(PoseNet(space.min_arch())), images, output)
-    return [entry["image"] for entry in json.loads(path.read_text())]
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("kind", ["image", "clip"])
+def test_exported_models_find_the_same_in_a_video(
+    kind: str, video: Path, model_file: Path, clip_file: Path, tmp_path: Path
+) -> None:
+    native = load(model_file if kind == "image" else clip_file, flip_test=False)
+    path = tmp_path / ("pose.onnx" if kind == "image" else "clip")
+    if kind == "image":
+        export_network(native.pose_net(), path, Form(), header=native.header)
+    else:
+        export_video(native.network, path, native.header)  # type: ignore[arg-type]
+    exported = load(path, flip_test=False)
+    assert exported.header == replace(native.header, shared={})
+    pairs = zip(
+        native.track(video, two_persons, 2), exported.track(video, two_persons, 2), strict=True
+    )
+    distances = [np.abs(one.keypoints - other.keypoints).max() for one, other in pairs]
+    assert len(distances) == NUM_FRAMES
+    assert max(distances) < 0.5
 
 
-def black(root: Path, *names: str) -> list[Path]:
-    for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(root / name), np.zeros((20, 20, 3), np.uint8))
-    return [root / name for name in names]
+def test_a_plot_shows_poses_and_ids(model_file: Path) -> None:
+    found = load(model_file).predict(picture(0), BOXES_N4, bgr=True)
+    found = replace(found, scores=np.ones_like(found.scores))
+    drawn = found.plot()
+    assert drawn.shape == found.image.shape and (drawn != found.image).any()
+    assert (replace(found, ids=np.array([3, 4])).plot() != drawn).any()
+    assert (found.plot(boxes=True) != drawn).any()
 
 
-def below(folder: Path) -> set[str]:
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+# --- what is written
+
+
+class Interrupted(Source):
+    """A source that the user ends, or that breaks, after three frames."""
+
+    kind, place, fps = "video", "walk.avi", FPS
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    def __iter__(self) -> Iterator[SourceFrame]:
+        for number in range(3):
+            name = f"walk/{number:06d}"
+            yield SourceFrame(number, number / FPS, picture(number), f"{name}.jpg", name)
+        raise self._error
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError("walk.avi: damaged")])
+def test_frames_done_so_far_are_kept(
+    error: BaseException, tmp_path: Path, model_file: Path
+) -> None:
+    model = load(model_file, flip_test=False)
+    writers = open_writers([tmp_path / "poses.json", tmp_path / "drawn.mp4"], COCO_17)
+    if isinstance(error, ValueError):
+        with pytest.raises(ValueError, match="damaged"):
+            write_poses(model, Interrupted(error), writers, two_persons)
+    else:
+        summary = write_poses(model, Interrupted(error), writers, two_persons)
+        assert summary.is_interrupted and summary.num_frames == 3
+    results = json.loads((tmp_path / "poses.json").read_text())
+    assert {entry["image_id"] for entry in results} == {0, 1, 2}
+    with open_source(tmp_path / "drawn.mp4") as drawn:
+        assert len(list(drawn)) == 3
+
+
+# --- at the command line
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+    assert main(["predict", *map(str, arguments)]) == 0
+    return capsys.readouterr().out
+
+
+def test_several_outputs_of_a_video(
+    video: Path, model_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ["drawn.mp4", "poses.json", "poses.csv", "pictures"]
+    outputs = [part for name in names for part in ("-o", tmp_path / name)]
+    said = run(capsys, model_file, video, *outputs).splitlines()
+    assert said[:-1] == [
+        f"predict: {tmp_path / name}" for name in (*names, "pictures/keypoints.json")
+    ]
+    for part in (f"predict: {NUM_FRAMES} frames, ", "tracks; ms a frame: decoding ", ", network "):
+        assert part in said[-1]
+    assert (tmp_path / "pictures" / "walk" / "000006.png").is_file()
+    results = json.loads((tmp_path / "poses.json").read_text())
+    expected = [
+        entry
+        for poses in load(model_file, flip_test=False).track(video)
+        for entry in poses.to_coco()
+    ]
+    assert len(results) == len(expected) > 0
+    for one, other in zip(results, expected, strict=True):
+        assert one["track_id"] == other["track_id"] and one["image_id"] == other["image_id"]
+        assert one["keypoints"] == pytest.approx(other["keypoints"])
+
+
+def test_clips_and_exported_clips_are_models(
+    video: Path, clip_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip = load(clip_file)
+    export_video(clip.network, tmp_path / "clip", clip.header)  # type: ignore[arg-type]
+    found = []
+    for model in (clip_file, tmp_path / "clip"):
+        run(capsys, model, video, "-o", tmp_path / "a.json", "--json-form", "posetrack18")
+        found.append(json.loads((tmp_path / "a.json").read_text()))
+    native, exported = found
+    assert len(native["images"]) == NUM_FRAMES
+    for one, other in zip(native["annotations"], exported["annotations"], strict=True):
+        assert one["keypoints"] == pytest.approx(other["keypoints"], abs=0.5)
+
+
+def write_foreign(folder: Path) -> Path:
+    """A pose model of others that finds the same joints in every crop of 64 x 64 pixels."""
+    joints_1K3 = np.full((1, 17, 3), 0.9, np.float32)
+    joints_1K3[0, :, :2] = np.column_stack((np.linspace(20, 44, 17), np.linspace(10, 54, 17)))
+    write_constant_model(folder / "other.onnx", {"joints": joints_1K3})
+    (folder / "other.yaml").write_text(
+        "model: other.onnx\ninput: {colour: rgb}\nskeleton: coco_17\n"
+        "output: {form: coordinates, columns: [x, y, score], normalised: false}\n"
+    )
+    return folder / "other.yaml"
+
+
+def test_models_of_others_are_models(
+    video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_foreign(tmp_path)
+    (tmp_path / "boxes.json").write_text(
+        json.dumps([{"image_id": 0, "bbox": [10, 10, 40, 60], "score": 0.9}])
+    )
+    boxes: list[str | Path] = ["--detector", tmp_path / "boxes.json"]
+    run(capsys, path, video, "-o", tmp_path / "a.json", *boxes)
+    first = json.loads((tmp_path / "a.json").read_text())[0]
+    keypoints_K3 = np.reshape(first["keypoints"], (17, 3))
+    assert keypoints_K3[8] == pytest.approx((30, 40, 0.9), abs=1)  # the middle of the box
+    expected = open_pose_model(str(path)).predict(picture(0), [[10, 10, 50, 70]], bgr=True)
+    assert keypoints_K3[:, :2] == pytest.approx(expected.keypoints[0])
 
 
 @pytest.mark.parametrize(
-    ("names", "pictures"),
+    ("spec", "expected"),
     [
-        (["a/x.jpg", "b/y.png"], ["x.png", "y.png"]),
-        (["a/x.jpg", "b/x.png"], ["a/x.png", "b/x.png"]),
-        (["a/x.jpg", "a/x.png"], ["x.jpg.png", "x.png.png"]),
-        (["a/x.jpg", "a/x.png", "b/c/x.jpg"], ["a/x.jpg.png", "a/x.png.png", "b/c/x.png"]),
-        (["x.jpg", "x.jpg", "b/y.jpg"], ["x.png", "y.png"]),
+        ("movenet:a.onnx", True),
+        ("model.yaml", True),
+        ("pose.onnx", False),
+        ("network.safetensors", False),
+        ("C:network.safetensors", False),
     ],
 )
-def test_equal_names_have_pictures_of_their_own(
-    names: list[str], pictures: list[str], tmp_path: Path, tiny_space: SearchSpace
+def test_names_of_models_of_others(spec: str, expected: bool) -> None:
+    assert is_foreign(spec) == expected
+
+
+@pytest.mark.timeout(120)
+def test_a_runtime_runs_weights(model_file: Path, clip_file: Path) -> None:
+    model = load(model_file)
+    other = in_runtime(model, "onnxruntime")
+    image = picture(0)
+    np.testing.assert_allclose(
+        other.predict(image, BOXES_N4).keypoints,
+        model.predict(image, BOXES_N4).keypoints,
+        atol=0.01,
+    )
+    with pytest.raises(UserError, match="--runtime: expected one of .*, got 'torch-compiled'"):
+        in_runtime(model, "torch-compiled")
+    assert in_runtime(model, "torch") is model
+    with pytest.raises(UserError, match="--runtime: expected onnxruntime for the networks of a c"):
+        in_runtime(load(clip_file), "openvino")
+
+
+def bad_inputs(folder: Path, model: Path, video: Path) -> dict[str, tuple[list[object], str]]:
+    """Arguments, and what is said of them."""
+    (folder / "text.mp4").write_text("no video")
+    (folder / "empty.mp4").write_bytes(b"")
+    (folder / "cut.mp4").write_bytes(b"\0\0\0\x18ftypisom" + bytes(12))
+    (folder / "empty").mkdir()
+    (folder / "file").write_text("")
+    (folder / "zero.json").write_text('[{"image_id": 0, "bbox": [0, 0, 9, 9], "score": 0}]')
+    write_constant_model(folder / "any.onnx", {"x": np.zeros((1, 3), np.float32)})
+    out = ["-o", folder / "out.json"]
+    return {
+        "no such file": ([model, folder / "none.mp4", *out], "none.mp4: .*no such file"),
+        "no video": ([model, folder / "text.mp4", *out], "text.mp4: .*neither"),
+        "empty video": ([model, folder / "empty.mp4", *out], "empty.mp4: .*empty file"),
+        "cut video": ([model, folder / "cut.mp4", *out], "cut.mp4: .*index is lost"),
+        "empty folder": ([model, folder / "empty", *out], "empty: .*images.*none"),
+        "no camera": ([model, "97", *out], "camera 97: expected a camera"),
+        "not writable": ([model, video, "-o", folder / "file" / "a.mp4"], "cannot be written"),
+        "other suffix": ([model, video, "-o", folder / "a.txt"], "a.txt: expected .mp4"),
+        "the source": ([model, video, "-o", folder / "a.json", "-o", video], "expected"),
+        "no boxes": ([model, video, *out, "--detector", folder / "zero.json"], "zero.json: "),
+        "detector": ([model, video, *out, "--detector", "nanodte:a.onnx"], "nanodet"),
+        "model": ([folder / "none.safetensors", video, *out], "none.safetensors: no such file"),
+        "no model": ([folder / "any.onnx", video, *out], "any.onnx: .*PRESET:FILE.onnx"),
+        "device": ([model, video, *out, "--device", "cuda:9"], "--device: expected"),
+        "tracks": (
+            [model, folder / "a.png", *out, "--json-form", "posetrack18"],
+            "PoseTrack18: expected track ids",
+        ),
+    }
+
+
+BAD_INPUTS = (
+    "no such file",
+    "no video",
+    "empty video",
+    "cut video",
+    "empty folder",
+    "no camera",
+    "not writable",
+    "other suffix",
+    "the source",
+    "no boxes",
+    "detector",
+    "model",
+    "no model",
+    "device",
+    "tracks",
+)
+
+
+@pytest.mark.parametrize("name", BAD_INPUTS)
+def test_a_bad_input_is_one_line(
+    name: str, model_file: Path, video: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    images = black(tmp_path, *names)
-    assert predict(images, tmp_path / "out", tiny_space) == [str(path) for path in images]
-    assert below(tmp_path / "out") == {*pictures, "keypoints.json"}
+    cv2.imwrite(str(tmp_path / "a.png"), picture(0))
+    arguments, expected = bad_inputs(tmp_path, model_file, video)[name]
+    before = video.read_bytes()
+    assert main(["predict", *map(str, arguments)]) == 1
+    said = capfd.readouterr().err
+    assert said.count("\n") == 1 and said.startswith("vipnas predict: ")
+    assert re.search(expected, said), said
+    assert video.read_bytes() == before
 
 
-def test_no_picture_takes_the_place_of_an_image(tmp_path: Path, tiny_space: SearchSpace) -> None:
-    (image,) = black(tmp_path, "a/x.png")
-    before = image.read_bytes()
-    with pytest.raises(ValueError, match="would be .*a/x.png, which .*a/x.* has taken"):
-        predict([image], tmp_path / "a", tiny_space)
-    assert image.read_bytes() == before
-
-
-def test_folders_are_taken_with_their_images_alone(
-    tmp_path: Path, tiny_space: SearchSpace, caplog: pytest.LogCaptureFixture
+def test_nobody_found_is_said(
+    tmp_path: Path,
+    tiny_space: SearchSpace,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    found = black(tmp_path, "in/a.jpg", "in/b/a.jpg", "in/c.png")
-    for name in ("in/.DS_Store", "in/notes.txt", "in/b/empty.jpg"):
-        (tmp_path / name).write_text("" if name.endswith("jpg") else "text")
-    output = tmp_path / "in" / "out"  # what is written there is no input of the next time
-    for _ in range(2):
-        assert predict([tmp_path / "in"], output, tiny_space) == [str(path) for path in found]
-        assert below(output) == {"a.png", "b/a.png", "c.png", "keypoints.json"}
-        assert f"3 files that are no images left out, such as {tmp_path / 'in'}" in caplog.text
+    cv2.imwrite(str(tmp_path / "a.png"), picture(0))
+
+    def nobody(image: np.ndarray, name: str = "", index: int = 0) -> DetectedBoxes:
+        return DetectedBoxes(np.empty((0, 4)), np.empty(0, np.float32))
+
+    writers = open_writers([tmp_path / "a.json"], COCO_17)
+    with open_source(tmp_path / "a.png") as source, caplog.at_level(logging.WARNING):
+        summary = write_poses(marked(tiny_space), source, writers, nobody)
+    assert (summary.num_frames, summary.num_persons, summary.num_tracks) == (1, 0, None)
+    assert "a.png: expected persons, found none in 1 frames" in caplog.text
+    assert json.loads((tmp_path / "a.json").read_text()) == []
 
 
-def test_a_folder_without_images_is_named(tmp_path: Path, tiny_space: SearchSpace) -> None:
-    (tmp_path / "in").mkdir()
-    with pytest.raises(ValueError, match="in: expected images in this folder, found none"):
-        predict([tmp_path / "in"], tmp_path / "out", tiny_space)
-    assert not (tmp_path / "out").exists()
+# --- real models
 
 
-def test_a_file_that_is_no_image_is_named_before_anything_is_written(
-    tmp_path: Path, tiny_space: SearchSpace
-) -> None:
-    cv2.imwrite(str(tmp_path / "yes.png"), np.zeros((20, 20, 3), np.uint8))
-    (tmp_path / "no.jpg").write_text("text")
-    model = model_of(PoseNet(tiny_space.min_arch()))
-    with pytest.raises(ValueError, match=r"no\.jpg"):
-        predict_images(model, [tmp_path / "yes.png", tmp_path / "no.jpg"], tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+@pytest.mark.slow
+def test_thunder_after_nanodet(vipnas_data: Path, models_folder: Path, tmp_path: Path) -> None:
+    """The loop, the writer and the scores give the AP that the models have elsewhere."""
+    folder = vipnas_data / "coco_sample"
+    truth = json.loads((folder / "person_keypoints_train2017.json").read_text())
+    detector = open_detector(f"nanodet:{models_folder / 'nanodet.onnx'}")
+    model = open_pose_model(f"movenet:{models_folder / 'movenet-thunder.onnx'}")
+    with open_source(folder / "train2017") as source:
+        write_poses(model, source, open_writers([tmp_path / "a.json"], COCO_17), detector)
+    image_ids = {image["file_name"]: image["id"] for image in truth["images"]}
+    results = json.loads((tmp_path / "a.json").read_text())
+    results = [entry | {"image_id": image_ids[entry["file_name"]]} for entry in results]
+    assert coco_metrics(truth, results, COCO_17).ap == pytest.approx(0.441, abs=0.01)
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_video(model_file: Path) -> None:
+    """Between frame 100 and frame 1,000 by less than 20 MB."""
+    model, peaks_kb = load(model_file, flip_test=False), []
+    for frame, _ in find_poses(model, Endless(), two_persons):
+        if frame.index in (100, 1000):
+            peaks_kb.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    assert peaks_kb[1] - peaks_kb[0] < 20_000
+
+
+class Endless(Source):
+    """1,001 frames of a video."""
+
+    kind, place, fps = "video", "walk.avi", FPS
+
+    def __iter__(self) -> Iterator[SourceFrame]:
+        for number in range(1001):
+            name = f"walk/{number:06d}"
+            image = np.tile(picture(number % 7), (8, 8, 1))
+            yield SourceFrame(number, number / FPS, image, f"{name}.jpg", name)

@@ -44,6 +44,11 @@ def test_only_counted_joints_make_the_similarity() -> None:
     found = pose_similarity(first, areas, second, areas, COCO_17.sigmas, counted)
     assert found[0, 0] == pytest.approx(1)
     assert found[:, 1].tolist() == [0, 0]  # nothing counted
+    in_pairs = np.stack((counted, counted[::-1]))  # other joints for the second of the first set
+    found_in_pairs = pose_similarity(first, areas, second, areas, COCO_17.sigmas, in_pairs)
+    assert found_in_pairs[0].tolist() == found[0].tolist()
+    swapped = pose_similarity(first, areas, second, areas, COCO_17.sigmas, counted[::-1])
+    assert found_in_pairs[1].tolist() == swapped[1].tolist()
 
 
 def test_mean_similarity_is_of_each_person_to_his_own_labels() -> None:

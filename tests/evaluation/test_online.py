@@ -179,6 +179,9 @@ def test_box_of_a_pose_by_hand() -> None:
     assert box_of_pose(box, joints) == pytest.approx((-5, -10, 50, 100))
     joints[0, 2] = 0.1
     assert box_of_pose(box, joints) == box
+    assert box_of_pose(box, joints, min_score=0.05) != box
+    # All joints of a small skeleton are enough.
+    assert box_of_pose(box, joints[1:4]) == pytest.approx((-5, -10, 50, 100))
 
 
 def test_boxes_of_poses_move_and_the_first_is_annotated(

@@ -23,7 +23,7 @@ from vipnas.runtimes.table import (
 )
 
 PACKAGE = Path(vipnas.__file__).parent
-SHARED = {"__init__", "runtime", "table", "exported", "machine", "half", "onnx_model"}
+SHARED = {"__init__", "runtime", "table", "exported", "machine", "half", "onnx_model", "foreign"}
 SETUP = configparser.ConfigParser()
 SETUP.read(PACKAGE.parent / "setup.cfg", encoding="utf-8")
 

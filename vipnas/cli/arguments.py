@@ -230,7 +230,7 @@ def ray_settings(options: argparse.Namespace) -> RaySettings | None:
     return RaySettings(options.workers, gpus, address=options.ray_address)
 
 
-def model_of(options: argparse.Namespace) -> PoseModel:
+def model_of(options: argparse.Namespace, device: str = "cpu", flip_test: bool = True) -> PoseModel:
     """The model of `model_arguments`."""
     from vipnas.deploy.model import Facts, load
     from vipnas.pipeline.models import calibration_of
@@ -241,6 +241,8 @@ def model_of(options: argparse.Namespace) -> PoseModel:
         options.arch,
         calibration=None if experiment is None else calibration_of(experiment),
         facts=Facts(options.codec, options.sigma_px, options.skeleton),
+        device=device,
+        flip_test=flip_test,
     )
 
 

@@ -13,6 +13,7 @@ from vipnas.cli.data import add_data_commands
 from vipnas.cli.experiment import add_experiment_commands
 from vipnas.cli.model import add_network_commands
 from vipnas.cli.parser import Parser
+from vipnas.cli.predict import add_predict_command
 from vipnas.cli.video import add_video_commands
 from vipnas.data.crops.skipped import listed_at_the_end
 
@@ -42,8 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         reason = str(error).strip().partition("\n")[0]
         print(f"vipnas {command}: not enough memory: {reason}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print(f"vipnas {command}: interrupted; the same command resumes", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        hint = str(interrupt) or "the same command resumes"
+        print(f"vipnas {command}: interrupted; {hint}", file=sys.stderr)
         return 130
     if skipped:
         print(f"vipnas {command}: {len(skipped)} bad images left out:", file=sys.stderr)
@@ -67,6 +69,7 @@ def parser_of_all_commands() -> argparse.ArgumentParser:
     add_experiment_commands(commands)
     add_video_commands(commands)
     add_network_commands(commands)
+    add_predict_command(commands)
     add_data_commands(commands)
     add_completion_command(commands, parser)
     return parser

@@ -1,4 +1,4 @@
-"""The commands of one model: cost, profile, info, convert, export, predict."""
+"""The commands of one model: cost, profile, info, convert, export."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def add_network_commands(commands: Commands) -> None:
-    """Add `cost`, `profile`, `convert`, `export` and `predict`."""
+    """Add `cost`, `profile`, `info`, `convert` and `export`."""
     _add_cost(commands)
     _add_profile(commands)
 
@@ -68,14 +68,6 @@ def add_network_commands(commands: Commands) -> None:
         "--with-decode", action="store_true", help="give x, y, score by the codec, not heatmaps"
     )
     export.set_defaults(run=_export)
-
-    predict = commands.add_parser("predict", help="draw poses on images with one person each")
-    model_arguments(predict)
-    predict.add_argument(
-        "sources", type=Path, nargs="+", metavar="SOURCE", help="image files, folders"
-    )
-    predict.add_argument("-o", "--output", type=Path, required=True, help="folder to write")
-    predict.set_defaults(run=_predict)
 
 
 def _add_cost(commands: Commands) -> None:
@@ -263,9 +255,3 @@ def _export(options: argparse.Namespace) -> None:
     crops = None if experiment is None else experiment.calibration_images
     exported = export_network(model.pose_net(), options.output, form, crops, model.header)
     print(f"export: {exported}")
-
-
-def _predict(options: argparse.Namespace) -> None:
-    from vipnas.deploy.predictor import predict_images
-
-    print(f"predict: {predict_images(model_of(options), options.sources, options.output)}")

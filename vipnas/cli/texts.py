@@ -122,8 +122,15 @@ TEXTS = {
         ),
     ),
     "predict": Text(
-        "Draw predicted poses on images with one person each.",
-        ("vipnas predict runs/quickstart/retrain/network.safetensors a.jpg folder -o poses",),
+        "Find and draw the poses of people in images, videos, cameras and streams. Frames are\n"
+        "read one by one; those done so far are kept on Ctrl-C and after an error.",
+        (
+            "vipnas predict network.safetensors photos/ -o poses/",
+            "vipnas predict network.safetensors clip.mp4 -o drawn.mp4 -o poses.json",
+            "vipnas predict clip.safetensors street.mp4 --detector nanodet:nanodet.onnx --smooth"
+            " -o tracks.json --json-form posetrack18",
+            "vipnas predict movenet:movenet-thunder.onnx 0 -o camera.mp4",
+        ),
     ),
     "inspect-data": Text(
         "Describe the data of an experiment and draw a sheet of its crops.",

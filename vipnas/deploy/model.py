@@ -11,14 +11,13 @@ N boxes, K keypoints, H W height and width of the network's input, h w those of 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from vipnas.arch.image import Arch
@@ -26,13 +25,17 @@ from vipnas.arch.io import read_arch
 from vipnas.arch.skeleton import Skeleton
 from vipnas.data.codecs.heatmap import HeatmapCodec, make_codec
 from vipnas.data.crops.crops import IMAGENET_MEAN_RGB, IMAGENET_STD_RGB
-from vipnas.data.crops.geometry import BOX_PADDING, crop_region, input_from_image, invert, transform
-from vipnas.data.crops.pictures import Picture, crop_into
-from vipnas.data.formats.coco import PERSON_CATEGORY
-from vipnas.data.formats.results import coco_results
+from vipnas.data.crops.geometry import BOX_PADDING, invert, transform
+from vipnas.data.crops.pictures import box_crops
 from vipnas.data.formats.skeletons import read_skeleton
+from vipnas.deploy.clip_runner import ClipRunner, ImageRunner, Runner
+from vipnas.deploy.detectors import Detector
+from vipnas.deploy.predictor import DETECT_EVERY, TrackSettings, track
+from vipnas.deploy.result import UINT8, PoseResult, checked_boxes, checked_image
+from vipnas.errors import UserError
 from vipnas.evaluation.evaluator import calibrate_bn, flip_tested, run_contiguous
 from vipnas.evaluation.subnets import Calibration, take_subnet
+from vipnas.models.clipnet import VideoNet
 from vipnas.models.file import (
     SUFFIX,
     BatchNorm,
@@ -41,6 +44,7 @@ from vipnas.models.file import (
     ModelHeader,
     difference,
     header_from_json,
+    read_clip,
     read_header,
     read_network,
 )
@@ -55,12 +59,9 @@ from vipnas.runtimes.exported import (
     ExportedNetwork,
     is_exported,
 )
+from vipnas.runtimes.exported_clip import ExportedClip
 from vipnas.shipped import find_shipped
 from vipnas.training.checkpoint import load_file
-from vipnas.viz.poses import draw_pose
-from vipnas.viz.sheets import predicted_joints
-
-UINT8 = NDArray[np.uint8]
 
 # The recipe of the published checkpoints, which do not name their skeleton: by number of joints.
 PUBLISHED_SKELETONS = {17: "coco_17", 133: "coco_wholebody_133"}
@@ -90,44 +91,12 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class PoseResult:
-    """Poses found in one image.
-
-    Attributes:
-        keypoints: (N, K, 2), x and y in pixels of the image.
-        scores: (N, K); what a score means is in the header of the model.
-        boxes_xyxy: (N, 4), where the poses were looked for.
-        image: (H, W, 3), RGB.
-    """
-
-    keypoints: NDArray[np.float64]
-    scores: NDArray[np.float32]
-    boxes_xyxy: NDArray[np.float64]
-    image: UINT8
-    skeleton: Skeleton
-
-    def __len__(self) -> int:
-        return len(self.boxes_xyxy)
-
-    def plot(self, min_score: float = 0.2) -> UINT8:
-        """The image (RGB) with all poses; joints that score below `min_score` are left out."""
-        picture = self.image
-        for xy_K2, scores_K in zip(self.keypoints, self.scores, strict=True):
-            joints_K3 = predicted_joints(xy_K2, scores_K, min_score)
-            picture = draw_pose(picture, joints_K3, self.skeleton)
-        return picture
-
-    def to_coco(self, image_id: int = 0) -> list[dict[str, Any]]:
-        """One entry a person in COCO results form."""
-        return coco_results([(image_id, PERSON_CATEGORY)] * len(self), self.keypoints, self.scores)
-
-
-@dataclass(frozen=True)
 class PoseModel:
     """A network and its header.
 
     `network` takes normalised images (N, 3, H, W) to heatmaps (N, K, h, w). That of an exported
-    file may take uint8 images (N, H, W, 3), and give joints (N, K, 3). With `flip_test`, heatmaps
+    file may take uint8 images (N, H, W, 3), and give joints (N, K, 3). The networks of a clip find
+    poses in videos; in an image their key frame's does. With `flip_test`, heatmaps
     are the mean over the crop and its mirror image: slower, and a little better.
     """
 
@@ -167,9 +136,13 @@ class PoseModel:
             ValueError: The image or the boxes have another form.
             FloatingPointError: The network's output is not finite.
         """
-        image = _checked_image(image, bgr)
-        boxes_N4 = _checked_boxes(boxes_xyxy, image)
-        crops_N3HW, input_from_image_N23 = self._crops(image, boxes_N4)
+        image = checked_image(image, bgr)
+        boxes_N4 = checked_boxes(boxes_xyxy, image)
+        shown = self.header.input
+        crops_NHW3, input_from_image_N23 = box_crops(
+            image, boxes_N4, shown.hw, self.codec.span_hw, shown.box_padding
+        )
+        crops_N3HW = torch.from_numpy(crops_NHW3).permute(0, 3, 1, 2)
         found = [self._find(part) for part in crops_N3HW.split(self.batch_size) if len(part)]
         num_joints = self.skeleton.num_joints
         xy_NK2 = torch.cat([torch.empty(0, num_joints, 2), *(xy for xy, _ in found)])
@@ -177,9 +150,51 @@ class PoseModel:
         keypoints = transform(invert(input_from_image_N23), xy_NK2.double().numpy())
         return PoseResult(keypoints, scores_NK.numpy(), boxes_N4, image, self.skeleton)
 
+    def track(
+        self,
+        source: str | Path,
+        detector: Detector | None = None,
+        detect_every: int = DETECT_EVERY,
+        smooth: bool = False,
+    ) -> Iterator[PoseResult]:
+        """Find the poses in each frame of a source, one frame after another.
+
+        Args:
+            source: As `open_source` takes it: a video, a camera's number, a stream; images.
+            detector: Of persons (`open_detector`). Without one, the whole frame is looked at first,
+                and the box then follows the pose.
+            detect_every: Frames of a video from one run of the detector to the next.
+            smooth: Smooth the joints of each track by a One-Euro filter.
+
+        Returns:
+            The poses frame by frame, with track ids in videos. A frame is read when its turn comes.
+
+        Raises:
+            ValueError: The source cannot be read, or the detector used.
+        """
+        return track(self, source, detector, TrackSettings(detect_every, smooth))
+
+    def runner(self) -> Runner:
+        """Return what finds the poses of a video's frames: by the networks of a clip, key frames
+        are scheduled per person; any other network sees every frame by itself."""
+        if not isinstance(self.network, (VideoNet, ExportedClip)):
+            return ImageRunner(self.predict)
+        return ClipRunner(
+            self.network.eval().run_frame,
+            len(self.network.arch) - 1,
+            self.skeleton,
+            self.codec,
+            next(self.network.parameters()).device,
+            self.batch_size,
+            self.header.input.box_padding,
+            self._normalised,
+        )
+
     def heatmap_network(self) -> nn.Module:
         """The network, from normalised images to heatmaps; raises ValueError for a file that has
         another form."""
+        if self.header.kind == "clip":
+            raise UserError(str(self.path), "a network of images", "a file of kind clip")
         if isinstance(self.network, ExportedNetwork):
             for name, found, needed in (
                 ("takes", self.network.takes, NORMALISED),
@@ -191,27 +206,16 @@ class PoseModel:
 
     def pose_net(self) -> PoseNet:
         """The network in PyTorch; raises ValueError for an exported file."""
+        if self.header.kind == "clip":
+            raise UserError(str(self.path), "a network of images", "a file of kind clip")
         if not isinstance(self.network, PoseNet):
             raise ValueError(f"{self.path}: expected weights, got an exported file")
         return self.network
 
-    def _crops(self, image: UINT8, boxes_N4: NDArray[np.float64]) -> tuple[Tensor, Any]:
-        """uint8 crops (N, 3, H, W) and the affines (N, 2, 3) that made them of the image."""
-        size_hw, span_hw = self.header.input.hw, self.codec.span_hw
-        crops_NHW3 = np.empty((len(boxes_N4), *size_hw, 3), np.uint8)
-        matrices_N23 = np.empty((len(boxes_N4), 2, 3))
-        picture = Picture(image)
-        for number, (left, top, right, bottom) in enumerate(boxes_N4.tolist()):
-            box_xywh = (left, top, right - left, bottom - top)
-            region = crop_region(box_xywh, span_hw, self.header.input.box_padding)
-            matrices_N23[number] = input_from_image(*region, span_hw)
-            crop_into(crops_NHW3[number], picture, matrices_N23[number])
-        return torch.from_numpy(crops_NHW3).permute(0, 3, 1, 2), matrices_N23
-
     @torch.no_grad()
     def _find(self, crops_N3HW: Tensor) -> tuple[Tensor, Tensor]:
         """Joints (N, K, 2) in input pixels, and their scores (N, K)."""
-        network = self.network.eval()
+        network = self._image_network.eval()
         crops_N3HW = crops_N3HW.to(next(network.parameters()).device)
         if getattr(network, "gives", HEATMAPS) == KEYPOINTS:
             xy_NK2, scores_NK1 = self._run(crops_N3HW).cpu().split((2, 1), dim=2)
@@ -228,15 +232,26 @@ class PoseModel:
 
     def _run(self, crops_N3HW: Tensor) -> Tensor:
         """What the network makes of uint8 RGB crops, which it is given in the form it takes."""
-        if getattr(self.network, "takes", NORMALISED) == PIXELS:
-            found: Tensor = self.network(crops_N3HW.permute(0, 2, 3, 1))
+        if getattr(self._image_network, "takes", NORMALISED) == PIXELS:
+            found: Tensor = self._image_network(crops_N3HW.permute(0, 2, 3, 1))
             return found
+        found = self._image_network(self._normalised(crops_N3HW))
+        return found
+
+    def _normalised(self, crops_N3HW: Tensor) -> Tensor:
+        """Return uint8 crops as the network is shown them, by the header."""
         mean_311, std_311 = (
             (torch.tensor(values, device=crops_N3HW.device) * 255).view(3, 1, 1)
             for values in (self.header.input.mean, self.header.input.std)
         )
-        found = self.network(crops_N3HW.float().sub_(mean_311).div_(std_311))
-        return found
+        return crops_N3HW.float().sub_(mean_311).div_(std_311)
+
+    @property
+    def _image_network(self) -> nn.Module:
+        """The network that sees an image by itself: of a clip that of key frames."""
+        if isinstance(self.network, (VideoNet, ExportedClip)):
+            return self.network.key_frame
+        return self.network
 
 
 def load(
@@ -248,11 +263,12 @@ def load(
     device: str | torch.device = "cpu",
     flip_test: bool = True,
 ) -> PoseModel:
-    """Open a model of images.
+    """Open a model of images, or of clips.
 
     Args:
-        path: A model file (`.safetensors`) of a network or a supernet, a published checkpoint
-            (`.pth`), or an exported file (`.onnx`, `.xml`, `.pt2`).
+        path: A model file (`.safetensors`) of a network, a clip or a supernet, a published
+            checkpoint (`.pth`), an exported file (`.onnx`, `.xml`, `.pt2`), or the folder of an
+            exported clip.
         arch: An architecture, the file of one or a shipped name. A published checkpoint needs it;
             of a supernet it says which subnet is taken, by default the largest; any other file must
             be of this architecture.
@@ -267,6 +283,8 @@ def load(
     path, facts = Path(path), facts or Facts()
     if isinstance(arch, (str, Path)):
         arch = read_arch(find_shipped("search_spaces", str(arch), ".json"))
+    if path.is_dir():
+        return _load_exported_clip(path, arch, facts)
     if is_exported(path):
         return replace(_load_exported(path, arch, facts), flip_test=flip_test)
     if path.suffix == SUFFIX:
@@ -293,8 +311,11 @@ def _load_model(
 ) -> PoseModel:
     header, place = read_header(path), str(path)
     facts.check_needless(path)
-    if header.kind not in ("image", "supernet"):
+    if header.kind == "clip_supernet":
         raise ValueError(f"{path}: expected a network of images, got a file of kind {header.kind}")
+    if header.kind == "clip":
+        _check_arch(header.key_frame, arch, path)
+        return PoseModel(read_clip(path)[0], header, path)
     space = header.search_space(place) if header.kind == "supernet" else None
     arch = arch or header.key_frame
     if space is None:
@@ -360,6 +381,18 @@ def _load_exported(path: Path, arch: Arch | None, facts: Facts) -> PoseModel:
     return PoseModel(network, header_from_json(note, str(path)), path)
 
 
+def _load_exported_clip(folder: Path, arch: Arch | None, facts: Facts) -> PoseModel:
+    network = ExportedClip(folder, torch.get_num_threads())
+    _check_arch(network.arch.key_frame, arch, folder)
+    note = network.key_frame.notes.get(HEADER_NOTE)
+    if note is None:
+        header = _header_by_facts(network.arch.key_frame, facts, folder)
+    else:
+        facts.check_needless(folder)
+        header = header_from_json(note, str(folder))
+    return PoseModel(network, replace(header, kind="clip", arch=None, clip=network.arch), folder)
+
+
 def _header_by_facts(arch: Arch, facts: Facts, path: Path) -> ModelHeader:
     """The header of a file that says no more than its architecture."""
     codec_name, sigma_px, skeleton_name = facts.codec, facts.sigma_px, facts.skeleton
@@ -392,33 +425,6 @@ def _header_by_facts(arch: Arch, facts: Facts, path: Path) -> ModelHeader:
 def _check_arch(found: Arch, wanted: Arch | None, path: Path) -> None:
     if wanted is not None and (place := difference(found, wanted)):
         raise ValueError(f"{path}: holds another arch: {place}")
-
-
-def _checked_image(image: UINT8, bgr: bool) -> UINT8:
-    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3:
-        raise ValueError("image: expected a uint8 array (H, W, 3)")
-    if image.shape[2] != 3 or not image.size:
-        raise ValueError(f"image: expected (H, W, 3), got {image.shape}")
-    return np.ascontiguousarray(image[..., ::-1] if bgr else image)
-
-
-def _checked_boxes(boxes_xyxy: ArrayLike | None, image: UINT8) -> NDArray[np.float64]:
-    height, width = image.shape[:2]
-    if boxes_xyxy is None:
-        return np.array([[0.0, 0.0, width, height]])
-    boxes_N4 = np.asarray(boxes_xyxy, np.float64)
-    if boxes_N4.size == 0:
-        return np.empty((0, 4))
-    if boxes_N4.ndim != 2 or boxes_N4.shape[1] != 4:
-        raise ValueError(f"boxes_xyxy: expected (N, 4), got {boxes_N4.shape}")
-    good_N = np.isfinite(boxes_N4).all(axis=1) & (boxes_N4[:, 2:] > boxes_N4[:, :2]).all(axis=1)
-    if not good_N.all():
-        row = int(np.argmin(good_N))
-        raise ValueError(
-            f"boxes_xyxy[{row}]: expected left < right and top < bottom, got"
-            f" {boxes_N4[row].tolist()}"
-        )
-    return boxes_N4
 
 
 def _finite(values: Tensor) -> Tensor:

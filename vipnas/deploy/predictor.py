@@ -1,101 +1,292 @@
-"""A model on image files: one person to an image, who fills it."""
+"""People in, poses out: one loop over the frames of images, videos, cameras and streams.
+
+N persons, K keypoints.
+"""
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from time import perf_counter
+from typing import Protocol, TypeVar
 
-import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 
-from vipnas.data.crops.images import read_image, write_png
-from vipnas.deploy.model import PoseModel
-from vipnas.files import write_atomically
+from vipnas.arch.skeleton import Skeleton
+from vipnas.data.crops.geometry import FloatArray
+from vipnas.deploy.clip_runner import ClipMemory, FramePoses, Runner
+from vipnas.deploy.detected_boxes import Detector, whole_image
+from vipnas.deploy.following import FollowRule, follow
+from vipnas.deploy.result import UINT8, PoseResult
+from vipnas.deploy.smoothing import OneEuroFilter
+from vipnas.deploy.sources import Source, SourceFrame, open_source
+from vipnas.deploy.tracker import Tracker
+from vipnas.deploy.writer import FramePoses as WrittenPoses
+from vipnas.deploy.writer import Writer
+from vipnas.evaluation.online import is_pose
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
+# Sources whose pictures have nothing to do with each other.
+STILL_KINDS = {"image", "folder", "glob"}
+DETECT_EVERY = 10
 
-def predict_images(
-    model: PoseModel, images: Sequence[Path], output: Path, min_score: float = 0.2
-) -> Path:
-    """Write each image with its pose drawn on it (PNG), and `keypoints.json`; returns the latter.
 
-    `images` are files, and folders whose images are taken (`image_files`). The JSON is a list of
-    {image, keypoints: [[x, y, score], ...]} in pixels of the image, in the order of the skeleton's
-    joints. Joints that score below `min_score` are not drawn.
+class PoseFinder(Protocol):
+    """A model that finds poses: `PoseModel`, `ForeignPoseModel`."""
 
-    Raises ValueError naming the first file that is not an image, or whose picture would take the
-    place of an image.
+    @property
+    def skeleton(self) -> Skeleton: ...
+
+    def predict(self, image: UINT8, boxes_xyxy: ArrayLike | None = None) -> PoseResult:
+        """Find one pose in each box (N, 4) of an RGB image; None is the whole image."""
+        ...
+
+    def runner(self) -> Runner:
+        """Return what finds the poses of a video's frames."""
+        ...
+
+
+@dataclass(frozen=True)
+class TrackSettings:
+    """How persons are followed through a video.
+
+    Attributes:
+        detect_every: Frames from one run of the detector to the next.
+        smooth: Smooth the joints of each track by a One-Euro filter.
     """
-    images = image_files(images, output)
-    pictures = _pictures(images, output)
-    for path in pictures:
-        read_image(path)  # a bad one is found before anything is written
-    found = []
-    for path in images:
-        poses = model.predict(read_image(path))
-        write_png(pictures[path], poses.plot(min_score))
-        keypoints_K3 = np.concatenate((poses.keypoints[0], poses.scores[0][:, None]), axis=1)
-        found.append({"image": str(path), "keypoints": keypoints_K3.round(3).tolist()})
-    path = output / "keypoints.json"
-    write_atomically(path, json.dumps(found, indent=1) + "\n")
-    return path
+
+    detect_every: int = DETECT_EVERY
+    smooth: bool = False
 
 
-def image_files(places: Sequence[Path], output: Path) -> list[Path]:
-    """Return the files among `places`, and all images in and below its folders, by name.
+@dataclass
+class Stopwatch:
+    """Seconds that were spent on each part of the work."""
 
-    Files in folders that are no images are left out and counted in the log, as is all that is in
-    `output`. Raises ValueError for a folder without images.
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    @contextmanager
+    def on(self, part: str) -> Iterator[None]:
+        """Add the time that the block takes."""
+        begin = perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[part] += perf_counter() - begin
+
+    def on_each(self, part: str, items: Iterable[T]) -> Iterator[T]:
+        """Yield the items; add the time that each is waited for."""
+        iterator = iter(items)
+        while True:
+            with self.on(part):
+                item = next(iterator, None)
+            if item is None:
+                return
+            yield item
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What was done with a source.
+
+    Attributes:
+        num_frames: Frames in which poses were looked for.
+        num_persons: Poses of at least four joints (`is_pose`), in all frames together.
+        num_tracks: Track ids that these have; None for images.
+        ms_by_part: Mean milliseconds a frame of decoding, detector, network, drawing and writing.
+        is_interrupted: Whether Ctrl-C ended it.
     """
-    files: list[Path] = []
-    others: list[Path] = []
-    for place in places:
-        if not place.is_dir():
-            files.append(place)
-            continue
-        below = [path for path in sorted(place.rglob("*")) if path.is_file()]
-        below = [path for path in below if output.resolve() not in path.resolve().parents]
-        found = [path for path in below if cv2.haveImageReader(str(path))]
-        if not found:
-            raise ValueError(f"{place}: expected images in this folder, found none")
-        files += found
-        others += sorted(set(below) - set(found))
-    if others:
-        log.warning("%d files that are no images left out, such as %s", len(others), others[0])
-    return files
+
+    num_frames: int
+    num_persons: int
+    num_tracks: int | None
+    ms_by_part: dict[str, float]
+    is_interrupted: bool = False
+
+    def __str__(self) -> str:
+        tracks = "" if self.num_tracks is None else f" in {self.num_tracks} tracks"
+        spent = ", ".join(f"{part} {ms:.1f}" for part, ms in self.ms_by_part.items())
+        return f"{self.num_frames} frames, {self.num_persons} persons{tracks}; ms a frame: {spent}"
 
 
-def _pictures(images: Sequence[Path], output: Path) -> dict[Path, Path]:
-    """Where each image is drawn; no two of them in one place, and none over an image.
+def track(
+    model: PoseFinder,
+    source: str | Path,
+    detector: Detector | None = None,
+    settings: TrackSettings | None = None,
+) -> Iterator[PoseResult]:
+    """Yield the poses in each frame of a source; see `PoseModel.track`."""
+    with open_source(source) as frames:
+        for _, poses in find_poses(model, frames, detector, settings):
+            yield poses
 
-    Images of the same name are told apart by their folders, below the one that holds them all, or
-    by their suffixes. Raises ValueError for a picture that would replace an image.
+
+def find_poses(
+    model: PoseFinder,
+    source: Source,
+    detector: Detector | None = None,
+    settings: TrackSettings | None = None,
+    stopwatch: Stopwatch | None = None,
+) -> Iterator[tuple[SourceFrame, PoseResult]]:
+    """Yield each frame with its poses, before the next one is decoded.
+
+    Args:
+        model: Finds the poses. All persons of a frame run together.
+        source: Its images are independent of each other; the frames of all else have tracks.
+        detector: Says who is in a frame. None takes an image for one person. In a video it looks at
+            the whole frame where nobody is followed.
+        settings: Of videos; defaults to `TrackSettings()`.
+        stopwatch: Is given the time of decoding, detector and network.
+
+    Raises:
+        ValueError: A frame cannot be read, or the detector's boxes cannot be used.
+        FloatingPointError: The network's output is not finite.
     """
-    images = list(dict.fromkeys(images))
-    folder = os.path.commonpath([path.absolute().parent for path in images])
-    names = [path.absolute().relative_to(folder) for path in images]
-    stems = Counter(path.stem for path in images)
-    places = Counter(name.with_suffix("") for name in names)
-    pictures: dict[Path, Path] = {}
-    for path, name in zip(images, names, strict=True):
-        if stems[path.stem] == 1:
-            pictures[path] = output / f"{path.stem}.png"
-        elif places[name.with_suffix("")] == 1:
-            pictures[path] = output / name.with_suffix(".png")
-        else:
-            pictures[path] = output / f"{name}.png"
-    _check_places(pictures)
-    return pictures
+    stopwatch = stopwatch or Stopwatch()
+    if source.kind in STILL_KINDS:
+        return _in_images(model, source, detector, stopwatch)
+    return _in_video(model, source, detector, settings or TrackSettings(), stopwatch)
 
 
-def _check_places(pictures: Mapping[Path, Path]) -> None:
-    taken = {path.resolve(): path for path in pictures}
-    for path, picture in pictures.items():
-        if other := taken.get(picture.resolve()):
-            raise ValueError(f"{path}: its picture would be {picture}, which {other} has taken")
-        taken[picture.resolve()] = path
+def write_poses(
+    model: PoseFinder,
+    source: Source,
+    writers: Sequence[Writer],
+    detector: Detector | None = None,
+    settings: TrackSettings | None = None,
+    min_score: float = 0.2,
+) -> Summary:
+    """Find the poses of a source, and write them frame by frame.
+
+    The writers are closed at the end, also by an error or Ctrl-C: frames done so far are kept.
+
+    Args:
+        model: Finds the poses.
+        source: Where people are.
+        writers: Each is given every frame.
+        detector: See `find_poses`.
+        settings: See `find_poses`.
+        min_score: Joints that score less are not drawn.
+    """
+    stopwatch, ids = Stopwatch(), set[int]()
+    num_frames, num_persons, is_interrupted = 0, 0, False
+    with ExitStack() as stack:
+        for writer in writers:
+            stack.enter_context(writer)
+        draws = any(writer.draws for writer in writers)
+        try:
+            for frame, poses in find_poses(model, source, detector, settings, stopwatch):
+                with stopwatch.on("drawing"):
+                    picture = poses.plot(min_score) if draws else None
+                found = WrittenPoses(
+                    frame,
+                    poses.keypoints,
+                    poses.scores,
+                    poses.boxes_xyxy,
+                    poses.ids,
+                    picture,
+                    poses.box_scores,
+                )
+                with stopwatch.on("writing"):
+                    for writer in writers:
+                        writer.write(found)
+                is_found_N = _are_poses(poses)
+                num_frames, num_persons = num_frames + 1, num_persons + int(is_found_N.sum())
+                if poses.ids is not None:
+                    ids.update(poses.ids[is_found_N].tolist())
+        except KeyboardInterrupt:
+            is_interrupted = True
+    if num_frames and not num_persons:
+        hint = "try --detector" if detector is None else "try another detector or model"
+        log.warning(
+            "%s: expected persons, found none in %d frames (%s)", source.place, num_frames, hint
+        )
+    parts = ["decoding", "detector", "network", "drawing", "writing"]
+    ms_by_part = {part: 1000 * stopwatch.seconds[part] / max(1, num_frames) for part in parts}
+    num_tracks = None if source.kind in STILL_KINDS else len(ids)
+    return Summary(num_frames, num_persons, num_tracks, ms_by_part, is_interrupted)
+
+
+def _in_images(
+    model: PoseFinder, source: Source, detector: Detector | None, stopwatch: Stopwatch
+) -> Iterator[tuple[SourceFrame, PoseResult]]:
+    for frame in stopwatch.on_each("decoding", source):
+        with stopwatch.on("detector"):
+            boxes = (detector or whole_image)(frame.image, frame.name, frame.index)
+        with stopwatch.on("network"):
+            poses = model.predict(frame.image, boxes.boxes_xyxy)
+        poses = replace(poses, index=frame.index, time_s=frame.time_s, box_scores=boxes.scores)
+        yield frame, poses
+
+
+def _in_video(
+    model: PoseFinder,
+    source: Source,
+    detector: Detector | None,
+    settings: TrackSettings,
+    stopwatch: Stopwatch,
+) -> Iterator[tuple[SourceFrame, PoseResult]]:
+    shown = _Shown(stopwatch.on_each("decoding", source))
+    runner = model.runner()
+
+    def detect(image: UINT8) -> FloatArray:
+        assert detector is not None
+        with stopwatch.on("detector"):
+            return detector(image, shown.frame.name, shown.frame.index).boxes_xyxy
+
+    def run(
+        image: UINT8, boxes_xyxy: FloatArray, memories: Sequence[ClipMemory | None]
+    ) -> FramePoses:
+        with stopwatch.on("network"):
+            return runner(image, boxes_xyxy, memories)
+
+    # One person who fills the first frame need not fill those that follow.
+    is_given = detector is not None and detector is not whole_image
+    smooth = OneEuroFilter() if settings.smooth else None
+    rule = FollowRule(settings.detect_every)
+    tracker = Tracker(model.skeleton)
+    for found in follow(shown, run, tracker, detect if is_given else None, rule):
+        frame, keypoints = shown.frame, found.keypoints
+        if smooth is not None:
+            keypoints = smooth(frame.time_s, found.ids, keypoints, found.boxes_xyxy)
+        yield (
+            frame,
+            PoseResult(
+                keypoints,
+                found.scores,
+                found.boxes_xyxy,
+                frame.image,
+                model.skeleton,
+                found.ids,
+                frame.index,
+                frame.time_s,
+            ),
+        )
+
+
+class _Shown:
+    """The images of frames, one at a time; `frame` is the one that was given last."""
+
+    frame: SourceFrame
+
+    def __init__(self, frames: Iterable[SourceFrame]) -> None:
+        self._frames = frames
+
+    def __iter__(self) -> Iterator[UINT8]:
+        for frame in self._frames:
+            self.frame = frame
+            yield frame.image
+
+
+def _are_poses(poses: PoseResult) -> np.ndarray:
+    """Return which of the poses have enough joints (N,)."""
+    joints_NK3 = np.concatenate((poses.keypoints, poses.scores[..., None]), axis=2)
+    return np.array([is_pose(joints_K3) for joints_K3 in joints_NK3], bool)

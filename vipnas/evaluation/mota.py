@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from vipnas.data.crops.boxes import box_ious
 from vipnas.data.formats.posetrack import Frame, Video
 from vipnas.data.formats.skeletons import Skeleton
 from vipnas.evaluation.oks import best_pairs, pose_similarity
@@ -24,12 +25,7 @@ MotaRule = Literal["poseval", "all-frames"]
 
 def box_overlap(keypoints_NK3: FloatArray, keypoints_TK3: FloatArray, _: Skeleton) -> FloatArray:
     """Intersection over union (N, T) of the boxes around the joints."""
-    first, second = _boxes(keypoints_NK3)[:, None], _boxes(keypoints_TK3)[None]
-    low = np.maximum(first[..., :2], second[..., :2])
-    high = np.minimum(first[..., 2:], second[..., 2:])
-    common_NT = np.prod(np.maximum(high - low, 0), axis=2)
-    areas = [np.prod(boxes[..., 2:] - boxes[..., :2], axis=2) for boxes in (first, second)]
-    return np.asarray(common_NT / np.maximum(areas[0] + areas[1] - common_NT, 1e-9))
+    return box_ious(_boxes(keypoints_NK3), _boxes(keypoints_TK3))
 
 
 def joint_likeness(

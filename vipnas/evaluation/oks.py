@@ -27,20 +27,20 @@ def pose_similarity(
     xy_MK2: NDArray[np.floating],
     areas_M: NDArray[np.floating],
     sigmas_K: Sequence[float],
-    counted_MK: NDArray[np.bool_] | None = None,
+    counted: NDArray[np.bool_] | None = None,
 ) -> FloatArray:
     """Object keypoint similarity (N, M) of poses, in 0..1.
 
-    The scale is the mean of the two areas, in square pixels, and all joints count, or those of
-    `counted_MK` in the second set; 0 where none does.
+    The scale is the mean of the two areas, in square pixels, and all joints count, or those that
+    are `counted` in the second set (M, K) or in each pair (N, M, K); 0 where none does.
     """
     squares_NMK = np.square(xy_NK2[:, None] - xy_MK2[None]).sum(axis=3, dtype=np.float64)
     areas_NM = (areas_N[:, None] + areas_M[None]).astype(np.float64) / 2
     likeness_NMK = _similarity(squares_NMK, areas_NM, sigmas_K)
-    if counted_MK is None:
+    if counted is None:
         return np.asarray(likeness_NMK.mean(axis=2))
-    sums_NM = (likeness_NMK * counted_MK[None]).sum(axis=2)
-    return np.asarray(sums_NM / np.maximum(counted_MK.sum(axis=1), 1)[None])
+    sums_NM = (likeness_NMK * counted).sum(axis=2)
+    return np.asarray(sums_NM / np.maximum(counted.sum(axis=-1), 1))
 
 
 def mean_similarity(

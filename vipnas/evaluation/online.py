@@ -15,20 +15,18 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from vipnas.config.clip import Boxes
 from vipnas.data.codecs.heatmap import HeatmapCodec
-from vipnas.data.crops.crops import fixed_crops, normalise
-from vipnas.data.crops.geometry import box_of_joints, heatmap_warp, invert
+from vipnas.data.crops.crops import fixed_crops
+from vipnas.data.crops.geometry import box_of_joints, invert
 from vipnas.data.formats.posetrack import Box, Frame, TrackedPerson, Video
 from vipnas.data.formats.results import SCORE_THRESHOLD
 from vipnas.data.formats.skeletons import Skeleton
 from vipnas.data.poses import TrackedPose
-from vipnas.models.clipnet import Frame as FrameInput
-from vipnas.models.clipnet import VideoNet, propagate
+from vipnas.evaluation.clip_step import ClipStep, Seen
+from vipnas.models.clipnet import VideoNet
 
 # A box around the joints found in the frame before: so much wider and higher, since joints are not
 # the outline, and since the person moves.
@@ -85,118 +83,89 @@ class OnlineLoop:
     boxes: Boxes = "annotated"
     batch_size: int = 64
 
-    @torch.no_grad()
     def __call__(self, videos: Sequence[Video]) -> list[TrackedPose]:
         """Return everything found in labelled frames, in the order of the videos and frames."""
-        self.network.eval()
-        views = _Views(self, [tracklet for video in videos for tracklet in tracklets(video)])
+        network = self.network.eval()
+        device = next(network.parameters()).device
+        step = ClipStep(network.run_frame, self.codec, device, self.batch_size)
+        in_view = [tracklet for video in videos for tracklet in tracklets(video)]
         found: list[TrackedPose] = []
-        for heatmaps_NKHW in propagate(self._run, views.frames(), feed=views.followed):
-            found += views.decoded(heatmaps_NKHW)
+        before: _PosesInView | None = None
+        for age in range(max(map(len, in_view), default=0)):
+            rows = [row for row, tracklet in enumerate(in_view) if len(tracklet) > age]
+            in_view = [in_view[row] for row in rows]
+            detections = [tracklet[age] for tracklet in in_view]
+            distance = age % len(network.arch)
+            before = self._frame(step, distance, detections, before and before.of(rows))
+            found += before.of_labelled(detections, distance)
         frames = (frame for video in videos for frame in video.frames)
         order = {frame.image_id: place for place, frame in enumerate(frames)}
         return sorted(found, key=lambda item: order[item.person.image_id])
 
-    def _run(self, distance: int, images_N3HW: Tensor, before_NKHW: Tensor | None) -> Tensor:
-        """Run one frame of everybody in view, `batch_size` persons at a time."""
-        device = next(self.network.parameters()).device
-        found = []
-        for rows in torch.arange(len(images_N3HW)).split(self.batch_size):
-            before = None if before_NKHW is None else before_NKHW[rows].to(device)
-            images = normalise(images_N3HW[rows].to(device))
-            found.append(self.network.run_frame(distance, images, before).cpu())
-        heatmaps_NKHW = torch.cat(found)
-        if not torch.isfinite(heatmaps_NKHW).all():
-            raise FloatingPointError("the networks' heatmaps are not finite")
-        return heatmaps_NKHW
-
-
-class _Views:
-    """Everybody in view, by the number of frames since they came into view: the state of the loop.
-
-    The crop of a frame may depend on the pose found in the frame before.
-    """
-
-    def __init__(self, loop: OnlineLoop, in_view: list[tuple[FrameDetection, ...]]) -> None:
-        self.loop = loop
-        self.in_view = in_view
-        self.age = -1
-        self.rows: list[int] = []  # of those in view, their rows in the frame before
-        self.boxes: list[Box] = []
-        self.boxes_before: list[Box] = []
-        self.joints_NK3 = np.zeros((0, loop.skeleton.num_joints, 3))
-        self.input_from_image_N23 = np.zeros((0, 2, 3))
-
-    def frames(self) -> Iterator[FrameInput]:
-        """Yield the next frame of all who are still in view; needs the poses of the one before."""
-        loop = self.loop
-        input_hw = loop.network.arch.key_frame.input_hw
-        for age in range(max((len(tracklet) for tracklet in self.in_view), default=0)):
-            self.age = age
-            self.rows = [row for row, found in enumerate(self.in_view) if len(found) > age]
-            self.in_view = [self.in_view[row] for row in self.rows]
-            self.boxes = [self._box(row, place) for place, row in enumerate(self.rows)]
-            persons = [
-                _in_box(detection, box, loop.skeleton)
-                for detection, box in zip(self._detections, self.boxes, strict=True)
-            ]
-            self.crops = fixed_crops(persons, loop.skeleton, input_hw, span_hw=loop.codec.span_hw)
-            yield FrameInput(self._distance, self.crops.images_B3HW, self._warps())
-
-    @property
-    def _detections(self) -> list[FrameDetection]:
-        return [tracklet[self.age] for tracklet in self.in_view]
-
-    @property
-    def _distance(self) -> int:
-        return self.age % len(self.loop.network.arch)
-
-    def _warps(self) -> Tensor | None:
-        """Return the warps from this frame's crops to those before; None in a key frame."""
-        before_N23, self.input_from_image_N23 = (
-            self.input_from_image_N23,
-            invert(self.crops.image_from_input_B23),
+    def _frame(
+        self,
+        step: ClipStep,
+        distance: int,
+        detections: Sequence[FrameDetection],
+        before: _PosesInView | None,
+    ) -> _PosesInView:
+        """Return the poses of all who are in view; `before` are theirs in the frame before."""
+        boxes = [self._box(row, detection, before) for row, detection in enumerate(detections)]
+        persons = [
+            _in_box(detection, box, self.skeleton)
+            for detection, box in zip(detections, boxes, strict=True)
+        ]
+        codec = self.codec
+        crops = fixed_crops(persons, self.skeleton, codec.input_hw, span_hw=codec.span_hw)
+        input_from_image_N23 = invert(crops.image_from_input_B23)
+        found = step(distance, crops.images_B3HW, input_from_image_N23, before and before.seen)
+        joints_NK3 = np.concatenate(
+            (found.xy_NK2, found.scores_NK[..., None]), axis=2, dtype=np.float64
         )
-        if self._distance == 0:
-            return None
-        codec, now_N23 = self.loop.codec, self.input_from_image_N23
-        warps = heatmap_warp(before_N23[self.rows], now_N23, codec.stride_xy, codec.heatmap_hw)
-        return torch.from_numpy(warps).float()
+        return _PosesInView(boxes, joints_NK3, found.seen)
 
-    def _box(self, row: int, place: int) -> Box:
-        """Return the box of the person at `place` now, who was at `row` in the frame before."""
-        detection = self._detections[place]
-        annotated = self.loop.boxes == "annotated" and detection.person is not None
-        if self.age == 0 or annotated:
+    def _box(self, row: int, detection: FrameDetection, before: _PosesInView | None) -> Box:
+        annotated = self.boxes == "annotated" and detection.person is not None
+        if before is None or annotated:
             assert detection.person is not None
             return detection.person.box_xywh
-        return box_of_pose(self.boxes_before[row], self.joints_NK3[row])
-
-    def followed(self, distance: int, heatmaps_NKHW: Tensor) -> Tensor:
-        """Return the heatmaps before of those who are still in view."""
-        return heatmaps_NKHW[self.rows]
-
-    def decoded(self, heatmaps_NKHW: Tensor) -> list[TrackedPose]:
-        """Return the poses of a frame, and keep them for the boxes of the next."""
-        xy_NK2, scores_NK = self.loop.codec.decode(heatmaps_NKHW)
-        xy_px = self.crops.to_image(xy_NK2)
-        self.joints_NK3 = np.concatenate((xy_px, scores_NK[..., None].numpy()), axis=2)
-        self.boxes_before = self.boxes
-        return [
-            TrackedPose(detection.person, box_xywh, self._distance, joints_K3)
-            for detection, box_xywh, joints_K3 in zip(
-                self._detections, self.boxes, self.joints_NK3, strict=True
-            )
-            if detection.person is not None
-        ]
+        return box_of_pose(before.boxes[row], before.joints_NK3[row])
 
 
-def box_of_pose(box_xywh: Box, joints_K3: NDArray[np.float64]) -> Box:
-    """Around the joints that were found, padded; the box itself where they are too few."""
-    xy_N2 = joints_K3[joints_K3[:, 2] > SCORE_THRESHOLD, :2]
-    if len(xy_N2) < LEAST_JOINTS:
+class _PosesInView(NamedTuple):
+    """Poses of all who have been in view for the same number of frames, and their boxes."""
+
+    boxes: Sequence[Box]
+    joints_NK3: NDArray[np.float64]
+    seen: Seen
+
+    def of(self, rows: Sequence[int]) -> _PosesInView:
+        """Return some of the persons, in that order."""
+        boxes = [self.boxes[row] for row in rows]
+        return _PosesInView(boxes, self.joints_NK3[list(rows)], self.seen.of(rows))
+
+    def of_labelled(
+        self, detections: Sequence[FrameDetection], distance: int
+    ) -> Iterator[TrackedPose]:
+        """Yield the poses of those who are labelled in this frame."""
+        for detection, box, joints_K3 in zip(detections, self.boxes, self.joints_NK3, strict=True):
+            if detection.person is not None:
+                yield TrackedPose(detection.person, box, distance, joints_K3)
+
+
+def is_pose(joints_K3: NDArray[np.float64], min_score: float = SCORE_THRESHOLD) -> bool:
+    """Return whether enough joints score above `min_score` to say where the person is."""
+    num_found = int((joints_K3[:, 2] > min_score).sum())
+    return num_found >= min(LEAST_JOINTS, len(joints_K3))
+
+
+def box_of_pose(
+    box_xywh: Box, joints_K3: NDArray[np.float64], min_score: float = SCORE_THRESHOLD
+) -> Box:
+    """Return the padded box around the joints that were found; the box itself for too few."""
+    if not is_pose(joints_K3, min_score):
         return box_xywh
-    x, y, width, height = box_of_joints(xy_N2)
+    x, y, width, height = box_of_joints(joints_K3[joints_K3[:, 2] > min_score, :2])
     more = POSE_BOX_PADDING - 1
     return x - width * more / 2, y - height * more / 2, width * (1 + more), height * (1 + more)
 

@@ -79,7 +79,9 @@ class ExportedNetwork(nn.Module):
         super().__init__()
         self._session, self.notes = open_exported(path, threads, precision)
         if ARCH_NOTE not in self.notes:
-            raise UserError(str(path), "a file that vipnas exported", "one without architecture")
+            hint = "a pose model of others is PRESET:FILE.onnx or FILE.yaml"
+            found = "one without architecture"
+            raise UserError(str(path), "a file that vipnas exported", found, hint)
         self.takes = self.notes.get(INPUT_NOTE, NORMALISED)
         self.gives = self.notes.get(OUTPUT_NOTE, HEATMAPS)
         self.arch = arch_from_json(self.notes[ARCH_NOTE], str(path))

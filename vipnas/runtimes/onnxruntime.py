@@ -7,7 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vipnas.runtimes.runtime import FileFormat, RunSettings, Runtime, Session, WriteSettings
+from vipnas.runtimes.runtime import (
+    FileFormat,
+    ForeignModel,
+    RunSettings,
+    Runtime,
+    Session,
+    TensorFacts,
+    WriteSettings,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,6 +24,8 @@ if TYPE_CHECKING:
 # It has hard swish and layer norm, the newest operators in use. Newer ones shut out runtimes.
 OPSET = 18
 PRECISIONS = ("fp32", "fp16", "int8")
+# ONNX Runtime's names of types that NumPy calls otherwise.
+NUMPY_NAMES = {"float": "float32", "double": "float64"}
 
 
 def version() -> str:
@@ -53,8 +63,31 @@ def load(module: nn.Module, inputs: Mapping[str, Tensor], settings: RunSettings)
     return _run(inference_session(model, settings))
 
 
-def inference_session(model: bytes, settings: RunSettings) -> Any:
-    """Return an `onnxruntime.InferenceSession` that keeps to the threads of the settings."""
+def open_foreign(path: Path, settings: RunSettings) -> ForeignModel:
+    """Open an ONNX model of others."""
+    # By its path, because weights may be in files beside it.
+    session = inference_session(str(path), settings)
+    names = [output.name for output in session.get_outputs()]
+
+    def run(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return dict(zip(names, session.run(names, dict(inputs)), strict=True))
+
+    return ForeignModel(tuple(_facts(one) for one in session.get_inputs()), run)
+
+
+def _facts(declared: Any) -> TensorFacts:
+    sizes = tuple(size if isinstance(size, int) else None for size in declared.shape)
+    dtype = declared.type.removeprefix("tensor(").removesuffix(")")
+    return TensorFacts(declared.name, sizes, NUMPY_NAMES.get(dtype, dtype))
+
+
+def inference_session(model: bytes | str, settings: RunSettings) -> Any:
+    """Return an `onnxruntime.InferenceSession` that keeps to the threads of the settings.
+
+    Args:
+        model: A serialised model, or the path of one.
+        settings: How it computes.
+    """
     RUNTIME.check(settings.precision, settings.device)
     RUNTIME.check_installed()
     import onnxruntime
@@ -100,4 +133,5 @@ RUNTIME = Runtime(
     extra="export",
     packages=("onnxruntime",),
     devices=("cpu", "cuda"),
+    open_foreign=open_foreign,
 )

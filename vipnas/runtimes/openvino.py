@@ -7,7 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vipnas.runtimes.runtime import FileFormat, RunSettings, Runtime, Session, WriteSettings
+from vipnas.runtimes.runtime import (
+    FileFormat,
+    ForeignModel,
+    RunSettings,
+    Runtime,
+    Session,
+    TensorFacts,
+    WriteSettings,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,6 +62,29 @@ def load(module: nn.Module, inputs: Mapping[str, Tensor], settings: RunSettings)
     return open_model(model, settings)[1]
 
 
+def open_foreign(path: Path, settings: RunSettings) -> ForeignModel:
+    """Open an ONNX model of others."""
+    RUNTIME.check(settings.precision, settings.device)
+    import openvino
+
+    core = openvino.Core()
+    model = core.read_model(path)
+    request = core.compile_model(model, "CPU", _properties(settings)).create_infer_request()
+    names = [output.get_any_name() for output in model.outputs]
+
+    def run(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        found = request.infer(dict(inputs), share_inputs=True)
+        return {name: found[number] for number, name in enumerate(names)}
+
+    return ForeignModel(tuple(_facts(value) for value in model.inputs), run)
+
+
+def _facts(value: Any) -> TensorFacts:
+    sizes = (size.get_length() if size.is_static else None for size in value.get_partial_shape())
+    dtype = value.get_element_type().to_dtype()
+    return TensorFacts(value.get_any_name(), tuple(sizes), dtype.name)
+
+
 def open_model(model: bytes | Path, settings: RunSettings) -> tuple[Any, Session]:
     """Return the `openvino.Model` of an ONNX model or of a file, and its session.
 
@@ -75,7 +106,17 @@ def open_model(model: bytes | Path, settings: RunSettings) -> tuple[Any, Session
         steps.output().model().set_layout(openvino.Layout("NCHW"))
         steps.output().tensor().set_layout(openvino.Layout("NHWC"))
         read = steps.build()
-    properties = {
+    request = core.compile_model(read, "CPU", _properties(settings)).create_infer_request()
+
+    def run(inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+        found: np.ndarray = request.infer(dict(inputs), share_inputs=True, share_outputs=True)[0]
+        return (found.transpose(0, 3, 1, 2) if has_maps else found).copy(order="C")
+
+    return read, run
+
+
+def _properties(settings: RunSettings) -> dict[str, Any]:
+    return {
         "INFERENCE_NUM_THREADS": settings.threads,
         "NUM_STREAMS": 1,
         "PERFORMANCE_HINT": "LATENCY",
@@ -83,13 +124,6 @@ def open_model(model: bytes | Path, settings: RunSettings) -> tuple[Any, Session
         # The caller pins; OpenVINO's own choice of cores would override that.
         "ENABLE_CPU_PINNING": False,
     }
-    request = core.compile_model(read, "CPU", properties).create_infer_request()
-
-    def run(inputs: Mapping[str, np.ndarray]) -> np.ndarray:
-        found: np.ndarray = request.infer(dict(inputs), share_inputs=True, share_outputs=True)[0]
-        return (found.transpose(0, 3, 1, 2) if has_maps else found).copy(order="C")
-
-    return read, run
 
 
 RUNTIME = Runtime(
@@ -107,4 +141,5 @@ RUNTIME = Runtime(
     ),
     extra="openvino",
     packages=("openvino",),
+    open_foreign=open_foreign,
 )

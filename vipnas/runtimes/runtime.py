@@ -55,10 +55,41 @@ class WriteSettings:
     calibration: np.ndarray | None = None
 
 
+@dataclass(frozen=True)
+class TensorFacts:
+    """What a model declares of an input.
+
+    Attributes:
+        name: Its name in the model.
+        shape: Its sizes; None for one that may vary.
+        dtype: NumPy's name of its type.
+    """
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class ForeignModel:
+    """An ONNX model that vipnas did not export: any inputs, any outputs.
+
+    Attributes:
+        inputs: In the order of the model.
+        run: From inputs by name to outputs by name, in the order of the model. No later run changes
+            the outputs.
+    """
+
+    inputs: tuple[TensorFacts, ...]
+    run: Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]
+
+
 # Example inputs by name, of a batch size above 1: the file takes any.
 Write: TypeAlias = "Callable[[nn.Module, Mapping[str, Tensor], Path, WriteSettings], None]"
 # The session of a file, and its notes.
 Open: TypeAlias = "Callable[[Path, RunSettings], tuple[Session, dict[str, str]]]"
+# Opens an ONNX model of others; raises whatever the library raises.
+OpenForeign: TypeAlias = "Callable[[Path, RunSettings], ForeignModel]"
 # The session of a network, whose weights may change. Inputs are examples of the shapes to be run.
 Load: TypeAlias = "Callable[[nn.Module, Mapping[str, Tensor], RunSettings], Session]"
 
@@ -99,6 +130,7 @@ class Runtime:
         extra: The extra of vipnas that installs it.
         packages: Needed to run.
         devices: Where it can compute.
+        open_foreign: Opens ONNX models that vipnas did not export; None where it cannot.
     """
 
     name: str
@@ -109,6 +141,7 @@ class Runtime:
     extra: str | None = None
     packages: tuple[str, ...] = ()
     devices: tuple[str, ...] = ("cpu",)
+    open_foreign: OpenForeign | None = None
 
     def check(self, precision: str, device: str = "cpu", place: str | None = None) -> None:
         """Raise ValueError unless it can compute in that precision on that device."""

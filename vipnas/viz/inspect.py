@@ -20,7 +20,7 @@ from vipnas.data.formats.coco import Person, PoseData
 from vipnas.data.formats.posetrack import PoseTrackData, TrackedPerson
 from vipnas.data.formats.skeletons import Skeleton
 from vipnas.data.formats.suspicions import suspicions
-from vipnas.viz.poses import UINT8, draw_pose
+from vipnas.viz.poses import UINT8, draw_pose, draw_text
 
 VISIBILITIES = ("not labelled", "hidden", "visible")
 _TILES_PER_ROW = 6  # a tile is a crop with joints and the crop with heatmaps
@@ -144,9 +144,7 @@ def contact_sheet(crops: Crops, skeleton: Skeleton, codec: HeatmapCodec) -> UINT
     for row, person in enumerate(crops.persons):
         image = np.ascontiguousarray(crops.images_B3HW[row].permute(1, 2, 0).numpy())
         pose = draw_pose(image, crops.keypoints_BK3[row].numpy(), skeleton)
-        for colour, thickness in (((0, 0, 0), 3), ((255, 255, 0), 1)):  # legible everywhere
-            label = str(person.annotation_id)
-            cv2.putText(pose, label, (4, 12), cv2.FONT_HERSHEY_PLAIN, 0.8, colour, thickness)
+        draw_text(pose, str(person.annotation_id), (0, 0), 9, (255, 255, 0))
         tiles.append(np.hstack((pose, _under_heatmap(image, strongest_BHW[row], codec))))
     blank = np.zeros_like(tiles[0])
     rows = [tiles[first : first + _TILES_PER_ROW] for first in range(0, len(tiles), _TILES_PER_ROW)]

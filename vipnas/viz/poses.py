@@ -1,45 +1,239 @@
-"""Draw poses onto images."""
+"""Poses drawn onto images.
+
+N persons, K keypoints, L limbs, H W height and width of an image.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from vipnas.data.formats.sides import side_of
 from vipnas.data.formats.skeletons import Skeleton
 
 UINT8 = NDArray[np.uint8]
+Colour = tuple[int, int, int]
+Point = tuple[int, int]
 
-# RGB of joints on the person's left and right, and of joints without a side.
-LEFT, RIGHT, MIDDLE = (80, 220, 80), (255, 140, 40), (90, 170, 255)
+# RGB, of the palette of Okabe and Ito: blue and vermilion differ for every kind of colour
+# blindness, and white differs from both in lightness.
+LEFT, RIGHT, MIDDLE = (86, 180, 233), (213, 94, 0), (255, 255, 255)
+OUTLINE = (0, 0, 0)
+# Of boxes and ids, one after the other: the rest of the palette.
+ID_COLOURS = ((230, 159, 0), (0, 158, 115), (240, 228, 66), (204, 121, 167))
+
+# A joint up to this score is a ring, and its limbs are thin.
+UNSURE_SCORE = 0.5
+# Of the longer side of a person.
+_LINE_SHARE, _RADIUS_SHARE = 0.012, 0.012
+_LINE_PX, _RADIUS_PX, _OUTLINE_PX = (1.0, 12.0), (1.8, 14.0), (0.75, 1.5)
+_RING_PX = 2.8
+# Of joints whose labels are much more exact than others, such as eyes and fingers.
+_SMALLEST_JOINT = 0.3
+_TEXT_PX = (11, 28)
+# OpenCV takes coordinates in these parts of a pixel.
+_SHIFT = 4
+# Beyond this, OpenCV's numbers overflow.
+_FARTHEST_PX = 2.0**14
 
 
-def draw_pose(image_HW3: UINT8, keypoints_K3: NDArray[np.floating], skeleton: Skeleton) -> UINT8:
-    """Return a copy of the image with limbs and joints.
+def draw_poses(
+    image_HW3: UINT8,
+    keypoints_NK2: NDArray[np.floating] | Sequence[NDArray[np.floating]],
+    scores_NK: NDArray[np.floating] | Sequence[NDArray[np.floating]],
+    skeleton: Skeleton,
+    boxes_xyxy: ArrayLike | None = None,
+    ids: Sequence[int] | NDArray[np.integer] | None = None,
+    min_score: float = 0.2,
+) -> UINT8:
+    """Return a copy of an image with poses drawn on it.
+
+    The person's left is blue, the right vermilion, the middle white, all with a dark outline. Lines
+    are as wide as the person is large, and small persons lie under large ones.
 
     Args:
-        image_HW3: RGB image.
-        keypoints_K3: x and y in image pixels, and visibility. Joints are discs if visible (above 1)
-            and rings if hidden (above 0 up to 1).
-        skeleton: The joints.
+        image_HW3: RGB.
+        keypoints_NK2: x and y in pixels of the image.
+        scores_NK: Joints below `min_score` are left out, and so are their limbs. Those up to 0.5
+            are rings with thin limbs. A joint without a finite place or score is left out.
+        skeleton: Its limbs are drawn; its flip pairs tell left from right.
+        boxes_xyxy: (N, 4), left, top, right and bottom in pixels. Drawn where given.
+        ids: N track ids, written at the boxes, or at the poses if there are no boxes.
+        min_score: See `scores_NK`.
     """
     drawn = image_HW3.copy()
-    places = [(round(float(x)), round(float(y))) for x, y, _ in keypoints_K3]
-    labelled = keypoints_K3[:, 2] > 0
-    for first, second in skeleton.limbs:
-        if labelled[first] and labelled[second]:
-            colour = _colour(skeleton.joints[first], skeleton.joints[second])
-            cv2.line(drawn, places[first], places[second], colour, 1, cv2.LINE_AA)
-    for joint, name in enumerate(skeleton.joints):
-        if labelled[joint]:
-            thickness = cv2.FILLED if keypoints_K3[joint, 2] > 1 else 1
-            cv2.circle(drawn, places[joint], 3, _colour(name), thickness, cv2.LINE_AA)
+    boxes_N4 = None if boxes_xyxy is None else np.asarray(boxes_xyxy, np.float64).reshape(-1, 4)
+    persons = [
+        _Person.of(xy_K2, scores_K, skeleton, min_score, max(image_HW3.shape[:2]))
+        for xy_K2, scores_K in zip(keypoints_NK2, scores_NK, strict=True)
+    ]
+    for number in sorted(range(len(persons)), key=lambda number: persons[number].side_px):
+        person = persons[number]
+        track_id = None if ids is None else int(ids[number])
+        box_4 = person.box_4 if boxes_N4 is None else boxes_N4[number]
+        colour = MIDDLE if track_id is None else ID_COLOURS[track_id % len(ID_COLOURS)]
+        if boxes_N4 is not None:
+            draw_box(drawn, box_4, colour)
+        _draw_person(drawn, person, skeleton)
+        if track_id is not None and np.isfinite(box_4).all():
+            x, y = box_4[:2]
+            draw_text(drawn, str(track_id), (x, y), _text_px(box_4), colour)
     return drawn
 
 
-def _colour(*names: str) -> tuple[int, int, int]:
-    sides = {side_of(name) for name in names}
-    if sides == {"left"}:
-        return LEFT
-    return RIGHT if sides == {"right"} else MIDDLE
+def draw_pose(image_HW3: UINT8, keypoints_K3: NDArray[np.floating], skeleton: Skeleton) -> UINT8:
+    """Return a copy of an image with one labelled person.
+
+    `keypoints_K3` are x, y and visibility: joints with 2 are full, with 1 (hidden) rings, and those
+    with 0 are not drawn.
+    """
+    scores_K = np.asarray(keypoints_K3[:, 2]) * UNSURE_SCORE
+    return draw_poses(image_HW3, keypoints_K3[None, :, :2], scores_K[None], skeleton)
+
+
+def draw_box(drawn_HW3: UINT8, box_xyxy: NDArray[np.float64], colour: Colour) -> None:
+    """Draw a box with a dark outline into the picture; one that is not finite is left out."""
+    if not np.isfinite(box_xyxy).all():
+        return
+    (left, top), (right, bottom) = (_fixed(corner) for corner in box_xyxy.reshape(2, 2))
+    width = 1 + round(max(drawn_HW3.shape[:2]) / 900)
+    for shade, thickness in ((OUTLINE, width + 2), (colour, width)):
+        cv2.rectangle(
+            drawn_HW3, (left, top), (right, bottom), shade, thickness, cv2.LINE_AA, _SHIFT
+        )
+
+
+def draw_text(
+    drawn_HW3: UINT8, text: str, corner_xy: Sequence[float], height_px: float, colour: Colour
+) -> None:
+    """Write text with a dark outline above a corner, or below where the picture ends."""
+    font, scale = cv2.FONT_HERSHEY_SIMPLEX, height_px / 22
+    width = max(1, round(height_px / 11))
+    (text_width, text_height), _ = cv2.getTextSize(text, font, scale, width)
+    image_height, image_width = drawn_HW3.shape[:2]
+    margin = width + 2
+    x = min(max(round(corner_xy[0]), margin), max(image_width - text_width - margin, margin))
+    y = round(corner_xy[1]) - margin
+    if y - text_height < margin:
+        y = max(round(corner_xy[1]), 0) + text_height + margin
+    y = min(y, image_height - margin)
+    for shade, thickness in ((OUTLINE, width + 2), (colour, width)):
+        cv2.putText(drawn_HW3, text, (x, y), font, scale, shade, thickness, cv2.LINE_AA)
+
+
+class _Person(NamedTuple):
+    """The joints of a person that are drawn, and how large the person is."""
+
+    xy_K2: NDArray[np.float64]
+    scores_K: NDArray[np.float64]
+    is_drawn_K: NDArray[np.bool_]
+    box_4: NDArray[np.float64]
+    side_px: float
+
+    @classmethod
+    def of(
+        cls,
+        xy_K2: NDArray[np.floating],
+        scores_K: NDArray[np.floating],
+        skeleton: Skeleton,
+        min_score: float,
+        largest_px: int,
+    ) -> _Person:
+        if xy_K2.shape != (skeleton.num_joints, 2):
+            raise ValueError(
+                f"keypoints: expected ({skeleton.num_joints}, 2) for a person of {skeleton.name},"
+                f" got {xy_K2.shape}"
+            )
+        places_K2, sure_K = np.asarray(xy_K2, np.float64), np.asarray(scores_K, np.float64)
+        is_drawn_K = np.isfinite(places_K2).all(axis=1) & (sure_K >= min_score) & (sure_K > 0)
+        if not is_drawn_K.any():
+            return cls(places_K2, sure_K, is_drawn_K, np.full(4, np.nan), 0.0)
+        drawn_J2 = places_K2[is_drawn_K]
+        box_4 = np.concatenate((drawn_J2.min(axis=0), drawn_J2.max(axis=0)))
+        # A joint that was found far away does not make the person larger.
+        low_2, high_2 = np.percentile(drawn_J2, (10, 90), axis=0)
+        side_px = min(1.25 * float((high_2 - low_2).max()), largest_px)
+        return cls(places_K2, sure_K, is_drawn_K, box_4, side_px)
+
+
+def _draw_person(drawn_HW3: UINT8, person: _Person, skeleton: Skeleton) -> None:
+    """Draw the outlines of all limbs under the colours of all, so that limbs join."""
+    colours, sizes_K = side_colours(skeleton), _joint_sizes(skeleton)
+    line_px = float(np.clip(_LINE_SHARE * person.side_px, *_LINE_PX))
+    radius_px = float(np.clip(_RADIUS_SHARE * person.side_px, *_RADIUS_PX))
+    outline_px = float(np.clip(0.4 * line_px, *_OUTLINE_PX))
+    is_sure_K = person.scores_K > UNSURE_SCORE
+    limbs = [limb for limb in skeleton.limbs if person.is_drawn_K[list(limb)].all()]
+    if limbs:
+        limbs_L2 = np.array(limbs)
+        widths_L = line_px * sizes_K[limbs_L2].min(axis=1)
+        widths_L = np.where(is_sure_K[limbs_L2].all(axis=1), widths_L, widths_L / 2)
+        widths_L = np.maximum(widths_L, _LINE_PX[0])
+        ends_L22 = np.clip(person.xy_K2[limbs_L2], -_FARTHEST_PX, _FARTHEST_PX)
+        for corners_42 in _corners(ends_L22, widths_L + 2 * outline_px):
+            cv2.fillConvexPoly(drawn_HW3, corners_42, OUTLINE, cv2.LINE_AA, _SHIFT)
+        for (first, second), corners_42 in zip(limbs, _corners(ends_L22, widths_L), strict=True):
+            colour = _limb_colour(colours[first], colours[second])
+            cv2.fillConvexPoly(drawn_HW3, corners_42, colour, cv2.LINE_AA, _SHIFT)
+    for joint in np.flatnonzero(person.is_drawn_K).tolist():
+        centre, is_sure = _fixed(person.xy_K2[joint]), is_sure_K[joint]
+        radius = max(radius_px * float(sizes_K[joint]), _RADIUS_PX[0] if is_sure else _RING_PX)
+        _draw_disc(drawn_HW3, centre, radius + outline_px, OUTLINE)
+        _draw_disc(drawn_HW3, centre, radius, colours[joint])
+        if not is_sure:
+            _draw_disc(drawn_HW3, centre, radius / 2, OUTLINE)
+
+
+def _corners(ends_L22: NDArray[np.float64], widths_L: NDArray[np.float64]) -> NDArray[np.int32]:
+    """Corners (L, 4, 2) of lines, for OpenCV, whose own lines are whole pixels wide."""
+    along_L2 = ends_L22[:, 1] - ends_L22[:, 0]
+    lengths_L = np.maximum(np.hypot(*along_L2.T), 1e-6)
+    across_L2 = along_L2[:, ::-1] * (-1, 1) * (widths_L / 2 / lengths_L)[:, None]
+    sides_L42 = np.stack((across_L2, -across_L2, -across_L2, across_L2), axis=1)
+    corners_L42 = ends_L22[:, (0, 0, 1, 1)] + sides_L42
+    return np.asarray(np.rint(corners_L42 * 2**_SHIFT), np.int32)
+
+
+def _draw_disc(drawn_HW3: UINT8, centre: Point, radius_px: float, colour: Colour) -> None:
+    radius = round(radius_px * 2**_SHIFT)
+    cv2.circle(drawn_HW3, centre, radius, colour, cv2.FILLED, cv2.LINE_AA, _SHIFT)
+
+
+@lru_cache
+def side_colours(skeleton: Skeleton) -> tuple[Colour, ...]:
+    """Return the colour of each joint. The first of a flip pair is the left one, unless the pair's
+    names say otherwise."""
+    colours: list[Colour] = [MIDDLE] * skeleton.num_joints
+    for pair in skeleton.flip_pairs:
+        is_turned = "right" in skeleton.joints[pair[0]].lower()
+        left, right = reversed(pair) if is_turned else pair
+        colours[left], colours[right] = LEFT, RIGHT
+    return tuple(colours)
+
+
+def _limb_colour(first: Colour, second: Colour) -> Colour:
+    """A limb from the middle to a side is of that side, and one from side to side of the middle."""
+    if first == second or second == MIDDLE:
+        return first
+    return second if first == MIDDLE else MIDDLE
+
+
+@lru_cache
+def _joint_sizes(skeleton: Skeleton) -> NDArray[np.float64]:
+    """Sizes relative to the largest joint: sigmas are small where joints lie close together."""
+    relative_K = np.sqrt(np.asarray(skeleton.sigmas) / max(skeleton.sigmas))
+    return np.maximum(relative_K, _SMALLEST_JOINT)
+
+
+def _text_px(box_xyxy: NDArray[np.float64]) -> float:
+    sides = box_xyxy[2:] - box_xyxy[:2]
+    return float(np.clip(0.08 * sides.max(), *_TEXT_PX))
+
+
+def _fixed(xy: NDArray[np.float64]) -> Point:
+    x, y = (min(max(side, -_FARTHEST_PX), _FARTHEST_PX) * 2**_SHIFT for side in xy.tolist())
+    return round(x), round(y)

@@ -13,17 +13,10 @@ from vipnas.data.crops.geometry import crop_region, input_from_image, transform
 from vipnas.data.crops.images import read_image, write_png
 from vipnas.data.formats.coco import Person
 from vipnas.data.formats.skeletons import Skeleton
-from vipnas.viz.poses import draw_pose
+from vipnas.viz.poses import draw_pose, draw_poses
 
 TILE_HW = (256, 192)
 COLUMNS = 8
-
-
-def predicted_joints(
-    xy_K2: NDArray[np.floating], scores_K: NDArray[np.floating], min_score: float
-) -> NDArray[np.float64]:
-    """Return joints (K, 3) for `draw_pose`, without those that score below `min_score`."""
-    return np.column_stack((xy_K2, 2.0 * (scores_K >= min_score)))
 
 
 def prediction_sheet(
@@ -45,7 +38,7 @@ def prediction_sheet(
         min_score: Lowest score of a joint that is drawn.
     """
     tiles = [
-        _pair(person, predicted_joints(xy_K2, scores_K, min_score), skeleton)
+        _pair(person, xy_K2, scores_K, skeleton, min_score)
         for person, xy_K2, scores_K in zip(persons, xy_NK2, scores_NK, strict=True)
     ]
     blank = np.zeros_like(tiles[0])
@@ -55,12 +48,18 @@ def prediction_sheet(
     write_png(path, np.vstack(rows))
 
 
-def _pair(person: Person, joints_K3: NDArray[np.float64], skeleton: Skeleton) -> NDArray[np.uint8]:
+def _pair(
+    person: Person,
+    xy_K2: NDArray[np.floating],
+    scores_K: NDArray[np.floating],
+    skeleton: Skeleton,
+    min_score: float,
+) -> NDArray[np.uint8]:
     matrix = input_from_image(*crop_region(person.box_xywh, TILE_HW), TILE_HW)
     image = read_image(person.image_path, person.image_hw, person.ignore_exif)
     crop = np.asarray(cv2.warpAffine(image, matrix, TILE_HW[::-1]), np.uint8)
-    both = []
-    for keypoints_K3 in (person.keypoints_K3, joints_K3):
-        xy_K2 = transform(matrix, keypoints_K3[:, :2])
-        both.append(draw_pose(crop, np.column_stack((xy_K2, keypoints_K3[:, 2])), skeleton))
-    return np.vstack(both)
+    labels_K3 = np.array(person.keypoints_K3, np.float64)
+    labels_K3[:, :2] = transform(matrix, person.keypoints_K3[:, :2])
+    found_K2 = transform(matrix, xy_K2)
+    found = draw_poses(crop, found_K2[None], scores_K[None], skeleton, min_score=min_score)
+    return np.vstack((draw_pose(crop, labels_K3, skeleton), found))

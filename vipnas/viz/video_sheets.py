@@ -13,11 +13,10 @@ from vipnas.data.crops.images import read_image, write_png
 from vipnas.data.formats.posetrack import Frame, Video
 from vipnas.data.formats.skeletons import Skeleton
 from vipnas.data.poses import TrackedPose
-from vipnas.viz.poses import draw_pose
-from vipnas.viz.sheets import predicted_joints
+from vipnas.viz.poses import draw_box, draw_poses, draw_text
 
 COLUMNS = 4
-TILE_WIDTH = 480
+TILE_WIDTH, TEXT_PX = 480, 11
 KEY_FRAME_COLOUR, FOLLOW_UP_COLOUR = (255, 255, 0), (0, 255, 255)
 
 
@@ -63,15 +62,13 @@ def _tile(
     image = read_image(frame.image_path, frame.image_hw, frame.ignore_exif)
     scale = TILE_WIDTH / image.shape[1]
     image = np.asarray(cv2.resize(image, None, fx=scale, fy=scale), np.uint8)
+    xy_NK2 = [item.keypoints_K3[:, :2] * scale for item in found]
+    scores_NK = [item.keypoints_K3[:, 2] for item in found]
+    image = draw_poses(image, xy_NK2, scores_NK, skeleton, min_score=min_score)
     for item in found:
-        joints_K3 = predicted_joints(
-            item.keypoints_K3[:, :2] * scale, item.keypoints_K3[:, 2], min_score
-        )
-        image = draw_pose(image, joints_K3, skeleton)
-        x, y, width, height = (round(side * scale) for side in item.box_xywh)
+        x, y, width, height = (side * scale for side in item.box_xywh)
         colour = FOLLOW_UP_COLOUR if item.distance else KEY_FRAME_COLOUR
-        cv2.rectangle(image, (x, y), (x + width, y + height), colour, 1)
-        label = f"{item.person.track_id} +{item.distance}"
-        cv2.putText(image, label, (x + 2, y + 12), cv2.FONT_HERSHEY_PLAIN, 0.9, colour)
-    cv2.putText(image, str(frame.number), (4, 14), cv2.FONT_HERSHEY_PLAIN, 1, (255, 255, 255))
+        draw_box(image, np.array((x, y, x + width, y + height)), colour)
+        draw_text(image, f"{item.person.track_id} +{item.distance}", (x, y), TEXT_PX, colour)
+    draw_text(image, str(frame.number), (0, 0), TEXT_PX, (255, 255, 255))
     return image

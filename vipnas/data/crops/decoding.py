@@ -8,7 +8,7 @@ import os
 import re
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -164,6 +164,11 @@ def _scaled_to_eight_bits(path: Path, image: NDArray[Any]) -> UINT8:
     return np.asarray(cv2.convertScaleAbs(image, alpha=255 / used), np.uint8)
 
 
+def silent_codecs() -> AbstractContextManager[None]:
+    """Drop what OpenCV's codecs print meanwhile, in all threads."""
+    return _codecs(os.getpid()).silenced()
+
+
 def _imdecode(path: Path, data: bytes, flags: int) -> tuple[NDArray[Any], str]:
     """Return the image and the messages of OpenCV's codecs. Raise ValueError without an image."""
     image, messages = _codecs(os.getpid()).imdecode(data, flags)
@@ -190,12 +195,22 @@ class _Codecs:
         """Return the image, or None, and the messages."""
         with self._lock:
             image, error = None, ""
-            with _stderr_in(self._output):
-                try:
+            try:
+                with _stderr_in(self._output):
                     image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-                except cv2.error as refused:  # such as a size beyond OpenCV's limit
-                    error = str(refused)
+            except cv2.error as refused:  # such as a size beyond OpenCV's limit
+                error = str(refused)
             return image, self._printed() or error
+
+    @contextmanager
+    def silenced(self) -> Iterator[None]:
+        """Drop what is printed meanwhile."""
+        with self._lock:
+            try:
+                with _stderr_in(self._output):
+                    yield
+            finally:
+                self._printed()
 
     def _printed(self) -> str:
         length = os.lseek(self._output, 0, os.SEEK_CUR)

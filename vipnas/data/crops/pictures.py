@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vipnas.data.crops.geometry import FloatArray
+from vipnas.data.crops.boxes import xywh_from_xyxy
+from vipnas.data.crops.geometry import BOX_PADDING, FloatArray, crop_region, input_from_image
 
 # OpenCV warps four channels twice as fast as three, with equal results. Up to this many values,
 # adding a channel costs less.
@@ -74,3 +75,32 @@ def crop_into(
 def with_fourth_channel(picture: Picture) -> Picture:
     pixels = cv2.cvtColor(picture.pixels, cv2.COLOR_RGB2RGBA)
     return Picture(np.asarray(pixels, np.uint8), picture.reduction, picture.left_top_xy)
+
+
+def box_crops(
+    image_HW3: NDArray[np.uint8],
+    boxes_xyxy: FloatArray,
+    input_hw: tuple[int, int],
+    span_hw: tuple[int, int],
+    padding: float = BOX_PADDING,
+) -> tuple[NDArray[np.uint8], FloatArray]:
+    """Crop each box of an image that is in memory.
+
+    Args:
+        image_HW3: uint8, RGB.
+        boxes_xyxy: (N, 4), left, top, right and bottom in pixels.
+        input_hw: Size of the crops.
+        span_hw: That of the codec.
+        padding: How much wider and higher than its box a crop is.
+
+    Returns:
+        uint8 crops (N, H, W, 3), and the affines (N, 2, 3) from the image to them.
+    """
+    crops_NHW3 = np.empty((len(boxes_xyxy), *input_hw, 3), np.uint8)
+    input_from_image_N23 = np.empty((len(boxes_xyxy), 2, 3))
+    picture = Picture(image_HW3)
+    for row, box_xywh in enumerate(xywh_from_xyxy(boxes_xyxy).tolist()):
+        region = crop_region(box_xywh, span_hw, padding)
+        input_from_image_N23[row] = input_from_image(*region, span_hw)
+        crop_into(crops_NHW3[row], picture, input_from_image_N23[row])
+    return crops_NHW3, input_from_image_N23

@@ -81,6 +81,27 @@ class _Detection(NamedTuple):
     score: float
 
 
+def read_boxes(path: Path) -> list[dict[str, Any]]:
+    """Read detections in COCO results form, as they are in the file.
+
+    Returns:
+        Objects with at least `image_id` (a number or a file name), `bbox` (x, y, width, height)
+        and `score`.
+
+    Raises:
+        ValueError: The file has another form, or a number is not finite.
+    """
+    entries = _read_list(path)
+    for position, entry in enumerate(entries):
+        place = f"{path}: detection {position}"
+        json_object(entry, place)
+        if not isinstance(entry.get("image_id"), str):
+            whole_number(entry, "image_id", place)
+        box(entry, "bbox", place)
+        number(entry, "score", place)
+    return entries
+
+
 def _read_list(path: Path) -> list[Any]:
     raw = read_json(path)
     if not isinstance(raw, list) or not raw:

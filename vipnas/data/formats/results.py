@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vipnas.data.formats.coco import Person, PoseData
+from vipnas.data.formats.coco import PERSON_CATEGORY, Person, PoseData
 from vipnas.data.formats.json_values import (
     is_coordinate,
     json_list,
@@ -117,17 +117,23 @@ def keypoint_results(
         scores_NK: Scores of the joints.
         box_scores_N: Scores of the boxes, 1 by default as for annotated boxes.
     """
-    places = [(person.image_id, person.category_id) for person in persons]
-    return coco_results(places, xy_NK2, scores_NK, box_scores_N)
+    image_ids = [person.image_id for person in persons]
+    category_ids = [person.category_id for person in persons]
+    return coco_results(image_ids, xy_NK2, scores_NK, box_scores_N, category_ids)
 
 
 def coco_results(
-    places: Sequence[tuple[int, int]],
+    image_ids: Sequence[int],
     xy_NK2: NDArray[np.floating],
     scores_NK: NDArray[np.floating],
     box_scores_N: NDArray[np.floating] | None = None,
+    category_ids: Sequence[int] | None = None,
 ) -> list[dict[str, Any]]:
-    """Return `keypoint_results` of poses of which image and category are known by their ids."""
+    """Return `keypoint_results` of poses whose images are known by their ids.
+
+    Without `category_ids` all are persons by the ids of COCO.
+    """
+    category_ids = category_ids or [PERSON_CATEGORY] * len(image_ids)
     counted = scores_NK > SCORE_THRESHOLD
     sums = np.where(counted, scores_NK, 0).sum(axis=1, dtype=np.float64)
     scores_N = sums / np.maximum(counted.sum(axis=1), 1)
@@ -141,9 +147,10 @@ def coco_results(
             "keypoints": keypoints,
             "score": score,
         }
-        for (image_id, category_id), keypoints, score in zip(
-            places,
-            keypoints_NK3.reshape(len(places), 3 * xy_NK2.shape[1]).tolist(),
+        for image_id, category_id, keypoints, score in zip(
+            image_ids,
+            category_ids,
+            keypoints_NK3.reshape(len(image_ids), 3 * xy_NK2.shape[1]).tolist(),
             scores_N.tolist(),
             strict=True,
         )

@@ -1,0 +1,73 @@
+"""ONNX models with any outputs, in every runtime of the table that opens them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import TensorProto
+from onnx_fixture import write_constant_model, write_node_model
+
+from vipnas.runtimes.foreign import open_foreign
+from vipnas.runtimes.runtime import RunSettings, TensorFacts
+from vipnas.runtimes.table import RUNTIMES
+
+ABLE = [name for name, runtime in RUNTIMES.items() if runtime.open_foreign is not None]
+
+
+@pytest.fixture(params=ABLE)
+def runtime(request: pytest.FixtureRequest) -> str:
+    for package in RUNTIMES[request.param].packages:
+        pytest.importorskip(package)
+    return str(request.param)
+
+
+def test_outputs_have_their_names_and_the_order_of_the_model(tmp_path: Path, runtime: str) -> None:
+    outputs = {"z": np.ones((1, 2, 3), np.float32), "a": np.arange(4)}
+    model = open_foreign(write_constant_model(tmp_path / "two.onnx", outputs), runtime)
+    found = model.run({"image": np.zeros((1, 3, 64, 64), np.float32)})
+    assert list(found) == ["z", "a"]
+    for name, expected in outputs.items():
+        np.testing.assert_array_equal(found[name], expected)
+        assert found[name].dtype == expected.dtype
+
+
+def test_no_later_run_changes_an_output(tmp_path: Path, runtime: str) -> None:
+    path = write_node_model(tmp_path / "same.onnx", "Relu", (1, 3, 64, 64))
+    model = open_foreign(path, runtime)
+    first, second = (
+        model.run({"image": np.full((1, 3, 64, 64), value, np.float32)})["found"]
+        for value in (1, 2)
+    )
+    assert (first == 1).all() and (second == 2).all()
+
+
+def test_inputs_are_those_that_the_model_declares(tmp_path: Path, runtime: str) -> None:
+    shape = ("batch", 8, "width", 3)
+    path = write_node_model(tmp_path / "any.onnx", "Abs", shape, shape, TensorProto.INT32)
+    (facts,) = open_foreign(path, runtime).inputs
+    assert facts == TensorFacts("image", (None, 8, None, 3), "int32")
+
+
+def test_what_a_library_refuses_is_one_line(tmp_path: Path, runtime: str) -> None:
+    model = open_foreign(write_node_model(tmp_path / "a.onnx", "Abs", (1, 3, 64, 64)), runtime)
+    with pytest.raises(ValueError, match=rf"a\.onnx: cannot be run by {runtime}: ") as refused:
+        model.run({"image": np.zeros((1, 3, 32, 64), np.float32)})
+    assert "\n" not in str(refused.value)
+    (tmp_path / "none.onnx").write_bytes(b"no model")
+    with pytest.raises(
+        ValueError, match=rf"none\.onnx: cannot be opened by {runtime}: "
+    ) as refused:
+        open_foreign(tmp_path / "none.onnx", runtime)
+    assert "\n" not in str(refused.value)
+
+
+def test_runtimes_that_open_no_such_models_and_absent_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="runtime: expected one of onnxruntime, openvino"):
+        open_foreign(tmp_path / "a.onnx", "torch")
+    with pytest.raises(FileNotFoundError, match=r"a\.onnx: no such file"):
+        open_foreign(tmp_path / "a.onnx")
+    with pytest.raises(ValueError, match="device: expected one of cpu, cuda"):
+        write_node_model(tmp_path / "a.onnx", "Abs", (1, 3, 64, 64))
+        open_foreign(tmp_path / "a.onnx", settings=RunSettings(device="tpu"))

@@ -1,0 +1,154 @@
+"""`vipnas predict`: people in, poses out."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from vipnas.cli.arguments import Commands, count, model_arguments, model_of, open_device
+from vipnas.runtimes.table import RUNTIMES
+
+
+def add_predict_command(commands: Commands) -> None:
+    """Add `predict`."""
+    predict = commands.add_parser("predict", help="find poses in images, videos and cameras")
+    model_arguments(predict)
+    predict.add_argument(
+        "sources",
+        nargs="+",
+        metavar="SOURCE",
+        help="images, folders and globs; or one video, number of a camera, or address of a stream",
+    )
+    predict.add_argument(
+        "-o",
+        "--output",
+        action="append",
+        required=True,
+        metavar="OUT",
+        help="video with poses (.mp4, .webm), numbers (.json, .csv), or a folder for pictures and"
+        " keypoints.json; may be given several times",
+    )
+    predict.add_argument(
+        "--skip-bad-images",
+        action="store_true",
+        help="skip images that cannot be read, with a warning (default: an error)",
+    )
+    _add_people(predict)
+    _add_computing(predict)
+    _add_output(predict)
+    predict.set_defaults(run=_predict)
+
+
+def _add_people(predict: argparse.ArgumentParser) -> None:
+    people = predict.add_argument_group("people")
+    people.add_argument(
+        "--detector",
+        metavar="SPEC",
+        help="who is in a frame: whole-image, a COCO results file (.json), PRESET:FILE.onnx or a"
+        " description (.yaml); see docs/detectors.md (default: one person to an image; in a video"
+        " one who is looked for in the whole frame, then followed)",
+    )
+    people.add_argument(
+        "--detect-every",
+        type=count,
+        default=10,
+        metavar="N",
+        help="frames of a video from one run of the detector to the next (default: %(default)s)",
+    )
+    people.add_argument(
+        "--smooth",
+        action="store_true",
+        help="smooth the joints of each track by a One-Euro filter, which makes them late",
+    )
+
+
+def _add_computing(predict: argparse.ArgumentParser) -> None:
+    computing = predict.add_argument_group("computing")
+    computing.add_argument(
+        "--runtime",
+        choices=tuple(RUNTIMES),
+        help="runtime of the model (default: PyTorch for weights, else that of the file)",
+    )
+    computing.add_argument(
+        "--threads",
+        type=count,
+        metavar="N",
+        help="number of CPU threads of model and detector (default: all cores for weights, 1 for"
+        " models of others and detectors)",
+    )
+    computing.add_argument(
+        "--device", default="cpu", help="device of the model (default: %(default)s)"
+    )
+    computing.add_argument(
+        "--flip-test",
+        action=argparse.BooleanOptionalAction,
+        help="take the mean over a crop and its mirror image: slower, and a little better"
+        " (default: for images, not for videos)",
+    )
+
+
+def _add_output(predict: argparse.ArgumentParser) -> None:
+    output = predict.add_argument_group("output")
+    output.add_argument(
+        "--json-form",
+        choices=("coco", "posetrack18"),
+        default="coco",
+        help="form of a .json: COCO results, or PoseTrack18 with tracks (default: %(default)s)",
+    )
+    output.add_argument(
+        "--video-codec",
+        choices=("mp4v", "h264"),
+        default="mp4v",
+        help="codec of a .mp4: mp4v, or h264, which needs the extra h264 of vipnas"
+        " (default: %(default)s)",
+    )
+    output.add_argument(
+        "--min-score",
+        type=float,
+        default=0.2,
+        metavar="X",
+        help="lowest score of a joint that is drawn (default: %(default)s)",
+    )
+
+
+def _predict(options: argparse.Namespace) -> None:
+    import torch
+
+    from vipnas.deploy.detectors import open_detector
+    from vipnas.deploy.opening import open_poses
+    from vipnas.deploy.predictor import STILL_KINDS, TrackSettings, write_poses
+    from vipnas.deploy.sources import open_source
+    from vipnas.deploy.writers import open_writers
+
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    threads, device = options.threads or 1, str(open_device(options))
+    folder = next((Path(path) for path in options.output if not Path(path).suffix), None)
+    bad = options.skip_bad_images
+    with open_source(options.sources, output=folder, skip_bad_images=bad) as source:
+        is_still = source.kind in STILL_KINDS
+        flip_test = is_still if options.flip_test is None else options.flip_test
+        model = open_poses(
+            str(options.model),
+            lambda: model_of(options, device, flip_test),
+            options.runtime,
+            threads,
+            device,
+        )
+        detector = None if options.detector is None else open_detector(options.detector, threads)
+        writers = open_writers(
+            options.output,
+            model.skeleton,
+            source.files,
+            fps=source.fps,
+            codec=options.video_codec,
+            json_form=options.json_form,
+        )
+        settings = TrackSettings(options.detect_every, options.smooth)
+        summary = write_poses(model, source, writers, detector, settings, options.min_score)
+    for writer in writers:
+        if writer.num_frames:
+            print(f"predict: {writer.path}")
+    print(f"predict: {summary}")
+    if summary.is_interrupted and source.kind not in ("camera", "stream"):
+        raise KeyboardInterrupt("the frames done so far are kept")

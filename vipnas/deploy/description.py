@@ -1,0 +1,277 @@
+"""Models that vipnas did not export, described by a few lines of YAML.
+
+Descriptions of common models are shipped by name (`presets/`). A description of one's own says all
+itself, or names a preset and says what differs:
+
+    model: person.onnx        # beside this file
+    preset: yolox
+    input: {colour: rgb}
+
+N images, H W height and width of the model's input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vipnas.files import Strict, parse, read_yaml
+from vipnas.runtimes.foreign import open_foreign
+from vipnas.runtimes.runtime import ForeignModel, RunSettings, TensorFacts
+from vipnas.runtimes.table import DEFAULT_RUNTIME
+from vipnas.tables import check_known
+
+UINT8 = NDArray[np.uint8]
+Array = NDArray[Any]
+Outputs = Mapping[str, Array]
+Kind = Literal["detectors", "poses"]
+T = TypeVar("T")
+
+PRESETS = Path(__file__).resolve().parent / "presets"
+
+
+@dataclass(frozen=True)
+class ImageInput(Strict):
+    """How pixels enter a model.
+
+    Attributes:
+        colour: The order of the channels.
+        hw: Height and width, for a model that leaves them open; one of a fixed size says it itself.
+        mean: Subtracted from values in 0..255, in the order of `colour`.
+        std: What the difference is divided by.
+        layout: The order of the axes.
+    """
+
+    colour: Literal["rgb", "bgr"]
+    hw: tuple[int, int] | None = None
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    layout: Literal["nchw", "nhwc"] = "nchw"
+
+    def __post_init__(self) -> None:
+        if not min(self.std) > 0:
+            raise ValueError(f"std: expected numbers above 0, got {list(self.std)}")
+        if self.hw is not None and min(self.hw) < 1:
+            raise ValueError(f"hw: expected sizes above 0, got {list(self.hw)}")
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether values stay as they are, 0..255."""
+        return not any(self.mean) and set(self.std) == {1.0}
+
+
+@dataclass(frozen=True)
+class Described:
+    """A model file and its description, as plain values.
+
+    Attributes:
+        model: The ONNX file.
+        values: What the description says besides, with the values of its preset.
+        place: Where the values are from, for errors.
+        folder: Where files that the values name are looked for first.
+    """
+
+    model: Path
+    values: Mapping[str, Any]
+    place: str
+    folder: Path = Path()
+
+
+def preset_names(kind: Kind) -> list[str]:
+    """Return the names of the shipped descriptions."""
+    return sorted(path.stem for path in (PRESETS / kind).glob("*.yaml"))
+
+
+def find_description(kind: Kind, spec: str) -> Described:
+    """Read the description of a model.
+
+    Args:
+        kind: What the model is for.
+        spec: `PRESET:FILE.onnx`, a description `FILE.yaml` that names its model, or `FILE.onnx`
+            with a description of the same name beside it.
+
+    Raises:
+        ValueError: One line, naming the file, the place and what is expected.
+    """
+    preset, colon, file = spec.partition(":")
+    if len(preset) > 1 and colon and not Path(spec).exists():  # C:... is a drive
+        check_known(preset, preset_names(kind), f"{spec}: preset")
+        return Described(Path(file), _preset(kind, preset), f"preset {preset}")
+    path = Path(spec)
+    described = path.with_suffix(".yaml") if path.suffix == ".onnx" else path
+    if not described.is_file():
+        if path.suffix == ".yaml":
+            raise ValueError(f"{path}: no such file")
+        known = ", ".join(preset_names(kind))
+        raise ValueError(
+            f"{spec}: expected PRESET:FILE.onnx, or a description FILE.yaml beside FILE.onnx"
+            f" (presets: {known})"
+        )
+    return _read(kind, described, path if path.suffix == ".onnx" else None)
+
+
+def _read(kind: Kind, path: Path, model: Path | None) -> Described:
+    values = read_yaml(path)
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: expected keys and values, got {values!r}")
+    named = values.pop("model", None)
+    if model is None:
+        model = path.parent / _word(named, f"{path}: model")
+    if "preset" in values:
+        preset = _word(values.pop("preset"), f"{path}: preset")
+        check_known(preset, preset_names(kind), f"{path}: preset")
+        values = _merged(_preset(kind, preset), values)
+    return Described(model, values, str(path), path.parent)
+
+
+def _word(value: Any, place: str) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{place}: expected a name, got {value!r}")
+    return value
+
+
+def _preset(kind: Kind, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = read_yaml(PRESETS / kind / f"{name}.yaml")
+    return found
+
+
+def _merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """One's own values over those of a preset. Another output form shares no options with it."""
+    merged = {**base, **own}
+    for key, value in own.items():
+        below = base.get(key)
+        if isinstance(value, dict) and isinstance(below, dict):
+            is_other = value.get("form", below.get("form")) != below.get("form")
+            merged[key] = value if is_other else {**below, **value}
+    return merged
+
+
+def parse_output(
+    forms: Mapping[str, type[T]], raw: Mapping[str, Any], place: str
+) -> tuple[T, list[str] | None]:
+    """Return the output form of a description, and the names of the outputs that it takes.
+
+    Args:
+        forms: The known forms, each a dataclass of its options.
+        raw: `form`, the form's options, and `names`: outputs in the order that the form takes;
+            without it, all of them in the order of the model.
+        place: Where it is said, for errors.
+    """
+    options = dict(raw)
+    form, names = _word(options.pop("form", None), f"{place}: form"), options.pop("names", None)
+    check_known(form, forms, f"{place}: form")
+    if names is not None and not (isinstance(names, list) and set(map(type, names)) == {str}):
+        raise ValueError(f"{place}: names: expected a list of the outputs' names, got {names!r}")
+    return parse(forms[form], options, place), names
+
+
+class DescribedModel:
+    """A model that takes images and gives outputs as its description says.
+
+    Args:
+        path: The ONNX file.
+        image_input: How pixels enter it.
+        names: The outputs to return, in this order; None for all.
+        runtime: A row of the table of runtimes.
+        settings: How it computes.
+
+    Raises:
+        ValueError: The model does not take one image tensor of this form.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        image_input: ImageInput,
+        names: list[str] | None = None,
+        runtime: str = DEFAULT_RUNTIME,
+        settings: RunSettings | None = None,
+    ) -> None:
+        self.path = path
+        self._names = names
+        self._model: ForeignModel = open_foreign(path, runtime, settings)
+        self._tensor = _image_tensor(self._model, image_input, path)
+        self._input = _with_size(image_input, self._tensor, path)
+
+    @property
+    def input_hw(self) -> tuple[int, int]:
+        """Height and width of the images that it takes."""
+        assert self._input.hw is not None
+        return self._input.hw
+
+    @property
+    def batch(self) -> int | None:
+        """How many images it takes at once: 1, or None for any number."""
+        return self._tensor.shape[0]
+
+    def run(self, images_NHW3: UINT8) -> dict[str, Array]:
+        """Return the outputs by name for RGB images of the model's size."""
+        outputs = self._model.run({self._tensor.name: self._packed(images_NHW3)})
+        for name in self._names or ():
+            check_known(name, outputs, f"{self.path}: output")
+        return {name: outputs[name] for name in self._names or outputs}
+
+    def _packed(self, images_NHW3: UINT8) -> Array:
+        images: Array = images_NHW3[..., ::-1] if self._input.colour == "bgr" else images_NHW3
+        if not self._input.is_plain:
+            mean, std = (
+                np.array(values, np.float32) for values in (self._input.mean, self._input.std)
+            )
+            images = images.astype(np.float32)
+            images -= mean
+            images /= std
+        if self._input.layout == "nchw":
+            images = images.transpose(0, 3, 1, 2)
+        return np.ascontiguousarray(images, np.dtype(self._tensor.dtype))
+
+
+def _image_tensor(model: ForeignModel, image_input: ImageInput, path: Path) -> TensorFacts:
+    if len(model.inputs) != 1:
+        names = ", ".join(one.name for one in model.inputs)
+        raise ValueError(f"{path}: expected one input, the image, got {len(model.inputs)}: {names}")
+    (tensor,) = model.inputs
+    channel_axis = 1 if image_input.layout == "nchw" else 3
+    if len(tensor.shape) != 4 or tensor.shape[channel_axis] not in (3, None):
+        raise ValueError(
+            f"{path}: input {tensor.name}: expected images in layout {image_input.layout}, got"
+            f" {_shown(tensor.shape)}"
+        )
+    if tensor.shape[0] not in (None, 1):
+        raise ValueError(
+            f"{path}: input {tensor.name}: expected a batch of 1 or of any size, got"
+            f" {tensor.shape[0]}"
+        )
+    if not np.issubdtype(np.dtype(tensor.dtype), np.floating) and not image_input.is_plain:
+        raise ValueError(
+            f"{path}: input {tensor.name}: expected no mean and std for values of {tensor.dtype},"
+            f" got {list(image_input.mean)} and {list(image_input.std)}"
+        )
+    return tensor
+
+
+def _with_size(image_input: ImageInput, tensor: TensorFacts, path: Path) -> ImageInput:
+    first = 2 if image_input.layout == "nchw" else 1
+    height, width = tensor.shape[first : first + 2]
+    if height is not None and width is not None:
+        return replace(image_input, hw=(height, width))
+    if image_input.hw is None:
+        raise ValueError(
+            f"{path}: input.hw: expected height and width in the description: the model takes any"
+            f" size, {_shown(tensor.shape)}"
+        )
+    return image_input
+
+
+def _shown(shape: tuple[int | None, ...]) -> str:
+    return f"({', '.join('?' if size is None else str(size) for size in shape)})"
+
+
+def unlike(expected: str, outputs: Outputs) -> ValueError:
+    """Return the error of outputs that are not what a form says."""
+    found = ", ".join(f"{name} {_shown(array.shape)}" for name, array in outputs.items())
+    return ValueError(f"outputs: expected {expected}, got {found or 'none'}")

@@ -1,0 +1,245 @@
+"""Persons through a video: boxes from a detector now and then, from their poses in between.
+
+N persons in a frame, K keypoints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vipnas.data.crops.boxes import box_ious, xywh_from_xyxy, xyxy_from_xywh
+from vipnas.data.crops.geometry import FloatArray
+from vipnas.data.formats.results import SCORE_THRESHOLD
+from vipnas.data.formats.skeletons import Skeleton
+from vipnas.deploy.clip_runner import UINT8, ClipMemory, FramePoses, Runner
+from vipnas.deploy.tracker import NEW, Tracker
+from vipnas.evaluation.oks import best_pairs, oks_nms, pose_similarity
+from vipnas.evaluation.online import box_of_pose, is_pose
+
+# A crop of fewer pixels shows nothing: a box that shrank to this has lost its person.
+LEAST_SIDE_PX = 8.0
+
+
+class TrackedFrame(NamedTuple):
+    """The persons of one frame.
+
+    Attributes:
+        ids: (N,), the same for a person in all frames.
+        keypoints: (N, K, 2), x and y in pixels of the image.
+        scores: (N, K).
+        boxes_xyxy: (N, 4), where the poses were looked for.
+        is_key_frame: (N,), False for follow-up frames of a clip.
+        is_detected: Whether the detector ran.
+    """
+
+    ids: NDArray[np.int64]
+    keypoints: FloatArray
+    scores: NDArray[np.float32]
+    boxes_xyxy: FloatArray
+    is_key_frame: NDArray[np.bool_]
+    is_detected: bool
+
+
+@dataclass(frozen=True)
+class FollowRule:
+    """When persons are looked for, and when they are given up.
+
+    A person is lost in a frame where fewer than four joints score above `min_joint_score`. The box
+    then stays where it is, and the next frame is a key frame.
+
+    Attributes:
+        detect_every: Frames from one run of the detector to the next. It also runs where nobody is
+            followed.
+        min_joint_score: Joints that score less count neither for boxes nor for being lost.
+        max_lost_frames: Who is lost in more consecutive frames is given up.
+        max_missed_detections: Who is missed by more consecutive runs of the detector is given up.
+        min_iou: IoU with a followed box that makes a detection the same person.
+        max_similarity: OKS above which two poses are one person, who was found twice.
+
+    Raises:
+        ValueError: A setting is out of range.
+    """
+
+    detect_every: int = 10
+    min_joint_score: float = SCORE_THRESHOLD
+    max_lost_frames: int = 3
+    max_missed_detections: int = 2
+    min_iou: float = 0.3
+    max_similarity: float = 0.8
+
+    def __post_init__(self) -> None:
+        whole = {"detect_every": 1, "max_lost_frames": 0, "max_missed_detections": 0}
+        for name, least in whole.items():
+            if getattr(self, name) < least:
+                found = getattr(self, name)
+                raise ValueError(f"following: {name}: expected {least} or more, got {found}")
+        for name in ("min_iou", "max_similarity"):
+            if not 0 < getattr(self, name) <= 1:
+                found = getattr(self, name)
+                raise ValueError(f"following: {name}: expected above 0, to 1, got {found}")
+
+
+def whole_image(image: UINT8) -> FloatArray:
+    """Return one box (1, 4), the image: for a video of one person who fills it."""
+    height, width = image.shape[:2]
+    return np.array([[0.0, 0.0, width, height]])
+
+
+def follow(
+    images: Iterable[UINT8],
+    runner: Runner,
+    tracker: Tracker,
+    detect: Callable[[UINT8], FloatArray] | None = None,
+    rule: FollowRule | None = None,
+) -> Iterator[TrackedFrame]:
+    """Yield the persons of each frame of a video, before the next frame is read.
+
+    A person's box is that of the detector in frames where it ran, and that of the pose in the
+    frame before in all others. Detections that match nobody are born; they take the id of somebody
+    who is missing, if the tracker knows them.
+
+    Args:
+        images: uint8 (H, W, 3), RGB.
+        runner: Finds the poses: `ClipRunner`, or `ImageRunner` for models of images.
+        tracker: Gives the ids; a new one for each video.
+        detect: Image to boxes (N, 4), left, top, right and bottom in pixels. Without it, the whole
+            image is looked at where nobody is followed.
+        rule: Defaults to `FollowRule()`.
+
+    Raises:
+        ValueError: The detector's boxes have another form, or are not finite.
+    """
+    rule = rule or FollowRule()
+    people: list[_Person] = []
+    for number, image in enumerate(images):
+        is_due = detect is not None and number % rule.detect_every == 0
+        is_detected = is_due or not people
+        if is_detected:
+            people = _detected(people, (detect or whole_image)(image), rule)
+        boxes_N4 = _boxes(people)
+        poses = runner(image, boxes_N4, [person.memory for person in people])
+        kept = _distinct(people, boxes_N4, poses, tracker.skeleton, rule.max_similarity)
+        people, boxes_N4, poses = [people[row] for row in kept], boxes_N4[kept], poses.of(kept)
+        known_ids = [person.id for person in people]
+        ids = tracker.update(poses.keypoints, poses.scores, boxes_N4, known_ids)
+        is_key_frame = np.array([person.memory is None for person in people], bool)
+        people = [
+            person.followed(number, xy_K2, scores_K, memory, rule)
+            for person, number, xy_K2, scores_K, memory in zip(
+                people, ids.tolist(), *poses, strict=True
+            )
+        ]
+        people = [person for person in people if person.is_followed(rule, image)]
+        yield TrackedFrame(ids, poses.keypoints, poses.scores, boxes_N4, is_key_frame, is_detected)
+
+
+@dataclass(frozen=True)
+class _Person:
+    """Somebody to be looked for in a frame, and his pose in the frame before."""
+
+    box_xyxy: FloatArray
+    id: int = NEW
+    memory: ClipMemory | None = None
+    keypoints_K2: FloatArray | None = None
+    lost_frames: int = 0
+    missed_detections: int = 0
+
+    def followed(
+        self,
+        number: int,
+        keypoints_K2: FloatArray,
+        scores_K: NDArray[np.float32],
+        memory: ClipMemory | None,
+        rule: FollowRule,
+    ) -> _Person:
+        """Return where to look for the person in the next frame."""
+        joints_K3 = np.column_stack((keypoints_K2, scores_K.astype(np.float64)))
+        x, y, width, height = xywh_from_xyxy(self.box_xyxy).tolist()
+        box_xywh = box_of_pose((x, y, width, height), joints_K3, rule.min_joint_score)
+        is_lost = not is_pose(joints_K3, rule.min_joint_score)
+        return replace(
+            self,
+            box_xyxy=xyxy_from_xywh(box_xywh),
+            id=number,
+            memory=None if is_lost else memory,
+            keypoints_K2=keypoints_K2.copy(),
+            lost_frames=self.lost_frames + 1 if is_lost else 0,
+        )
+
+    def is_followed(self, rule: FollowRule, image: UINT8) -> bool:
+        """Return whether there is still somebody to look for, within the image."""
+        low_xy, high_xy = self.box_xyxy[:2], self.box_xyxy[2:]
+        centre_x, centre_y = ((low_xy + high_xy) / 2).tolist()
+        height, width = image.shape[:2]
+        return (
+            self.lost_frames <= rule.max_lost_frames
+            and 0 <= centre_x <= width
+            and 0 <= centre_y <= height
+            and float((high_xy - low_xy).max()) >= LEAST_SIDE_PX
+        )
+
+
+def _boxes(people: Sequence[_Person]) -> FloatArray:
+    return np.array([person.box_xyxy for person in people], np.float64).reshape(-1, 4)
+
+
+def _detected(people: Sequence[_Person], boxes_N4: FloatArray, rule: FollowRule) -> list[_Person]:
+    """Return the followed persons in the boxes that were detected, and those born."""
+    boxes_N4 = _usable(boxes_N4)
+    matched = dict(best_pairs(box_ious(_boxes(people), boxes_N4), rule.min_iou))
+    followed = [
+        replace(person, box_xyxy=boxes_N4[matched[row]], missed_detections=0)
+        if row in matched
+        else replace(person, missed_detections=person.missed_detections + 1)
+        for row, person in enumerate(people)
+    ]
+    taken = set(matched.values())
+    born = [_Person(box) for column, box in enumerate(boxes_N4) if column not in taken]
+    return [p for p in followed if p.missed_detections <= rule.max_missed_detections] + born
+
+
+def _usable(boxes_xyxy: FloatArray) -> FloatArray:
+    """Return the detected boxes in which there is something to see."""
+    boxes_N4 = np.asarray(boxes_xyxy, np.float64)
+    if boxes_N4.size == 0:
+        return np.empty((0, 4))
+    if boxes_N4.ndim != 2 or boxes_N4.shape[1] != 4:
+        raise ValueError(f"detector: boxes: expected (N, 4), got {boxes_N4.shape}")
+    if not np.isfinite(boxes_N4).all():
+        raise ValueError("detector: boxes: expected finite numbers, got some that are not")
+    sides_N2 = boxes_N4[:, 2:] - boxes_N4[:, :2]
+    is_large_N = (sides_N2 > 0).all(axis=1) & (sides_N2.max(axis=1) >= LEAST_SIDE_PX)
+    return np.asarray(boxes_N4[is_large_N])
+
+
+def _distinct(
+    people: Sequence[_Person],
+    boxes_N4: FloatArray,
+    poses: FramePoses,
+    skeleton: Skeleton,
+    max_similarity: float,
+) -> list[int]:
+    """Return the rows of the persons, without those whose pose is another person's.
+
+    Of two with one pose the one who moved less stays: the other jumped onto that person. Somebody
+    who was just born never replaces a person who was followed.
+    """
+    areas_N = np.prod(boxes_N4[:, 2:] - boxes_N4[:, :2], axis=1)
+    before_NK2 = np.array(
+        [
+            xy_K2 if person.keypoints_K2 is None else person.keypoints_K2
+            for person, xy_K2 in zip(people, poses.keypoints, strict=True)
+        ]
+    ).reshape(poses.keypoints.shape)
+    xy_NK2, sigmas = poses.keypoints, skeleton.sigmas
+    continuity_N = pose_similarity(xy_NK2, areas_N, before_NK2, areas_N, sigmas).diagonal()
+    is_born_N = np.array([person.keypoints_K2 is None for person in people], bool)
+    rank_N = np.where(is_born_N, -1.0, continuity_N)
+    similarity_NN = pose_similarity(xy_NK2, areas_N, xy_NK2, areas_N, sigmas)
+    kept, _ = oks_nms(similarity_NN, rank_N, max_similarity)
+    return sorted(kept.tolist())

@@ -1,0 +1,219 @@
+"""Pose models that vipnas did not export: ONNX files and descriptions.
+
+N boxes, K joints, H W height and width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vipnas.data.crops.geometry import (
+    BOX_PADDING,
+    FloatArray,
+    crop_region,
+    input_from_image,
+    invert,
+    transform,
+)
+from vipnas.data.crops.pictures import Picture, crop_into
+from vipnas.data.formats.skeletons import Skeleton, read_skeleton
+from vipnas.deploy.clip_runner import ImageRunner, Runner
+from vipnas.deploy.description import (
+    UINT8,
+    Described,
+    DescribedModel,
+    ImageInput,
+    find_description,
+    parse_output,
+)
+from vipnas.deploy.detected_boxes import Detector
+from vipnas.deploy.pose_forms import FORMS, Joints
+from vipnas.deploy.predictor import DETECT_EVERY, TrackSettings, track
+from vipnas.deploy.result import PoseResult, checked_boxes, checked_image
+from vipnas.files import Strict, parse
+from vipnas.runtimes.runtime import RunSettings
+from vipnas.runtimes.table import DEFAULT_RUNTIME
+from vipnas.tables import check_known
+
+# Crops that run at once, where the model takes any number.
+BATCH_SIZE = 64
+
+
+@dataclass(frozen=True)
+class PoseFile(Strict):
+    """A pose model, as its YAML file says it.
+
+    Attributes:
+        input: How pixels enter the model.
+        output: `form`, one of `FORMS`, and its options; see `parse_output`.
+        skeleton: The joints that are wanted: a shipped skeleton, or the file of one,
+            beside the description.
+        joints: The joints of the model, in its order, by the skeleton's names. Others may be among
+            them, which are left out. None where they are those of the skeleton.
+        box_padding: The crop is the box, enlarged by this factor.
+        aspect: How a box gets the ratio of the input: its shorter side is extended, or the crop is
+            stretched.
+    """
+
+    input: ImageInput
+    output: dict[str, Any]
+    skeleton: str
+    joints: tuple[str, ...] | None = None
+    box_padding: float = BOX_PADDING
+    aspect: Literal["extend", "stretch"] = "extend"
+
+    def __post_init__(self) -> None:
+        if not self.box_padding > 0:
+            raise ValueError(f"box_padding: expected a number above 0, got {self.box_padding}")
+
+
+class ForeignPoseModel:
+    """A pose model in ONNX, by its description.
+
+    Attributes:
+        path: The ONNX file.
+        skeleton: The joints that it finds, in their order.
+        input_hw: Height and width of its input.
+        box_padding: The crop is the box, enlarged by this factor.
+
+    Raises:
+        ValueError: Description and model do not fit, which a grey image is tried for.
+    """
+
+    def __init__(
+        self,
+        described: Described,
+        settings: RunSettings | None = None,
+        runtime: str = DEFAULT_RUNTIME,
+        box_padding: float | None = None,
+    ) -> None:
+        place = described.place
+        file = parse(PoseFile, described.values, place)
+        self._form, names = parse_output(FORMS, file.output, f"{place}: output")
+        self._model = DescribedModel(described.model, file.input, names, runtime, settings)
+        self._place = f"{described.model} ({place})"
+        self._aspect = file.aspect
+        self.path: Path = described.model
+        self.box_padding = file.box_padding if box_padding is None else box_padding
+        beside = described.folder / file.skeleton
+        self.skeleton: Skeleton = read_skeleton(beside if beside.is_file() else file.skeleton)
+        joints = file.joints or self.skeleton.joints
+        for name in self.skeleton.joints:
+            check_known(name, joints, f"{place}: joints: skeleton {self.skeleton.name}")
+        self._num_joints = len(joints)
+        self._order = [joints.index(name) for name in self.skeleton.joints]
+        self._joints(np.full((1, *self.input_hw, 3), 128, np.uint8))
+
+    @property
+    def input_hw(self) -> tuple[int, int]:
+        return self._model.input_hw
+
+    def predict(
+        self, image: UINT8, boxes_xyxy: ArrayLike | None = None, bgr: bool = False
+    ) -> PoseResult:
+        """Find one pose in each box of an image; see `PoseModel.predict`."""
+        image = checked_image(image, bgr)
+        keypoints, scores, boxes_N4 = self.find(image, checked_boxes(boxes_xyxy, image))
+        return PoseResult(keypoints, scores, boxes_N4, image, self.skeleton)
+
+    def track(
+        self,
+        source: str | Path,
+        detector: Detector | None = None,
+        detect_every: int = DETECT_EVERY,
+        smooth: bool = False,
+    ) -> Iterator[PoseResult]:
+        """Find the poses in each frame of a source; see `PoseModel.track`."""
+        return track(self, source, detector, TrackSettings(detect_every, smooth))
+
+    def runner(self) -> Runner:
+        """Return what finds the poses of a video's frames: each frame by itself."""
+        return ImageRunner(self.predict)
+
+    def find(
+        self, image: UINT8, boxes_N4: FloatArray
+    ) -> tuple[FloatArray, NDArray[np.float32], FloatArray]:
+        """Find one pose in each box.
+
+        Args:
+            image: uint8 RGB (H, W, 3).
+            boxes_N4: Left, top, right and bottom in pixels of the image.
+
+        Returns:
+            Keypoints (N, K, 2) in pixels of the image, their scores (N, K), and the boxes.
+        """
+        input_from_image_N23 = np.array([self._matrix(box) for box in boxes_N4.tolist()])
+        crops_NHW3 = np.empty((len(boxes_N4), *self.input_hw, 3), np.uint8)
+        picture = Picture(image)
+        for crop, matrix in zip(crops_NHW3, input_from_image_N23, strict=True):
+            crop_into(crop, picture, matrix)
+        step = self._model.batch or BATCH_SIZE
+        parts = [
+            self._joints(crops_NHW3[start : start + step])
+            for start in range(0, len(boxes_N4), step)
+        ]
+        if not parts:
+            num_joints = self.skeleton.num_joints
+            return np.empty((0, num_joints, 2)), np.empty((0, num_joints), np.float32), boxes_N4
+        xy_NK2 = np.concatenate([part.xy for part in parts])
+        keypoints_NK2 = transform(invert(input_from_image_N23), xy_NK2)
+        return keypoints_NK2, np.concatenate([part.scores for part in parts]), boxes_N4
+
+    def _matrix(self, box_xyxy: list[float]) -> FloatArray:
+        """The affine from image to input."""
+        left, top, right, bottom = box_xyxy
+        span_hw = self._form.span_hw(self.input_hw)
+        if self._aspect == "stretch":
+            scale_x = span_hw[1] / (right - left) / self.box_padding
+            scale_y = span_hw[0] / (bottom - top) / self.box_padding
+            return np.array(
+                (
+                    (scale_x, 0, span_hw[1] / 2 - scale_x * (left + right) / 2),
+                    (0, scale_y, span_hw[0] / 2 - scale_y * (top + bottom) / 2),
+                )
+            )
+        box_xywh = (left, top, right - left, bottom - top)
+        return input_from_image(*crop_region(box_xywh, span_hw, self.box_padding), span_hw)
+
+    def _joints(self, crops_NHW3: UINT8) -> Joints:
+        """Joints of crops, in the order of the skeleton."""
+        outputs = self._model.run(crops_NHW3)
+        try:
+            found = self._form.joints(outputs, self.input_hw, len(crops_NHW3), self._num_joints)
+        except ValueError as error:
+            raise ValueError(f"{self._place}: {error}") from None
+        if not (np.isfinite(found.xy).all() and np.isfinite(found.scores).all()):
+            raise ValueError(f"{self._place}: outputs: expected finite numbers, got others")
+        return Joints(found.xy[:, self._order], found.scores[:, self._order])
+
+
+def open_pose_model(
+    spec: str,
+    threads: int = 1,
+    *,
+    runtime: str = DEFAULT_RUNTIME,
+    device: str = "cpu",
+    box_padding: float | None = None,
+) -> ForeignPoseModel:
+    """Open a pose model that vipnas did not export.
+
+    Args:
+        spec: `PRESET:FILE.onnx`, a description `FILE.yaml`, or `FILE.onnx` with a description of
+            the same name beside it.
+        threads: CPU threads.
+        runtime: A row of the table of runtimes.
+        device: One of the runtime's devices.
+        box_padding: The crop is the box, enlarged by this factor; None for what the description
+            says.
+
+    Raises:
+        ValueError: One line for a description or a model that cannot be used.
+    """
+    described = find_description("poses", spec)
+    return ForeignPoseModel(described, RunSettings(threads, device=device), runtime, box_padding)

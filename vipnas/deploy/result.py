@@ -1,0 +1,109 @@
+"""Poses found in an image, and the checks of what they are looked for in.
+
+N persons, K keypoints, H W height and width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vipnas.arch.skeleton import Skeleton
+from vipnas.data.formats.results import coco_results
+from vipnas.errors import UserError
+from vipnas.viz.poses import draw_poses
+
+UINT8 = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class PoseResult:
+    """Poses found in one image.
+
+    Attributes:
+        keypoints: (N, K, 2), x and y in pixels of the image.
+        scores: (N, K); what a score means is in the header of the model.
+        boxes_xyxy: (N, 4), where the poses were looked for.
+        image: (H, W, 3), RGB.
+        skeleton: That of the poses.
+        ids: (N,), the same for a person in all frames of a video; None without tracking.
+        index: Number of the frame in its source, from 0.
+        time_s: Seconds since the first frame.
+        box_scores: (N,), the detector's; None where nothing says them.
+    """
+
+    keypoints: NDArray[np.float64]
+    scores: NDArray[np.float32]
+    boxes_xyxy: NDArray[np.float64]
+    image: UINT8
+    skeleton: Skeleton
+    ids: NDArray[np.int64] | None = None
+    index: int = 0
+    time_s: float = 0.0
+    box_scores: NDArray[np.float32] | None = None
+
+    def __len__(self) -> int:
+        return len(self.boxes_xyxy)
+
+    def plot(self, min_score: float = 0.2, boxes: bool = False) -> UINT8:
+        """Return the image (RGB) with all poses, and with the ids of tracks.
+
+        Args:
+            min_score: Joints that score less are left out.
+            boxes: Draw the boxes, too.
+        """
+        boxes_xyxy = self.boxes_xyxy if boxes else None
+        return draw_poses(
+            self.image, self.keypoints, self.scores, self.skeleton, boxes_xyxy, self.ids, min_score
+        )
+
+    def to_coco(self, image_id: int | None = None) -> list[dict[str, Any]]:
+        """Return one entry a person in COCO results form, with `track_id` where there is one.
+
+        A person's score is the mean of the joints' scores above 0.2, times that of the box.
+
+        Args:
+            image_id: COCO's id of the image; by default the number of the frame.
+        """
+        image_ids = [self.index if image_id is None else image_id] * len(self)
+        entries = coco_results(image_ids, self.keypoints, self.scores, self.box_scores)
+        if self.ids is not None:
+            for entry, track_id in zip(entries, self.ids.tolist(), strict=True):
+                entry["track_id"] = track_id
+        return entries
+
+
+def checked_image(image: UINT8, bgr: bool) -> UINT8:
+    """Return an image as RGB; raise UserError for another form than uint8 (H, W, 3)."""
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3:
+        raise UserError("image", "a uint8 array (H, W, 3)", _form(image))
+    if image.shape[2] != 3 or not image.size:
+        raise UserError("image", "(H, W, 3)", str(image.shape))
+    return np.ascontiguousarray(image[..., ::-1] if bgr else image)
+
+
+def checked_boxes(boxes_xyxy: ArrayLike | None, image: UINT8) -> NDArray[np.float64]:
+    """Return boxes (N, 4), the image for None; raise UserError for boxes without area."""
+    height, width = image.shape[:2]
+    if boxes_xyxy is None:
+        return np.array([[0.0, 0.0, width, height]])
+    boxes_N4 = np.asarray(boxes_xyxy, np.float64)
+    if boxes_N4.size == 0:
+        return np.empty((0, 4))
+    if boxes_N4.ndim != 2 or boxes_N4.shape[1] != 4:
+        raise UserError("boxes_xyxy", "(N, 4)", str(boxes_N4.shape))
+    good_N = np.isfinite(boxes_N4).all(axis=1) & (boxes_N4[:, 2:] > boxes_N4[:, :2]).all(axis=1)
+    if not good_N.all():
+        row = int(np.argmin(good_N))
+        place = f"boxes_xyxy[{row}]"
+        raise UserError(place, "left < right and top < bottom", str(boxes_N4[row].tolist()))
+    return boxes_N4
+
+
+def _form(image: object) -> str:
+    if isinstance(image, np.ndarray):
+        return f"{image.shape} of {image.dtype}"
+    return type(image).__name__
