@@ -1,6 +1,6 @@
 # Each target first makes .venv, or mends it (tools/set_up.py; instant when it is up to date).
 #
-#   make quickstart        the whole chain on drawn people; EXPERIMENT=... names another experiment
+#   make quickstart        the whole chain on synthetic people; EXPERIMENT=... names another experiment
 #   make test              the fast tests, on all cores (JOBS=1: in one process); some of them:
 #                          make test ARGS="tests/data -k heatmap"
 #   make check             all that a reviewer runs: lint, types, fast tests
