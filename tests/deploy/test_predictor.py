@@ -325,6 +325,16 @@ def test_clips_and_exported_clips_are_models(
         assert one["keypoints"] == pytest.approx(other["keypoints"], abs=0.5)
 
 
+@pytest.mark.timeout(120)
+def test_info_says_what_an_exported_clip_is(
+    clip_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["info", str(clip_folder)]) == 0
+    assert capsys.readouterr().out.startswith(
+        "file: folder of an exported clip, format 1.0\nkind: clip"
+    )
+
+
 def write_foreign(folder: Path) -> Path:
     """A pose model of others that finds the same joints in every crop of 64 x 64 pixels."""
     joints_1K3 = np.full((1, 17, 3), 0.9, np.float32)

@@ -67,10 +67,10 @@ def open_source(
             return open_stream(place, timeout_s)
         if video := open_video(Path(place)):
             return video
-    for place in specs if len(specs) > 1 else ():
-        if video := open_video(Path(place)):
+    for one in specs if len(specs) > 1 else ():
+        if video := open_video(Path(one)):
             video.close()
-            raise UserError(str(place), "images", "a video", "give one video, and nothing else")
+            raise UserError(str(one), "images", "a video", "give one video, and nothing else")
     kinds, files = zip(*(_image_files(str(place), output) for place in specs), strict=True)
     flat = tuple(dict.fromkeys(path for part in files for path in part))
     kind: Kind = kinds[0] if len(kinds) == 1 else "glob"
