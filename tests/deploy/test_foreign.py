@@ -215,10 +215,10 @@ def test_a_joint_that_the_model_has_not_is_refused(tmp_path: Path) -> None:
     [
         ({"skeleton": "coco"}, "coco: neither a file nor a shipped skeleton"),
         ({"box_padding": 0}, "box_padding: expected a number above 0, got 0"),
-        ({"aspect": "square"}, "aspect: found 'square'"),
+        ({"aspect": "square"}, "aspect: expected .*, got 'square'"),
         ({"output": {"form": "simc"}}, "output: form: .*did you mean 'simcc'"),
         ({"output": {"form": "simcc"}}, r"dot\.onnx \(.*dot\.yaml\): outputs: expected x"),
-        ({"output": {"form": "heatmaps", "codec": "argmax"}}, "codec: found 'argmax'"),
+        ({"output": {"form": "heatmaps", "codec": "argmax"}}, "codec: expected .*, got 'argmax'"),
         ({"joints": ["dot", "neck"]}, r"outputs: expected one \(1, 2, height, width\)"),
     ],
 )
