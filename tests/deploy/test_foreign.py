@@ -215,13 +215,10 @@ def test_a_joint_that_the_model_has_not_is_refused(tmp_path: Path) -> None:
     [
         ({"skeleton": "coco"}, "coco: expected a file or a shipped skeleton, got neither"),
         ({"box_padding": 0}, "box_padding: expected a number above 0, got 0"),
-        ({"aspect": "square"}, "aspect: expected one of extend, stretch, got 'square'"),
+        ({"aspect": "square"}, "aspect: expected .*, got 'square'"),
         ({"output": {"form": "simc"}}, "output: form: .*did you mean 'simcc'"),
         ({"output": {"form": "simcc"}}, r"dot\.onnx \(.*dot\.yaml\): outputs: expected x"),
-        (
-            {"output": {"form": "heatmaps", "codec": "argmax"}},
-            "codec: expected one of dark, quarter, udp, got 'argmax'",
-        ),
+        ({"output": {"form": "heatmaps", "codec": "argmax"}}, "codec: expected .*, got 'argmax'"),
         ({"joints": ["dot", "neck"]}, r"outputs: expected one \(1, 2, height, width\)"),
     ],
 )

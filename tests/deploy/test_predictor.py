@@ -21,6 +21,7 @@ from onnx_fixture import write_constant_model
 from vipnas.arch.clip import FollowUp, Fusion, VideoArch
 from vipnas.cli.main import main
 from vipnas.data.formats.skeletons import COCO_17
+from vipnas.deploy import sources
 from vipnas.deploy.clip_runner import ClipRunner
 from vipnas.deploy.detected_boxes import DetectedBoxes, Detector, whole_image
 from vipnas.deploy.detectors import open_detector
@@ -103,6 +104,13 @@ def clip_file(tiny_space: SearchSpace, tmp_path_factory: pytest.TempPathFactory)
     path = tmp_path_factory.mktemp("clips") / "clip.safetensors"
     write_model(path, clip, header)
     return path
+
+
+@pytest.fixture(scope="module")
+def clip_folder(clip_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    clip, folder = load(clip_file), tmp_path_factory.mktemp("exported") / "clip"
+    export_video(clip.network, folder, clip.header)  # type: ignore[arg-type]
+    return folder
 
 
 def marked(space: SearchSpace) -> PoseModel:
@@ -205,14 +213,13 @@ def test_the_networks_of_a_clip_are_run_in_turn(video: Path, clip_file: Path) ->
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("kind", ["image", "clip"])
 def test_exported_models_find_the_same_in_a_video(
-    kind: str, video: Path, model_file: Path, clip_file: Path, tmp_path: Path
+    kind: str, video: Path, model_file: Path, clip_file: Path, clip_folder: Path, tmp_path: Path
 ) -> None:
     native = load(model_file if kind == "image" else clip_file, flip_test=False)
-    path = tmp_path / ("pose.onnx" if kind == "image" else "clip")
+    path = clip_folder
     if kind == "image":
+        path = tmp_path / "pose.onnx"
         export_network(native.pose_net(), path, Form(), header=native.header)
-    else:
-        export_video(native.network, path, native.header)  # type: ignore[arg-type]
     exported = load(path, flip_test=False)
     assert exported.header == replace(native.header, shared={})
     pairs = zip(
@@ -300,19 +307,32 @@ def test_several_outputs_of_a_video(
         assert one["keypoints"] == pytest.approx(other["keypoints"])
 
 
+@pytest.mark.timeout(120)
 def test_clips_and_exported_clips_are_models(
-    video: Path, clip_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    video: Path,
+    clip_file: Path,
+    clip_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    clip = load(clip_file)
-    export_video(clip.network, tmp_path / "clip", clip.header)  # type: ignore[arg-type]
     found = []
-    for model in (clip_file, tmp_path / "clip"):
+    for model in (clip_file, clip_folder):
         run(capsys, model, video, "-o", tmp_path / "a.json", "--json-form", "posetrack18")
         found.append(json.loads((tmp_path / "a.json").read_text()))
     native, exported = found
     assert len(native["images"]) == NUM_FRAMES
     for one, other in zip(native["annotations"], exported["annotations"], strict=True):
         assert one["keypoints"] == pytest.approx(other["keypoints"], abs=0.5)
+
+
+@pytest.mark.timeout(120)
+def test_info_says_what_an_exported_clip_is(
+    clip_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["info", str(clip_folder)]) == 0
+    assert capsys.readouterr().out.startswith(
+        "file: folder of an exported clip, format 1.0\nkind: clip"
+    )
 
 
 def write_foreign(folder: Path) -> Path:
@@ -389,6 +409,7 @@ def bad_inputs(folder: Path, model: Path, video: Path) -> dict[str, tuple[list[o
         "no video": ([model, folder / "text.mp4", *out], "text.mp4: .*neither"),
         "empty video": ([model, folder / "empty.mp4", *out], "empty.mp4: .*empty file"),
         "cut video": ([model, folder / "cut.mp4", *out], "cut.mp4: .*index is lost"),
+        "two videos": ([model, video, video, *out], "walk.avi: expected images, got a video"),
         "empty folder": ([model, folder / "empty", *out], "empty: .*images.*none"),
         "no camera": ([model, "97", *out], "camera 97: expected a camera"),
         "not writable": ([model, video, "-o", folder / "file" / "a.mp4"], "cannot be written"),
@@ -411,6 +432,7 @@ BAD_INPUTS = (
     "no video",
     "empty video",
     "cut video",
+    "two videos",
     "empty folder",
     "no camera",
     "not writable",
@@ -456,6 +478,21 @@ def test_nobody_found_is_said(
     assert (summary.num_frames, summary.num_persons, summary.num_tracks) == (1, 0, None)
     assert "a.png: expected persons, found none in 1 frames" in caplog.text
     assert json.loads((tmp_path / "a.json").read_text()) == []
+
+
+def test_ctrl_c_keeps_the_frames_done_so_far(
+    video: Path,
+    model_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sources, "open_source", lambda *_, **__: Interrupted(KeyboardInterrupt()))
+    assert main(["predict", str(model_file), str(video), "-o", str(tmp_path / "a.csv")]) == 130
+    said = capsys.readouterr()
+    assert "3 frames, " in said.out
+    assert said.err.endswith("interrupted; the frames done so far are kept\n")
+    assert (tmp_path / "a.csv").read_text().count("walk/") >= 2
 
 
 # --- real models

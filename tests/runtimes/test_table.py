@@ -23,7 +23,17 @@ from vipnas.runtimes.table import (
 )
 
 PACKAGE = Path(vipnas.__file__).parent
-SHARED = {"__init__", "runtime", "table", "exported", "machine", "half", "onnx_model", "foreign"}
+SHARED = {
+    "__init__",
+    "runtime",
+    "table",
+    "exported",
+    "machine",
+    "half",
+    "onnx_model",
+    "foreign",
+    "exported_clip",
+}
 SETUP = configparser.ConfigParser()
 SETUP.read(PACKAGE.parent / "setup.cfg", encoding="utf-8")
 

@@ -9,6 +9,7 @@ from vipnas.deploy.model import PoseModel
 from vipnas.models.counting import count_cost, mean_cost
 from vipnas.models.file import SUFFIX, ModelHeader, read_header
 from vipnas.runtimes.exported import ExportedNetwork
+from vipnas.runtimes.exported_clip import ExportedClip
 
 
 def header_of_file(path: Path, load: Callable[[], PoseModel]) -> tuple[ModelHeader, str]:
@@ -19,6 +20,8 @@ def header_of_file(path: Path, load: Callable[[], PoseModel]) -> tuple[ModelHead
     if isinstance(model.network, ExportedNetwork):
         form = f"exported file, {model.network.takes} to {model.network.gives}"
         return model.header, form
+    if isinstance(model.network, ExportedClip):
+        return model.header, "folder of an exported clip"
     return model.header, "checkpoint of the published format"
 
 

@@ -22,6 +22,7 @@ from vipnas.data.crops.images import read_image
 from vipnas.data.crops.skipped import log_skipped
 from vipnas.deploy.captures import open_camera, open_stream, open_video
 from vipnas.deploy.source import DEFAULT_FPS, MAX_FPS, Kind, Source, SourceFrame
+from vipnas.errors import UserError
 
 __all__ = ["DEFAULT_FPS", "ImageSource", "Kind", "Source", "SourceFrame", "open_source"]
 
@@ -66,6 +67,10 @@ def open_source(
             return open_stream(place, timeout_s)
         if video := open_video(Path(place)):
             return video
+    for one in specs if len(specs) > 1 else ():
+        if video := open_video(Path(one)):
+            video.close()
+            raise UserError(str(one), "images", "a video", "give one video, and nothing else")
     kinds, files = zip(*(_image_files(str(place), output) for place in specs), strict=True)
     flat = tuple(dict.fromkeys(path for part in files for path in part))
     kind: Kind = kinds[0] if len(kinds) == 1 else "glob"
