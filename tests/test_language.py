@@ -81,7 +81,6 @@ NOT_YET = {
     "latency",
     "models",
     "pipeline",
-    "quantities",
     "runtimes",
     "training",
 }
