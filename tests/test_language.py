@@ -78,10 +78,6 @@ EXCEPTIONS: dict[str, set[str]] = {
 NOT_YET = {
     "deploy",
     "evaluation",
-    "latency",
-    "models",
-    "pipeline",
-    "runtimes",
     "training",
 }
 

@@ -304,7 +304,7 @@ def test_files_of_another_kind_are_one_line(
     artefact = Path(__file__).resolve().parent.parent / "artefacts" / "clip_1.0.safetensors"
     with pytest.raises(ValueError, match="expected a network of images, got a file of kind clip"):
         load(artefact)
-    with pytest.raises(ValueError, match="none.safetensors: no such file"):
+    with pytest.raises(ValueError, match="none.safetensors: expected a file, got no such"):
         load(tmp_path / "none.safetensors")
     assert header_of_space(small_space).kind == "supernet"
 

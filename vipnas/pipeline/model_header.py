@@ -1,4 +1,4 @@
-"""What the model files of an experiment say of themselves."""
+"""The headers of the model files of an experiment."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def header_of(
     calibrated_on: str | None = None,
     metrics: HeaderMetrics | None = None,
 ) -> ModelHeader:
-    """The header of a network that was trained in an experiment.
+    """Return the header of a network that was trained in an experiment.
 
     Args:
-        space: That of a supernet.
-        calibrated_on: What the batch-norm statistics of these very weights were measured on; None
-            where they were not.
+        space: The space of a supernet.
+        calibrated_on: The images that the batch-norm statistics of these weights were measured on;
+            None if they were not measured.
     """
     clips = space if isinstance(space, VideoSpace) else None
     images = clips.image_space if clips is not None else space
@@ -60,7 +60,7 @@ def header_of(
 
 
 def provenance(experiment: Experiment) -> Provenance:
-    """Names and numbers, no paths."""
+    """Return the origin of weights: names and numbers, no paths."""
     return Provenance(
         experiment=experiment.name,
         seed=experiment.config.seed,
@@ -74,7 +74,7 @@ def provenance(experiment: Experiment) -> Provenance:
 
 @cache
 def _commit() -> str | None:
-    """Of the checkout that vipnas runs from; None for an installed one."""
+    """Return the commit of the checkout that vipnas runs from; None if it is installed."""
     root = PACKAGE.parent
     if not (root / ".git").exists():
         return None
