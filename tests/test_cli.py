@@ -283,7 +283,7 @@ def test_weights_that_are_none(fail: Run, tmp_path: Path, content: bytes) -> Non
     assert f"{path}: expected a readable model file" in fail("evaluate", str(path))
     path = path.with_suffix(".pth")
     path.write_bytes(content)
-    assert f"{path}: not a readable checkpoint" in fail("evaluate", str(path))
+    assert f"{path}: expected a checkpoint of tensors" in fail("evaluate", str(path))
 
 
 def test_weights_of_the_first_version_are_refused(fail: Run, tmp_path: Path) -> None:

@@ -78,7 +78,6 @@ EXCEPTIONS: dict[str, set[str]] = {
 NOT_YET = {
     "deploy",
     "evaluation",
-    "training",
 }
 
 
