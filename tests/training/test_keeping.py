@@ -16,11 +16,12 @@ from torch import Tensor
 from training_fixture import batch_of, supernet_of, train
 
 from vipnas.config.training import Schedule
+from vipnas.data.crops.loader import Batch
 from vipnas.models.file import read_header
 from vipnas.space.image import SearchSpace
 from vipnas.training.callbacks.keeping import BestNetwork, CheckpointFile
 from vipnas.training.checkpoint import load_checkpoint, save_checkpoint
-from vipnas.training.loop import Backward, Batch, Training
+from vipnas.training.loop import Backward, Training
 from vipnas.training.randomness import random_state, restore_random_state, seed_process
 
 SCHEDULE = Schedule(epochs=1, batch_size=2, learning_rate=1e-3, warmup_steps=3)

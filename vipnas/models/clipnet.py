@@ -41,7 +41,7 @@ class FollowUpNet(nn.Module):
     def __init__(self, arch: Arch, fusions: Sequence[Fusion], initialise: bool = True) -> None:
         super().__init__()
         self.fusions = tuple(fusions)
-        self.arch = FollowUp(arch, self.fusions[0] if self.fusions else None)
+        self.follow_up = FollowUp(arch, self.fusions[0] if self.fusions else None)
         self.posenet = PoseNet(arch, initialise)
         self.fusion_modules = nn.ModuleDict()
         for fusion in self.fusions:
@@ -70,7 +70,7 @@ class FollowUpNet(nn.Module):
         assert follow_up is not None or len(self.fusions) <= 1, (
             "a supernet must be told what to run"
         )
-        follow_up = follow_up or self.arch
+        follow_up = follow_up or self.follow_up
         x, fusion = images_B3HW, self._fusion_of(follow_up)
         place = None if follow_up.fusion is None else follow_up.fusion.stage
         for number, segment in enumerate(segments(follow_up.arch)):
@@ -80,7 +80,7 @@ class FollowUpNet(nn.Module):
                 x = fusion(x, before_BKHW)
         if fusion is not None:
             x = x + fusion.residual(before_BKHW)
-        if follow_up.arch != self.arch.arch:
+        if follow_up.arch != self.follow_up.arch:
             self.posenet.guard(x)
         return x
 
@@ -113,7 +113,7 @@ class FollowUpNets(nn.Module):
     def __init__(self, networks: Sequence[FollowUpNet]) -> None:
         super().__init__()
         self.networks = nn.ModuleList(networks)
-        self.archs = tuple(network.arch for network in networks)
+        self.archs = tuple(network.follow_up for network in networks)
 
     def __getitem__(self, number: int) -> FollowUpNet:
         network = self.networks[number]

@@ -13,7 +13,7 @@ from torch import nn
 
 from vipnas.config.search import SearchConfig
 from vipnas.config.training import Schedule, SupernetConfig
-from vipnas.data.crops.loader import KeyedBatches
+from vipnas.data.crops.loader import Batch, KeyedBatches
 from vipnas.errors import UserError
 from vipnas.evaluation.scoring import Inherited
 from vipnas.models.file import HeaderMetrics
@@ -23,7 +23,6 @@ from vipnas.quantities import Constraint
 from vipnas.search.constraints import CostOf
 from vipnas.search.trial import Trial
 from vipnas.space.genes import GeneSpace
-from vipnas.training.loop import Batch
 from vipnas.training.step import Task
 
 A = TypeVar("A")

@@ -8,7 +8,7 @@ from functools import cache
 import torch
 
 import vipnas
-from vipnas.arch.clip import FollowUp, VideoArch
+from vipnas.arch.clip import VideoArch
 from vipnas.arch.image import Arch
 from vipnas.deploy.model import input_format
 from vipnas.models.clipnet import FollowUpNet, VideoNet
@@ -38,7 +38,7 @@ def header_of(
     clips = space if isinstance(space, VideoSpace) else None
     images = clips.image_space if clips is not None else space
     assert images is None or isinstance(images, SearchSpace)
-    arch = network.arch
+    arch = network.follow_up.arch if isinstance(network, FollowUpNet) else network.arch
     kinds: tuple[Kind, Kind] = ("image", "supernet")
     if clips is not None or isinstance(network, VideoNet):
         kinds = ("clip", "clip_supernet")
@@ -49,7 +49,7 @@ def header_of(
         sigma_px=experiment.config.sigma_px,
         input=input_format(experiment.space.input_hw, experiment.codec),
         batch_norm=BatchNorm(calibrated_on is not None, calibrated_on),
-        arch=arch.arch if isinstance(arch, FollowUp) else arch if isinstance(arch, Arch) else None,
+        arch=arch if isinstance(arch, Arch) else None,
         clip=arch if isinstance(arch, VideoArch) else clips.max_arch() if clips else None,
         space=None if images is None else images.to_plain(),
         space_name=None if images is None else images.name,

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from vipnas.config.training import Schedule
-from vipnas.data.crops.loader import training_batches
+from vipnas.data.crops.loader import Batch, training_batches
 from vipnas.errors import UserError
 from vipnas.files import read_json, to_plain, write_atomically
 from vipnas.threads import Timed, choose_threads, most_threads
@@ -24,7 +24,7 @@ from vipnas.training.callbacks.keeping import BestNetwork, CheckpointFile
 from vipnas.training.callbacks.monitor import Monitor
 from vipnas.training.callbacks.probes import Probes
 from vipnas.training.failure import FailureFile
-from vipnas.training.loop import Backward, Batch, Callback, Training
+from vipnas.training.loop import Backward, Callback, Training
 from vipnas.training.step_time import SlowSteps, time_step, undone
 
 if TYPE_CHECKING:

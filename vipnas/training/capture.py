@@ -11,8 +11,9 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor, nn
 
+from vipnas.data.crops.loader import Batch
 from vipnas.models.grouped import DensifyGroupedConvs
-from vipnas.training.failure import Backward, Batch
+from vipnas.training.failure import Backward
 
 # Before the capture, libraries must have chosen their algorithms, which may synchronise.
 WARM_UP_PASSES = 3

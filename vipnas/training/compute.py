@@ -42,13 +42,14 @@ def make_forward(
     whole = torch.compile(network) if compute.compile else network
     reduced = compute.precision == "bfloat16"
     order = torch.channels_last if compute.channels_last else torch.contiguous_format
+    own = network.follow_up if isinstance(network, FollowUpNet) else network.arch
     must_be_told = isinstance(network, FollowUpNet) and len(network.fusions) > 1
 
     def forward(images_B3HW: Tensor, *more: Any) -> Tensor:
         *inputs, arch = more
-        processes.agree("the arch to train", arch or network.arch)
+        processes.agree("the arch to train", arch or own)
         inputs.insert(0, images_B3HW.contiguous(memory_format=order))
-        is_whole = not must_be_told and (arch is None or arch == network.arch)
+        is_whole = not must_be_told and (arch is None or arch == own)
         with torch.autocast(device, torch.bfloat16, enabled=reduced):
             heatmaps: Tensor = whole(*inputs) if is_whole else network(*inputs, arch)
         return heatmaps.float() if reduced else heatmaps

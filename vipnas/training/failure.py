@@ -18,13 +18,12 @@ from torch import Tensor, nn
 
 from vipnas.arch.clip import FollowUp
 from vipnas.arch.image import Arch
+from vipnas.data.crops.loader import Batch
 from vipnas.models.clipnet import FollowUpNet
 from vipnas.models.elastic import gradients_are_windows
 from vipnas.models.posenet import PoseNet
 from vipnas.training.checkpoint import save_checkpoint
 
-# images_B3HW uint8, keypoints_BK3; of clips images_BF3HW, keypoints_BFK3, warps_BT23
-Batch = tuple[Tensor, ...]
 Backward = Callable[[int, Batch], dict[str, Tensor]]
 
 
@@ -133,7 +132,8 @@ def diagnose(network: nn.Module, backward: Backward, taken: Taken) -> Diagnosis:
     ran: list[tuple[Arch | FollowUp, bool]] = []
 
     def note(module: nn.Module, inputs: tuple[Any, ...], heatmaps: Tensor) -> None:
-        told = inputs[-1] if isinstance(inputs[-1], (Arch, FollowUp)) else module.arch
+        own = module.follow_up if isinstance(module, FollowUpNet) else module.arch
+        told = inputs[-1] if isinstance(inputs[-1], (Arch, FollowUp)) else own
         assert isinstance(told, (Arch, FollowUp))
         ran.append((told, bool(torch.isfinite(heatmaps).all())))
 

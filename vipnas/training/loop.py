@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from vipnas.config.training import Compute, Schedule
+from vipnas.data.crops.loader import Batch
 from vipnas.errors import UserError
 from vipnas.models.elastic import gradients_are_windows
 from vipnas.models.posenet import PoseNet
@@ -24,7 +25,6 @@ from vipnas.training.capture import CapturedBackward
 from vipnas.training.checkpoint import held, load_strictly
 from vipnas.training.distributed import ALONE, Disagreement, Processes, synchronise_batch_norm
 from vipnas.training.failure import Backward as Backward
-from vipnas.training.failure import Batch as Batch
 from vipnas.training.failure import FailureFile, FiniteCheck, NotFinite, Taken, diagnose
 from vipnas.training.randomness import checked_random_state, random_state, restore_random_state
 

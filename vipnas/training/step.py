@@ -21,9 +21,10 @@ from vipnas.config.clip import Exposure
 from vipnas.config.training import Distillation
 from vipnas.data.codecs.heatmap import HeatmapCodec
 from vipnas.data.crops.crops import normalise
+from vipnas.data.crops.loader import Batch
 from vipnas.models.clipnet import Feed, Frame, RunFrame, detached, propagate
 from vipnas.training.compute import Forward
-from vipnas.training.failure import Backward, Batch
+from vipnas.training.failure import Backward
 from vipnas.training.losses import heatmap_loss, student_loss
 from vipnas.training.sampling import SampledSubnet
 
