@@ -176,7 +176,10 @@ def test_a_level_without_key_frame_network_is_one_line(
 ) -> None:
     write_experiment(tmp_path, EXPERIMENT)
     assert main(arguments(tmp_path, "video train-supernet")) == 1
-    assert "no network for the key frames; run `vipnas retrain`" in capsys.readouterr().err
+    assert (
+        "expected the network of the key frames, got none (run `vipnas retrain` first)"
+        in capsys.readouterr().err
+    )
     write_experiment(tmp_path, {**EXPERIMENT, "video": None})
     assert main(arguments(tmp_path, "video search")) == 1
     assert "no section video" in capsys.readouterr().err

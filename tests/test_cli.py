@@ -153,7 +153,10 @@ def test_a_budget_out_of_reach_and_budgets_that_contradict(fail: Run, tmp_path: 
 
 
 def test_a_search_without_a_supernet(fail: Run) -> None:
-    assert "supernet.safetensors: no supernet; run `vipnas train-supernet` first" in fail("search")
+    assert (
+        "supernet.safetensors: expected a supernet, got none (run `vipnas train-supernet` first)"
+        in fail("search")
+    )
 
 
 def test_missing_data(fail: Run, data_root: Path) -> None:
@@ -215,19 +218,26 @@ def test_what_is_missing_is_said_before_data_are_drawn(fail: Run, tmp_path: Path
     synthetic = {"num_train_images": 1, "num_test_images": 1}
     drawn = {"data": {"synthetic": synthetic, "val_persons": 1}}
     message = fail("retrain", **drawn)
-    assert "best.json: no arch found yet; run `vipnas search` first or give --arch" in message
+    assert "(run `vipnas search` first or give --arch)" in message
     smallest, weights = tmp_path / "smallest.json", tmp_path / "none.safetensors"
     write_arch(smallest, TINY.min_arch())
     assert "tinny: expected a file, or one of" in fail("train-supernet", space="tinny", **drawn)
-    assert "no section supernet" in fail("train-supernet", supernet=None, **drawn)
+    assert "supernet: expected a section of the experiment" in fail(
+        "train-supernet", supernet=None, **drawn
+    )
     sampling = changed("supernet", sampling={"macs_between": [1, 2]})
     for command in ("train-supernet", "run"):
         assert "macs_between: expected a range that overlaps" in fail(command, **sampling, **drawn)
     begun = ("retrain", "--arch", str(smallest))
-    assert f"{weights}: no such checkpoint" in fail(*begun, "--init-from", str(weights), **drawn)
+    assert f"{weights}: expected a checkpoint, got no such file" in fail(
+        *begun, "--init-from", str(weights), **drawn
+    )
     from_supernet = changed("retrain", init_from="supernet")
     message = fail(*begun, **drawn, **from_supernet)
-    assert "supernet.safetensors: no supernet; run `vipnas train-supernet` first" in message
+    assert (
+        "supernet.safetensors: expected a supernet, got none (run `vipnas train-supernet` first)"
+        in message
+    )
 
 
 @pytest.mark.parametrize("command", ["cost", "profile"])
@@ -245,7 +255,7 @@ def test_the_action_of_video_is_named(tmp_path: Path, capsys: pytest.CaptureFixt
     experiment = str(write_experiment(tmp_path, copy.deepcopy(EXPERIMENT)))
     assert main(["video", "search", experiment, "--device", "cpu"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("vipnas video search: the experiment has no section video")
+    assert line.startswith("vipnas video search: video: expected a section of the experiment")
 
 
 def test_weights_of_another_arch(fail: Run, tmp_path: Path) -> None:
@@ -254,16 +264,14 @@ def test_weights_of_another_arch(fail: Run, tmp_path: Path) -> None:
     save_network(weights, PoseNet(TINY.min_arch()))
     begun = ("retrain", "--arch", str(largest), "--init-from", str(weights))
     message = fail(*begun, **changed("search", constraints=[]))
-    assert f"{weights}: holds another arch: stages: expected (" in message
+    assert f"{weights}: arch.stages: expected (" in message
     message = fail("evaluate", str(weights), "--arch", str(largest))
     assert f"{weights}: holds another arch: stages: expected (" in message
 
 
 def test_weights_for_another_input_size(fail: Run, tmp_path: Path) -> None:
     weights = saved_supernet(tmp_path, (96, 72))
-    assert f"{weights}: holds another arch: input_hw: expected (64, 48), got (96, 72)" in fail(
-        "search"
-    )
+    assert f"{weights}: arch.input_hw: expected (64, 48), got (96, 72)" in fail("search")
     message = fail("evaluate", str(weights))
     assert f"{weights}: input_hw: expected (64, 48) of the crops, got (96, 72)" in message
 
@@ -272,10 +280,10 @@ def test_weights_for_another_input_size(fail: Run, tmp_path: Path) -> None:
 def test_weights_that_are_none(fail: Run, tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "network.safetensors"
     path.write_bytes(content)
-    assert f"{path}: not a readable model file" in fail("evaluate", str(path))
+    assert f"{path}: expected a readable model file" in fail("evaluate", str(path))
     path = path.with_suffix(".pth")
     path.write_bytes(content)
-    assert f"{path}: not a readable checkpoint" in fail("evaluate", str(path))
+    assert f"{path}: expected a checkpoint of tensors" in fail("evaluate", str(path))
 
 
 def test_weights_of_the_first_version_are_refused(fail: Run, tmp_path: Path) -> None:

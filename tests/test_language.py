@@ -78,12 +78,6 @@ EXCEPTIONS: dict[str, set[str]] = {
 NOT_YET = {
     "deploy",
     "evaluation",
-    "latency",
-    "models",
-    "pipeline",
-    "quantities",
-    "runtimes",
-    "training",
 }
 
 

@@ -260,7 +260,9 @@ def test_a_target_that_was_replaced_is_named(tmp_path: Path) -> None:
     assert record["threads"] == torch.get_num_threads() and record["version"] == 1
     assert folder.is_done(target, {"seed": 0})
     target.write_bytes(b"other")
-    with pytest.raises(ValueError, match="supernet.pt: changed since it was made"):
+    with pytest.raises(
+        ValueError, match="supernet.pt: expected the file that was made, got a changed one"
+    ):
         folder.is_done(target, {"seed": 0})
 
 

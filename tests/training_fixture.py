@@ -12,13 +12,14 @@ from model_fixture import save_network
 from vipnas.arch.image import Arch
 from vipnas.config.training import Sampling, Schedule
 from vipnas.data.codecs.heatmap import HeatmapCodec
+from vipnas.data.crops.loader import Batch
 from vipnas.models.counting import count_cost
 from vipnas.models.posenet import PoseNet
 from vipnas.space.image import SearchSpace
 from vipnas.training.callbacks.keeping import BestNetwork, CheckpointFile
 from vipnas.training.callbacks.monitor import Monitor
 from vipnas.training.callbacks.probes import Probes
-from vipnas.training.loop import Backward, Batch, Training
+from vipnas.training.loop import Backward, Training
 from vipnas.training.sampling import SubnetSampler
 from vipnas.training.step import ImageTask, supernet_backward
 

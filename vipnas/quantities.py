@@ -1,7 +1,7 @@
 """The quantities that an architecture costs, each spelled once: a row of `QUANTITIES`. No torch.
 
 A new quantity is a row here and a getter where `pipeline` counts costs. Constraints, objectives,
-tables, figures and journals then know it.
+tables, plots and journals then know it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AllowInfNan, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from vipnas.errors import UserError
 from vipnas.files import Strict
 from vipnas.tables import check_known
 
@@ -83,13 +84,13 @@ class Cost(Strict):
         """Return a quantity by name.
 
         Raises:
-            ValueError: The quantity is unknown.
+            UserError: If the quantity is unknown.
         """
         value = self.get(name)
         if value is None:
             section = QUANTITIES[name].section
-            hint = f" (give search.{section})" if section else ""
-            raise ValueError(f"{name}: expected a known cost, got none{hint}")
+            hint = f"give search.{section}" if section else ""
+            raise UserError(name, "a known cost", "none", hint)
         return value
 
     def with_values(self, **values: float) -> Cost:
@@ -125,9 +126,13 @@ _OWN = {one.name for one in fields(Cost)} - {"others"}
 
 
 def cost_of_clip(frames: Sequence[Cost], networks: Sequence[Cost]) -> Cost:
-    """Return the mean cost of a frame, by the costs of all frames and of all distinct networks.
+    """Return the mean cost of a frame.
 
     A quantity that any of them lacks is unknown.
+
+    Args:
+        frames: The costs of all frames.
+        networks: The costs of all distinct networks.
     """
     values: dict[str, float] = {}
     for name, quantity in QUANTITIES.items():
@@ -142,7 +147,7 @@ def cost_of_clip(frames: Sequence[Cost], networks: Sequence[Cost]) -> Cost:
 
 @dataclass(frozen=True)
 class Constraint(Strict):
-    """A hard range of one quantity, both ends allowed."""
+    """A hard range of one quantity, both bounds included."""
 
     quantity: str
     at_most: Annotated[float, AllowInfNan(True)]
@@ -151,13 +156,11 @@ class Constraint(Strict):
     def __post_init__(self) -> None:
         check_known(self.quantity, QUANTITIES, "quantity")
         if not self.at_least <= self.at_most:  # rejects NaN too
-            raise ValueError(
-                f"{self.quantity}: expected at_least not above at_most,"
-                f" got at_least {self.at_least:g} and at_most {self.at_most:g}"
-            )
+            found = f"at_least {self.at_least:g} and at_most {self.at_most:g}"
+            raise UserError(self.quantity, "at_least not above at_most", found)
 
     def value(self, cost: Cost) -> float:
-        """Return the constrained quantity; raises ValueError where it is unknown."""
+        """Return the constrained quantity; raises UserError if it is unknown."""
         return cost.value(self.quantity)
 
     def excess(self, cost: Cost) -> float:
@@ -179,13 +182,11 @@ DEFAULT_OBJECTIVES = (SCORE, "macs")
 
 
 def check_objectives(objectives: Sequence[Objective]) -> None:
-    """Raise ValueError unless all are known, each is given once, and the score is among them."""
+    """Raise UserError unless all are known, each is given once, and the score is among them."""
     known = {SCORE, *QUANTITIES}
     if SCORE not in objectives or len(set(objectives)) < len(objectives) or {*objectives} - known:
-        raise ValueError(
-            f"objectives: expected {SCORE} and any of {', '.join(QUANTITIES)}, each once,"
-            f" got {list(objectives)}"
-        )
+        expected = f"{SCORE} and any of {', '.join(QUANTITIES)}, each once"
+        raise UserError("objectives", expected, str(list(objectives)))
 
 
 def costs_among(objectives: Sequence[Objective]) -> list[Quantity]:
@@ -203,7 +204,7 @@ def known_quantities(rows: Sequence[Mapping[str, Any]]) -> list[Quantity]:
 
 
 def header_cells(quantities: Sequence[Quantity], width: int = 12) -> str:
-    """Return the units as right-aligned cells, the heads of `value_cells`."""
+    """Return the units as right-aligned cells, the header of `value_cells`."""
     return " ".join(f"{quantity.unit:>{width}}" for quantity in quantities)
 
 

@@ -306,7 +306,7 @@ def test_files_of_another_kind_are_one_line(
     )
     with pytest.raises(ValueError, match="a network of images, got a file of kind clip_supernet"):
         load(artefact)
-    with pytest.raises(ValueError, match="none.safetensors: no such file"):
+    with pytest.raises(ValueError, match="none.safetensors: expected a file, got no such"):
         load(tmp_path / "none.safetensors")
     assert header_of_space(small_space).kind == "supernet"
 

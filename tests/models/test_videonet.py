@@ -86,7 +86,7 @@ def test_every_fusion_changes_the_heatmaps_and_none_does_not(
     arch = tiny_space.max_arch()
     images, before = torch.randn(1, 3, *arch.input_hw), torch.rand(1, 17, *arch.heatmap_hw)
     for member in video_space_of(tiny_space, 1).fusions:
-        follow_up = type(supernet.arch)(arch, member)
+        follow_up = type(supernet.follow_up)(arch, member)
         with_before = supernet(images, before, follow_up)
         blank = supernet(images, torch.zeros_like(before), follow_up)
         assert torch.equal(with_before, blank) == (member is None)

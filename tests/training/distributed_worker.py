@@ -22,12 +22,13 @@ from training_fixture import batch_of, codec_of, sampler_of, supernet_of  # noqa
 
 from vipnas.arch.image import Arch
 from vipnas.config.training import Compute, Schedule
+from vipnas.data.crops.loader import Batch
 from vipnas.shipped import find_shipped
 from vipnas.space.yaml import read_space
 from vipnas.training.compute import make_forward
 from vipnas.training.distributed import ALONE, Disagreement, Processes, joined
 from vipnas.training.failure import FailureFile
-from vipnas.training.loop import Batch, Training
+from vipnas.training.loop import Training
 from vipnas.training.step import ImageTask, network_backward, supernet_backward
 
 NUM_STEPS = 4

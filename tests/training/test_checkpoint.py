@@ -127,7 +127,7 @@ def test_nothing_in_a_file_is_executed(tmp_path: Path) -> None:
     with pytest.raises(ValueError) as error:
         load_checkpoint(path)
     assert str(error.value) == (
-        f"{path}: not a readable checkpoint: expected tensors, numbers and strings, got a pickle"
+        f"{path}: expected a checkpoint of tensors, numbers and strings, got a pickle"
         f" that names {os.mkdir.__module__}.mkdir"
     )
     assert not target.exists()
@@ -136,7 +136,7 @@ def test_nothing_in_a_file_is_executed(tmp_path: Path) -> None:
 def test_a_whole_network_object_is_refused(small_space: SearchSpace, tmp_path: Path) -> None:
     path = tmp_path / "network.pt"
     torch.save(PoseNet(small_space.min_arch()), path)
-    refused = r"network.pt: not a readable checkpoint: .* got a pickle that names vipnas\.models"
+    refused = r"network.pt: expected a checkpoint of .* got a pickle that names vipnas\.models"
     with pytest.raises(ValueError, match=refused) as error:
         load_checkpoint(path)
     assert "add_safe_globals" not in str(error.value)
@@ -166,7 +166,7 @@ def test_a_truncated_file_is_one_line_wherever_it_ends(saved: Path) -> None:
     for length in [0, 1, 2, 100, len(whole) - 1, *(rng.randrange(len(whole)) for _ in range(20))]:
         saved.write_bytes(whole[:length])
         with pytest.raises(
-            ValueError, match="checkpoint.pt: not a readable checkpoint: ."
+            ValueError, match="checkpoint.pt: expected a checkpoint of .* strings, got ."
         ) as error:
             load_file(saved)
         assert "\n" not in str(error.value)
@@ -176,13 +176,13 @@ def test_a_truncated_file_is_one_line_wherever_it_ends(saved: Path) -> None:
 def test_what_is_no_file_of_torch_is_one_line(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "checkpoint.pt"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="checkpoint.pt: not a") as error:
+    with pytest.raises(ValueError, match="checkpoint.pt: expected a checkpoint") as error:
         load_checkpoint(path)
     assert "\n" not in str(error.value)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="checkpoint.pt: no such checkpoint"):
+    with pytest.raises(ValueError, match="checkpoint.pt: expected a file, got no such file"):
         load_file(tmp_path / "checkpoint.pt")
 
 

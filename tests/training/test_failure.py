@@ -19,7 +19,7 @@ from vipnas.arch.io import arch_from_json, write_arch
 from vipnas.cli.main import main
 from vipnas.config.experiment import read_experiment
 from vipnas.config.training import Schedule
-from vipnas.data.crops.loader import Key, TrainingCrops
+from vipnas.data.crops.loader import Batch, Key, TrainingCrops
 from vipnas.models.posenet import PoseNet
 from vipnas.pipeline.experiment import Experiment
 from vipnas.pipeline.image_level import ImageLevel
@@ -30,7 +30,7 @@ from vipnas.space.image import SearchSpace
 from vipnas.training.checkpoint import load_checkpoint, save_checkpoint
 from vipnas.training.compute import Forward
 from vipnas.training.failure import FailureFile, FiniteCheck, NotFinite, Taken
-from vipnas.training.loop import Batch, Training
+from vipnas.training.loop import Training
 from vipnas.training.step import ImageTask, supernet_backward
 
 SCHEDULE = Schedule(epochs=1, batch_size=2, learning_rate=1e-3)

@@ -21,6 +21,7 @@ from training_fixture import batch_of, codec_of, sampler_of, supernet_of
 from vipnas.arch.io import read_arch
 from vipnas.config.training import Compute, Schedule
 from vipnas.data.crops.crops import normalise
+from vipnas.data.crops.loader import Batch
 from vipnas.models.elastic import crop
 from vipnas.models.grouped import Spread
 from vipnas.models.posenet import PoseNet, extract
@@ -29,7 +30,7 @@ from vipnas.space.image import SearchSpace
 from vipnas.training.callbacks.keeping import CheckpointFile
 from vipnas.training.capture import CapturedBackward
 from vipnas.training.compute import Forward, make_forward
-from vipnas.training.loop import Batch, Training
+from vipnas.training.loop import Training
 from vipnas.training.sampling import SampledSubnet
 from vipnas.training.step import ImageTask, network_backward, supernet_backward
 

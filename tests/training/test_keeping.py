@@ -16,11 +16,12 @@ from torch import Tensor
 from training_fixture import batch_of, supernet_of, train
 
 from vipnas.config.training import Schedule
+from vipnas.data.crops.loader import Batch
 from vipnas.models.file import read_header
 from vipnas.space.image import SearchSpace
 from vipnas.training.callbacks.keeping import BestNetwork, CheckpointFile
 from vipnas.training.checkpoint import load_checkpoint, save_checkpoint
-from vipnas.training.loop import Backward, Batch, Training
+from vipnas.training.loop import Backward, Training
 from vipnas.training.randomness import random_state, restore_random_state, seed_process
 
 SCHEDULE = Schedule(epochs=1, batch_size=2, learning_rate=1e-3, warmup_steps=3)
@@ -83,9 +84,12 @@ def test_a_step_that_draws_goes_on_as_if_nothing_had_happened(
         ({"averaged": {}}, "tensor .*: expected one, got none"),
         ({"mean_loss": 3.0}, "mean_loss: expected Tensor, got float"),
         ({"mean_loss": torch.zeros(3)}, "mean_loss: expected one number, got 3"),
-        ({"optimizer": 7}, "optimizer: not the state of this training: "),
-        ({"optimizer": {"param_groups": []}}, "optimizer: not the state of this training: "),
-        ({"random": {"python": 1}}, "random: not a state of randomness: "),
+        ({"optimizer": 7}, "optimizer: expected the state of this training, got "),
+        (
+            {"optimizer": {"param_groups": []}},
+            "optimizer: expected the state of this training, got ",
+        ),
+        ({"random": {"python": 1}}, "random: expected a random state, got "),
         ({"settings": None}, "settings: expected str, got none"),
     ],
 )
@@ -183,7 +187,9 @@ def test_a_state_that_is_not_whole_is_refused(tiny_space: SearchSpace, tmp_path:
     training = training_of(tiny_space)
     state = training.state()
     del state["random"], state["optimizer"]
-    with pytest.raises(ValueError, match="a.pt: optimizer, random missing: not the checkpoint of"):
+    with pytest.raises(
+        ValueError, match="a.pt: expected the checkpoint .* without optimizer, random"
+    ):
         training.load(state, tmp_path / "a.pt")
 
 

@@ -14,10 +14,11 @@ from torch import Tensor
 from training_fixture import batch_of, codec_of, sampler_of, supernet_of, train
 
 from vipnas.config.training import Schedule
+from vipnas.data.crops.loader import Batch
 from vipnas.space.image import SearchSpace
 from vipnas.training.callbacks.keeping import CheckpointFile
 from vipnas.training.checkpoint import load_checkpoint
-from vipnas.training.loop import Batch, Outcome, Training, parameter_groups
+from vipnas.training.loop import Outcome, Training, parameter_groups
 from vipnas.training.step import supernet_backward
 
 SCHEDULE = Schedule(

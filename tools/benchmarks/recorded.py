@@ -25,13 +25,14 @@ from vipnas.arch.image import Arch
 from vipnas.arch.io import read_arch
 from vipnas.config.training import Compute
 from vipnas.data.codecs.heatmap import HeatmapCodec
+from vipnas.data.crops.loader import Batch
 from vipnas.models.posenet import PoseNet
 from vipnas.runtimes.machine import device_name
 from vipnas.shipped import find_shipped
 from vipnas.space.yaml import read_space
 from vipnas.training.capture import CapturedBackward
 from vipnas.training.compute import make_forward
-from vipnas.training.failure import Backward, Batch
+from vipnas.training.failure import Backward
 from vipnas.training.step import ImageTask, network_backward
 
 NAMES = ("published/s_vipnas_res50", "published/s_vipnas_mbv3")

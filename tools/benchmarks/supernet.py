@@ -40,11 +40,12 @@ from tools.benchmarks.interleaved import (
 from vipnas.arch.image import Arch
 from vipnas.config.training import Sampling, Schedule
 from vipnas.data.codecs.heatmap import HeatmapCodec
+from vipnas.data.crops.loader import Batch
 from vipnas.models.counting import count_cost
 from vipnas.models.posenet import PoseNet, extract
 from vipnas.space.image import SearchSpace
 from vipnas.training.compute import make_forward
-from vipnas.training.loop import Backward, Batch, Training
+from vipnas.training.loop import Backward, Training
 from vipnas.training.losses import distillation_loss, heatmap_loss
 from vipnas.training.sampling import SampledSubnet, SubnetSampler
 from vipnas.training.step import ImageTask, Task, network_backward, supernet_backward

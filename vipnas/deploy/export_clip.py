@@ -36,7 +36,7 @@ def export_video(
 
 
 def _export_follow_up(network: FollowUpNet, path: Path) -> Exported:
-    member = network.arch
+    member = network.follow_up
     copy = extract_follow_up(network, member)
     if member.fusion is None:
         inputs_of = partial(random_images, member.arch)

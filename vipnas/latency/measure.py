@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import PositiveInt
 
 from vipnas.arch.image import Arch
+from vipnas.errors import UserError
 from vipnas.files import Strict
 from vipnas.latency.cores import least_busy_cores, on_cores
 from vipnas.latency.interleaved import (
@@ -69,14 +70,14 @@ def key_of_this_machine(
     """Return the key of measurements made here.
 
     Raises:
-        ValueError: The runtime is not installed or cannot compute so, or there are fewer cores than
-            threads.
+        UserError: If the runtime is not installed or cannot compute so, or there are fewer cores
+            than threads.
     """
     row = RUNTIMES.named(runtime, "runtime")
     row.check(precision, accelerator)
     cores = len(allowed_cores())
     if not 1 <= threads <= cores:
-        raise ValueError(f"threads: expected 1 to {cores}, the available cores, got {threads}")
+        raise UserError("threads", f"1 to {cores}, the available cores", str(threads))
     return Key(
         device=device_name(accelerator),
         runtime=runtime,
@@ -92,7 +93,7 @@ def key_of_this_machine(
 def measure_archs(
     archs: Sequence[Arch], key: Key, max_spread: float = MAX_SPREAD, rounds: int = ROUNDS
 ) -> list[Latency]:
-    """Measure networks with random weights, interleaved, by the quick way of the runtime.
+    """Measure networks with random weights, interleaved, opened the fast way of the runtime.
 
     Call it inside `pinned`. Raises TooNoisy.
     """
@@ -128,11 +129,11 @@ def measure_with_anchor(
 
 
 def network_of(arch: Arch, key: Key) -> nn.Module:
-    """Return a network; raises ValueError unless it takes the key's images."""
+    """Return a network; raises UserError unless its input size is that of the key."""
     from vipnas.models.posenet import PoseNet
 
     if arch.input_hw != key.input_hw:
-        raise ValueError(f"input_hw: expected {key.input_hw}, got {arch.input_hw}")
+        raise UserError("input_hw", str(key.input_hw), str(arch.input_hw))
     return PoseNet(arch)
 
 

@@ -92,14 +92,14 @@ def describe(layer: Layer) -> Description:
 def _position(operations: list[Operation]) -> np.ndarray:
     coordinates: list[float] = []
     for family in FAMILIES:
-        members = [operation for operation in operations if operation.family == family]
+        chosen = [operation for operation in operations if operation.family == family]
         coordinates += [
-            np.log2(1 + sum(operation.macs for operation in members) / 1e4),
-            np.log2(1 + sum(operation.elements for operation in members) / 1e3),
-            np.log2(max((operation.channels_per_group for operation in members), default=1)),
-            np.log2(min((_alignment(operation) for operation in members), default=1)),
-            np.log2(max((operation.kernel_size for operation in members), default=1)),
-            len(members),
+            np.log2(1 + sum(operation.macs for operation in chosen) / 1e4),
+            np.log2(1 + sum(operation.elements for operation in chosen) / 1e3),
+            np.log2(max((operation.channels_per_group for operation in chosen), default=1)),
+            np.log2(min((_alignment(operation) for operation in chosen), default=1)),
+            np.log2(max((operation.kernel_size for operation in chosen), default=1)),
+            len(chosen),
         ]
     return np.array(coordinates)
 

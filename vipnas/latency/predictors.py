@@ -19,6 +19,7 @@ import numpy as np
 
 from vipnas.arch.image import Arch
 from vipnas.config.search import LatencyConfig
+from vipnas.errors import UserError
 from vipnas.files import digest
 from vipnas.latency.interleaved import Latency
 from vipnas.latency.measure import Key, key_of_this_machine, measure_arch
@@ -88,16 +89,16 @@ class Predictor:
         fingerprint: Changes with the table's content.
 
     Raises:
-        ValueError: The table is not complete.
+        UserError: If the table is incomplete.
     """
 
     def __init__(self, table: Table, fingerprint: str) -> None:
         if table.choice is None:
-            raise ValueError(
-                f"expected a complete table, got {len(table.archs)} of {table.num_archs}"
-                f" architectures and {len(table.blocks)} of {table.num_blocks} blocks (the same"
-                " `vipnas profile` resumes)"
+            found = (
+                f"{len(table.archs)} of {table.num_archs} architectures and"
+                f" {len(table.blocks)} of {table.num_blocks} blocks"
             )
+            raise UserError("", "a complete table", found, "the same `vipnas profile` resumes")
         self.key = table.key
         self.choice = table.choice
         self.fingerprint = fingerprint
@@ -133,7 +134,7 @@ class Predictor:
         for field in fields(Key):
             here, there = getattr(key, field.name), getattr(self.key, field.name)
             if here != there:
-                raise ValueError(f"{field.name}: expected {there!r}, got {here!r}")
+                raise UserError(field.name, repr(there), repr(here))
         return measure_arch(arch, key)
 
 
@@ -148,7 +149,7 @@ def open_predictor(config: LatencyConfig, space: SearchSpace) -> Predictor:
     """Open the predictor of a complete table.
 
     Raises:
-        ValueError: The table is of another device, runtime, version, threads, batch, precision,
+        UserError: If the table is of another device, runtime, version, threads, batch, precision,
             space or input size than the one wanted.
     """
     path = Path(config.table)
@@ -156,8 +157,10 @@ def open_predictor(config: LatencyConfig, space: SearchSpace) -> Predictor:
     check_table(path, table, _wanted(config, table.key, space), space, config.any_device)
     try:
         return Predictor(table, digest(path))
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+    except UserError as error:
+        raise error.inside(str(path)) from None
+    except ValueError as error:  # such as numpy's, for a singular matrix
+        raise UserError(str(path), "measurements to fit", str(error)) from None
 
 
 def _wanted(config: LatencyConfig, key: Key, space: SearchSpace) -> Key:

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 import vipnas
 from vipnas.arch.image import Arch
+from vipnas.errors import UserError
 from vipnas.latency.interleaved import MAX_SPREAD, ROUNDS, Latency, TooNoisy, WithAnchor
 from vipnas.latency.measure import Key, measure_with_anchor, pinned
 from vipnas.latency.operations import Operation, describe
@@ -75,8 +76,8 @@ def profile_space(
     The table is written after every batch.
 
     Raises:
-        ValueError: There is a table of something else at `path`.
-        TooNoisy: The machine stays noisy.
+        UserError: If there is a table of something else at `path`.
+        TooNoisy: If the machine stays noisy.
     """
     table = _open(space, key, path, amount)
     archs = profiled_archs(space, amount)
@@ -120,15 +121,13 @@ def _open(space: SearchSpace, key: Key, path: Path, amount: Profile) -> Table:
     for name in ("vipnas", "seed", "evenly", "num_archs", "num_blocks"):
         found, wanted = getattr(table, name), getattr(empty, name)
         if found != wanted:
-            raise ValueError(
-                f"{path}: {name}: expected {wanted!r}, got {found!r} (give that, or another"
-                " --output)"
-            )
+            hint = "give that, or another --output"
+            raise UserError(f"{path}: {name}", repr(wanted), repr(found), hint)
     return table
 
 
 def profiled_archs(space: SearchSpace, amount: Profile) -> list[Arch]:
-    """Return distinct architectures of the space; fewer where it has not so many."""
+    """Return distinct architectures of the space, or all if it has fewer."""
     rng = random.Random(f"profile-{amount.seed}")
     archs: dict[Arch, None] = {}
     for _ in range(100 * amount.num_archs):

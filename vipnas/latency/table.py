@@ -21,13 +21,13 @@ from vipnas.space.image import SearchSpace
 
 TABLE_VERSION = 2
 
-# How a table may predict; `predict` says what each is.
+# The methods of prediction; `predictors` describes them.
 Method: TypeAlias = Literal["blocks", "regression", "blocks and regression", "operations"]
 
 
 @dataclass(frozen=True)
 class Timing(Strict):
-    """A measured latency, and that of the anchor, a network timed in the same rounds."""
+    """A measured latency, and that of the anchor: a network timed in the same rounds."""
 
     latency: Latency
     anchor_ms: PositiveFloat
@@ -117,12 +117,12 @@ def default_file(space: SearchSpace, key: Key) -> Path:
 
 
 def write_table(path: Path, table: Table) -> None:
-    """Write a table, whole or not at all."""
+    """Write a table atomically."""
     write_atomically(path, json.dumps(to_plain(table)) + "\n")
 
 
 def read_table(path: Path) -> Table:
-    """Read a table; raises ValueError for another version, and for unknown or missing keys."""
+    """Read a table; raises UserError for another version, and for unknown or missing keys."""
     document = read_json(path)
     version = document.get("version") if isinstance(document, dict) else None
     if version != TABLE_VERSION:
@@ -130,28 +130,29 @@ def read_table(path: Path) -> Table:
     table = parse(Table, document, str(path))
     choice = table.choice
     if choice and not (table.archs and (table.blocks or choice.method == "regression")):
-        raise ValueError(
-            f"{path}: choice: expected measurements to predict from by {choice.method}, got"
-            f" {len(table.archs)} archs and {len(table.blocks)} blocks"
-        )
+        expected = f"measurements to predict from by {choice.method}"
+        found = f"{len(table.archs)} archs and {len(table.blocks)} blocks"
+        raise UserError(f"{path}: choice", expected, found)
     return table
 
 
 def check_table(
     path: Path, table: Table, key: Key, space: SearchSpace, any_device: bool = False
 ) -> None:
-    """Raise ValueError naming the first difference: the space, then each part of the key.
+    """Raise UserError for the first difference: the space, then each part of the key.
 
     `any_device` lets the device and the version of the runtime differ.
     """
     if table.space != space.to_plain():
-        raise ValueError(
-            f"{path}: expected a table of the space {space.name}, got one of {table.space_name}"
-            " with other options or another input size (run `vipnas profile` for it)"
+        raise UserError(
+            str(path),
+            f"a table of the space {space.name}",
+            f"one of {table.space_name} with other options or another input size",
+            "run `vipnas profile` for it",
         )
     for field in fields(Key):
         found, wanted = getattr(table.key, field.name), getattr(key, field.name)
         of_device = field.name in ("device", "runtime_version")
         if found != wanted and not (of_device and any_device):
-            hint = " (any_device: true accepts it)" if of_device else ""
-            raise ValueError(f"{path}: {field.name}: expected {wanted!r}, got {found!r}{hint}")
+            hint = "any_device: true accepts it" if of_device else ""
+            raise UserError(f"{path}: {field.name}", repr(wanted), repr(found), hint)

@@ -1,5 +1,4 @@
-"""Attention that a block may carry: global context (residual family), squeeze-excitation (inverted
-residuals)."""
+"""Attention of a block: global context (residual) or squeeze-excitation (inverted residual)."""
 
 from __future__ import annotations
 
@@ -13,11 +12,10 @@ from vipnas.models.elastic import ElasticConv2d, ElasticLayerNorm
 
 
 class GlobalContext(nn.Module):
-    """Adds to every position the same context vector: a softmax-weighted mean of all positions,
-    transformed.
+    """Add the same context vector to every position.
 
-    Global context block (Cao et al., GCNet, ICCV-W 2019) with attention pooling and channel
-    addition.
+    The context is a softmax-weighted mean of all positions, transformed. This is the global context
+    block of GCNet (Cao et al., ICCV-W 2019) with attention pooling and channel addition.
     """
 
     def __init__(self, channels: int) -> None:
@@ -39,10 +37,10 @@ class GlobalContext(nn.Module):
 
 
 class SqueezeExcitation(nn.Module):
-    """Scales every channel by a gate in 0..1 computed from the means of all channels.
+    """Scale every channel by a gate in 0..1, computed from the means of all channels.
 
-    The gate is clip((x + 1) / 2, 0, 1), as in the released networks; not today's hard sigmoid,
-    clip((x + 3) / 6, 0, 1).
+    The gate is clip((x + 1) / 2, 0, 1), as in the released networks. It is not PyTorch's hard
+    sigmoid, clip((x + 3) / 6, 0, 1).
     """
 
     def __init__(self, channels: int) -> None:
@@ -60,10 +58,10 @@ class SqueezeExcitation(nn.Module):
 
 
 def context_channels(channels: int) -> int:
-    """Hidden width of the global context block: a sixteenth, but at least 16."""
+    """Return the hidden width of the global context block: a sixteenth, but at least 16."""
     return max(channels // 16, 16)
 
 
 def excitation_channels(channels: int) -> int:
-    """Hidden width of squeeze-excitation: a quarter."""
+    """Return the hidden width of squeeze-excitation: a quarter."""
     return channels // 4

@@ -1,5 +1,7 @@
-"""The building blocks of both families. Each is built at one size and told on each call at which
-one to run."""
+"""The building blocks of both families.
+
+Each block is built at its largest size. Every call says at which size it runs.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +14,13 @@ from vipnas.arch.image import DeconvArch, StageArch, StemArch
 from vipnas.models.attention import GlobalContext, SqueezeExcitation
 from vipnas.models.elastic import ElasticBatchNorm2d, ElasticConv2d, ElasticDeconv2d
 
-# In place: what goes in is a batch norm's fresh output, which nothing else reads.
+# In place: the input is the fresh output of a batch norm, which nothing else reads.
 relu = partial(F.relu, inplace=True)
 ACTIVATIONS = {"relu": relu, "hardswish": partial(F.hardswish, inplace=True)}
 
 
 class Stem(nn.Module):
-    """k x k convolution at stride 2 and, where the arch says so, 3 x 3 max pooling at stride 2."""
+    """k x k convolution at stride 2 and, if `max_pool` is set, 3 x 3 max pooling at stride 2."""
 
     def __init__(self, arch: StemArch, in_channels: int) -> None:
         super().__init__()
@@ -32,8 +34,11 @@ class Stem(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """1x1, grouped k x k, 1x1, global context, shortcut. The first block of a stage always projects
-    its shortcut: whether the projection exists must not hang on a chosen width."""
+    """1x1, grouped k x k, 1x1, global context, shortcut.
+
+    The first block of a stage always projects its shortcut. Whether the projection exists must not
+    depend on a sampled width.
+    """
 
     def __init__(self, arch: StageArch, in_channels: int, first: bool) -> None:
         super().__init__()
@@ -63,11 +68,10 @@ class ResidualBlock(nn.Module):
 
 
 class InvertedResidualBlock(nn.Module):
-    """1x1 expansion (none at expand_ratio 1), grouped k x k, squeeze-excitation, 1x1 projection,
-    shortcut.
+    """1x1 expansion, grouped k x k, squeeze-excitation, 1x1 projection, shortcut.
 
-    The shortcut has no weights, so it may follow the chosen widths: it is there when input and
-    output have one shape.
+    There is no expansion at `expand_ratio` 1. The shortcut has no weights, so it may depend on the
+    sampled widths: it exists if input and output have the same shape.
     """
 
     def __init__(self, arch: StageArch, in_channels: int, first: bool) -> None:

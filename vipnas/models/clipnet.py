@@ -1,9 +1,9 @@
-"""The networks of a clip: one that sees an image alone, and those that also see the heatmaps of the
-frame before.
+"""The networks of a clip: that of the key frame, and those of the follow-up frames.
 
-`FollowUpNet` is, like `PoseNet`, one class for the supernet and for every stand-alone network: the
-supernet is built at the largest arch with all fusions, and its one set of weights serves all
-follow-up frames. What runs is an argument of `forward`.
+A key frame's network takes an image; the others also take the heatmaps of the frame before. Like
+`PoseNet`, `FollowUpNet` is one class for the supernet and for every stand-alone network. The
+supernet is built at the largest architecture with all fusions. All follow-up frames share its
+weights. The subnet to run is an argument of `forward`.
 
 B batch, C channels, K keypoints, H W height and width of the heatmaps, T follow-up frames of a
 clip, F = T + 1 its frames.
@@ -27,25 +27,25 @@ from vipnas.models.posenet import PoseNet, extract, segments
 # Heatmaps of a frame by its distance from the key frame, its images (B, 3, H, W) and the warped
 # heatmaps of the frame before (B, K, h, w), None in a key frame.
 RunFrame: TypeAlias = Callable[[int, Tensor, "Tensor | None"], Tensor]
-# What of the heatmaps of the frame before a frame is given, by its distance.
+# The heatmaps that a frame is given, from those of the frame before; the frame by its distance.
 Feed: TypeAlias = Callable[[int, Tensor], Tensor]
 
 
 class FollowUpNet(nn.Module):
-    """An image and the heatmaps of the frame before to heatmaps.
+    """Compute heatmaps from an image and the heatmaps of the frame before.
 
-    Built at the largest arch with several fusions it is the supernet of the follow-up frames; with
-    one fusion or none, a stand-alone network.
+    Built at the largest architecture with several fusions, it is the supernet of the follow-up
+    frames. With one fusion or none, it is a stand-alone network.
     """
 
     def __init__(self, arch: Arch, fusions: Sequence[Fusion], initialise: bool = True) -> None:
         super().__init__()
         self.fusions = tuple(fusions)
-        self.arch = FollowUp(arch, self.fusions[0] if self.fusions else None)
+        self.follow_up = FollowUp(arch, self.fusions[0] if self.fusions else None)
         self.posenet = PoseNet(arch, initialise)
         self.fusion_modules = nn.ModuleDict()
         for fusion in self.fusions:
-            FollowUp(arch, fusion)  # raises ValueError where there is no such stage
+            FollowUp(arch, fusion)  # raises UserError for an unknown stage
             channels = tap_of(arch, fusion.stage).channels
             module = FusionModule(fusion.operation, arch.num_keypoints, channels)
             if initialise:
@@ -53,42 +53,52 @@ class FollowUpNet(nn.Module):
             self.fusion_modules[module_name(fusion)] = module
 
     def forward(
-        self, images_B3HW: Tensor, before_BKHW: Tensor, member: FollowUp | None = None
+        self, images_B3HW: Tensor, before_BKHW: Tensor, follow_up: FollowUp | None = None
     ) -> Tensor:
-        """Heatmaps (B, K, h, w) of normalised images (B, 3, H, W).
+        """Compute heatmaps.
 
-        `before_BKHW` are the heatmaps of the frame before, warped to this frame's crop; without a
-        fusion they are not looked at. `member` runs the slice of the weights that it shares; None
-        runs the network as it was built, which must then have one fusion or none.
+        Args:
+            images_B3HW: Normalised images (B, 3, H, W).
+            before_BKHW: Heatmaps of the frame before, warped to this frame's crop. Unused without a
+                fusion.
+            follow_up: The subnet to run. None runs the network as it was built, which must then
+                have one fusion or none.
+
+        Returns:
+            Heatmaps (B, K, h, w).
         """
-        assert member is not None or len(self.fusions) <= 1, "a supernet must be told what to run"
-        member = member or self.arch
-        x, fusion = images_B3HW, self._fusion_of(member)
-        place = None if member.fusion is None else member.fusion.stage
-        for number, segment in enumerate(segments(member.arch)):
+        assert follow_up is not None or len(self.fusions) <= 1, (
+            "a supernet must be told what to run"
+        )
+        follow_up = follow_up or self.follow_up
+        x, fusion = images_B3HW, self._fusion_of(follow_up)
+        place = None if follow_up.fusion is None else follow_up.fusion.stage
+        for number, segment in enumerate(segments(follow_up.arch)):
             for layer in segment.layers():
                 x = self.posenet.layers[layer.name](x, layer.arch)
             if fusion is not None and number == place:
                 x = fusion(x, before_BKHW)
         if fusion is not None:
-            x = x + fusion.carried(before_BKHW)
-        if member.arch != self.arch.arch:
+            x = x + fusion.residual(before_BKHW)
+        if follow_up.arch != self.follow_up.arch:
             self.posenet.guard(x)
         return x
 
-    def _fusion_of(self, member: FollowUp) -> FusionModule | None:
-        if member.fusion is None:
+    def _fusion_of(self, follow_up: FollowUp) -> FusionModule | None:
+        if follow_up.fusion is None:
             return None
-        module = self.fusion_modules[module_name(member.fusion)]
+        module = self.fusion_modules[module_name(follow_up.fusion)]
         assert isinstance(module, FusionModule)
         return module
 
 
-def extract_follow_up(supernet: FollowUpNet, member: FollowUp) -> FollowUpNet:
-    """A stand-alone network with the weights that `supernet(images, before, member)` uses; see
-    `extract`."""
-    network = FollowUpNet(member.arch, fusions_of(member), initialise=False)
-    network.posenet = extract(supernet.posenet, member.arch)
+def extract_follow_up(supernet: FollowUpNet, follow_up: FollowUp) -> FollowUpNet:
+    """Return a stand-alone network with the weights of a subnet.
+
+    They are those that `supernet(images, before, follow_up)` uses. See `extract`.
+    """
+    network = FollowUpNet(follow_up.arch, fusions_of(follow_up), initialise=False)
+    network.posenet = extract(supernet.posenet, follow_up.arch)
     parameter = next(supernet.parameters())
     network.to(parameter.device, parameter.dtype)
     for name, layer in network.fusion_modules.named_modules():
@@ -98,12 +108,12 @@ def extract_follow_up(supernet: FollowUpNet, member: FollowUp) -> FollowUpNet:
 
 
 class FollowUpNets(nn.Module):
-    """The networks of all follow-up frames of a clip, in their order."""
+    """The networks of all follow-up frames of a clip, in temporal order."""
 
     def __init__(self, networks: Sequence[FollowUpNet]) -> None:
         super().__init__()
         self.networks = nn.ModuleList(networks)
-        self.archs = tuple(network.arch for network in networks)
+        self.archs = tuple(network.follow_up for network in networks)
 
     def __getitem__(self, number: int) -> FollowUpNet:
         network = self.networks[number]
@@ -117,7 +127,7 @@ class FollowUpNets(nn.Module):
 
 
 class VideoNet(nn.Module):
-    """All networks of a clip. With no follow-up frame it is the key frame's network alone."""
+    """All networks of a clip. Without follow-up frames, it is the key frame's network alone."""
 
     def __init__(self, key_frame: PoseNet, follow_ups: FollowUpNets) -> None:
         super().__init__()
@@ -129,10 +139,10 @@ class VideoNet(nn.Module):
         return VideoArch(self.key_frame.arch, self.follow_ups.archs)
 
     def repeated(self, num_follow_ups: int) -> VideoNet:
-        """The same networks for clips of another length, those of follow-up frames in turn."""
+        """Return the same networks for clips of another length; follow-up networks repeat."""
         length = len(self.follow_ups.archs)
-        members = [self.follow_ups[number % length] for number in range(num_follow_ups)]
-        return VideoNet(self.key_frame, FollowUpNets(members))
+        networks = [self.follow_ups[number % length] for number in range(num_follow_ups)]
+        return VideoNet(self.key_frame, FollowUpNets(networks))
 
     def run_frame(self, distance: int, images_B3HW: Tensor, before_BKHW: Tensor | None) -> Tensor:
         """Return the heatmaps of a frame by its distance from the key frame."""
@@ -143,8 +153,15 @@ class VideoNet(nn.Module):
         return heatmaps
 
     def forward(self, images_BF3HW: Tensor, warps_BT23: Tensor) -> Tensor:
-        """Return heatmaps (B, F, K, h, w) of normalised images (B, F, 3, H, W); `warps_BT23` as in
-        `warp_heatmaps`."""
+        """Compute heatmaps.
+
+        Args:
+            images_BF3HW: Normalised images (B, F, 3, H, W).
+            warps_BT23: As in `warp_heatmaps`, per follow-up frame.
+
+        Returns:
+            Heatmaps (B, F, K, h, w).
+        """
         frames = frames_of(images_BF3HW, warps_BT23)
         return torch.stack(tuple(propagate(self.run_frame, frames)), dim=1)
 
@@ -157,25 +174,28 @@ def frames_of(images_BF3HW: Tensor, warps_BT23: Tensor) -> Iterator[Frame]:
 
 
 def build_video_net(arch: VideoArch, initialise: bool = True) -> VideoNet:
-    """The networks of a clip's arch, stand-alone."""
-    members = [
-        FollowUpNet(member.arch, fusions_of(member), initialise) for member in arch.follow_ups
+    """Build the stand-alone networks of a clip."""
+    networks = [
+        FollowUpNet(follow_up.arch, fusions_of(follow_up), initialise)
+        for follow_up in arch.follow_ups
     ]
-    return VideoNet(PoseNet(arch.key_frame, initialise), FollowUpNets(members))
+    return VideoNet(PoseNet(arch.key_frame, initialise), FollowUpNets(networks))
 
 
 def extract_video(key_frame: PoseNet, supernet: FollowUpNet, arch: VideoArch) -> VideoNet:
-    """The networks of a clip: the key frame's itself, of the others the weights in the supernet."""
+    """Return the networks of a clip: that of the key frame itself, the others from the supernet."""
     assert key_frame.arch == arch.key_frame
-    members = [extract_follow_up(supernet, member) for member in arch.follow_ups]
-    return VideoNet(key_frame, FollowUpNets(members))
+    networks = [extract_follow_up(supernet, follow_up) for follow_up in arch.follow_ups]
+    return VideoNet(key_frame, FollowUpNets(networks))
 
 
 class Frame(NamedTuple):
-    """One frame as a network sees it.
+    """One frame, the input of a network.
 
-    `distance` counts frames since the key frame: 0 is a key frame, which has no `warps`. Images are
-    normalised, (B, 3, H, W); `warps` (B, 2, 3) are those of `warp_heatmaps`.
+    Attributes:
+        distance: Frames since the key frame; 0 for a key frame.
+        images_B3HW: Normalised images (B, 3, H, W).
+        warps_B23: As in `warp_heatmaps`; None for a key frame.
     """
 
     distance: int
@@ -184,7 +204,7 @@ class Frame(NamedTuple):
 
 
 def detached(distance: int, heatmaps_BKHW: Tensor) -> Tensor:
-    """Feed the heatmaps forward as they are; no gradient flows into the frame before."""
+    """Return the heatmaps unchanged; no gradient flows into the frame before."""
     return heatmaps_BKHW.detach()
 
 
@@ -194,17 +214,17 @@ def propagate(
     heatmaps_BKHW: Tensor | None = None,
     feed: Feed = detached,
 ) -> Iterator[Tensor]:
-    """Yield the heatmaps of one frame after another; each is given those of the frame before.
+    """Yield the heatmaps of one frame after another; each network gets those of the frame before.
 
-    Training, calibration, scoring, the online loop and exported networks all run through here. An
-    image is a clip of one key frame.
+    Training, calibration, scoring, the online loop and exported networks all use it. An image is a
+    clip of one key frame.
 
     Args:
         run: Computes the heatmaps of a frame.
         frames: Read one by one, after the heatmaps of the frame before are yielded: a frame may
             depend on them.
-        heatmaps_BKHW: Those of the frame before the first one; None where it is a key frame.
-        feed: What of the heatmaps before is fed forward, before it is warped to the frame's crop.
+        heatmaps_BKHW: Those of the frame before the first one; None if that is a key frame.
+        feed: Turns the heatmaps of the frame before into those that are warped to the frame's crop.
     """
     for frame in frames:
         before = None
@@ -216,10 +236,12 @@ def propagate(
 
 
 def warp_heatmaps(heatmaps_BKHW: Tensor, warps_B23: Tensor) -> Tensor:
-    """Heatmaps of the frame before as the crop of this frame sees them; zero outside.
+    """Warp heatmaps of the frame before to the crop of this frame; zero outside.
 
-    `warps_B23` takes normalised coordinates (-1 to 1, edges of the outer pixels) of this frame's
-    heatmaps to those of the frame before.
+    Args:
+        heatmaps_BKHW: Heatmaps of the frame before.
+        warps_B23: Affine maps from normalised coordinates of this frame's heatmaps to those of the
+            frame before. -1 and 1 are the edges of the outer pixels.
     """
     grid = F.affine_grid(
         warps_B23.to(heatmaps_BKHW.dtype), list(heatmaps_BKHW.shape), align_corners=False

@@ -6,15 +6,18 @@ from functools import cache
 
 import torch
 
+from vipnas.errors import UserError
+
 
 def check_compiler(place: str, device: torch.device) -> None:
-    """Compile a trifle. Raises ValueError in one line where that fails: no C++ compiler, no Triton,
-    no headers of Python."""
+    """Compile a tiny module.
+
+    Raises:
+        UserError: If that fails, for lack of a C++ compiler, Triton or the headers of Python.
+    """
     if (reason := _why_not(device)) is not None:
-        raise ValueError(
-            f"{place}: expected a compiler that torch.compile can use, got {reason}"
-            " (install g++, or do without compiling)"
-        )
+        hint = "install g++, or run without compiling"
+        raise UserError(place, "a compiler that torch.compile can use", reason, hint)
 
 
 @cache
@@ -22,6 +25,6 @@ def _why_not(device: torch.device) -> str | None:
     x = torch.ones(2, device=device)
     try:
         torch.compile(torch.nn.Softplus())(x)
-    except Exception as error:  # those of its many parts share no class
+    except Exception as error:  # its backends share no error class
         return str(error).strip().splitlines()[0] or type(error).__name__
     return None

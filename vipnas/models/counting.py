@@ -1,4 +1,4 @@
-"""What an architecture costs: multiply-accumulates and parameters, counted as the layers run."""
+"""The cost of an architecture: multiply-accumulates and parameters, counted as the layers run."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from vipnas.quantities import Cost, cost_of_clip
 
 
 def count_cost(arch: Arch) -> Cost:
-    """MACs of one image, and parameters.
+    """Count the MACs for one image, and the parameters.
 
-    Counted are convolutions, linear layers and the matrix products of attention, one multiply-add
-    as one MAC, bias additions as none. Batch norm is left out because it folds into the convolution
-    before it; so are activations, pooling and softmax. Parameters are all that training learns,
-    batch-norm scales and shifts included.
+    MACs are those of convolutions, linear layers and the matrix products of attention. One
+    multiply-add is one MAC; bias additions count nothing. Batch norm is left out because it folds
+    into the convolution before it; so are activations, pooling and softmax. Parameters are all that
+    training learns, including batch-norm scales and shifts.
     """
     macs = params = 0
     for segment in segments(arch):
@@ -55,7 +55,7 @@ def _segment_cost(segment: Segment) -> tuple[int, int]:
 
 @lru_cache(maxsize=1 << 20)
 def _layer_cost(layer: Layer) -> LayerCost:
-    """Run the layer itself on an empty batch: shapes flow, nothing is computed."""
+    """Run the layer on an empty batch: shapes propagate, nothing is computed."""
     module = layer.build().eval()
     with torch.no_grad(), MacCounter() as counter:
         output = module(torch.empty(0, layer.in_channels, *layer.in_hw), layer.arch)
@@ -81,13 +81,12 @@ MACS_OF_OPERATION: dict[Any, Callable[..., int]] = {
     F.linear: lambda out, x, weight, *_: weight.numel() * out.shape[1:-1].numel(),
     torch.matmul: _matmul_macs,
 }
-# Would be a product that the table does not know: better an error than a cost of zero.
+# Products without a formula: an error is better than a cost of zero.
 UNKNOWN_PRODUCTS = {torch.mm, torch.bmm, torch.einsum, F.scaled_dot_product_attention, F.bilinear}
 
 
 class MacCounter(TorchFunctionMode):
-    """Adds up the MACs per image of every product that runs inside, by a table operation ->
-    formula."""
+    """A context that adds up the MACs per image of every product that runs in it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -111,13 +110,13 @@ ImageCost = Callable[[Arch], Cost]
 
 
 def frame_costs(arch: VideoArch, image_cost: ImageCost = count_cost) -> tuple[Cost, ...]:
-    """The cost of each frame of the clip, the key frame's first; warping heatmaps is left out.
+    """Return the cost of each frame of the clip, the key frame's first.
 
-    A fusion is assumed to add to latency, and to other measured quantities, in proportion to its
-    MACs.
+    Warping heatmaps is left out. A fusion is assumed to add to latency, and to other measured
+    quantities, in proportion to its MACs.
     """
     key_frame = image_cost(arch.key_frame)
-    return (key_frame, *(_follow_up_cost(member, image_cost) for member in arch.follow_ups))
+    return (key_frame, *(_follow_up_cost(follow_up, image_cost) for follow_up in arch.follow_ups))
 
 
 def mean_cost(arch: VideoArch, image_cost: ImageCost = count_cost) -> Cost:
@@ -129,13 +128,13 @@ def mean_cost(arch: VideoArch, image_cost: ImageCost = count_cost) -> Cost:
     return cost_of_clip(frames, list(networks.values()))
 
 
-def _follow_up_cost(member: FollowUp, image_cost: ImageCost) -> Cost:
-    alone = image_cost(member.arch)
-    if member.fusion is None:
+def _follow_up_cost(follow_up: FollowUp, image_cost: ImageCost) -> Cost:
+    alone = image_cost(follow_up.arch)
+    if follow_up.fusion is None:
         return alone
-    tap, arch = tap_of(member.arch, member.fusion.stage), member.arch
+    tap, arch = tap_of(follow_up.arch, follow_up.fusion.stage), follow_up.arch
     macs, params = _fusion_cost(
-        member.fusion.operation, arch.num_keypoints, arch.heatmap_hw, tap.channels, tap.hw
+        follow_up.fusion.operation, arch.num_keypoints, arch.heatmap_hw, tap.channels, tap.hw
     )
     share = 1 + macs / alone.macs
     return Cost(
@@ -154,10 +153,10 @@ def _fusion_cost(
     channels: int,
     hw: tuple[int, int],
 ) -> tuple[int, int]:
-    """MACs and parameters, counted as the module runs on an empty batch."""
+    """Return MACs and parameters, counted while the module runs on an empty batch."""
     module = FusionModule(operation, num_keypoints, channels).eval()
     with torch.no_grad(), MacCounter() as counter:
         heatmaps = torch.empty(0, num_keypoints, *heatmap_hw)
         module(torch.empty(0, channels, *hw), heatmaps)
-        module.carried(heatmaps)
+        module.residual(heatmaps)
     return counter.macs, sum(parameter.numel() for parameter in module.parameters())

@@ -1,8 +1,7 @@
-"""Layers that can run smaller than they were built, and the one rule for which of their weights
-that uses.
+"""Elastic layers, which can run smaller than they were built, and the rule that shares weights.
 
-A layer is told on each call how large to be; nothing is set on it beforehand. Input channels are
-read off the input.
+Every call gives a layer its size; a layer has no state for it. The number of input channels is that
+of the input.
 """
 
 from __future__ import annotations
@@ -16,11 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vipnas.errors import UserError
+
 
 @contextmanager
 def gradients_are_windows() -> Iterator[None]:
-    """Silence the warning that PyTorch gives once where the gradient of a slice is a window of the
-    full one, as `crop` makes it."""
+    """Silence PyTorch's warning about gradients that are windows of the full one, as in `crop`."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "grad and param do not obey the gradient layout contract")
         yield
@@ -29,20 +29,25 @@ def gradients_are_windows() -> Iterator[None]:
 def crop(full: Tensor, shape: tuple[int, ...], groups: int = 1, full_groups: int = 1) -> Tensor:
     """Share weights: leading rows, centred kernel window, block-diagonal columns.
 
-    Dimension 0 counts rows (the channels that are cut into groups), dimension 1 the columns of one
-    group, the rest is the kernel. A convolution with more groups is the one with fewer groups where
-    the weights off the block diagonal are left out: every row keeps the columns of the very
-    channels that it reads in the full layer. Where the groups do not nest like that (a row would
-    need columns that the full one has not), it takes the leading columns.
+    A convolution with more groups is the one with fewer groups without the weights off the block
+    diagonal. Every row keeps the columns of the channels that it reads in the full layer. If the
+    groups do not nest like that, a row takes the leading columns.
 
-    Of a parameter in training the crop is a leaf of its own, whose gradient is a window of
-    `full.grad`: see `_leaf`.
+    The crop of a parameter in training is a leaf. Its gradient is a window of `full.grad`: see
+    `_leaf`.
+
+    Args:
+        full: The tensor of the full layer. Dimension 0 are the rows, the channels that are split
+            into groups. Dimension 1 are the columns of one group, the rest is the kernel.
+        shape: The shape of the crop.
+        groups: The groups of the crop.
+        full_groups: The groups of the full layer.
     """
     if full.shape == shape and groups == full_groups:
         return full
     trained = full.is_leaf and full.requires_grad and torch.is_grad_enabled()
     use = _leaf if trained else _copy
-    if len(shape) == 1:  # two slices of three, those of norms and biases: the quickest way
+    if len(shape) == 1:  # norms and biases, two of three slices: the fastest way
         return use(full, shape, full.stride(), 0)
     used = use(full, *_window(full.shape, full.stride(), shape, groups, full_groups))
     if used.dim() > len(shape):
@@ -53,23 +58,23 @@ def crop(full: Tensor, shape: tuple[int, ...], groups: int = 1, full_groups: int
 
 
 def _copy(full: Tensor, size: tuple[int, ...], stride: tuple[int, ...], offset: int) -> Tensor:
-    """A window, by its size, its strides and where it begins: copied unless it is dense already."""
+    """Return a window by its size, strides and offset: a copy unless it is already dense."""
     return full.as_strided(size, stride, full.storage_offset() + offset).contiguous()
 
 
 def _leaf(full: Tensor, size: tuple[int, ...], stride: tuple[int, ...], offset: int) -> Tensor:
-    """The same of a parameter, its gradient being that window of the parameter's gradient.
+    """Return a window of a parameter; its gradient is that window of the parameter's gradient.
 
-    So backward adds where it belongs, and only there. Slicing as PyTorch differentiates it makes a
-    gradient of full size, zeros and all, for every slice: of a small member that costs more than
-    half as much as the rest of its step. The price: hooks that wait for the parameter's gradient do
-    not see it (several processes must reduce gradients once per step, after the last backward), and
-    it must not be taken away between forward and backward (`check_gradients_are_kept`).
+    Backward then adds to the window only. PyTorch's own slicing creates a gradient of full size for
+    every slice, which takes more than half of a step of a small subnet. There are two limits. Hooks
+    on the parameter's gradient do not run, so several processes must reduce gradients once per
+    step, after the last backward. The gradient must not be removed between forward and backward
+    (`check_gradients_are_kept`).
     """
     gradient = full.grad
     if gradient is None:
         gradient = full.grad = torch.zeros_like(full)
-    elif gradient.stride() != full.stride():  # somebody's own: PyTorch keeps to the parameter's
+    elif gradient.stride() != full.stride():  # set by a caller: PyTorch uses the parameter's
         gradient = full.grad = torch.empty_like(full).copy_(gradient)
     used = _copy(full.detach(), size, stride, offset).requires_grad_()
     used.grad = gradient.as_strided(size, stride, gradient.storage_offset() + offset)
@@ -83,18 +88,20 @@ def _window(
     groups: int,
     full_groups: int,
 ) -> tuple[tuple[int, ...], tuple[int, ...], int]:
-    """Size, strides and beginning of what `crop` uses, as one view. Of a block diagonal the rows
-    are two dimensions: block, row; or, where several groups of the full layer are used, three:
-    group of the full layer, block, row, up to a whole number of groups.
+    """Return size, strides and offset of the window that `crop` uses, as one view.
 
-    Computed anew each time: a step asks for hundreds, whose places in a table are never in the
-    processor's cache when they are wanted.
+    The rows of a block diagonal are two dimensions: block and row. If several groups of the full
+    layer are used, they are three: group of the full layer, block and row, up to a whole number of
+    groups.
+
+    The result is not cached: a lookup is slower, because the entries are never in the processor's
+    cache.
     """
     size, stride, offset = shape, full_stride, 0
     if full_shape[-1] != shape[-1]:
         kernel = zip(full_shape[2:], shape[2:], full_stride[2:], strict=True)
         offset = sum((large - small) // 2 * step for large, small, step in kernel)
-    # Of full groups no more than one: its first block is that of the leading columns.
+    # With a single full group, the first block is that of the leading columns.
     if groups > 1 or full_groups > 1:
         full_rows, full_columns = full_shape[0] // full_groups, full_shape[1]
         rows, columns = shape[0] // groups, shape[1]
@@ -111,10 +118,12 @@ def _window(
 
 
 def check_gradients_are_kept(output: Tensor, parameter: Tensor) -> None:
-    """Make a later backward from `output` raise RuntimeError where gradients of slices would be
-    lost: when `parameter.grad`, for all of the network's, has been taken away or replaced since, or
-    when backward shall itself be differentiable."""
-    if not parameter.is_leaf:  # given in place of the parameter: no gradient of its own
+    """Make a later backward from `output` raise RuntimeError if gradients of slices would be lost.
+
+    They are lost if `parameter.grad`, an example of the network's gradients, has since been set to
+    None or replaced. They are also lost if backward has to be differentiable itself.
+    """
+    if not parameter.is_leaf:  # a substitute for the parameter, without a gradient
         return
     if parameter.grad is None:
         parameter.grad = torch.zeros_like(parameter)
@@ -133,9 +142,14 @@ def check_gradients_are_kept(output: Tensor, parameter: Tensor) -> None:
     output.register_hook(check)
 
 
-# Of fewer input channels in channels_last, oneDNN's backward of a 1x1 convolution with a stride
-# writes past its buffers and crashes the process; without the stride it does not.
+# With fewer input channels in channels_last, oneDNN's backward of a 1x1 convolution with a stride
+# writes past its buffers and crashes the process. Without the stride it does not.
 ONEDNN_BLOCK = 8
+
+
+def not_sliceable(name: str, full: Tensor, cropped: Tensor) -> UserError:
+    """Return the error of a tensor that is too small to slice another one from."""
+    return UserError(name, f"a tensor of at least {tuple(cropped.shape)}", str(tuple(full.shape)))
 
 
 class ElasticLayer(nn.Module):
@@ -144,27 +158,30 @@ class ElasticLayer(nn.Module):
     groups: int = 1
 
     def own_tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """Parameters and buffers of this layer itself, by name."""
+        """Yield the parameters and buffers of this layer itself, by name."""
         yield from self.named_parameters(recurse=False)
         yield from self.named_buffers(recurse=False)
 
     @torch.no_grad()
     def inherit(self, full: nn.Module) -> None:
-        """Copy from a larger layer exactly the weights that it would use at this size.
+        """Copy the weights that a larger layer would use at this size.
 
-        Raises ValueError if that layer is not larger.
+        Raises:
+            UserError: If that layer is smaller.
         """
         assert isinstance(full, ElasticLayer)
         for name, tensor in self.own_tensors():
             source = getattr(full, name)
             if any(have < need for have, need in zip(source.shape, tensor.shape, strict=True)):
-                raise ValueError(f"{name}: {tuple(source.shape)} holds no {tuple(tensor.shape)}")
+                raise not_sliceable(name, source, tensor)
             tensor.copy_(crop(source, tensor.shape, self.groups, full.groups))
 
 
 class ElasticConv2d(ElasticLayer):
-    """Convolution with `kernel_size // 2` padding. Its weight holds no values until
-    `reset_parameters`."""
+    """Convolution with `kernel_size // 2` padding.
+
+    Its weight is uninitialised until `reset_parameters`.
+    """
 
     def __init__(
         self,
@@ -183,8 +200,10 @@ class ElasticConv2d(ElasticLayer):
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
 
     def reset_parameters(self) -> None:
-        """Before a norm, where there is no bias, by fan-in; N(0, 0.001) of heatmaps and attention,
-        which have a bias: they start at next to nothing."""
+        """Initialise by fan-in without a bias, that is before a norm, else by N(0, 0.001).
+
+        Heatmaps and attention have a bias, and start near 0.
+        """
         if self.bias is None:
             _by_fan_in(self.weight, self.weight[0].numel())
         else:
@@ -203,11 +222,11 @@ class ElasticConv2d(ElasticLayer):
 
 
 class ElasticDeconv2d(ElasticLayer):
-    """Transposed convolution that doubles the resolution: kernel 4 (padding 1) or 2 (padding 0), no
-    bias.
+    """Transposed convolution that doubles the resolution, without a bias.
 
-    Both kernels cover the same output pixels, so that the small one is the centre of the large one.
-    The weight's rows are the input channels, as PyTorch stores it.
+    The kernel is 4 (padding 1) or 2 (padding 0). Both cover the same output pixels, so that the
+    small one is the centre of the large one. The rows of the weight are the input channels, as
+    PyTorch stores it.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, groups: int) -> None:
@@ -217,7 +236,7 @@ class ElasticDeconv2d(ElasticLayer):
         self.weight = nn.Parameter(torch.empty(shape))
 
     def reset_parameters(self) -> None:
-        """By fan-in: an output pixel is made of a quarter of the kernel, at stride 2."""
+        """Initialise by fan-in: a quarter of the kernel contributes to an output pixel."""
         _by_fan_in(self.weight, self.weight[:, 0].numel() / self.groups / 4)
 
     def forward(self, x: Tensor, out_channels: int, kernel_size: int, groups: int) -> Tensor:
@@ -229,8 +248,8 @@ class ElasticDeconv2d(ElasticLayer):
 class ElasticBatchNorm2d(ElasticLayer, nn.BatchNorm2d):
     """Batch norm over the leading channels.
 
-    At full width it is PyTorch's own. A narrower slice normalises by its batch while training and
-    leaves the running statistics alone: mixed over many subnets they would be those of none.
+    At full width it is PyTorch's own. In training, a narrower slice normalises by its batch and
+    does not update the running statistics, because a mix over subnets would fit none of them.
     `calibrate_bn` measures them for one subnet.
     """
 
@@ -260,11 +279,10 @@ class ElasticLayerNorm(ElasticLayer):
 
 
 def _by_fan_in(weight: Tensor, fan_in: float) -> None:
-    """A normal distribution of 0.3 times the deviation of He et al. (ICCV 2015).
+    """Sample from a normal distribution of 0.3 times the deviation of He et al. (ICCV 2015).
 
-    A norm follows, so that the scale of a weight says only how fast it turns. The published
-    N(0, 0.001) is no larger than the first steps of Adam, whose signs, much alike, then are the
-    filters: networks drew nothing for 300 to 2,000 steps. He's own turns too slowly at the same
-    rates (`experiments/reports/accuracy_latency_2026-11-26.md`).
+    A norm follows, so the scale only sets how fast a weight changes direction. The published
+    N(0, 0.001) is too small and He's own deviation too large for the same learning rates
+    (`experiments/reports/accuracy_latency_2026-11-26.md`).
     """
     nn.init.normal_(weight, std=0.3 * math.sqrt(2 / fan_in))

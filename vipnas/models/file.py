@@ -1,7 +1,8 @@
-"""Model files: safetensors whose one metadata key holds, as JSON, all that is needed to run them.
+"""Model files: safetensors with a JSON header, which holds all that is needed to run the weights.
 
-Nothing in such a file is executed. Tensors of a clip are named `key_frame.NAME` and
-`follow_up.N.NAME`, N from 1; what follow-up frames share is stored once.
+The header is the only metadata key. Nothing in such a file is executed. Tensors of a clip are named
+`key_frame.NAME` and `follow_up.N.NAME`, N from 1. Tensors that follow-up frames share are stored
+once.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 from vipnas.arch.clip import Fusion, VideoArch
 from vipnas.arch.image import Arch
 from vipnas.arch.skeleton import Skeleton
-from vipnas.errors import UserError
+from vipnas.errors import UserError, shown
 from vipnas.files import Strict, parse, to_plain, write_atomically
 from vipnas.models.clipnet import FollowUpNet, VideoNet, build_video_net
 from vipnas.models.posenet import PoseNet
@@ -42,11 +43,19 @@ HeaderMetrics: TypeAlias = dict[str, float | int | str]
 
 @dataclass(frozen=True)
 class InputFormat(Strict):
-    """What a network is shown of a person: `hw` pixels of the padded box.
+    """How the input of a network is made from the box of a person.
 
-    The box is extended to the aspect ratio of the input, then enlarged by `box_padding`. `mean` and
-    `std` are of channel values in 0..1. `flip_shift`: heatmaps of mirrored crops are shifted by a
-    pixel before they are averaged.
+    The box is extended to the aspect ratio of the input, then enlarged by `box_padding`.
+
+    Attributes:
+        hw: Height and width of the input in pixels.
+        mean: Mean of each channel, whose values are in 0..1.
+        std: Standard deviation of each channel.
+        box_padding: The factor by which the box is enlarged.
+        flip_shift: Whether heatmaps of mirrored crops are shifted by a pixel before averaging.
+        colour_order: Order of the channels.
+        aspect: How the box is fitted to the aspect ratio.
+        interpolation: How pixels are resampled.
     """
 
     hw: tuple[int, int]
@@ -61,8 +70,12 @@ class InputFormat(Strict):
 
 @dataclass(frozen=True)
 class BatchNorm(Strict):
-    """Whether the batch-norm statistics are those of these weights, and what they were measured
-    on."""
+    """The state of the batch-norm statistics.
+
+    Attributes:
+        calibrated: Whether they were measured for these weights.
+        on: The images that they were measured on.
+    """
 
     calibrated: bool
     on: str | None = None
@@ -70,9 +83,16 @@ class BatchNorm(Strict):
 
 @dataclass(frozen=True)
 class Provenance(Strict):
-    """Where the weights come from. No absolute paths, no user names.
+    """The origin of the weights, without absolute paths and user names.
 
-    `data` are digests by name; `commit` is that of vipnas where it ran from a checkout.
+    Attributes:
+        experiment: The name of the experiment.
+        seed: The seed of the experiment.
+        threads: CPU threads of PyTorch.
+        commit: The commit of vipnas, if it ran from a checkout.
+        vipnas: The version of vipnas.
+        torch: The version of PyTorch.
+        data: Digests of the data sets by name.
     """
 
     experiment: str | None = None
@@ -88,12 +108,26 @@ class Provenance(Strict):
 class ModelHeader(Strict):
     """All that is needed to run the weights of a file.
 
-    `arch` is that of an image network, and of a supernet the largest; `clip` are the networks of a
-    clip, and of a `clip_supernet` the largest of a clip. Supernets have their `space` by content,
-    those of clips the options of the `fusions` besides. `score` says what the score of a joint
-    means. `shared` names the tensors that are stored under another name.
+    Attributes:
+        kind: The kind of network.
+        skeleton: The joints.
+        codec: How heatmaps are decoded.
+        sigma_px: The standard deviation of the target heatmaps in pixels.
+        input: How the input is made.
+        batch_norm: The state of the batch-norm statistics.
+        arch: The architecture of an image network; the largest one of a supernet.
+        clip: The architectures of a clip; the largest ones of a `clip_supernet`.
+        space: The search space of a supernet, by content.
+        space_name: The name of that space.
+        fusions: The options for the fusion in a `clip_supernet`.
+        score: The meaning of the score of a joint.
+        provenance: The origin of the weights.
+        metrics: Metrics of the network by name.
+        shared: Names of tensors that are stored under another name, and that name.
+        format_version: The version of the file format.
 
-    Raises ValueError where a part is missing, or does not fit the others.
+    Raises:
+        UserError: If a part is missing, or is inconsistent with the others.
     """
 
     kind: Kind
@@ -120,65 +154,69 @@ class ModelHeader(Strict):
             ("space", ("supernet", "clip_supernet")),
         ):
             if (getattr(self, name) is not None) != (self.kind in kinds):
-                needed = "it" if self.kind in kinds else "none"
-                raise ValueError(f"{name}: expected {needed} in a file of kind {self.kind}")
+                both = ("a value", "none") if self.kind in kinds else ("none", "a value")
+                raise UserError(name, f"{both[0]} in a file of kind {self.kind}", both[1])
         if self.shared and self.kind != "clip":
-            raise ValueError(f"shared: expected none in a file of kind {self.kind}")
+            raise UserError("shared", f"none in a file of kind {self.kind}", shown(self.shared))
         for name, found, wanted in (
             ("input.hw", self.input.hw, self.key_frame.input_hw),
             ("skeleton.joints", self.skeleton.num_joints, self.key_frame.num_keypoints),
         ):
             if found != wanted:
-                raise ValueError(f"{name}: expected {wanted}, as in the arch, got {found}")
+                raise UserError(name, f"{wanted}, as in the arch", str(found))
 
     @property
     def key_frame(self) -> Arch:
-        """The network that sees an image alone, or the largest of them."""
+        """The architecture for key frames, or the largest one of a supernet."""
         arch = self.arch if self.clip is None else self.clip.key_frame
         assert arch is not None
         return arch
 
     def to_json(self) -> str:
-        """One line, the same for equal headers."""
+        """Return the header as one line of JSON, the same for equal headers."""
         return json.dumps(to_plain(self), separators=(",", ":"))
 
     def search_space(self, where: str) -> SearchSpace:
-        """The space of the supernet; of clips that of the follow-up networks."""
+        """Return the space of the supernet; that of the follow-up networks for clips."""
         if self.space is None:
-            raise ValueError(f"{where}: expected a supernet, got a file of kind {self.kind}")
+            raise UserError(where, "a supernet", f"a file of kind {self.kind}")
         return parse_space(self.space, self.space_name or "unnamed", f"{where}: space")
 
     def video_space(self, where: str) -> VideoSpace:
-        """The space of a supernet of clips."""
+        """Return the space of a supernet of clips."""
         if self.kind != "clip_supernet":
-            raise ValueError(f"{where}: expected a supernet of clips, got a file of {self.kind}")
+            raise UserError(where, "a supernet of clips", f"a file of kind {self.kind}")
         assert self.clip is not None
         space, num_follow_ups = self.search_space(where), len(self.clip.follow_ups)
         return VideoSpace(self.clip.key_frame, space, self.fusions, num_follow_ups)
 
 
 def header_from_json(text: str, where: str) -> ModelHeader:
-    """Inverse of `ModelHeader.to_json`.
+    """Read a header from JSON, the inverse of `ModelHeader.to_json`.
 
-    Keys that came with a newer minor version are ignored, but for those inside architectures.
+    Unknown keys of a newer minor version are ignored, except inside architectures.
+
+    Args:
+        text: The JSON string.
+        where: The name of the file, for errors.
 
     Raises:
-        ValueError: One line, for another major version and for what is no header.
+        UserError: If the major version differs, or the string is no header.
     """
     if len(text) > MAX_HEADER_BYTES:
-        raise ValueError(f"{where}: expected up to {MAX_HEADER_BYTES:,} bytes, got {len(text):,}")
+        raise UserError(where, f"up to {MAX_HEADER_BYTES:,} bytes", f"{len(text):,}")
     try:
         raw = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{where}: not valid JSON: {error}") from None
+        raise UserError(where, "JSON", str(error)) from None
     if not isinstance(raw, dict):
-        raise ValueError(f"{where}: expected an object, got {type(raw).__name__}")
+        raise UserError(where, "an object", type(raw).__name__)
     version = str(raw.get("format_version"))
     if not (parts := re.fullmatch(r"(\d{1,4})\.(\d{1,4})", version)):
-        raise ValueError(f"{where}: format_version: expected such as 1.0, got {version}")
+        raise UserError(f"{where}: format_version", "a version such as 1.0", version)
     major, minor = (int(part) for part in FORMAT_VERSION.split("."))
     if int(parts[1]) != major:
-        raise ValueError(f"{where}: format_version: expected {major}.x, got {version}")
+        raise UserError(f"{where}: format_version", f"{major}.x", version)
     if int(parts[2]) > minor:
         raw = _known(ModelHeader, raw)
         sections = {"input": InputFormat, "batch_norm": BatchNorm, "provenance": Provenance}
@@ -192,9 +230,12 @@ def _known(kind: type, raw: Any) -> Any:
 
 
 def write_model(path: Path, network: nn.Module, header: ModelHeader) -> None:
-    """Write a network, in float32, whole or not at all.
+    """Write a network in float32, atomically.
 
-    `network` is a `PoseNet`, a `VideoNet` or a `FollowUpNet`, by the header's kind.
+    Args:
+        path: The file.
+        network: A `PoseNet`, a `VideoNet` or a `FollowUpNet`, by the header's kind.
+        header: All else that is needed to run it.
     """
     state = zip(_stored_names(network), network.state_dict().values(), strict=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state}
@@ -205,19 +246,19 @@ def write_model(path: Path, network: nn.Module, header: ModelHeader) -> None:
 
 
 def read_header(path: Path) -> ModelHeader:
-    """The header of a model file; no tensor is read."""
+    """Read the header of a model file, without its tensors."""
     with _opened(path) as file:
         return _header_of(file, path)
 
 
 def read_model(path: Path) -> tuple[nn.Module, ModelHeader]:
-    """The network of a model file, in evaluation mode, on the CPU.
+    """Read the network of a model file, in evaluation mode, on the CPU.
 
     Names, shapes and types of all tensors are compared with the architecture before the network is
     built.
 
     Raises:
-        ValueError: One line naming the file and what is wrong with it.
+        UserError: If the file is not a model file, or its tensors do not match its header.
     """
     with _opened(path) as file:
         header = _header_of(file, path)
@@ -233,34 +274,34 @@ def read_model(path: Path) -> tuple[nn.Module, ModelHeader]:
 
 
 def read_network(path: Path) -> tuple[PoseNet, ModelHeader]:
-    """`read_model` of a file that must hold a network of images or its supernet."""
+    """Read the file of an image network or supernet; raises UserError for another kind."""
     network, header = read_model(path)
     if not isinstance(network, PoseNet):
-        raise ValueError(f"{path}: expected a network of images, got a file of {header.kind}")
+        raise UserError(str(path), "a network of images", f"a file of kind {header.kind}")
     return network, header
 
 
 def read_clip(path: Path) -> tuple[VideoNet, ModelHeader]:
-    """`read_model` of a file that must hold the networks of a clip."""
+    """Read the file of the networks of a clip; raises UserError for another kind."""
     network, header = read_model(path)
     if not isinstance(network, VideoNet):
-        raise ValueError(f"{path}: expected the networks of a clip, got a file of {header.kind}")
+        raise UserError(str(path), "the networks of a clip", f"a file of kind {header.kind}")
     return network, header
 
 
 def read_clip_supernet(path: Path) -> tuple[FollowUpNet, ModelHeader]:
-    """`read_model` of a file that must hold the supernet of follow-up frames."""
+    """Read the file of a supernet of follow-up frames; raises UserError for another kind."""
     network, header = read_model(path)
     if not isinstance(network, FollowUpNet):
-        raise ValueError(f"{path}: expected a supernet of clips, got a file of {header.kind}")
+        raise UserError(str(path), "a supernet of clips", f"a file of kind {header.kind}")
     return network, header
 
 
-def difference(found: Arch, wanted: Arch) -> str | None:
-    """The first place where two archs differ, in words; None where they are equal."""
+def difference(found: Arch, wanted: Arch) -> UserError | None:
+    """Return the error of the first field in which two architectures differ; None if equal."""
     for name in (known.name for known in fields(Arch)):
         if getattr(found, name) != getattr(wanted, name):
-            return f"{name}: expected {getattr(wanted, name)}, got {getattr(found, name)}"
+            return UserError(name, str(getattr(wanted, name)), str(getattr(found, name)))
     return None
 
 
@@ -277,20 +318,20 @@ def _build(header: ModelHeader) -> nn.Module:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """The file, opened by safetensors, whose errors become one line."""
+    """Open a file by safetensors, whose errors become a UserError."""
     if not path.is_file():
-        raise ValueError(f"{path}: no such file")
+        raise UserError(str(path), "a file", "a folder" if path.is_dir() else "no such file")
     try:
         with safe_open(path, framework="pt") as file:
             yield file
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path}: not a readable model file: {error}") from None
+        raise UserError(str(path), "a readable model file", str(error)) from None
 
 
 def _header_of(file: Any, path: Path) -> ModelHeader:
     metadata = file.metadata() or {}
     if METADATA_KEY not in metadata:
-        raise ValueError(f"{path}: expected the metadata key {METADATA_KEY!r}, got none")
+        raise UserError(str(path), f"the metadata key {METADATA_KEY!r}", "none")
     return header_from_json(metadata[METADATA_KEY], str(path))
 
 
@@ -308,7 +349,7 @@ def check_tensors(found: Mapping[str, object], expected: Mapping[str, Tensor], p
 
 
 def _form(value: object) -> str:
-    """Return shape and type of a tensor, in words, and what keeps it from being a weight."""
+    """Return shape and type of a tensor as a string, and the reason if it cannot be a weight."""
     if not isinstance(value, Tensor):
         return type(value).__name__
     form = f"{list(value.shape)} of {str(value.dtype).removeprefix('torch.')}"
@@ -318,14 +359,14 @@ def _form(value: object) -> str:
 
 
 def _stored_names(network: nn.Module) -> Iterator[str]:
-    """The name of each tensor of `state_dict` in a file, in its order."""
+    """Yield the name in a file of each tensor of `state_dict`, in its order."""
     for name in network.state_dict():
         parts = re.fullmatch(r"follow_ups\.networks\.(\d+)\.(.*)", name)
         yield f"follow_up.{int(parts[1]) + 1}.{parts[2]}" if parts else name
 
 
 def _shared(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, str]]:
-    """Tensors of a follow-up frame that an earlier one holds under the same name, and its name."""
+    """Yield each tensor that equals that of an earlier follow-up frame, and the earlier name."""
     earlier: dict[str, list[str]] = {}
     for name, tensor in tensors.items():
         prefix, _, own_name = name.removeprefix("follow_up.").partition(".")

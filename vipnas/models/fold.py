@@ -1,4 +1,4 @@
-"""Batch norm folded into the convolution before it, for networks that are only run."""
+"""Fold batch norm into the convolution before it, for inference only."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from vipnas.models.elastic import ElasticConv2d
 def fold_batch_norm(network: nn.Module) -> None:
     """Put every batch norm that follows a convolution into that convolution's weight and bias.
 
-    In place; exact up to rounding, in evaluation mode, at the size that the network was built. The
-    network cannot be trained, calibrated or sliced afterwards. By their names in the blocks, `norm`
-    follows `conv` and `X_norm` follows `X`. The norms of deconvolutions stay: there a bias costs a
-    pass over the memory of its own, more than the norm does (measured on a CPU).
+    This is done in place, and is exact up to rounding in evaluation mode at full size. The network
+    cannot be trained, calibrated or sliced afterwards. In a block, `norm` follows `conv` and
+    `X_norm` follows `X`. The norms of deconvolutions stay: on a CPU, a bias takes longer there.
     """
     for block in list(network.modules()):
         for name, norm in list(block.named_children()):

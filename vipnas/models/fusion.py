@@ -1,6 +1,7 @@
 """Fusion of the previous frame's heatmaps into a feature.
 
-B batch, C channels, K keypoints, H W height and width of the heatmaps."""
+B batch, C channels, K keypoints, H W height and width of the heatmaps.
+"""
 
 from __future__ import annotations
 
@@ -18,34 +19,32 @@ from vipnas.models.posenet import segments
 
 
 class Tap(NamedTuple):
-    """The feature behind a stage: its channels, height and width."""
+    """The feature after a stage: its channels, height and width."""
 
     channels: int
     hw: tuple[int, int]
 
 
 def tap_of(arch: Arch, stage: int) -> Tap:
-    """What stands behind stage `stage`: what the next segment reads."""
+    """Return the feature after stage `stage`, which is the input of the next segment."""
     following = list(segments(arch))[stage + 1]
     return Tap(following.in_channels, following.in_hw)
 
 
 class FusionModule(nn.Module):
-    """Heatmaps of the frame before, brought into a feature of this one, and carried along.
+    """Fuse heatmaps of the frame before into a feature of this frame.
 
     heatmaps -> 1x1 convolution -> resize -> batch norm -> add, multiply or concatenate with the
-    feature. The norm takes heatmaps, which are nearly everywhere nearly 0, to the scale of
-    features, however high their peaks have grown. What multiplies or is concatenated goes through a
-    ReLU; what is added does not, or it could only ever add. A convolution behind it all is there
-    for the concatenation only, and of it only the part that the heatmaps go through: all else of it
-    would be a linear map straight before the next convolution, which is one already.
+    feature. Heatmaps are near 0 almost everywhere; the norm brings them to the scale of features. A
+    ReLU follows before multiplication and concatenation. An addition has none, so that it can also
+    subtract. A convolution follows the concatenation. It covers the heatmaps only: on the feature
+    it would be a linear map before the next convolution, which is linear itself.
 
-    Besides, the heatmaps before are added to those that the network gives, each joint's times a
-    weight of its own: a network that fuses draws the change since the frame before. From one frame
-    to the next that is little, and what need not be drawn anew costs nothing.
+    The heatmaps before are also added to those of the network, scaled by one weight per joint
+    (`residual`). A network with a fusion thus predicts the change since the frame before.
 
-    It starts as almost the identity on the feature, so that weights of a network of images are of
-    use from the first step, and with the heatmaps carried along as they are.
+    At first the module is almost the identity on the feature, and the residual weights are 1. The
+    weights of an image network can then be used from the first step.
     """
 
     def __init__(self, operation: Operation, num_keypoints: int, channels: int) -> None:
@@ -58,8 +57,7 @@ class FusionModule(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Next to nothing comes of the heatmaps in the feature: a product starts at 1, a sum at
-        0."""
+        """Initialise near the identity on the feature: a factor starts near 1, a summand near 0."""
         nn.init.normal_(self.embed.weight)
         nn.init.constant_(self.embed_norm.weight, 0.1)
         nn.init.constant_(self.embed_norm.bias, 1.0 if self.operation == "mul" else 0.0)
@@ -67,16 +65,16 @@ class FusionModule(nn.Module):
             nn.init.dirac_(self.mix.weight)
         nn.init.ones_(self.carry.weight)
 
-    def carried(self, heatmaps_BKHW: Tensor) -> Tensor:
-        """What of the heatmaps before is added to those that the network gives."""
+    def residual(self, heatmaps_BKHW: Tensor) -> Tensor:
+        """Return the residual heatmaps, which are added to those of the network."""
         num_keypoints = heatmaps_BKHW.shape[1]
-        carried: Tensor = self.carry(heatmaps_BKHW, num_keypoints, groups=num_keypoints)
-        return carried
+        residual: Tensor = self.carry(heatmaps_BKHW, num_keypoints, groups=num_keypoints)
+        return residual
 
     def forward(self, feature_BCHW: Tensor, heatmaps_BKHW: Tensor) -> Tensor:
         channels, hw = feature_BCHW.shape[1], feature_BCHW.shape[2:]
-        # A 1x1 convolution and a resizing whose weights add up to one may change places: the
-        # convolution runs at the smaller of both sizes.
+        # A 1x1 convolution commutes with a resize whose weights add up to one. The convolution runs
+        # at the smaller of both sizes.
         before: Tensor
         if heatmaps_BKHW.shape[2] > hw[0]:
             before = self.embed(resize(heatmaps_BKHW, hw), channels)
@@ -93,7 +91,7 @@ class FusionModule(nn.Module):
 
 
 def resize(x_BCHW: Tensor, hw: Sequence[int]) -> Tensor:
-    """Means over whole blocks where it shrinks, which lose no peak; bilinear where it grows."""
+    """Resize: average pooling to a smaller size, which loses no peak, bilinear to a larger one."""
     if x_BCHW.shape[2] > hw[0]:
         blocks = x_BCHW.shape[2] // hw[0], x_BCHW.shape[3] // hw[1]
         return F.avg_pool2d(x_BCHW, blocks)
@@ -102,9 +100,9 @@ def resize(x_BCHW: Tensor, hw: Sequence[int]) -> Tensor:
     return x_BCHW
 
 
-def fusions_of(member: FollowUp) -> tuple[Fusion, ...]:
-    """Those that a stand-alone network holds: one or none."""
-    return () if member.fusion is None else (member.fusion,)
+def fusions_of(follow_up: FollowUp) -> tuple[Fusion, ...]:
+    """Return the fusions of a stand-alone network: one or none."""
+    return () if follow_up.fusion is None else (follow_up.fusion,)
 
 
 def module_name(fusion: Fusion) -> str:

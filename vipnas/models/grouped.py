@@ -1,6 +1,6 @@
-"""Grouped convolutions computed as dense ones, where a GPU is quicker with that.
+"""Grouped convolutions computed as dense ones, where that is faster on a GPU.
 
-A convolution with groups is the dense one whose weights off the block diagonal are 0. On a GPU the
+A grouped convolution is a dense one whose weights off the block diagonal are 0. On a GPU, the
 library's kernels for a few wide groups take several times as long as those for one.
 """
 
@@ -14,19 +14,18 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-# Of one H200 in bfloat16 and channels_last (`experiments/reports/supernet_step_2026-11-26.md`):
-# narrower groups have kernels of their own, more of them are too much arithmetic when dense, and
-# wider ones are quick by themselves.
+# Measured on one H200 in bfloat16 and channels_last
+# (`experiments/reports/supernet_step_2026-11-26.md`).
 CHANNELS_A_GROUP = (4, 48)
 MAX_GROUPS = 32
 
 
 class DensifyGroupedConvs(TorchFunctionMode):
-    """A context: in it convolutions whose `groups` are given by name are computed as dense ones
-    where `is_faster_dense` says so. As with autocast, layers know nothing of it.
+    """A context that computes grouped convolutions as dense ones where `is_faster_dense`.
 
-    For steps that are recorded: spreading the weights is work for the host, which is what others
-    wait for.
+    It applies to calls with the keyword argument `groups`. As with autocast, layers are unchanged.
+    Use it for captured steps only: other steps are host-bound, and spreading the weights adds host
+    work.
     """
 
     def __torch_function__(
@@ -47,7 +46,7 @@ class DensifyGroupedConvs(TorchFunctionMode):
 
 
 def is_faster_dense(weight: Tensor, groups: int, transposed: bool) -> bool:
-    """By what was measured; deconvolutions always."""
+    """Whether the dense form is faster, by measurements; True for all deconvolutions."""
     rows, columns = weight.shape[:2]
     channels = rows // groups if transposed else columns
     low, high = CHANNELS_A_GROUP
@@ -75,8 +74,10 @@ class Spread(torch.autograd.Function):
 
 
 def _diagonal(dense: Tensor, groups: int) -> Tensor:
-    """Of a dense weight, in any memory order, the view (groups, rows of one, columns of one, k, k)
-    of what its groups use."""
+    """Return the block diagonal of a dense weight, in any memory order, as a view.
+
+    Its shape is (groups, rows of a group, columns of a group, k, k).
+    """
     rows, columns = dense.shape[0] // groups, dense.shape[1] // groups
     row, column, *kernel = dense.stride()
     size = (groups, rows, columns, *dense.shape[2:])

@@ -1,6 +1,6 @@
 """The pose network: one class for the supernet and for every stand-alone network.
 
-The list of layers is spelled once, in `plan`; building, running, extracting and counting all read
+The list of layers is defined once, in `plan`. Building, running, extracting and counting all use
 it.
 """
 
@@ -20,6 +20,7 @@ from vipnas.models.elastic import (
     ElasticLayer,
     check_gradients_are_kept,
     crop,
+    not_sliceable,
 )
 
 BLOCKS: dict[str, type[nn.Module]] = {
@@ -29,7 +30,7 @@ BLOCKS: dict[str, type[nn.Module]] = {
 
 
 class Layer(NamedTuple):
-    """One entry of a network's plan. Hashable: equal entries cost the same."""
+    """One entry of a network's plan. It is hashable; equal entries have equal costs."""
 
     name: str
     kind: type[nn.Module]
@@ -39,7 +40,7 @@ class Layer(NamedTuple):
     first: bool | None = None
 
     def build(self) -> nn.Module:
-        """The module, at the size of this entry."""
+        """Build the module at the size of this entry."""
         position = () if self.first is None else (self.first,)
         return self.kind(self.arch, self.in_channels, *position)
 
@@ -54,7 +55,7 @@ class Segment(NamedTuple):
     in_hw: tuple[int, int]
 
     def layers(self) -> Iterator[Layer]:
-        """The layers in the order they run: for a stage the first `depth` blocks."""
+        """Yield the layers in the order they run; for a stage, the first `depth` blocks."""
         if not isinstance(self.arch, StageArch):
             yield Layer(self.name, self.kind, self.arch, self.in_channels, self.in_hw)
             return
@@ -68,7 +69,7 @@ class Segment(NamedTuple):
 
 
 def segments(arch: Arch) -> Iterator[Segment]:
-    """The parts of a network in the order they run. Only this function knows it."""
+    """Yield the segments of a network in the order they run, which is defined here only."""
     height, width = arch.input_hw
     yield Segment("stem", Stem, arch.stem, 3, (height, width))
     height, width = height // arch.stem.stride, width // arch.stem.stride
@@ -85,18 +86,24 @@ def segments(arch: Arch) -> Iterator[Segment]:
 
 
 def plan(arch: Arch) -> Iterator[Layer]:
-    """The layers of a network in the order they run."""
+    """Yield the layers of a network in the order they run."""
     for segment in segments(arch):
         yield from segment.layers()
 
 
 class PoseNet(nn.Module):
-    """Images to heatmaps. Built at `space.max_arch()` it is the supernet, at any other arch a
-    stand-alone network."""
+    """Compute heatmaps from images.
+
+    Built at `space.max_arch()`, it is the supernet. At any other architecture, it is a stand-alone
+    network.
+
+    Args:
+        arch: The architecture to build.
+        initialise: Whether to initialise the weights. If False, the memory of convolutions is left
+            uninitialised, for callers that fill every tensor.
+    """
 
     def __init__(self, arch: Arch, initialise: bool = True) -> None:
-        """`initialise=False` leaves the convolutions' memory as found, for callers that fill every
-        tensor."""
         super().__init__()
         self.arch = arch
         self.layers = nn.ModuleDict({layer.name: layer.build() for layer in plan(arch)})
@@ -106,11 +113,18 @@ class PoseNet(nn.Module):
                     module.reset_parameters()
 
     def forward(self, images_B3HW: Tensor, arch: Arch | None = None) -> Tensor:
-        """Heatmaps (B, K, h, w) of normalised images (B, 3, H, W).
+        """Compute heatmaps.
 
-        `arch` runs the slice of the weights that this arch shares; it must not be larger than the
-        network. None runs the network as it was built. Of a smaller arch the gradients that the
-        parameters have now are those that backward adds to: clear them before, not after.
+        Backward of a smaller architecture adds to the gradients that the parameters have during
+        forward. Clear them before forward, not after.
+
+        Args:
+            images_B3HW: Normalised images (B, 3, H, W).
+            arch: The subnet to run, not larger than the network. None runs the network as it was
+                built.
+
+        Returns:
+            Heatmaps (B, K, h, w).
         """
         x = images_B3HW
         for layer in plan(arch or self.arch):
@@ -120,8 +134,10 @@ class PoseNet(nn.Module):
         return x
 
     def guard(self, heatmaps_BKHW: Tensor) -> None:
-        """Make a backward from what a slice gave raise where its gradients would be lost: see
-        `check_gradients_are_kept`."""
+        """Make backward from the heatmaps of a subnet raise if its gradients would be lost.
+
+        See `check_gradients_are_kept`.
+        """
         if heatmaps_BKHW.requires_grad:
             stem = self.layers["stem"]
             assert isinstance(stem, Stem)
@@ -129,11 +145,10 @@ class PoseNet(nn.Module):
 
 
 def extract(supernet: PoseNet, arch: Arch) -> PoseNet:
-    """A stand-alone network with the weights that `supernet(images, arch)` uses, on the same
-    device, in the same mode.
+    """Return a stand-alone network with the weights that `supernet(images, arch)` uses.
 
-    Batch-norm statistics are sliced too: right for the supernet's own arch, to be measured anew for
-    any other (`calibrate_bn`).
+    It is on the same device and in the same mode. Batch-norm statistics are sliced too. They are
+    valid for the supernet's own architecture; re-measure them for any other (`calibrate_bn`).
     """
     parameter = next(supernet.parameters())
     subnet = PoseNet(arch, initialise=False).to(parameter.device, parameter.dtype)
@@ -145,8 +160,11 @@ def extract(supernet: PoseNet, arch: Arch) -> PoseNet:
 
 @torch.no_grad()
 def insert(network: PoseNet, supernet: PoseNet) -> None:
-    """The inverse of `extract`: the weights of a network take the place of those that it would
-    inherit. Raises ValueError where the supernet is not larger."""
+    """Write the weights of a network into the supernet, the inverse of `extract`.
+
+    Raises:
+        UserError: If the supernet is smaller than the network.
+    """
     for name, layer in network.named_modules():
         if not isinstance(layer, ElasticLayer):
             continue
@@ -155,7 +173,7 @@ def insert(network: PoseNet, supernet: PoseNet) -> None:
         for tensor_name, tensor in layer.own_tensors():
             target = getattr(full, tensor_name)
             if any(have < need for have, need in zip(target.shape, tensor.shape, strict=True)):
-                raise ValueError(f"{name}: {tuple(target.shape)} holds no {tuple(tensor.shape)}")
+                raise not_sliceable(name, target, tensor)
             numbers = torch.arange(target.numel(), device=target.device).view(target.shape)
             places = crop(numbers, tensor.shape, layer.groups, full.groups)
             target.view(-1)[places.flatten()] = tensor.flatten()

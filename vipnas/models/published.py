@@ -1,8 +1,8 @@
-"""Weights in the format of the released S-ViPNAS checkpoints, there and back bit for bit.
+"""Read and write weights in the format of the released S-ViPNAS checkpoints, without loss.
 
-The names are those of mmpose 1.x. They follow from `plan(arch)` and one table per family, so that
-they exist for every arch; what the tables say was read off the two released checkpoints. Some facts
-that an `Arch` may vary are fixed in the published code: see `without_counterpart`.
+Names are those of mmpose 1.x. They follow from `plan(arch)` and one table per family, so that every
+architecture has them. The tables were derived from the two released checkpoints. Some fields of an
+`Arch` are fixed in the published code: see `without_counterpart`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from numpy._core import multiarray
 from torch import Tensor, nn
 
 from vipnas.arch.image import Arch
+from vipnas.errors import UserError
 from vipnas.files import write_atomically
 from vipnas.models.blocks import Deconv, HeatmapConv, InvertedResidualBlock, ResidualBlock, Stem
 from vipnas.models.file import METADATA_KEY, ModelHeader, header_from_json
@@ -26,7 +27,7 @@ from vipnas.models.posenet import PoseNet, plan
 
 Templates: TypeAlias = dict[type[nn.Module], dict[str, str]]
 
-# Our name of a module inside its layer -> the published name. `stage` counts from 1, `block` from 0
+# Name of a module in its layer -> the published name. `stage` counts from 1, `block` from 0
 # in its stage, `number` from 1 through all blocks. Deconvolution n, from 0, has its `conv` at 3n,
 # its `norm` at 3n + 1, and at 3n + 2 a ReLU.
 _RESIDUAL = "backbone.layer{stage}.{block}"
@@ -70,8 +71,8 @@ _TEMPLATES: dict[str, Templates] = {
     },
 }
 
-# mmpose keeps facts of the data set (sigmas, colours) as numpy arrays beside the weights, which
-# `weights_only=True` refuses. Arrays of plain numbers run no code: read such a file inside
+# mmpose stores facts of the data set (sigmas, colours) as numpy arrays with the weights, which
+# `weights_only=True` refuses. Arrays of plain numbers run no code. Read such a file inside
 # `torch.serialization.safe_globals(NUMPY_ARRAYS)`. numpy 1 and 2 differ in the module's name.
 NUMPY_ARRAYS: list[Any] = [
     (multiarray._reconstruct, "numpy.core.multiarray._reconstruct"),
@@ -81,14 +82,14 @@ NUMPY_ARRAYS: list[Any] = [
     *(type(np.dtype(name)) for name in ("bool", "u1", "i4", "i8", "f2", "f4", "f8")),
 ]
 
-# mmpose 0.x called the head so. mmpose 1.x may save how it normalises images, which is no weight.
+# The head's name in mmpose 0.x; and the normalisation that mmpose 1.x may save with the weights.
 _OLD_HEAD = re.compile(r"^keypoint_head\.")
 _NO_WEIGHTS = {"data_preprocessor.mean", "data_preprocessor.std"}
 _NAMED_PER_FAULT = 3
 
 
 def published_state(network: PoseNet) -> dict[str, Tensor]:
-    """The network's tensors by published name, in published order, sharing the network's memory."""
+    """Return the tensors by published name, in published order, sharing the network's memory."""
     modules = dict(_module_names(network.arch))
     state = {}
     for name, tensor in network.state_dict().items():
@@ -106,69 +107,72 @@ def save_published(path: Path, network: PoseNet, header: ModelHeader) -> None:
 
 
 def header_in(checkpoint: object, where: str) -> ModelHeader | None:
-    """What `save_published` noted; None for the released files, which note nothing."""
+    """Return the header that `save_published` wrote; None for the released files."""
     meta = checkpoint.get("meta") if isinstance(checkpoint, Mapping) else None
     noted = meta.get(METADATA_KEY) if isinstance(meta, Mapping) else None
     return header_from_json(noted, where) if isinstance(noted, str) else None
 
 
 def is_published(checkpoint: object) -> bool:
-    """Whether what `torch.load` gave is named like this format; loading it may still fail."""
+    """Whether the names in a loaded checkpoint are of this format; loading it may still fail."""
     return any(name.startswith("backbone.") for name in _tensors(checkpoint))
 
 
 def from_published(checkpoint: object, arch: Arch, where: str) -> PoseNet:
-    """The network at `arch`, float32, in evaluation mode, with weights in the published format.
+    """Build a network with weights in the published format, in float32 and evaluation mode.
 
-    `checkpoint` is what `torch.load(..., weights_only=True)` gave: tensors by name or
-    {"state_dict": tensors by name}, in any float precision, the names with or without the "module."
-    of DataParallel. Loaded strictly: raises ValueError in one line that begins with `where`, the
-    file, and names tensors that are missing, unexpected or of another shape.
+    Args:
+        checkpoint: The result of `torch.load(..., weights_only=True)`: tensors by name, or
+            {"state_dict": tensors by name}, in any float precision. Names may have the prefix
+            "module." of DataParallel.
+        arch: The architecture.
+        where: The name of the file, for errors.
+
+    Raises:
+        UserError: If tensors are missing, unexpected or of another shape.
     """
     found = _tensors(checkpoint)
     if not found:
-        raise ValueError(
-            f"{where}: not a checkpoint of the published format: it holds no tensors by name"
-        )
+        raise UserError(where, "a checkpoint of the published format", "no tensors by name")
     network = PoseNet(arch, initialise=False).eval()
     needed = published_state(network)
     if faults := _faults(found, needed):
-        raise ValueError(f"{where}: not weights of this arch: {'; '.join(faults)}")
+        raise UserError(where, "weights of this architecture", "; ".join(faults))
     for name, tensor in needed.items():
         tensor.copy_(found[name])
     return network
 
 
 def without_counterpart(arch: Arch) -> Iterator[str]:
-    """What of this arch the published code (mmpose) cannot build, one line each; else nothing.
+    """Yield one line for each field of an architecture that the published code cannot build.
 
-    Weights of such an arch have names in the format too, and come back; but the published code
-    would ignore some of them or compute something else.
+    Weights of such an architecture can be saved and read back. The published code (mmpose) would
+    ignore some of them or compute something else.
     """
     residual = arch.family == "residual"
     if arch.stem.max_pool is not residual:
-        yield f"stem.max_pool: found {arch.stem.max_pool}, published is {residual} in this family"
+        yield f"stem.max_pool: expected {residual} in this family, got {arch.stem.max_pool}"
     if residual and len(arch.stages) > 4:
-        yield f"stages: found {len(arch.stages)}, published are at most 4 in this family"
+        yield f"stages: expected at most 4 in this family, got {len(arch.stages)}"
     activations = {arch.stem.activation, *(stage.activation for stage in arch.stages)}
     if residual and activations != {"relu"}:
-        yield f"activation: found {sorted(activations)}, published is relu alone in this family"
+        yield f"activation: expected relu in this family, got {sorted(activations)}"
     channels = arch.stem.width
     for number, stage in enumerate(arch.stages):
         place, same_width = f"stages[{number}]", channels == stage.width
         if residual and stage.expand_ratio != 1:
-            yield f"{place}.expand_ratio: found {stage.expand_ratio}, published is 1 in this family"
+            yield f"{place}.expand_ratio: expected 1 in this family, got {stage.expand_ratio}"
         if residual and stage.stride == 1 and same_width:
-            yield f"{place}.width: found its input's at stride 1, published without a projection"
+            yield f"{place}.width: expected another than the input's at stride 1, got {stage.width}"
         if not residual and stage.stride > 2:
-            yield f"{place}.stride: found {stage.stride}, published are 1 and 2 in this family"
+            yield f"{place}.stride: expected 1 or 2 in this family, got {stage.stride}"
         if not residual and stage.expand_ratio == 1 and not same_width:
-            yield f"{place}.expand_ratio: found 1, published only where the input has that width"
+            yield f"{place}.expand_ratio: expected above 1 unless the width is the input's, got 1"
         channels = stage.width
 
 
 def _module_names(arch: Arch) -> Iterator[tuple[str, str]]:
-    """Our name and the published name of each module that may own tensors."""
+    """Yield the name and the published name of each module that may own tensors."""
     stage = block = number = deconvs = 0
     for layer in plan(arch):
         if layer.first is not None:
@@ -182,7 +186,7 @@ def _module_names(arch: Arch) -> Iterator[tuple[str, str]]:
 
 
 def _tensors(checkpoint: object) -> dict[str, Tensor]:
-    """Tensors by their names of mmpose 1.x, out of what wraps them; empty where there are none."""
+    """Return the tensors of a checkpoint by their names in mmpose 1.x; empty if it has none."""
     wrapped = checkpoint.get("state_dict", checkpoint) if isinstance(checkpoint, Mapping) else {}
     if not isinstance(wrapped, Mapping):
         return {}
@@ -199,9 +203,9 @@ def _tensors(checkpoint: object) -> dict[str, Tensor]:
 
 
 def _faults(found: Mapping[str, Tensor], needed: Mapping[str, Tensor]) -> list[str]:
-    """What keeps `found` from being `needed`: one entry per kind of fault, the first few named."""
+    """Return one entry per kind of difference between two states, with the first few names."""
     wrong = [
-        f"{name} (found {_describe(found[name])}, needed is {_describe(tensor)})"
+        f"{name} (expected {_describe(tensor)}, got {_describe(found[name])})"
         for name, tensor in needed.items()
         if name in found and _describe(found[name]) != _describe(tensor)
     ]
@@ -214,12 +218,12 @@ def _faults(found: Mapping[str, Tensor], needed: Mapping[str, Tensor]) -> list[s
 
 
 def _describe(tensor: Tensor) -> str:
-    """Shape and kind: precision may differ, these may not."""
+    """Return shape and kind, which must match; the precision may differ."""
     return f"{list(tensor.shape)} of {kind_of(tensor)}"
 
 
 def kind_of(tensor: Tensor) -> str:
-    """What a tensor holds, in words; anything but floats and integers is no weight."""
+    """Return the kind of values in a tensor; only floats and integers can be weights."""
     if tensor.is_meta:
         return "no values (meta)"
     if tensor.layout is not torch.strided:

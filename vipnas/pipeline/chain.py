@@ -1,4 +1,4 @@
-"""The whole chain of an experiment, and the summary of what came of it."""
+"""Run all stages of an experiment, and summarise the results."""
 
 from __future__ import annotations
 
@@ -23,8 +23,10 @@ from vipnas.search.parallel import RaySettings
 
 
 def run(experiment: Experiment, ray: RaySettings | None = None) -> Path:
-    """Run the supernet, the search (in this process without `ray`) and the retraining of a level,
-    images first; then write and print the summary of each."""
+    """Run all stages of each level, images first; write and print the summary of each.
+
+    The stages are the supernet, the search (in this process without `ray`) and the retraining.
+    """
     level = ImageLevel(experiment)
     _run_level(level, ray)
     summary = summarise(level)
@@ -44,8 +46,7 @@ def _run_level(level: Level[Any], ray: RaySettings | None) -> None:
 
 
 def summarise(level: ImageLevel) -> dict[str, Any]:
-    """Return test metrics of the found network beside random search's best and the reference
-    architectures.
+    """Return test metrics of the found network, random search's best and reference architectures.
 
     All but the retrained one run with inherited weights.
     """

@@ -1,5 +1,7 @@
-"""The level of clips: light networks for the frames after a key frame, whose network is that of
-the level of images."""
+"""The level of clips: light networks for the frames after a key frame.
+
+The network of the key frame is that of the level of images.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +21,7 @@ from vipnas.config.training import Schedule, SupernetConfig
 from vipnas.data.crops.clips import TrainingClips, clips_of, fixed_clips
 from vipnas.data.formats.posetrack import PoseTrackData
 from vipnas.data.poses import TrackedPose
+from vipnas.errors import UserError
 from vipnas.evaluation.clips import (
     ClipEvaluator,
     InheritedClipScore,
@@ -86,7 +89,8 @@ class ClipLevel:
     def key_frame_file(self) -> Path:
         path = network_file(ImageLevel(replace(self.experiment, search_name=None)))
         if not path.exists():
-            raise ValueError(f"{path}: no network for the key frames; run `vipnas retrain` first")
+            hint = "run `vipnas retrain` first"
+            raise UserError(str(path), "the network of the key frames", "none", hint)
         return path
 
     @cached_property
@@ -147,7 +151,8 @@ class ClipLevel:
         experiment = self.experiment
         data = experiment.train_data if split is None else experiment.data_of(split)
         if not isinstance(data, PoseTrackData):
-            raise ValueError("data: the section video needs videos: PoseTrack or synthetic_video")
+            found = "images, though there is a section video"
+            raise UserError("data", "videos: PoseTrack or synthetic_video", found)
         return data
 
     @cached_property

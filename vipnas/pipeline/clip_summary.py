@@ -33,8 +33,8 @@ LONGEST_DISTANCE = 7
 def summarise_video(level: ClipLevel) -> Path:
     """Write `video/summary.json` and `video/along_clip.png`; returns the former.
 
-    Rows are figures on the test videos, in online order. All but the last run with inherited
-    weights; what is compared at the end of other trainings is made by `tools/benchmarks/video.py`.
+    Rows are metrics on the test videos, in online order. All but the last run with inherited
+    weights. `tools/benchmarks/video.py` compares networks of other trainings.
     """
     supernet = level.load_supernet(supernet_file(level)).to(level.experiment.device)
     inherited = level.scorer(supernet)
@@ -62,17 +62,17 @@ def summarise_video(level: ClipLevel) -> Path:
 
 
 def inherited_video(level: ClipLevel, score_of: InheritedClipScore, arch: VideoArch) -> VideoNet:
-    """A clip's networks with the supernet's weights."""
+    """Return the networks of a clip with the supernet's weights."""
     return VideoNet(level.key_frame, score_of.network(arch))
 
 
 def every_frame(network: PoseNet) -> VideoNet:
-    """A network of images as a clip of one frame."""
+    """Return an image network as the network of a clip of one frame."""
     return VideoNet(network, FollowUpNets([]))
 
 
 def row_of(level: ClipLevel, name: str, network: VideoNet) -> dict[str, Any]:
-    """Mean cost of a frame, and figures on the test videos."""
+    """Return the mean cost of a frame, and metrics on the test videos."""
     data = level.videos("test")
     scores = video_scores(data, level.online(network)(data.videos))
     return {
@@ -83,8 +83,8 @@ def row_of(level: ClipLevel, name: str, network: VideoNet) -> dict[str, Any]:
 
 
 def along_clip(arch: VideoArch) -> list[dict[str, Any]]:
-    """What each frame of a clip costs, and what it fuses."""
-    fusions = ["key frame", *(str(member.fusion or "none") for member in arch.follow_ups)]
+    """Return the cost and the fusion of each frame of a clip."""
+    fusions = ["key frame", *(str(one.fusion or "none") for one in arch.follow_ups)]
     return [
         {"frame": number, "fusion": fusion, **to_plain(cost)}
         for number, (fusion, cost) in enumerate(zip(fusions, frame_costs(arch), strict=True))
@@ -138,8 +138,8 @@ def _at_distance(
 
 
 def draw_along_clip(path: Path, summary: dict[str, Any]) -> None:
-    """A PNG: compute of each frame of the clip with its fusion, and the error by distance."""
-    # Without pyplot, which looks for a display and keeps figures alive.
+    """Draw a PNG: compute of each frame with its fusion, and the error by distance."""
+    # Without pyplot, which looks for a display and keeps every figure alive.
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 4.2), layout="constrained")

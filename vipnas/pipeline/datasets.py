@@ -30,6 +30,7 @@ from vipnas.data.formats.posetrack import read_posetrack
 from vipnas.data.formats.posetrack_files import annotation_files
 from vipnas.data.formats.reading import Reading
 from vipnas.data.formats.skeletons import Skeleton, read_skeleton
+from vipnas.errors import UserError
 from vipnas.evaluation.evaluator import Evaluator
 from vipnas.files import to_plain
 from vipnas.settings import content_digest, listing_digest, plain_digest
@@ -91,10 +92,9 @@ class Datasets:
         sizes["data.calibration_persons, in the last batch"] = rest or config.evaluation_batch_size
         for name, size in sizes.items():
             if size < 2:
-                raise ValueError(
-                    f"{name}: expected 2 or more images at a time for batch norm, got {size}"
-                    f" (the last stage sees 1 x 1 pixel of input_hw {list(space.input_hw)})"
-                )
+                hint = f"the last stage sees 1 x 1 pixel of input_hw {list(space.input_hw)}"
+                expected = "2 or more images at a time for batch norm"
+                raise UserError(name, expected, str(size), hint)
 
     @cached_property
     def codec(self) -> HeatmapCodec:
@@ -121,6 +121,8 @@ class Datasets:
             place = self.data_root / files.name
         try:
             yield
+        except UserError as error:
+            raise error.inside(f"{place}: {setting}") from None
         except ValueError as error:
             raise ValueError(f"{place}: {setting}: {error}") from None
 
@@ -130,12 +132,12 @@ class Datasets:
 
     @property
     def val_data(self) -> PoseData:
-        """Held out of the training images: what subnets are scored on."""
+        """The validation split, taken from the training images, which subnets are scored on."""
         return self._train_and_val[1]
 
     @cached_property
     def test_data(self) -> PoseData:
-        """For final metrics only: neither training nor search see it."""
+        """The test split, for final metrics only: neither training nor search see it."""
         return self._read("test")
 
     @cached_property

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vipnas.data.formats.results import read_results, write_results
+from vipnas.errors import UserError
 from vipnas.evaluation.evaluator import Evaluator
 from vipnas.evaluation.protocols import DEFAULT_RULES, Rules, Score, protocols_for, score
 from vipnas.pipeline.experiment import Experiment, Split
@@ -58,12 +59,14 @@ def evaluate_results(
     metrics: Sequence[str] | None = None,
     rules: Rules = DEFAULT_RULES,
 ) -> dict[str, Score]:
-    """The figures of a file in COCO results form, whoever made it. No image needs to exist."""
+    """Return the metrics of any file in the COCO results format. No image needs to exist."""
     data = replace(experiment, check_images=False).data_of(split)
     results = read_results(results_file, experiment.skeleton, data)
     protocols = protocols_for(data, metrics)
     try:
         return score(data, results, protocols, rules)
+    except UserError as error:
+        raise error.inside(str(results_file)) from None
     except ValueError as error:
         raise ValueError(f"{results_file}: {error}") from None
 

@@ -1,4 +1,4 @@
-"""Train all archs of a front, one after the other or side by side."""
+"""Train all architectures of a front, one after the other or in parallel."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from vipnas.search.trial import Trial
 from vipnas.settings import check_settings, content_digest
 from vipnas.threads import usable_cores
 
-# As the monitor names it.
+# The monitor's name of the AP.
 AP = "ap/network"
 
 
@@ -36,9 +36,12 @@ def retrain_front(
     """Train every architecture of a `pareto.json` as `retrain` trains one.
 
     Each trains in `retrain/front_NUMBER`, with its `arch.json`; a table is printed and kept in
-    `retrain/front.json`. With `ray` they run side by side, and those whose validation AP falls
-    behind are stopped early (`vipnas.search.asha`). After a kill the same command resumes, each
-    training from its own checkpoint. Raises ValueError for a file that is no front.
+    `retrain/front.json`. With `ray` they run in parallel, and those with a low validation AP are
+    stopped early (`vipnas.search.asha`). After a kill the same command resumes, each training from
+    its own checkpoint.
+
+    Raises:
+        UserError: If the file is no front.
     """
     front = _read_front(level, front_file)
     directory = level.folder.retrain
@@ -77,12 +80,12 @@ def _rows(
             rows: list[dict[str, Any]] = found["rows"]
             return rows
     if ray is not None and experiment.config.monitoring.probe_epochs is None:
-        hint = "with workers, trainings are stopped by their probes"
-        raise UserError("monitoring.probe_epochs", "a number", "null", hint)
+        hint = "probes decide which trainings are stopped"
+        raise UserError("monitoring.probe_epochs", "a number of epochs", "null", hint)
     for number, trial in enumerate(front):
         found = {"front": str(front_file), "score": trial.score, **to_plain(trial.cost)}
         level.write_arch(_arch_file(directory, number), trial.arch, **found)
-    # Read here, so that data which has to be drawn is not drawn by several at once.
+    # Read here, so that workers do not synthesize the same data in parallel.
     _ = experiment.train_data, experiment.test_data
     names = [str(number) for number in range(len(front))]
     if ray is None:
@@ -94,7 +97,7 @@ def _rows(
             experiment,
             output=experiment.output.resolve(),
             data_root=experiment.data_root.resolve(),
-            device=torch.device(experiment.device.type),  # Ray numbers a worker's GPUs anew
+            device=torch.device(experiment.device.type),  # Ray renumbers a worker's GPUs
         )
         run = partial(_train, level.of(absolute), directory.resolve(), init_from, threads)
         run_all(run, names, replace(ray, threads=threads), directory)
@@ -106,7 +109,7 @@ def _rows(
 def _read_front(level: Level[Any], path: Path) -> list[Trial]:
     document = read_json(path)
     if not isinstance(document, list) or not document:
-        raise UserError(str(path), "a list of trials, such as pareto.json", shown(document))
+        raise UserError(str(path), "a list of trials, as in pareto.json", shown(document))
     front = [parse(Trial, entry, f"{path}: trial {n}") for n, entry in enumerate(document)]
     for number, trial in enumerate(front):
         level.space.check_arch(trial.arch, f"{path}: trial {number}")
@@ -125,7 +128,7 @@ def _train(
     number: str,
     report: Report | None,
 ) -> None:
-    """One arch of the front, here or in a worker."""
+    """Train one architecture of the front, in this process or in a worker."""
     if threads is not None:
         keep_freed_memory()
         torch.set_num_threads(threads)
@@ -136,14 +139,16 @@ def _train(
         return
     num_steps = level.retrain_schedule.num_steps(len(level.training_data))
     reporter = Reporter(folder / "metrics.jsonl", num_steps, report)
-    reporter.after_step()  # what there was before a kill
+    reporter.after_step()  # the lines from before a kill
     retrain(level, arch_file, init_from, folder, [reporter])
 
 
 @dataclass
 class Reporter:
-    """A callback that reports the validation AP, as the monitor writes it down, each once; not that
-    of the last step, where there is nothing left to stop."""
+    """A callback that reports each validation AP that the monitor writes, once.
+
+    That of the last step is not reported: there is nothing left to stop.
+    """
 
     lines: Path
     num_steps: int
@@ -152,7 +157,7 @@ class Reporter:
     num_read: int = 0
 
     def after_step(self, *_: object) -> None:
-        """Read what was added to the file since the last call, whole lines only."""
+        """Read the lines added since the last call, complete ones only."""
         size = self.lines.stat().st_size if self.lines.exists() else 0
         if size < self.num_read:  # a training that resumes drops the lines it will write again
             self.num_read = 0
@@ -174,9 +179,9 @@ class Reporter:
 def _row(directory: Path, number: int, trial: Trial) -> dict[str, Any]:
     folder = _arch_file(directory, number).parent
     metrics = folder / "metrics.json"
-    figures = coco_metrics_of(read_json(metrics)) if metrics.exists() else None
+    retrained = coco_metrics_of(read_json(metrics)) if metrics.exists() else None
     cost = to_plain(trial.cost)
-    return {"folder": folder.name, **cost, "score": trial.score, "retrained": figures}
+    return {"folder": folder.name, **cost, "score": trial.score, "retrained": retrained}
 
 
 def coco_metrics_of(metrics: dict[str, Any]) -> dict[str, Any]:
@@ -189,6 +194,6 @@ def _print(rows: list[dict[str, Any]]) -> None:
     costs = known_quantities(rows)
     print(f"\n{'':10} {header_cells(costs)} {'score':>10} {'AP on the test set':>20}")
     for row in rows:
-        figures = row["retrained"]
-        ap = "stopped early" if figures is None else f"{figures['ap']:.3f}"
+        retrained = row["retrained"]
+        ap = "stopped early" if retrained is None else f"{retrained['ap']:.3f}"
         print(f"{row['folder']:10} {value_cells(costs, row)} {row['score']:10.3f} {ap:>20}")

@@ -1,4 +1,4 @@
-"""The level of images: networks that see one crop."""
+"""The level of images: networks that take one crop."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from vipnas.arch.io import arch_from_json, read_arch, write_arch
 from vipnas.config.search import SearchConfig
 from vipnas.config.training import Schedule, SupernetConfig
 from vipnas.data.crops.loader import TrainingCrops
+from vipnas.errors import UserError
 from vipnas.evaluation.evaluator import calibrate_bn
 from vipnas.evaluation.metrics import Metrics
 from vipnas.evaluation.scoring import InheritedScore
@@ -146,7 +147,9 @@ class ImageLevel:
         if init_from is None and self.experiment.config.retrain.init_from == "supernet":
             return existing_supernet(self)
         if init_from is not None and not init_from.is_file():
-            raise ValueError(f"{init_from}: no such checkpoint")
+            raise UserError(
+                str(init_from), "a checkpoint", "a folder" if init_from.is_dir() else "no such file"
+            )
         return init_from
 
     def replay_state(self) -> dict[str, Any]:
@@ -200,7 +203,7 @@ class ImageLevel:
         write_arch(path, best.arch, space=name, seed=seed, **found, **self._measured(path, best))
 
     def _measured(self, path: Path, best: Trial) -> dict[str, Any]:
-        """Measure the latency of a winner whose search went by predictions, and print it."""
+        """Measure and print the latency of a winner that was searched by predicted latency."""
         config = self.search_config
         if config.latency is None:
             return {}
@@ -220,7 +223,7 @@ class ImageLevel:
 def cost_of_images(
     config: SearchConfig, space: SearchSpace
 ) -> tuple[CostOf[Arch], dict[str, str | None]]:
-    """Return what an architecture costs, and what of it the journal must know."""
+    """Return the cost function of architectures, and its settings for the journal."""
     if config.latency is None:
         return count_cost, {"latency_table": None}
     from vipnas.latency.predictors import open_predictor, with_latency
@@ -232,5 +235,5 @@ def cost_of_images(
 
 def read_metrics(path: Path) -> Metrics:
     """Return the metrics of a `metrics.json`, without the settings that they were measured with."""
-    figures = read_json(path)
-    return Metrics(**{field.name: figures[field.name] for field in fields(Metrics)})
+    metrics = read_json(path)
+    return Metrics(**{field.name: metrics[field.name] for field in fields(Metrics)})

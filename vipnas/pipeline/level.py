@@ -1,7 +1,7 @@
-"""What the stages of an experiment need of a level: images, or clips of a video.
+"""The protocol of a level of an experiment: images, or clips of a video.
 
-`supernet`, `search`, `retrain` and `front` are written once against this protocol. It has two
-implementations, `image_level.ImageLevel` and `clip_level.ClipLevel`.
+`supernet`, `search`, `retrain` and `front` use it. It has two implementations,
+`image_level.ImageLevel` and `clip_level.ClipLevel`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from torch import nn
 
 from vipnas.config.search import SearchConfig
 from vipnas.config.training import Schedule, SupernetConfig
-from vipnas.data.crops.loader import KeyedBatches
+from vipnas.data.crops.loader import Batch, KeyedBatches
+from vipnas.errors import UserError
 from vipnas.evaluation.scoring import Inherited
 from vipnas.models.file import HeaderMetrics
 from vipnas.pipeline.experiment import Experiment
@@ -22,7 +23,6 @@ from vipnas.quantities import Constraint
 from vipnas.search.constraints import CostOf
 from vipnas.search.trial import Trial
 from vipnas.space.genes import GeneSpace
-from vipnas.training.loop import Batch
 from vipnas.training.step import Task
 
 A = TypeVar("A")
@@ -43,11 +43,11 @@ class Level(Protocol[A]):
 
     @property
     def folder(self) -> RunFolder:
-        """Where the stages keep their results."""
+        """The folder of the results of all stages."""
 
     @property
     def commands(self) -> str:
-        """How the commands of this level begin: `vipnas` or `vipnas video`."""
+        """The prefix of the commands of this level: `vipnas` or `vipnas video`."""
 
     @property
     def space(self) -> GeneSpace[A]: ...
@@ -60,7 +60,7 @@ class Level(Protocol[A]):
 
     @property
     def budgets(self) -> tuple[Constraint, ...]:
-        """Today's budgets of an architecture; none without a section `search`."""
+        """The current budgets of an architecture; none without a section `search`."""
 
     @property
     def retrain_schedule(self) -> Schedule: ...
@@ -71,29 +71,31 @@ class Level(Protocol[A]):
 
     @property
     def sampler_seed(self) -> int | str:
-        """What the subnets of a step are drawn by, with the number of the step."""
+        """The seed of the subnets of a step, with the number of the step."""
 
     def count_cost(self, arch: A) -> Any:
-        """Return MACs and parameters, of a clip those of a frame on average."""
+        """Return MACs and parameters; those of a mean frame for a clip."""
 
     def cost_of(self) -> tuple[CostOf[Any], dict[str, str | None]]:
-        """Return what the search counts, and what of it its journal must know."""
+        """Return the cost function of the search, and its settings for the journal."""
 
     def supernet(self) -> nn.Module:
         """Build the supernet that training starts from."""
 
     def blank(self, arch: A | None) -> nn.Module:
-        """Build what a stage trains, without weights: the supernet, or with an architecture what
-        retraining trains."""
+        """Build the module that a stage trains, without weights.
+
+        It is the supernet or, with an architecture, the module of retraining.
+        """
 
     def supernet_task(self, supernet: nn.Module) -> Task[A]:
-        """Return how a step runs the supernet."""
+        """Return the task of training the supernet."""
 
     def network(self, arch: A, init_from: Path | None) -> nn.Module:
         """Build what retraining trains, with the weights it starts from."""
 
     def network_task(self, network: nn.Module, arch: A) -> tuple[Task[A], A | None]:
-        """Return how a step runs that network, and the architecture to run on its weights."""
+        """Return the task of training that network, and the architecture to run on its weights."""
 
     @property
     def network_step_is_static(self) -> bool:
@@ -118,7 +120,7 @@ class Level(Protocol[A]):
         """Return what test metrics depend on besides the experiment's."""
 
     def initial_weights(self, init_from: Path | None) -> Path | None:
-        """Return the file that retraining starts from; raises ValueError where it is missing."""
+        """Return the file that retraining starts from; raises UserError if it is missing."""
 
     def replay_state(self) -> dict[str, Any]:
         """Return what a failed step needs, beside its network, to be computed again."""
@@ -139,7 +141,7 @@ class Level(Protocol[A]):
         """Return the metrics of a retrained network on the test split, as plain values."""
 
     def read_arch(self, path: Path) -> A:
-        """Read an architecture; raises ValueError unless it is in the space."""
+        """Read an architecture; raises UserError unless it is in the space."""
 
     def parse_arch(self, text: str, where: str) -> A:
         """Read an architecture from JSON."""
@@ -155,10 +157,11 @@ def supernet_file(level: Level[Any]) -> Path:
 
 
 def existing_supernet(level: Level[Any]) -> Path:
-    """Return the trained supernet; raises ValueError where there is none yet."""
+    """Return the trained supernet; raises UserError if there is none yet."""
     file = supernet_file(level)
     if not file.exists():
-        raise ValueError(f"{file}: no supernet; run `{level.commands} train-supernet` first")
+        hint = f"run `{level.commands} train-supernet` first"
+        raise UserError(str(file), "a supernet", "none", hint)
     return file
 
 
@@ -169,12 +172,11 @@ def best_file(level: Level[Any], method: str | None = None) -> Path:
 
 
 def existing_best(level: Level[Any]) -> Path:
-    """Return the best architecture; raises ValueError where nothing was searched yet."""
+    """Return the best architecture; raises UserError if nothing was searched yet."""
     file = best_file(level)
     if not file.exists():
-        raise ValueError(
-            f"{file}: no arch found yet; run `{level.commands} search` first or give --arch"
-        )
+        hint = f"run `{level.commands} search` first or give --arch"
+        raise UserError(str(file), "the architecture of a search", "none", hint)
     return file
 
 

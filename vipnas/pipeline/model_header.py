@@ -1,4 +1,4 @@
-"""What the model files of an experiment say of themselves."""
+"""The headers of the model files of an experiment."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import cache
 import torch
 
 import vipnas
-from vipnas.arch.clip import FollowUp, VideoArch
+from vipnas.arch.clip import VideoArch
 from vipnas.arch.image import Arch
 from vipnas.deploy.model import input_format
 from vipnas.models.clipnet import FollowUpNet, VideoNet
@@ -28,17 +28,17 @@ def header_of(
     calibrated_on: str | None = None,
     metrics: HeaderMetrics | None = None,
 ) -> ModelHeader:
-    """The header of a network that was trained in an experiment.
+    """Return the header of a network that was trained in an experiment.
 
     Args:
-        space: That of a supernet.
-        calibrated_on: What the batch-norm statistics of these very weights were measured on; None
-            where they were not.
+        space: The space of a supernet.
+        calibrated_on: The images that the batch-norm statistics of these weights were measured on;
+            None if they were not measured.
     """
     clips = space if isinstance(space, VideoSpace) else None
     images = clips.image_space if clips is not None else space
     assert images is None or isinstance(images, SearchSpace)
-    arch = network.arch
+    arch = network.follow_up.arch if isinstance(network, FollowUpNet) else network.arch
     kinds: tuple[Kind, Kind] = ("image", "supernet")
     if clips is not None or isinstance(network, VideoNet):
         kinds = ("clip", "clip_supernet")
@@ -49,7 +49,7 @@ def header_of(
         sigma_px=experiment.config.sigma_px,
         input=input_format(experiment.space.input_hw, experiment.codec),
         batch_norm=BatchNorm(calibrated_on is not None, calibrated_on),
-        arch=arch.arch if isinstance(arch, FollowUp) else arch if isinstance(arch, Arch) else None,
+        arch=arch if isinstance(arch, Arch) else None,
         clip=arch if isinstance(arch, VideoArch) else clips.max_arch() if clips else None,
         space=None if images is None else images.to_plain(),
         space_name=None if images is None else images.name,
@@ -60,7 +60,7 @@ def header_of(
 
 
 def provenance(experiment: Experiment) -> Provenance:
-    """Names and numbers, no paths."""
+    """Return the origin of weights: names and numbers, no paths."""
     return Provenance(
         experiment=experiment.name,
         seed=experiment.config.seed,
@@ -74,7 +74,7 @@ def provenance(experiment: Experiment) -> Provenance:
 
 @cache
 def _commit() -> str | None:
-    """Of the checkout that vipnas runs from; None for an installed one."""
+    """Return the commit of the checkout that vipnas runs from; None if it is installed."""
     root = PACKAGE.parent
     if not (root / ".git").exists():
         return None

@@ -1,4 +1,4 @@
-"""Model files in the hands of an experiment: opened, and compared with what it is about."""
+"""Open the model files of an experiment, and check that they match it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from vipnas.space.clip import VideoSpace
 
 
 def calibration_of(experiment: Experiment) -> Calibration:
-    """The crops that batch norm is measured on in this experiment; read when first needed."""
+    """Return the crops that calibrate batch norm in this experiment; they are read lazily."""
     return Calibration(
         images=lambda: experiment.calibration_images,
         batch_size=experiment.config.evaluation_batch_size,
@@ -35,12 +35,15 @@ def calibration_of(experiment: Experiment) -> Calibration:
 
 
 def open_model(experiment: Experiment, path: Path, arch_file: Path | None = None) -> PoseModel:
-    """`load` for an experiment: of a supernet the subnet of `arch_file`, or the largest, calibrated
-    on its crops.
+    """Load a model for an experiment.
+
+    Args:
+        experiment: The experiment, whose crops calibrate the subnet of a supernet.
+        path: The model file.
+        arch_file: The subnet of a supernet; the largest by default.
 
     Raises:
-        ValueError: The model is of other joints, of another input or heatmap size, or of another
-            geometry or sigma than the experiment.
+        UserError: If joints, input or heatmap size, codec or sigma differ from the experiment.
     """
     model = load(
         path,
@@ -54,13 +57,13 @@ def open_model(experiment: Experiment, path: Path, arch_file: Path | None = None
 
 
 def _facts_of(experiment: Experiment) -> Facts:
-    """What the experiment says of a file that cannot say it itself."""
+    """Return the facts of the experiment, for files without them."""
     config = experiment.config
     return Facts(config.codec, config.sigma_px, config.skeleton, fallback=True)
 
 
 def check_facts(experiment: Experiment, header: ModelHeader, path: Path) -> None:
-    """Raise UserError unless a file is about the joints, sizes and targets of the experiment."""
+    """Raise UserError unless a file has the joints, sizes and targets of the experiment."""
     header.skeleton.check_joints(experiment.skeleton, str(path))
     largest, config = experiment.space.max_arch(), experiment.config
     is_udp = "udp" if config.codec == "udp" else "no udp"
@@ -75,33 +78,40 @@ def check_facts(experiment: Experiment, header: ModelHeader, path: Path) -> None
 
 
 def open_network(experiment: Experiment, path: Path, arch: Arch | None = None) -> PoseNet:
-    """A calibrated network that the experiment trained; of this arch, where one is given."""
+    """Open a calibrated network that the experiment trained.
+
+    Raises:
+        UserError: If the file does not match the experiment, or `arch` if it is given.
+    """
     network, header = read_network(path)
     if header.kind != "image":
-        raise ValueError(f"{path}: expected one network, got a file of kind {header.kind}")
-    if arch is not None and (place := difference(network.arch, arch)):
-        raise ValueError(f"{path}: holds another arch: {place}")
+        raise UserError(str(path), "one network", f"a file of kind {header.kind}")
+    if arch is not None and (error := difference(network.arch, arch)):
+        raise error.inside(f"{path}: arch", ".")
     check_facts(experiment, header, path)
     return network.to(experiment.device)
 
 
 def open_supernet(experiment: Experiment, path: Path) -> PoseNet:
-    """The supernet of the experiment's space."""
+    """Open a supernet of the experiment's space."""
     header, largest = read_header(path), experiment.space.max_arch()
     if header.kind != "supernet":
-        raise ValueError(f"{path}: expected a supernet, got a file of kind {header.kind}")
-    if place := difference(header.key_frame, largest):
-        raise ValueError(f"{path}: holds another arch: {place}")
+        raise UserError(str(path), "a supernet", f"a file of kind {header.kind}")
+    if error := difference(header.key_frame, largest):
+        raise error.inside(f"{path}: arch", ".")
     check_facts(experiment, header, path)
     if other := first_difference(header.space, experiment.space.to_plain()):
         place, found, needed = other
-        raise ValueError(f"{path}: space.{place}: expected {needed}, got {found}")
+        raise UserError(f"{path}: space.{place}", str(needed), str(found))
     return read_network(path)[0].to(experiment.device)
 
 
 def initial_network(experiment: Experiment, path: Path, arch: Arch) -> PoseNet:
-    """The network that a training begins with: the subnet of a supernet, not calibrated, or the
-    very arch of any other file of weights."""
+    """Return the network that a training starts from.
+
+    It is an uncalibrated subnet if the file is that of a supernet. Any other file must have the
+    same architecture.
+    """
     if path.suffix != SUFFIX:
         model = load(path, arch, facts=_facts_of(experiment))
         model.skeleton.check_joints(experiment.skeleton, str(path))
@@ -111,23 +121,26 @@ def initial_network(experiment: Experiment, path: Path, arch: Arch) -> PoseNet:
     if header.kind == "supernet":
         space = header.search_space(str(path))
         return take_subnet(network, space, arch, None, 1, str(path))
-    if place := difference(network.arch, arch):
-        raise ValueError(f"{path}: holds another arch: {place}")
+    if error := difference(network.arch, arch):
+        raise error.inside(f"{path}: arch", ".")
     return network
 
 
 def open_clip(experiment: Experiment, path: Path) -> VideoNet:
-    """The networks of a clip."""
+    """Open the networks of a clip."""
     network, header = read_clip(path)
     check_facts(experiment, header, path)
     return network
 
 
 def open_clip_supernet(experiment: Experiment, path: Path, space: VideoSpace) -> FollowUpNet:
-    """The supernet of the follow-up frames, on the experiment's device; it must be of this space,
-    key frame included."""
+    """Open the supernet of the follow-up frames, on the experiment's device.
+
+    Raises:
+        UserError: If its space, which includes the key frame, is another.
+    """
     supernet, header = read_clip_supernet(path)
     check_facts(experiment, header, path)
     if header.video_space(str(path)) != space:
-        raise ValueError(f"{path}: space: expected that of the experiment, got another")
+        raise UserError(f"{path}: space", "that of the experiment", "another")
     return supernet.to(experiment.device)

@@ -1,4 +1,4 @@
-"""The names in an experiment that stand for rows of open tables, checked before anything runs."""
+"""Check the names of open tables in an experiment before anything runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from vipnas.search.table import searcher_settings
 
 
 def check_names(config: ExperimentConfig, place: str) -> None:
-    """Raise ValueError where the experiment names an unknown searcher, runtime or precision."""
+    """Raise UserError if the experiment names an unknown searcher, runtime or precision."""
     if config.search is not None:
         _check_search(config.search, f"{place}: search")
     if config.video is not None:

@@ -26,7 +26,7 @@ NEEDED = {"network", "step", "batch", "stage", "level", "arch", "experiment", "t
 def replay(path: Path, device: torch.device) -> tuple[int, Diagnosis]:
     """Return the number of the step in a `failure.pt` and what it computes here. Needs no data.
 
-    One process computes the joint batch of all. Raises UserError for a file that is no failure.
+    One process computes the joint batch of all. Raises UserError for any other file.
     """
     content = load_checkpoint(path)
     if missing := sorted(NEEDED - content.keys()):

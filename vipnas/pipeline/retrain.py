@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from vipnas.errors import UserError
 from vipnas.files import read_json, write_atomically
 from vipnas.pipeline.level import Level, network_file
 from vipnas.pipeline.work import at_work, timed, train
@@ -83,17 +84,16 @@ def _train(
 
 
 def read_within_budgets(level: Level[A], arch_file: Path) -> A:
-    """Read an architecture; raise ValueError outside of the space or of today's budgets."""
+    """Read an architecture; raise UserError outside of the space or the current budgets."""
     arch = level.read_arch(arch_file)
     if level.budgets:
         cost_of, _ = level.cost_of()
         cost = cost_of(arch)
         for limit in level.budgets:
             if limit.excess(cost):
-                raise ValueError(
-                    f"{arch_file}: expected {limit}, got {limit.format(limit.value(cost))} (search"
-                    " within the budgets of the experiment, or change these)"
-                )
+                found = limit.format(limit.value(cost))
+                hint = "search within the budgets of the experiment, or change these"
+                raise UserError(str(arch_file), str(limit), found, hint)
     return arch
 
 
@@ -107,12 +107,12 @@ def _measure(level: Level[A], target: Path) -> None:
     metrics_file = target.with_name("metrics.json")
     scoring = level.experiment.scoring_settings() | level.scoring_settings()
     if not _is_measured(metrics_file, scoring):
-        figures = {
+        metrics = {
             **level.test_metrics(target),
             "settings": scoring,
             "threads": torch.get_num_threads(),
         }
-        write_atomically(metrics_file, json.dumps(figures, indent=2) + "\n")
+        write_atomically(metrics_file, json.dumps(metrics, indent=2) + "\n")
 
 
 def _is_measured(metrics_file: Path, scoring: dict[str, Any]) -> bool:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
+from vipnas.errors import UserError, shown
 from vipnas.files import check_version, read_json, write_atomically
 from vipnas.settings import check_settings, content_digest
 
@@ -37,9 +38,7 @@ class RunFolder:
 
     def __post_init__(self) -> None:
         if self.name is not None and not NAME.fullmatch(self.name):
-            raise ValueError(
-                f"--name: expected letters, digits, '.', '_' and '-', got {self.name!r}"
-            )
+            raise UserError("--name", "letters, digits, '.', '_' and '-'", shown(self.name))
 
     @property
     def supernet(self) -> Path:
@@ -74,17 +73,18 @@ class RunFolder:
     def lock(self, stage: Path) -> Iterator[None]:
         """Keep other processes out of the folder of a stage.
 
-        This process may lock a stage again within. A process that is killed gives its lock up.
+        This process may lock a stage again inside. The lock of a killed process is released.
 
         Raises:
-            ValueError: Another process holds the stage; it names that process.
+            UserError: If another process holds the stage; it names that process.
         """
         stage.mkdir(parents=True, exist_ok=True)
         lock, holder = FileLock(stage / ".lock", timeout=0, is_singleton=True), stage / ".lock.json"
         try:
             lock.acquire()
         except Timeout:
-            raise ValueError(f"{stage}: {_held_by(holder)}") from None
+            found, hint = f"one in use by {_held_by(holder)}", "wait for it, or end it"
+            raise UserError(str(stage), "a free folder", found, hint) from None
         outermost = lock.lock_counter == 1
         try:
             if outermost:
@@ -99,23 +99,22 @@ class RunFolder:
         """Return whether a target was made with these settings.
 
         Raises:
-            ValueError: It was made with other settings, or changed since; both are named.
+            UserError: If it was made with other settings, or has changed since.
         """
         record = done_file(target)
         if not target.exists():
             return False
         if not record.exists():
-            # Killed between the two, a training goes on from its last checkpoint.
+            # A training that was killed between the two resumes from its last checkpoint.
             if target.with_name("checkpoint.pt").exists():
                 return False
-            raise ValueError(
-                f"{target}: expected {record.name} beside it, which says what it was made with,"
-                " got none (move it to another folder)"
-            )
+            expected = f"{record.name} beside it, with its settings"
+            raise UserError(str(target), expected, "none", "move it to another folder")
         found = _read_record(record)
         check_settings(found["settings"], settings, record)
         if found["result"] != content_digest(target):
-            raise ValueError(f"{target}: changed since it was made (move it to another folder)")
+            hint = "move it to another folder"
+            raise UserError(str(target), "the file that was made", "a changed one", hint)
         print(f"{target.parent.name}: done already; {target}")
         return True
 
@@ -146,7 +145,7 @@ def made_with(target: Path) -> dict[str, Any]:
 def _read_record(path: Path) -> dict[str, Any]:
     found = read_json(path)
     if not isinstance(found, dict) or not {"version", "settings", "result"} <= found.keys():
-        raise ValueError(f"{path}: expected version, settings and result, got {str(found)[:60]}")
+        raise UserError(str(path), "version, settings and result", shown(found))
     check_version(found["version"], VERSION, path)
     return found
 
@@ -163,7 +162,7 @@ def _this_process() -> dict[str, Any]:
 
 
 def _held_by(holder: Path) -> str:
-    """Say who holds a lock. The holder may not have written its name yet, or just have ended."""
+    """Return the holder of a lock. It may not have written its name yet, or just have ended."""
     try:
         found = read_json(holder)
         who = (
@@ -171,4 +170,4 @@ def _held_by(holder: Path) -> str:
         )
     except (ValueError, KeyError, TypeError):
         who = "another process"
-    return f"expected a free folder, got one in use by {who} (wait for it, or end it)"
+    return who

@@ -1,4 +1,4 @@
-"""Who scores archs in a search: this process, or workers that are sent all that a score needs."""
+"""Score the architectures of a search, in this process or in workers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from vipnas.settings import content_digest
 
 
 def search_settings(level: Level[Any]) -> dict[str, Any]:
-    """Return what the trials of a search depend on: not on how many there are."""
+    """Return the settings that trials of a search depend on; their number is none of them."""
     return {
         **level.experiment.inherited_settings(),
         "search": {**to_plain(level.search_config), "seconds_limit": None, "num_trials": None},
@@ -33,8 +33,10 @@ def search_settings(level: Level[Any]) -> dict[str, Any]:
 
 
 class Scorer(Generic[A]):
-    """Makes the function that scores architectures, in this process or, pickled, in a worker. The
-    crops are made when first needed."""
+    """Make the function that scores architectures, in this process or, pickled, in a worker.
+
+    Crops are made lazily.
+    """
 
     def __init__(self, level: Level[A]) -> None:
         self.level = level
@@ -49,7 +51,7 @@ class Scorer(Generic[A]):
         return in_worker(self.score, device, threads)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Ray numbers the GPUs anew that it lets a worker see.
+        # Ray renumbers the GPUs that a worker sees.
         device = torch.device(self.level.experiment.device.type)
         return partial, (in_worker, self.score, device, self.level.search_config.threads)
 
@@ -65,7 +67,7 @@ def in_worker(score: Inherited[A], device: torch.device, threads: int) -> Evalua
 def opened_workers(
     scorer: MakeEvaluate[A], config: SearchConfig, ray: RaySettings | None
 ) -> Iterator[Workers[A]]:
-    """Who scores: this process, or the workers of Ray."""
+    """A context with the workers that score: this process, or those of Ray."""
     if ray is not None:
         limits = replace(ray, threads=config.threads, seconds_limit=config.seconds_limit)
         with RayWorkers(scorer, limits) as workers:

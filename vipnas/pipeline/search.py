@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from vipnas.config.search import SearchConfig
+from vipnas.errors import UserError
 from vipnas.files import to_plain, write_atomically
 from vipnas.pipeline.level import Level, best_file
 from vipnas.pipeline.scorer import Scorer, opened_workers, search_settings
@@ -78,8 +79,14 @@ def run_methods(
     write_best: WriteBest,
     stop_early: bool = False,
 ) -> dict[str, list[Trial]]:
-    """Let one searcher after another try as many archs; the trials of each. `stop_early` needs
-    workers whose scores can be cut short."""
+    """Run the searchers one after the other, with the same number of trials each.
+
+    Args:
+        stop_early: Whether scores can be cut short. It needs workers that support it.
+
+    Returns:
+        The trials of each searcher, by method.
+    """
     trials: dict[str, list[Trial]] = {}
     for method, searcher in searchers.items():
         wanted = 2 if method == REFERENCES else config.num_trials
@@ -107,7 +114,7 @@ def run_methods(
 
 
 def write_fronts(directory: Path, config: SearchConfig, trials: dict[str, list[Trial]]) -> None:
-    """`pareto.json`, and the picture of all searches."""
+    """Write `pareto.json`, and plot all searches."""
     front = [to_plain(trial) for trial in pareto_front(trials[config.searcher], config.objectives)]
     write_atomically(directory / "pareto.json", json.dumps(front, indent=1) + "\n")
     ends = dict(zip(("largest", "smallest"), trials[REFERENCES], strict=True))
@@ -123,7 +130,7 @@ def write_fronts(directory: Path, config: SearchConfig, trials: dict[str, list[T
 
 
 def ended_early(trials: Sequence[Trial], num_trials: int) -> str | None:
-    """Why a search has fewer trials than were asked for, in words; None where it has all."""
+    """Return why a search has fewer trials than asked for; None if it has all."""
     if len(trials) >= num_trials:
         return None
     found = f"ended early: {len(trials)} of {num_trials} trials"
@@ -133,8 +140,10 @@ def ended_early(trials: Sequence[Trial], num_trials: int) -> str | None:
 def front_volumes(
     searched: Mapping[str, Sequence[Trial]], objectives: Sequence[Objective]
 ) -> dict[str, float]:
-    """Of each search the hypervolume of its front, in the box around the points of all searches:
-    0 to 1."""
+    """Return the hypervolume of the front of each search.
+
+    It is relative to the box around the points of all searches: 0 to 1.
+    """
     points = {
         method: np.array(
             [to_minimise(t.fitness, t.cost, objectives) for t in trials if t.score is not None]
@@ -151,17 +160,22 @@ def front_volumes(
 
 
 def best_of(trials: list[Trial]) -> Trial:
-    """The first of those with the highest score; raises ValueError if all failed."""
+    """Return the first trial with the highest score; raises UserError if all failed."""
     best = max(trials, key=lambda trial: trial.fitness)
     if best.score is None:
-        raise ValueError(f"all {len(trials)} evaluations failed; the last: {trials[-1].failure}")
+        found = f"{len(trials)} that failed, the last with: {trials[-1].failure}"
+        raise UserError("search", "evaluations that succeed", found)
     return best
 
 
 def searchers_of(
     config: SearchConfig, space: Space[A], seed: int, cost_of: CostOf[A]
 ) -> Mapping[str, Searcher[A]]:
-    """By method, in the order they run. Raises ValueError for budgets that cannot be met."""
+    """Return the searchers by method, in the order they run.
+
+    Raises:
+        UserError: If no architecture is within the budgets.
+    """
     feasible = FeasibleSpace(space, cost_of, config.constraints)
     return {
         config.searcher: make_searcher(config, feasible, seed),

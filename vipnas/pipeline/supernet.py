@@ -21,10 +21,15 @@ A = TypeVar("A")
 def train_supernet(
     level: Level[A], target: Path | None = None, more_settings: dict[str, Any] | None = None
 ) -> Path:
-    """Train the supernet; `target`, by default `supernet/supernet.safetensors`, holds its averaged
-    weights.
+    """Train the supernet.
 
-    `more_settings` is what else the training depends on, where the caller changed it.
+    Args:
+        level: The level of an experiment.
+        target: The file of the averaged weights, by default `supernet/supernet.safetensors`.
+        more_settings: Further settings that affect the training, from a caller that changed it.
+
+    Returns:
+        The file.
     """
     target = target or supernet_file(level)
     check_sampling(level)
@@ -60,7 +65,7 @@ def _train(level: Level[A], target: Path, settings: dict[str, Any]) -> None:
 
 
 def backward_of(level: Level[A], supernet: nn.Module, num_persons: int) -> Backward:
-    """Return the step of the supernet, on a training set of so many persons or clips."""
+    """Return the training step of the supernet, for a number of persons or clips."""
     return supernet_backward(
         level.supernet_task(supernet),
         subnet_sampler(level, num_persons),
@@ -70,15 +75,15 @@ def backward_of(level: Level[A], supernet: nn.Module, num_persons: int) -> Backw
 
 
 def check_sampling(level: Level[Any]) -> None:
-    """Raise ValueError where the supernet cannot be sampled as the experiment says.
+    """Raise UserError if the supernet cannot be sampled as configured.
 
-    To be called before the data are read, which may have to be synthesized.
+    Call it before the data are read, which may have to be synthesized.
     """
     subnet_sampler(level, num_persons=1)
 
 
 def subnet_sampler(level: Level[A], num_persons: int | None = None) -> SubnetSampler[A]:
-    """Return which subnets are trained in which step, on so many persons (by default its own)."""
+    """Return the sampler of subnets, for a number of persons (by default those of the level)."""
     config = level.supernet_config
     return SubnetSampler(
         level.space,

@@ -1,5 +1,4 @@
-"""What the stages of an experiment share: training that resumes, results that are not made twice,
-the time it took."""
+"""Code that the stages of an experiment share: training that resumes, locks, durations."""
 
 from __future__ import annotations
 
@@ -17,14 +16,15 @@ import torch
 from torch import nn
 
 from vipnas.config.training import Schedule
-from vipnas.data.crops.loader import training_batches
+from vipnas.data.crops.loader import Batch, training_batches
+from vipnas.errors import UserError
 from vipnas.files import read_json, to_plain, write_atomically
 from vipnas.threads import Timed, choose_threads, most_threads
 from vipnas.training.callbacks.keeping import BestNetwork, CheckpointFile
 from vipnas.training.callbacks.monitor import Monitor
 from vipnas.training.callbacks.probes import Probes
 from vipnas.training.failure import FailureFile
-from vipnas.training.loop import Backward, Batch, Callback, Training
+from vipnas.training.loop import Backward, Callback, Training
 from vipnas.training.step_time import SlowSteps, time_step, undone
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def train(
     """Train from the checkpoint in `directory`, or from the start.
 
     Args:
-        probed: The subnets whose AP is followed, by name.
+        probed: The subnets whose AP is monitored, by name.
         stage: Tells `vipnas.pipeline.replay` how to make the backward pass.
         callbacks: Run after the usual ones.
         same_every_step: The backward pass depends on the batch alone.
@@ -159,13 +159,13 @@ def _probes(level: Level[A], schedule: Schedule, archs: Mapping[str, A]) -> Prob
 
 def needed(section: Section | None, name: str) -> Section:
     if section is None:
-        raise ValueError(f"the experiment has no section {name}, which this command needs")
+        raise UserError(name, "a section of the experiment, for this command", "none")
     return section
 
 
 @contextmanager
 def at_work(experiment: Experiment, stage: Path) -> Iterator[None]:
-    """Lock the folder of a stage; of several processes of one training the first does."""
+    """Lock the folder of a stage; of several processes of a training, only the first does."""
     if not experiment.processes.is_first:
         yield
         return
@@ -175,8 +175,10 @@ def at_work(experiment: Experiment, stage: Path) -> Iterator[None]:
 
 @contextmanager
 def timed(directory: Path, writes: bool = True) -> Iterator[None]:
-    """Add the seconds spent inside to `seconds.json`; a part that was killed is not counted. Of
-    several processes only one `writes`."""
+    """Add the seconds spent inside to `seconds.json`; a run that was killed is not counted.
+
+    Of several processes, only one `writes`.
+    """
     if not writes:
         yield
         return

@@ -1,4 +1,4 @@
-"""Exported files, opened in the runtimes that run them, by their suffix."""
+"""Open exported files in the runtime of their suffix."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from vipnas.errors import UserError
 from vipnas.runtimes.runtime import RunSettings, Session
 from vipnas.runtimes.table import find_runtime_of_file, runtime_of_file
 
-# Notes in every file: the arch as JSON, what goes in and what comes out; and the header of the
-# model file (`vipnas.models.file`) that it was made of.
+# Notes in every file: the architecture as JSON, the formats of input and output, and the header of
+# the model file (`vipnas.models.file`) that it was exported from.
 ARCH_NOTE, INPUT_NOTE, OUTPUT_NOTE = "vipnas_arch", "vipnas_input", "vipnas_output"
 HEADER_NOTE = "vipnas"
 NORMALISED = "float32 RGB (N, 3, H, W), normalised as in training"
@@ -23,7 +23,7 @@ KEYPOINTS = "keypoints"
 
 
 def is_exported(path: Path) -> bool:
-    """Return whether a runtime runs files of this name."""
+    """Return whether a runtime runs files with this suffix."""
     return find_runtime_of_file(path) is not None
 
 
@@ -35,14 +35,15 @@ def open_exported(
     Args:
         path: The file; its suffix chooses the runtime.
         threads: CPU threads.
-        precision: What OpenVINO computes float32 operations in; others compute as the file says.
+        precision: The precision of float32 operations in OpenVINO; others use that of the file.
         device: One of the runtime's devices.
 
     Returns:
         The session, from inputs by name to the one output, and the file's notes.
 
     Raises:
-        UserError: No runtime runs such files, it is not installed, or it cannot open this one.
+        UserError: If no runtime runs such files, it is not installed, or it cannot open the file.
+        FileNotFoundError: If there is no file.
     """
     runtime, file = runtime_of_file(path)
     if not path.is_file():
@@ -51,7 +52,7 @@ def open_exported(
     settings = RunSettings(threads, precision or "fp32", device)
     try:
         return file.open(path, settings)
-    except Exception as error:  # the libraries' own errors share no class
+    except Exception as error:  # the libraries' errors share no class
         raise UserError(str(path), f"a file for {runtime.name}", first_line(error)) from error
 
 
@@ -61,18 +62,18 @@ def first_line(error: Exception) -> str:
 
 
 class ExportedNetwork(nn.Module):
-    """An exported file in the place of a network.
+    """An exported file as a network.
 
-    It runs on the CPU, wherever the images come from, and cannot be trained.
+    It runs on the CPU, on whichever device the images are, and cannot be trained.
 
     Attributes:
-        notes: All that the file says.
+        notes: The notes of the file.
         takes: `NORMALISED` or `PIXELS`.
         gives: `HEATMAPS` or `KEYPOINTS`.
         arch: The architecture.
 
     Raises:
-        UserError: As `open_exported`, and for a file that vipnas did not export.
+        UserError: As `open_exported`, and if vipnas did not export the file.
     """
 
     def __init__(self, path: Path, threads: int, precision: str | None = None) -> None:
@@ -85,10 +86,10 @@ class ExportedNetwork(nn.Module):
         self.takes = self.notes.get(INPUT_NOTE, NORMALISED)
         self.gives = self.notes.get(OUTPUT_NOTE, HEATMAPS)
         self.arch = arch_from_json(self.notes[ARCH_NOTE], str(path))
-        # Tells others where the network is.
+        # Tells callers the device of the network.
         self.place = nn.Parameter(torch.empty(0), requires_grad=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return what the file gives, where the images are."""
+        """Return the output of the file, on the device of the images."""
         found = self._session({"images": images.cpu().contiguous().numpy()})
         return torch.from_numpy(found).to(images.device)

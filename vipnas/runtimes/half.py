@@ -1,4 +1,4 @@
-"""Networks in float16 behind float32 inputs and outputs."""
+"""Networks in float16 with float32 inputs and outputs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class HalfInside(nn.Module):
         self.module = copy.deepcopy(module).half()
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Run the module on inputs of which those of floats are cast."""
+        """Run the module; floating-point inputs are cast."""
         halves = (x.half() if x.is_floating_point() else x for x in inputs)
         out: Tensor = self.module(*halves)
         return out.float()

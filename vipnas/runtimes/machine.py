@@ -9,12 +9,14 @@ from pathlib import Path
 
 import torch
 
+from vipnas.errors import UserError
+
 
 def device_name(device: str) -> str:
-    """Return what the processor or the GPU calls itself; of a processor also its architecture."""
+    """Return the model name of the processor, with its architecture, or that of the GPU."""
     if device == "cuda":
         if not torch.cuda.is_available():
-            raise ValueError("device cuda: expected a GPU that PyTorch can use, got none")
+            raise UserError("device cuda", "a GPU that PyTorch can use", "none")
         return torch.cuda.get_device_name()
     return f"{_processor()}, {platform.machine()}"
 
@@ -30,7 +32,7 @@ def _processor() -> str:
 
 @contextmanager
 def torch_threads(threads: int) -> Iterator[None]:
-    """Let PyTorch use so many threads inside."""
+    """A context that sets the number of threads of PyTorch."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vipnas.errors import UserError
 from vipnas.runtimes.runtime import (
     FileFormat,
     ForeignModel,
@@ -101,10 +102,8 @@ def inference_session(model: bytes | str, settings: RunSettings) -> Any:
     provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}[settings.device]
     available = onnxruntime.get_available_providers()
     if provider not in available:
-        raise ValueError(
-            f"device {settings.device}: expected an onnxruntime with {provider},"
-            f" got one with {', '.join(available)}"
-        )
+        expected, found = f"an onnxruntime with {provider}", f"one with {', '.join(available)}"
+        raise UserError(f"device {settings.device}", expected, found)
     return onnxruntime.InferenceSession(model, options, providers=[provider])
 
 

@@ -1,4 +1,4 @@
-"""What a runtime is: a value that says what it can do and how. No torch until it is used.
+"""The type of a runtime: a value with its capabilities and functions. No torch until it is used.
 
 Each runtime is one file of this folder, which ends with its `RUNTIME`, a row of
 `vipnas.runtimes.table.RUNTIMES`.
@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from vipnas.errors import UserError, shown
+
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor, nn
 
-# Inputs by name to the one output, which no later run changes. A run ends when the output is in the
-# host's memory: its duration is the latency.
+# From inputs by name to the one output, which later runs do not overwrite. A run ends when the
+# output is in the host's memory: its duration is the latency.
 Session: TypeAlias = "Callable[[Mapping[str, np.ndarray]], np.ndarray]"
 
 
@@ -27,7 +29,7 @@ class RunSettings:
 
     Attributes:
         threads: CPU threads. PyTorch's are a setting of the process, not of a session.
-        precision: What it computes in, one of the runtime's `precisions`.
+        precision: The number format of the computation, one of the runtime's `precisions`.
         device: One of the runtime's `devices`.
         batch: The only batch size that will be run, which some runtimes optimise for.
     """
@@ -40,12 +42,12 @@ class RunSettings:
 
 @dataclass(frozen=True)
 class WriteSettings:
-    """What goes into an exported file besides the network.
+    """The content of an exported file besides the network.
 
     Attributes:
-        precision: What the weights are stored in, one of the file format's `precisions`.
+        precision: The number format of the weights, one of the file format's `precisions`.
         output_name: The name of the one output.
-        notes: Strings by name, which whoever opens the file gets back; names begin with "vipnas".
+        notes: Strings by name, which `Open` returns; names begin with "vipnas".
         calibration: Values of the first input that int8 is scaled by.
     """
 
@@ -100,11 +102,11 @@ class FileFormat:
 
     Attributes:
         name: As in `vipnas export --format`.
-        suffix: Files are recognised by it.
-        precisions: What weights can be stored in.
+        suffix: The suffix of the files.
+        precisions: The number formats of stored weights.
         write: Writes a file, and what belongs to it under the same name.
         open: Opens a file; raises whatever the library raises.
-        packages: Needed to write, besides those of the runtime.
+        packages: The packages needed to write, besides those of the runtime.
         detail: More about the format, to be shown after its name.
     """
 
@@ -123,13 +125,13 @@ class Runtime:
 
     Attributes:
         name: The row's name in the table.
-        precisions: What it can compute in.
+        precisions: The number formats it can compute in.
         version: Returns the library's version.
-        load: Opens a network the quickest way, for timing many of them.
-        file: The files that it runs; None where it only runs networks of this process.
+        load: Opens a network in the fastest way, for timing many of them.
+        file: The format of its files; None if it only runs networks of this process.
         extra: The extra of vipnas that installs it.
-        packages: Needed to run.
-        devices: Where it can compute.
+        packages: The packages needed to run.
+        devices: The devices it can compute on.
         open_foreign: Opens ONNX models that vipnas did not export; None where it cannot.
     """
 
@@ -144,26 +146,23 @@ class Runtime:
     open_foreign: OpenForeign | None = None
 
     def check(self, precision: str, device: str = "cpu", place: str | None = None) -> None:
-        """Raise ValueError unless it can compute in that precision on that device."""
+        """Raise UserError unless it can compute in that precision on that device."""
         where = place or f"runtime {self.name}"
-        for name, found, allowed in (
+        for name, found, known in (
             ("precision", precision, self.precisions),
             ("device", device, self.devices),
         ):
-            if found not in allowed:
-                raise ValueError(
-                    f"{where}: {name}: expected one of {', '.join(allowed)} with {self.name},"
-                    f" got {found!r}"
-                )
+            if found not in known:
+                expected = f"one of {', '.join(known)} with {self.name}"
+                raise UserError(f"{where}: {name}", expected, shown(found))
 
     def check_installed(self, to_write: bool = False) -> None:
-        """Raise ValueError naming the first package that is missing."""
+        """Raise UserError for the first package that is missing."""
         more = self.file.packages if to_write and self.file is not None else ()
         for package in (*more, *self.packages):
             try:
                 importlib.import_module(package)
             except ImportError:
-                hint = f" (pip install 'vipnas[{self.extra}]')" if self.extra else ""
-                raise ValueError(
-                    f"runtime {self.name}: expected the package {package}, got none{hint}"
-                ) from None
+                hint = f"pip install 'vipnas[{self.extra}]'" if self.extra else ""
+                expected = f"the package {package}"
+                raise UserError(f"runtime {self.name}", expected, "none", hint) from None

@@ -1,10 +1,11 @@
-"""The table of runtimes, and how their files are recognised. No torch until one is used."""
+"""The table of runtimes, and the lookup by file. No torch until a runtime is used."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
+from vipnas.errors import UserError, shown
 from vipnas.runtimes import onnxruntime, openvino, torch_compiled, torch_eager, torch_export
 from vipnas.runtimes.runtime import FileFormat, Runtime
 from vipnas.tables import OpenTable, unknown_name
@@ -16,7 +17,7 @@ RUNTIMES: OpenTable[Runtime] = OpenTable(
         for module in (onnxruntime, openvino, torch_eager, torch_compiled, torch_export)
     },
 )
-# Of exported files, latency tables and measurements that name none.
+# The default of exported files, latency tables and measurements.
 DEFAULT_RUNTIME = onnxruntime.RUNTIME.name
 
 
@@ -28,7 +29,7 @@ def runtimes_with_files() -> Iterator[tuple[Runtime, FileFormat]]:
 
 
 def runtime_of_format(name: str) -> tuple[Runtime, FileFormat]:
-    """Return a runtime by its format's name; raises ValueError for an unknown one."""
+    """Return a runtime by its format's name; raises UserError for an unknown one."""
     for runtime, file in runtimes_with_files():
         if file.name == name:
             return runtime, file
@@ -43,9 +44,9 @@ def find_runtime_of_file(path: Path) -> tuple[Runtime, FileFormat] | None:
 
 
 def runtime_of_file(path: Path) -> tuple[Runtime, FileFormat]:
-    """Return the runtime of an exported file by its suffix; raises ValueError for others."""
+    """Return the runtime of an exported file by its suffix; raises UserError for others."""
     found = find_runtime_of_file(path)
     if found is None:
         known = ", ".join(file.suffix for _, file in runtimes_with_files())
-        raise ValueError(f"{path}: expected one of the suffixes {known}, got {path.suffix!r}")
+        raise UserError(str(path), f"one of the suffixes {known}", shown(path.suffix))
     return found

@@ -30,7 +30,7 @@ def load(module: nn.Module, inputs: Mapping[str, Tensor], settings: RunSettings)
 
 
 def prepared(module: nn.Module, settings: RunSettings) -> nn.Module:
-    """Return the module in evaluation mode, in its place, precision and layout."""
+    """Return the module in evaluation mode, on its device, in its precision and layout."""
     import torch
 
     module = module.eval().to(torch.device(settings.device), _dtype(settings))

@@ -23,7 +23,7 @@ PRECISIONS = ("fp32", "fp16")
 def write(
     module: nn.Module, inputs: Mapping[str, Tensor], path: Path, settings: WriteSettings
 ) -> None:
-    """Write a program without the paths of this machine that it records."""
+    """Write a program without the paths of this machine."""
     import torch
 
     from vipnas.runtimes.half import HalfInside
@@ -46,7 +46,7 @@ def write(
 
 
 def open_file(path: Path, settings: RunSettings) -> tuple[Session, dict[str, str]]:
-    """Open a file, which says itself what it computes in."""
+    """Open a file; its precision is that of the program."""
     import torch
 
     notes = {NOTES_FILE: ""}
@@ -63,7 +63,7 @@ def open_file(path: Path, settings: RunSettings) -> tuple[Session, dict[str, str
 
 
 def load(module: nn.Module, inputs: Mapping[str, Tensor], settings: RunSettings) -> Session:
-    """There is no quicker way than by a file."""
+    """Load the module through a file; there is no faster way."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "network.pt2"
         write(module, inputs, path, WriteSettings(settings.precision))

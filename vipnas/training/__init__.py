@@ -1,1 +1,1 @@
-"""The training loop, its steps and what they learn from."""
+"""The training loop, its steps, losses and checkpoints."""

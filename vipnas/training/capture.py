@@ -1,7 +1,7 @@
-"""A training step whose work is always the same, recorded once as a CUDA graph.
+"""A training step with the same operations every time, captured once as a CUDA graph.
 
-Of a small network a GPU computes a step in a third of the time that the host takes to ask for it,
-kernel by kernel. A graph is asked for at once (`experiments/reports/supernet_step_2026-11-26.md`).
+A step of a small network is host-bound: launching its kernels takes longer than running them. A
+graph is one launch (`experiments/reports/supernet_step_2026-11-26.md`).
 """
 
 from __future__ import annotations
@@ -11,19 +11,25 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor, nn
 
+from vipnas.data.crops.loader import Batch
 from vipnas.models.grouped import DensifyGroupedConvs
-from vipnas.training.failure import Backward, Batch
+from vipnas.training.failure import Backward
 
-# Before a graph is recorded the libraries must have chosen their ways, which may wait for the GPU.
+# Before the capture, libraries must have chosen their algorithms, which may synchronise.
 WARM_UP_PASSES = 3
 
 
 class CapturedBackward:
-    """A backward pass of a network, recorded in its first call and replayed in all.
+    """A backward pass of a network, captured in its first call and replayed in every call.
 
-    What it does must not depend on the step's number, only on the batch, of fixed shape. Gradients
-    are those of the batch alone, as after `zero_grad(set_to_none=True)`; buffers change as if it
-    had not been recorded. `dense`: grouped convolutions may be computed as dense ones.
+    Its operations must depend on the batch only, not on the step, and the shape of the batch is
+    fixed. Gradients are those of the batch alone, as after `zero_grad(set_to_none=True)`. Buffers
+    change as without a capture.
+
+    Args:
+        network: The network.
+        backward: The backward pass to capture.
+        dense: Whether grouped convolutions may be computed as dense ones.
     """
 
     def __init__(self, network: nn.Module, backward: Backward, dense: bool = True) -> None:
@@ -56,7 +62,7 @@ class CapturedBackward:
         torch.cuda.current_stream().wait_stream(aside)
         self._network.zero_grad(set_to_none=True)
         graph = torch.cuda.CUDAGraph()
-        # Other threads may go on: one of them pins the memory of the next batches.
+        # Other threads may run: one of them pins the memory of the next batches.
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             self._losses = self._backward(step, self._batch)
         self._gradients = [parameter.grad for parameter in self._parameters]

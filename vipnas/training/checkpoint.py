@@ -1,4 +1,4 @@
-"""Checkpoints of trainings: whole or absent, loaded without executing anything."""
+"""Checkpoints of trainings, written atomically and loaded without executing code."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from vipnas.errors import UserError
-from vipnas.files import write_atomically
+from vipnas.files import check_is_file, write_atomically
 from vipnas.models.file import check_tensors
 from vipnas.models.published import NUMPY_ARRAYS
 
@@ -31,28 +31,31 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
 
 
 def load_file(path: Path) -> Any:
-    """Whatever `torch.save` wrote, on the CPU; raises ValueError in one line for anything unsafe or
-    broken."""
-    if not path.is_file():
-        raise ValueError(f"{path}: no such checkpoint")
+    """Load a file of `torch.save` on the CPU.
+
+    Raises:
+        UserError: If it is missing, unsafe or broken.
+    """
+    check_is_file(path)
     try:
         with torch.serialization.safe_globals(NUMPY_ARRAYS):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever torch trips over in a file that is no checkpoint
-        raise ValueError(f"{path}: not a readable checkpoint: {_reason(error)}") from None
+    except Exception as error:  # torch's errors for other files share no class
+        expected = "a checkpoint of tensors, numbers and strings"
+        raise UserError(str(path), expected, _reason(error)) from None
 
 
 def _reason(error: Exception) -> str:
-    """One line of what was found; around it PyTorch gives advice to allow it."""
+    """Return the reason in PyTorch's message as one line, without its advice."""
     if called := re.search(r"GLOBAL (\S+)", str(error)):
-        return f"expected tensors, numbers and strings, got a pickle that names {called[1]}"
+        return f"a pickle that names {called[1]}"
     _, _, refused = str(error).partition("WeightsUnpickler error: ")
     found = (refused or f"{type(error).__name__}: {error}").strip().splitlines()[0]
     return re.split(r"\. |: $", found)[0]
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint of `save_checkpoint`; raises ValueError for another format or version."""
+    """Load a file of `save_checkpoint`; raises UserError for another format or version."""
     content = load_file(path)
     if not isinstance(content, dict) or str(content.get("format")) != FORMAT:
         raise UserError(str(path), "a checkpoint of vipnas", "another file")
@@ -62,7 +65,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def held(content: Mapping[str, Any], key: str, kind: type[Value], path: Path) -> Value:
-    """Return what a checkpoint holds under a key.
+    """Return the value of a key in a checkpoint.
 
     Raises:
         UserError: If it is of another type.
@@ -84,8 +87,11 @@ def settings_in(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 
 def load_strictly(network: nn.Module, state: object, path: Path) -> None:
-    """Load tensors by name; raises UserError for the first that is missing, unexpected or of
-    another form."""
+    """Load tensors by name.
+
+    Raises:
+        UserError: For the first tensor that is missing, unexpected or of another shape or type.
+    """
     if not isinstance(state, Mapping):
         raise UserError(f"{path}: network", "tensors by name", type(state).__name__)
     check_tensors(state, network.state_dict(), path)

@@ -1,7 +1,6 @@
 """How a training step is computed: number format, memory order, compilation.
 
-What is trained does not change with it, but the last bits do. So it belongs to the settings that a
-checkpoint is checked against.
+It changes results by rounding only. A checkpoint is still checked against it.
 """
 
 from __future__ import annotations
@@ -18,14 +17,14 @@ from vipnas.models.compiler import check_compiler
 from vipnas.models.posenet import PoseNet
 from vipnas.training.distributed import ALONE, Processes
 
-# Heatmaps (B, K, h, w), float32, of a network's inputs and the architecture to run on its weights,
-# None for the whole network: `forward(images, arch)`, of a follow-up network
-# `forward(images, before, follow_up)`.
+# From a network's inputs and the architecture to run, None for the whole network, to heatmaps
+# (B, K, h, w) in float32: `forward(images, arch)`; `forward(images, before, follow_up)` for a
+# follow-up network.
 Forward: TypeAlias = Callable[..., Tensor]
 
 
 def check_compute(compute: Compute, device: torch.device) -> None:
-    """Raise ValueError for what this machine cannot do."""
+    """Raise UserError if this machine cannot compute so."""
     if compute.compile:
         check_compiler("compute.compile", device)
 
@@ -33,7 +32,7 @@ def check_compute(compute: Compute, device: torch.device) -> None:
 def make_forward(
     network: PoseNet | FollowUpNet, compute: Compute, processes: Processes = ALONE
 ) -> Forward:
-    """Return how a training step runs a network and its subnets.
+    """Return the function that runs a network and its subnets in a training step.
 
     `forward` raises Disagreement, in all processes that train together, if they are about to run
     different subnets.
@@ -43,13 +42,14 @@ def make_forward(
     whole = torch.compile(network) if compute.compile else network
     reduced = compute.precision == "bfloat16"
     order = torch.channels_last if compute.channels_last else torch.contiguous_format
+    own = network.follow_up if isinstance(network, FollowUpNet) else network.arch
     must_be_told = isinstance(network, FollowUpNet) and len(network.fusions) > 1
 
     def forward(images_B3HW: Tensor, *more: Any) -> Tensor:
         *inputs, arch = more
-        processes.agree("the arch to train", arch or network.arch)
+        processes.agree("the arch to train", arch or own)
         inputs.insert(0, images_B3HW.contiguous(memory_format=order))
-        is_whole = not must_be_told and (arch is None or arch == network.arch)
+        is_whole = not must_be_told and (arch is None or arch == own)
         with torch.autocast(device, torch.bfloat16, enabled=reduced):
             heatmaps: Tensor = whole(*inputs) if is_whole else network(*inputs, arch)
         return heatmaps.float() if reduced else heatmaps

@@ -1,12 +1,12 @@
 """Several processes that train one network, each on its own images.
 
-Process r of N takes the rows r, r + N, ... of every step's batch and trains the same archs on them;
-gradients are averaged once per step, in one piece, after the last backward pass. DDP is not used:
-the gradient of a slice is added in place, where its hooks do not see it (`crop`).
+Process r of N takes the rows r, r + N, ... of every batch and trains the same architectures on
+them. Gradients are averaged once per step, in one message, after the last backward pass. DDP is not
+used: the gradient of a slice is added in place, where DDP's hooks do not see it (`crop`).
 
-With `SynchronisedBatchNorm2d` the N processes compute what one process with the joint batch does,
-but for the order of sums. Without it each normalises by its own rows, which is another training:
-that of "ghost" batch norm; the running statistics are then averaged with the gradients.
+With `SynchronisedBatchNorm2d`, N processes compute the same as one process with the joint batch, up
+to the order of sums. Without it, each process normalises by its own rows ("ghost" batch norm). The
+running statistics are then averaged with the gradients.
 """
 
 from __future__ import annotations
@@ -26,15 +26,20 @@ from vipnas.errors import UserError
 from vipnas.models.elastic import ElasticBatchNorm2d, crop
 
 
-class Disagreement(ValueError):
+class Disagreement(UserError):
     """Processes that must do the same are about to do different things."""
 
 
 @dataclass(frozen=True)
 class Processes:
-    """The processes that train together, seen from one of them. One alone talks to nobody.
+    """The processes that train together, seen from one of them.
 
-    All methods that talk are to be called by all processes, in the same order.
+    All processes must call the methods that communicate, in the same order. A single process does
+    not communicate.
+
+    Attributes:
+        rank: The number of this process, from 0.
+        number: The number of processes.
     """
 
     rank: int = 0
@@ -42,21 +47,24 @@ class Processes:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the one that writes: checkpoints, logs, results."""
+        """Whether this process writes checkpoints, logs and results."""
         return self.rank == 0
 
     def share(self, batch_size: int) -> slice:
-        """The rows of a batch that are this process's; UserError where they cannot be equally
-        many."""
+        """Return the rows of a batch for this process.
+
+        Raises:
+            UserError: If the processes would not get equal numbers of rows.
+        """
         if batch_size % self.number:
-            expected = f"a multiple of {self.number}, the number of processes"
+            expected = f"a multiple of the {self.number} processes"
             raise UserError("batch_size", expected, str(batch_size))
         return slice(self.rank, None, self.number)
 
     def agree(self, what: str, value: object) -> None:
         """Raise Disagreement, in every process, unless all have the same value (by its `repr`).
 
-        The hashes go over the CPU, so that a GPU does not wait.
+        The hashes are exchanged on the CPU, so that the GPU does not synchronise.
         """
         if self.number == 1:
             return
@@ -66,11 +74,11 @@ class Processes:
         distributed.all_reduce(hashes_N)
         if len(set(hashes_N.tolist())) > 1:
             found = ", ".join(f"{rank}: {h:012x}" for rank, h in enumerate(hashes_N.tolist()))
-            raise Disagreement(f"{what}: the processes differ; hashes by process: {found}")
+            raise Disagreement(what, "the same in all processes", f"the hashes {found}")
 
     @torch.no_grad()
     def average(self, tensors: Sequence[Tensor]) -> None:
-        """Replace tensors of one type by their means over the processes: one message for all."""
+        """Replace tensors of one type by their means over the processes, in one message."""
         if self.number == 1:
             return
         flat = torch.cat([tensor.flatten() for tensor in tensors])
@@ -81,13 +89,13 @@ class Processes:
         torch._foreach_copy_(list(tensors), means)
 
     def mean(self, values: Tensor) -> Tensor:
-        """The mean over the processes of what each has: the same in all of them."""
+        """Return the mean of a tensor over the processes."""
         own = values.clone()
         self.average([own])
         return own
 
     def joint(self, rows: Tensor) -> Tensor:
-        """The whole batch, in its order, from the rows that each process has of it."""
+        """Return the joint batch, in its order, from the rows of all processes."""
         if self.number == 1:
             return rows
         rows = rows.contiguous()
@@ -97,7 +105,7 @@ class Processes:
 
     @contextmanager
     def first_then_others(self) -> Iterator[None]:
-        """What is done inside, the first does alone, and the others when it is done."""
+        """A context that the first process runs alone, and the others after it."""
         if self.number > 1 and not self.is_first:
             distributed.barrier()
         yield
@@ -109,12 +117,12 @@ ALONE = Processes()
 
 
 def number_of_processes() -> int:
-    """How many processes torchrun started beside this one, itself included."""
+    """Return the number of processes that torchrun started, including this one."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def device_name(wanted: str | None) -> str:
-    """What is wanted, by default a GPU where there is one: of several processes each its own."""
+    """Return the device, by default a GPU if available; each process has its own GPU."""
     name = wanted or ("cuda" if torch.cuda.is_available() else "cpu")
     own = os.environ.get("LOCAL_RANK")
     return name if name != "cuda" or own is None else f"cuda:{own}"
@@ -122,7 +130,7 @@ def device_name(wanted: str | None) -> str:
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[Processes]:
-    """Meet the other processes that torchrun started, if it did; part with them at the end."""
+    """A context that joins the process group of torchrun, if there is one."""
     if number_of_processes() == 1:
         yield ALONE
         return
@@ -138,8 +146,8 @@ def joined(device: torch.device) -> Iterator[Processes]:
 class SynchronisedBatchNorm2d(ElasticBatchNorm2d):
     """Elastic batch norm whose statistics in training are those of the joint batch.
 
-    One small message forwards and one backwards for each layer. (PyTorch's SyncBatchNorm runs on
-    GPUs only and at one width.)
+    Each layer sends one small message in forward and one in backward. PyTorch's SyncBatchNorm runs
+    on GPUs only, and at one width.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -148,7 +156,7 @@ class SynchronisedBatchNorm2d(ElasticBatchNorm2d):
         channels = x.shape[1]
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         variance_C, mean_C = torch.var_mean(wide, (0, 2, 3), correction=0)
-        # In double precision, where the difference of squares loses nothing that float32 holds.
+        # In double precision the difference of squares is exact to float32.
         moments = torch.stack((mean_C, mean_C.square() + variance_C)).double()
         mean_C, square_C = _MeanOverProcesses.apply(moments)  # type: ignore[no-untyped-call]
         variance_C = (square_C - mean_C.square()).clamp(min=0)
@@ -162,7 +170,7 @@ class SynchronisedBatchNorm2d(ElasticBatchNorm2d):
 
     @torch.no_grad()
     def _follow(self, mean_C: Tensor, variance_C: Tensor, own_count: int) -> None:
-        """Running statistics, as PyTorch keeps them."""
+        """Update the running statistics as PyTorch does."""
         assert self.running_mean is not None and self.running_var is not None
         assert self.num_batches_tracked is not None and self.momentum is not None
         count = own_count * distributed.get_world_size()
@@ -173,7 +181,7 @@ class SynchronisedBatchNorm2d(ElasticBatchNorm2d):
 
 
 class _MeanOverProcesses(torch.autograd.Function):
-    """The mean over the processes; its gradient is the mean of theirs."""
+    """The mean over the processes; its gradient is the mean of their gradients."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:
@@ -193,7 +201,7 @@ def _mean(values: Tensor) -> Tensor:
 
 
 def synchronise_batch_norm(network: nn.Module) -> None:
-    """Replace every batch norm of a network by its synchronised twin with the same tensors."""
+    """Replace every batch norm of a network by a synchronised one with the same tensors."""
     for module in list(network.modules()):
         for name, child in module.named_children():
             if type(child) is ElasticBatchNorm2d:

@@ -1,5 +1,6 @@
-"""What happens when a loss or a gradient is not finite: the run stops before the weights see it,
-says where, and leaves all that is needed to compute the step again.
+"""Stop a training if a loss or a gradient is not finite, before the weights are updated.
+
+The step is diagnosed and written to a file, from which `vipnas replay` computes it again.
 """
 
 from __future__ import annotations
@@ -17,25 +18,24 @@ from torch import Tensor, nn
 
 from vipnas.arch.clip import FollowUp
 from vipnas.arch.image import Arch
+from vipnas.data.crops.loader import Batch
 from vipnas.models.clipnet import FollowUpNet
 from vipnas.models.elastic import gradients_are_windows
 from vipnas.models.posenet import PoseNet
 from vipnas.training.checkpoint import save_checkpoint
 
-# images_B3HW uint8, keypoints_BK3; of clips images_BF3HW, keypoints_BFK3, warps_BT23
-Batch = tuple[Tensor, ...]
 Backward = Callable[[int, Batch], dict[str, Tensor]]
 
 
 class Taken(NamedTuple):
-    """A step, and what it trains on."""
+    """The number of a step, and its batch."""
 
     step: int
     batch: Batch
 
 
 class NotFinite(FloatingPointError):
-    """A step gave losses or gradients that are not finite; the weights are those before it."""
+    """Losses or gradients of a step are not finite; the weights are those before the step."""
 
     def __init__(self, taken: Taken) -> None:
         super().__init__(f"step {taken.step}: losses or gradients are not finite")
@@ -43,11 +43,14 @@ class NotFinite(FloatingPointError):
 
 
 class FiniteCheck:
-    """Stops a training at the first step that is not finite, and its optimiser before that.
+    """Stop a training at the first step that is not finite, before its weights are updated.
 
-    At once where the host can look at a number for nothing. A GPU would have to be waited for in
-    every step: there (`deferred`) a fused optimiser leaves the weights alone by itself from the
-    first bad step on, and the host hears of it one step later.
+    On a CPU the check is immediate. On a GPU it would synchronise in every step, so there it is
+    deferred by one step. A fused optimiser does not update the weights from the first bad step on.
+
+    Args:
+        optimizer: The optimiser; a fused one if `deferred`.
+        deferred: Whether the host reads the result one step later.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, deferred: bool) -> None:
@@ -57,17 +60,17 @@ class FiniteCheck:
         self._unread: tuple[Taken, Tensor, torch.cuda.Event | None] | None = None
 
     def look(self, taken: Taken, total: Tensor) -> None:
-        """To be called before the optimiser's step. `total` is finite if everything is."""
+        """Check a step before the optimiser's step; `total` is finite if all its values are."""
         bad = ~torch.isfinite(total)
         if not self._deferred:
             if bad:
                 raise NotFinite(taken)
             return
         self._bad = bad if self._bad is None else self._bad | bad
-        # What a gradient scaler would set: the optimiser does nothing while it is 1.
+        # A gradient scaler sets it too: the optimiser skips the update while it is 1.
         self._optimizer.found_inf = self._bad.float()  # type: ignore[attr-defined]
         read = self._bad.to("cpu", non_blocking=True)
-        # Blocking: who waits leaves its core to those who make the batches.
+        # Blocking, so that waiting leaves the core to the workers that load batches.
         event = torch.cuda.Event(blocking=True) if total.is_cuda else None
         if event is not None:
             event.record()
@@ -75,7 +78,7 @@ class FiniteCheck:
         _raise_if_bad(unread)
 
     def confirm(self) -> None:
-        """Wait until all steps taken are known to be good."""
+        """Wait until all steps so far are known to be finite."""
         _raise_if_bad(self._unread)
 
 
@@ -91,8 +94,14 @@ def _raise_if_bad(unread: tuple[Taken, Tensor, torch.cuda.Event | None] | None) 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What a step computes: its losses, the archs that it ran in turn, and what is not finite: the
-    number of the first arch with such heatmaps, and the first parameter with such a gradient."""
+    """The results of a step, and which of them are not finite.
+
+    Attributes:
+        losses: The losses by name.
+        archs: The architectures, in the order they ran.
+        bad_arch: The number of the first one whose heatmaps are not finite, from 0.
+        bad_gradient: The first parameter whose gradient is not finite.
+    """
 
     losses: dict[str, float]
     archs: tuple[Arch | FollowUp, ...]
@@ -119,11 +128,12 @@ def arch_hash(arch: Arch | FollowUp) -> str:
 
 
 def diagnose(network: nn.Module, backward: Backward, taken: Taken) -> Diagnosis:
-    """Compute a step again and note what it runs; leaves no gradients."""
+    """Compute a step again and diagnose it; no gradients are left."""
     ran: list[tuple[Arch | FollowUp, bool]] = []
 
     def note(module: nn.Module, inputs: tuple[Any, ...], heatmaps: Tensor) -> None:
-        told = inputs[-1] if isinstance(inputs[-1], (Arch, FollowUp)) else module.arch
+        own = module.follow_up if isinstance(module, FollowUpNet) else module.arch
+        told = inputs[-1] if isinstance(inputs[-1], (Arch, FollowUp)) else own
         assert isinstance(told, (Arch, FollowUp))
         ran.append((told, bool(torch.isfinite(heatmaps).all())))
 
@@ -151,7 +161,12 @@ def diagnose(network: nn.Module, backward: Backward, taken: Taken) -> Diagnosis:
 
 @dataclass(frozen=True)
 class FailureFile:
-    """Where a step that failed is written; `about` is what its backward pass is built from."""
+    """The file of a failed step.
+
+    Attributes:
+        path: The file.
+        about: The settings from which the backward pass can be built.
+    """
 
     path: Path
     about: dict[str, Any]
@@ -168,7 +183,7 @@ class FailureFile:
         save_checkpoint(self.path, content)
 
     def describe(self, taken: Taken, diagnosis: Diagnosis) -> str:
-        """One line: step, arch, batch, and how to see it again."""
+        """Return one line with the step, its diagnosis, its batch and the command to replay it."""
         images, keypoints = taken.batch[:2]
         bad_rows = (~torch.isfinite(keypoints)).flatten(1).any(1).nonzero().flatten().tolist()
         rows = f", keypoints of rows {bad_rows} not finite" if bad_rows else ""

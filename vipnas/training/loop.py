@@ -1,8 +1,8 @@
-"""The training loop of every network here: supernet, retrained network.
+"""The training loop of every network: the supernet and retrained networks.
 
-What a step does is given, and so is who looks on; the loop owns the learning rate, the optimiser
-and the averaged weights. Everything that a step depends on is in the state or a function of the
-step's number, so that a run that was killed goes on as if nothing had happened.
+The caller gives the backward pass and the callbacks. The loop has the learning rate, the optimiser
+and the averaged weights. A step depends only on the state and on its number, so that a killed run
+resumes exactly.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from vipnas.config.training import Compute, Schedule
+from vipnas.data.crops.loader import Batch
+from vipnas.errors import UserError
 from vipnas.models.elastic import gradients_are_windows
 from vipnas.models.posenet import PoseNet
 from vipnas.training.capture import CapturedBackward
 from vipnas.training.checkpoint import held, load_strictly
 from vipnas.training.distributed import ALONE, Disagreement, Processes, synchronise_batch_norm
 from vipnas.training.failure import Backward as Backward
-from vipnas.training.failure import Batch as Batch
 from vipnas.training.failure import FailureFile, FiniteCheck, NotFinite, Taken, diagnose
 from vipnas.training.randomness import checked_random_state, random_state, restore_random_state
 
@@ -32,7 +33,7 @@ STATE_KEYS = ("network", "averaged", "optimizer", "step", "mean_loss", "random")
 
 
 class Outcome(NamedTuple):
-    """What a step gave, on the device: nothing waits for it until it is read."""
+    """The results of a step, on the device: reading them synchronises."""
 
     losses: dict[str, Tensor]
     gradient_norm: Tensor
@@ -40,14 +41,14 @@ class Outcome(NamedTuple):
 
 
 class Callback(Protocol):
-    """Looks on: logs, keeps checkpoints, draws. It must not change what is trained."""
+    """An observer of a training, such as a logger. It must not change the training."""
 
     def after_step(self, training: Training, outcome: Outcome) -> None:
-        """`training.step` counts the step that was just taken."""
+        """Run after a step, which `training.step` already counts."""
 
 
 class Training:
-    """A network in training: the state that a checkpoint holds, and the steps that change it."""
+    """A network in training: the state of a checkpoint, and the steps that change it."""
 
     def __init__(
         self,
@@ -63,11 +64,11 @@ class Training:
         self.num_steps = num_steps
         self.processes = processes
         self.device = next(network.parameters()).device
-        # A copy from before batch norm is synchronised: it is run by one process alone.
+        # Copied before batch norm is synchronised: only one process runs it.
         self.averaged = copy.deepcopy(network).requires_grad_(False)
         if processes.number > 1 and compute.synchronise_batch_norm:
             synchronise_batch_norm(network)
-        # Kept, since looking for them in every step takes longer than what is done with them.
+        # Stored, because collecting them in every step is slow.
         self._parameters: list[Tensor] = list(network.parameters())
         self._averaged: list[Tensor] = list(self.averaged.parameters())
         self._buffers = _by_type(network.buffers())
@@ -95,16 +96,23 @@ class Training:
         failure: FailureFile | None = None,
         same_every_step: bool = False,
     ) -> None:
-        """Train from the step where the state stands to the last one.
+        """Train from the step of the state to the last one.
 
-        `batches(first_step, num_steps)` gives the batches from there on: the rows of this process.
-        `backward(step, batch)` runs the network and adds up its gradients; the losses it returns,
-        without gradients of their own, are logged; `same_every_step` says that what it does depends
-        on the batch alone, so that a GPU may replay it. Raises FloatingPointError when a loss or a
-        gradient is not finite, before the weights see it; `failure` then holds the step.
+        Args:
+            batches: `batches(first_step, num_steps)` yields the batches, with this process's rows.
+            backward: `backward(step, batch)` runs the network, accumulates its gradients and
+                returns the losses to log, detached.
+            callbacks: Run after every step, in order.
+            failure: The file for a step that is not finite.
+            same_every_step: Whether the operations of `backward` depend on the batch alone, so that
+                a GPU may replay them.
+
+        Raises:
+            FloatingPointError: If a loss or a gradient is not finite. The weights are not updated.
+            Disagreement: If processes are about to do different things.
         """
         self.network.train()
-        if self.random_to_restore is not None:  # last of all: whatever is made before may draw
+        if self.random_to_restore is not None:  # last: earlier setup may use randomness
             restore_random_state(self.random_to_restore)
         replays = same_every_step and self.captures
         taken = CapturedBackward(self.network, backward) if replays else backward
@@ -120,7 +128,7 @@ class Training:
         except NotFinite as error:
             raise self._explained(error, backward, failure) from None
         except Disagreement as error:
-            raise Disagreement(f"step {self.step}: {error}") from None
+            raise error.inside(f"step {self.step}") from None
 
     def _update(self, backward: Backward, batch: Batch) -> Outcome:
         rate = self.schedule.learning_rate_at(self.step, self.num_steps)
@@ -139,9 +147,11 @@ class Training:
         return Outcome(losses, norm, rate)
 
     def _reduce(self, losses: dict[str, Tensor]) -> tuple[list[Tensor], Tensor]:
-        """The gradients and the mean loss of the joint batch. In step with them go the losses and
-        the running statistics of batch norm, which are of each process's own rows where batch norm
-        is not synchronised."""
+        """Return the gradients and the mean loss of the joint batch.
+
+        Losses are averaged too, and so are the running statistics of batch norm. Without
+        synchronised batch norm, those differ between the processes.
+        """
         self.processes.agree("what is reduced", f"gradients of step {self.step}")
         gradients = [p.grad for p in self._parameters if p.grad is not None]
         self.processes.average([*gradients, *self._buffers[0], *losses.values()])
@@ -149,8 +159,7 @@ class Training:
 
     @torch.no_grad()
     def _average(self, loss: Tensor) -> None:
-        """Exponential moving averages of the weights and of the loss; quick while there is little
-        to average."""
+        """Update the moving averages of weights and loss; they follow faster at first."""
         decay = min(self.schedule.average_decay, (1 + self.step) / (10 + self.step))
         torch._foreach_lerp_(self._averaged, self._parameters, 1 - decay)
         for averaged, buffers in zip(self._averaged_buffers, self._buffers, strict=True):
@@ -166,7 +175,7 @@ class Training:
     def _explained(
         self, error: NotFinite, backward: Backward, failure: FailureFile | None
     ) -> FloatingPointError:
-        """The error with all that can be found out about its step; the first process writes it."""
+        """Return the error with the diagnosis of its step, which the first process writes."""
         if failure is None:
             return error
         diagnosis = diagnose(self.network, backward, error.taken)
@@ -177,9 +186,9 @@ class Training:
         return FloatingPointError(failure.describe(taken, diagnosis))
 
     def state(self) -> dict[str, Any]:
-        """Everything that the next step depends on; waits until it is known to be good."""
+        """Return everything that the next step depends on, once it is known to be finite."""
         self.finite.confirm()
-        # So that the checkpoint of a network of images is a file of weights like any other.
+        # With it, the checkpoint of an image network can be loaded like other files of weights.
         network = self.network
         arch = {"arch": network.arch.to_json()} if isinstance(network, PoseNet) else {}
         return {
@@ -193,18 +202,21 @@ class Training:
         }
 
     def load(self, state: dict[str, Any], path: Path) -> None:
-        """Raises ValueError for a state that is not whole, or not of this network."""
+        """Load a state.
+
+        Raises:
+            UserError: If the state is incomplete, or is that of another network.
+        """
         if missing := sorted({*STATE_KEYS} - state.keys()):
-            raise ValueError(
-                f"{path}: {', '.join(missing)} missing: not the checkpoint of a training, or that"
-                " of an earlier version; remove it to start anew"
-            )
+            found = f"one without {', '.join(missing)}"
+            hint = "it may be of an earlier version; remove it to start again"
+            raise UserError(str(path), "the checkpoint of a training", found, hint)
         load_strictly(self.network, state["network"], path)
         load_strictly(self.averaged, state["averaged"], path)
         self.step = held(state, "step", int, path)
         mean_loss = held(state, "mean_loss", Tensor, path)
         if mean_loss.shape != self.mean_loss.shape:
-            raise ValueError(f"{path}: mean_loss: expected one number, got {mean_loss.numel()}")
+            raise UserError(f"{path}: mean_loss", "one number", str(mean_loss.numel()))
         self.mean_loss.copy_(mean_loss)
         self.random_to_restore = checked_random_state(state["random"], str(path))
         try:
@@ -212,12 +224,11 @@ class Training:
                 group["fused"] = self.fused  # it may have been saved on another device
             self.optimizer.load_state_dict(state["optimizer"])
         except (TypeError, ValueError, LookupError, AttributeError, RuntimeError) as error:
-            raise ValueError(
-                f"{path}: optimizer: not the state of this training: {error}"
-            ) from None
+            expected = "the state of this training"
+            raise UserError(f"{path}: optimizer", expected, str(error)) from None
 
     def _digest(self) -> str:
-        """Of the weights; only where there is somebody to compare it with."""
+        """Return a digest of the weights; empty for a single process."""
         if self.processes.number == 1:
             return ""
         digest = hashlib.sha256()
@@ -227,18 +238,17 @@ class Training:
 
 
 def _by_type(tensors: Iterable[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-    """Those of floating point, and the others: copied as one only with their own kind."""
+    """Return floating-point tensors and the others, which `foreach` must not mix."""
     kept = list(tensors)
     floating = [tensor for tensor in kept if tensor.is_floating_point()]
     return floating, [tensor for tensor in kept if not tensor.is_floating_point()]
 
 
 def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """The weights of convolutions decay; norms, with their scales, and biases do not.
+    """Return the groups of the optimiser: weights of convolutions decay, norms and biases do not.
 
-    Those of attention's 1 x 1 convolutions decay too: they are matrices like the others, as in the
-    published recipe, and at 0 attention is neutral (adds nothing, or gates every channel alike).
-    Its scale per channel is that of its layer norm, of three dimensions, which does not decay.
+    As in the published recipe, attention's 1 x 1 convolutions decay too: at 0 attention is neutral.
+    Its layer norm, whose scale has three dimensions, does not decay.
     """
     decayed = [parameter for parameter in network.parameters() if parameter.dim() == 4]
     others = [parameter for parameter in network.parameters() if parameter.dim() != 4]

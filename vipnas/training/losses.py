@@ -31,7 +31,7 @@ def student_loss(
 
 
 def heatmap_loss(heatmaps_BKHW: Tensor, targets_BKHW: Tensor, weights_BK: Tensor) -> Tensor:
-    """Mean squared error over all pixels of all joints; joints of weight 0 add nothing.
+    """Return the mean squared error over all pixels of all joints; weight 0 excludes a joint.
 
     The mean is over all joints, labelled or not, as in the published recipe.
     """
@@ -40,9 +40,9 @@ def heatmap_loss(heatmaps_BKHW: Tensor, targets_BKHW: Tensor, weights_BK: Tensor
 
 
 def distillation_loss(heatmaps_BKHW: Tensor, teacher_BKHW: Tensor) -> Tensor:
-    """Mean squared error to the heatmaps of the largest subnet, through which no gradient flows.
+    """Return the mean squared error to the teacher, through which no gradient flows.
 
-    All joints count: the teacher has an opinion of unlabelled ones as well.
+    All joints count, because the teacher also predicts unlabelled ones.
     """
     return F.mse_loss(heatmaps_BKHW, teacher_BKHW.detach())
 
@@ -50,12 +50,12 @@ def distillation_loss(heatmaps_BKHW: Tensor, teacher_BKHW: Tensor) -> Tensor:
 def softmax_divergence(
     heatmaps_BKHW: Tensor, teacher_BKHW: Tensor, weights_BK: Tensor, temperature: float
 ) -> Tensor:
-    """Kullback-Leibler divergence from the teacher's softmax over all pixels of a joint to the
-    student's; mean over all joints. No gradient flows through the teacher.
+    """Return the Kullback-Leibler divergence from the teacher's softmax to the student's.
 
-    Joints of weight 0 add nothing: a softmax turns the low, flat map of a joint that the teacher
-    was never asked for into a firm opinion. Multiplied by the square of the temperature, so that
-    gradients keep their size (Hinton et al., 2015). The level of a map does not matter to it.
+    The softmax is over all pixels of a joint, and the divergence is the mean over all joints. No
+    gradient flows through the teacher. Joints of weight 0 add nothing: the softmax of the flat map
+    of an unlabelled joint would be a confident prediction. The factor of the squared temperature
+    keeps the scale of gradients (Hinton et al., 2015).
     """
     student = F.log_softmax(heatmaps_BKHW.flatten(2) / temperature, dim=2)
     teacher = F.log_softmax(teacher_BKHW.detach().flatten(2) / temperature, dim=2)

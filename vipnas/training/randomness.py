@@ -1,7 +1,7 @@
 """The random state of the whole process.
 
-Nothing here draws from it: what a step trains is a function of its number. A user's own layer or
-backward pass may (dropout does), and must then go on after a kill as if nothing had happened.
+vipnas does not use it: a step is a function of its number. A user's own layer or backward pass may
+use it, as dropout does, and must then resume exactly after a kill.
 """
 
 from __future__ import annotations
@@ -12,21 +12,22 @@ from typing import Any
 import numpy as np
 import torch
 
+from vipnas.errors import UserError
+
 _MT_WORDS = 624
 
 
 def seed_process(seed: int) -> None:
-    """The same start for Python's, numpy's and torch's randomness, on every device; each has a
-    stream of its own."""
+    """Seed Python, numpy and torch on every device; each has its own stream."""
     random.setstate(random.Random(seed).getstate())
-    # Both have the same generator, so that numpy can have a state that Python makes.
+    # Both use the same generator, so that a state of Python fits numpy.
     words = random.Random(f"{seed}-numpy").getstate()[1][:_MT_WORDS]
     np.random.set_state(("MT19937", np.array(words, np.uint32), _MT_WORDS, 0, 0.0))
     torch.manual_seed(seed)
 
 
 def random_state() -> dict[str, Any]:
-    """All of it as tensors and numbers, for a checkpoint."""
+    """Return the random state as tensors and numbers, for a checkpoint."""
     version, words, gauss = random.getstate()
     numpy = np.random.get_state(legacy=False)
     return {
@@ -42,15 +43,15 @@ def random_state() -> dict[str, Any]:
 
 
 def checked_random_state(state: Any, where: str) -> dict[str, Any]:
-    """A state as `random_state` gives it; raises ValueError for anything that cannot be restored.
+    """Return a state of `random_state`; raises UserError if it cannot be restored.
 
-    Tried and taken back, since each library has its own idea of what fits.
+    The state is restored and undone again, because each library has its own checks.
     """
     before = random_state()
     try:
         restore_random_state(state)
     except (TypeError, ValueError, LookupError, AttributeError, RuntimeError) as error:
-        raise ValueError(f"{where}: random: not a state of randomness: {error}") from None
+        raise UserError(f"{where}: random", "a random state", str(error)) from None
     finally:
         restore_random_state(before)
     found: dict[str, Any] = state
@@ -58,7 +59,7 @@ def checked_random_state(state: Any, where: str) -> dict[str, Any]:
 
 
 def restore_random_state(state: dict[str, Any]) -> None:
-    """Go on from `random_state`; that of GPUs only where there are as many of them."""
+    """Restore a state of `random_state`; that of GPUs only if their number is the same."""
     version, words, gauss = state["python"]
     random.setstate((version, tuple(words.tolist()), gauss))
     numpy = state["numpy"]

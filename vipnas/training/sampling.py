@@ -1,4 +1,4 @@
-"""Which architectures a step of the supernet trains: deciding only, no training.
+"""Sample the architectures that a step of the supernet trains.
 
 The subnets of a step are a pure function of (seed, step): a resumed run and every process of a
 cluster agree without communication.
@@ -18,6 +18,7 @@ from vipnas.config.training import (
     Sampling,
     Strategy,
 )
+from vipnas.errors import UserError
 from vipnas.quantities import Cost
 from vipnas.space.genes import GeneSpace
 
@@ -35,8 +36,7 @@ STRONGEST_BIAS = 8.0
 
 @dataclass(frozen=True)
 class SampledSubnet(Generic[A]):
-    """One subnet of a step. Of several candidates, the step takes the one that it prefers by the
-    loss on its batch."""
+    """One subnet of a step; the loss on the batch decides between several candidates."""
 
     kind: Kind
     candidates: tuple[A, ...]
@@ -64,10 +64,9 @@ class SubnetSampler(Generic[A]):
         low, high = self.sampling.macs_between
         lowest, highest = self._macs_of(self.space)
         if low > highest or high < lowest:
-            raise ValueError(
-                f"supernet.sampling.macs_between: expected a range that overlaps {lowest:,} to"
-                f" {highest:,} of {self.space.name}, got {low:,} to {high:,}"
-            )
+            expected = f"a range that overlaps {lowest:,} to {highest:,} of {self.space.name}"
+            found = f"{low:,} to {high:,}"
+            raise UserError("supernet.sampling.macs_between", expected, found)
 
     def __call__(self, step: int) -> tuple[SampledSubnet[A], ...]:
         choices = self.space.choices

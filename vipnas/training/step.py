@@ -1,4 +1,4 @@
-"""What a training step does, for images and for clips.
+"""The training step, for images and for clips.
 
 A level gives a `Task`: how a batch is prepared and how an architecture runs on it. An image is a
 clip of one frame.
@@ -21,9 +21,10 @@ from vipnas.config.clip import Exposure
 from vipnas.config.training import Distillation
 from vipnas.data.codecs.heatmap import HeatmapCodec
 from vipnas.data.crops.crops import normalise
+from vipnas.data.crops.loader import Batch
 from vipnas.models.clipnet import Feed, Frame, RunFrame, detached, propagate
 from vipnas.training.compute import Forward
-from vipnas.training.failure import Backward, Batch
+from vipnas.training.failure import Backward
 from vipnas.training.losses import heatmap_loss, student_loss
 from vipnas.training.sampling import SampledSubnet
 
@@ -49,18 +50,18 @@ class Prepared(NamedTuple):
         return list(map(heatmap_loss, heatmaps, self.targets, self.weights))
 
     def names(self) -> list[str]:
-        """Return what each frame's loss is called."""
+        """Return the name of each frame's loss."""
         return [f"frame_{f.distance}" if f.distance else "labels" for f in self.frames]
 
 
 class Task(Protocol[Runs]):
-    """How a level trains."""
+    """How a level prepares and runs a batch."""
 
     def prepare(self, step: int, batch: Batch) -> Prepared:
         """Normalise the images and encode the targets of a batch."""
 
     def run_of(self, arch: Runs | None) -> RunFrame:
-        """Return how an architecture runs on the network's weights; None is the whole network."""
+        """Return the function that runs an architecture; None is the whole network."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class ImageTask:
 
 @dataclass(frozen=True)
 class ClipTask:
-    """Train the networks of follow-up frames; the key frame's network is given and stays as it is.
+    """Train the networks of follow-up frames; the key frame's network is fixed.
 
     Batches are `images_BF3HW` (uint8), `keypoints_BFK3` and `warps_BT23`. `follow_ups` run the
     frames after the key frame, in their order; of a supernet, all are the same.
@@ -168,7 +169,7 @@ def supernet_backward(
 
 
 def network_backward(task: Task[A], arch: A | None = None) -> Backward:
-    """Return the step of one network by itself: forward, losses against the labels, backward.
+    """Return the step of a single network: forward, losses against the labels, backward.
 
     `arch` trains the weights of a supernet that this architecture shares; None, the whole network.
     """
@@ -193,7 +194,7 @@ def choose(
 ) -> A:
     """Return the candidate that the subnet prefers by its loss, which waits for the device.
 
-    A single candidate is taken unseen.
+    A single candidate is chosen without its loss.
     """
     if len(subnet.candidates) == 1:
         return subnet.candidates[0]

@@ -1,4 +1,4 @@
-"""How long a training step takes: to choose the number of threads, and to notice a slow machine."""
+"""Time training steps, to choose the number of threads and to detect a slow machine."""
 
 from __future__ import annotations
 
@@ -40,9 +40,8 @@ def undone(network: nn.Module) -> Iterator[None]:
 def time_step(step: Callable[[], object], most: int) -> Timed:
     """Time a step with the numbers of threads up to `most`.
 
-    Each number first takes a step that does not count. One that is hopeless takes no more than one
-    other: beside busy processes it may be a hundred times as slow. PyTorch keeps its number of
-    threads.
+    Each number has one warm-up step. A number that is far too slow is timed once only: next to busy
+    processes it may be a hundred times as slow. PyTorch's number of threads is restored.
     """
     before, quickest = torch.get_num_threads(), math.inf
 
@@ -70,7 +69,7 @@ def _seconds(step: Callable[[], object]) -> float:
 
 
 class SlowSteps:
-    """Warns once when steps take three times as long as before, until they are quick again."""
+    """Warn once when steps take three times as long as before, until they are fast again."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -84,7 +83,7 @@ class SlowSteps:
         self.seconds: list[float] = []
 
     def after_step(self, training: Training, outcome: Outcome) -> None:
-        """Compare the median of the last steps with the quickest one so far."""
+        """Compare the median of the last steps with the smallest one so far."""
         wall = time.monotonic()
         self.seconds.append(wall - self.last)
         self.last = wall

@@ -32,7 +32,9 @@ from vipnas.data.formats.coco import Person
 from vipnas.data.formats.skeletons import Skeleton
 
 Key = tuple[int, int]  # epoch, index of the person
-Batch = tuple[Tensor, Tensor]  # images_B3HW uint8, keypoints_BK3 float32 in input pixels
+# images_B3HW uint8 and keypoints_BK3 float32 in input pixels. For clips: images_BF3HW,
+# keypoints_BFK3 and warps_BT23.
+Batch = tuple[Tensor, ...]
 AnyBatch = TypeVar("AnyBatch", covariant=True)
 
 

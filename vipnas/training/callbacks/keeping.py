@@ -1,4 +1,4 @@
-"""What a training leaves on the disk to go on from, and the best that it came by."""
+"""Write the checkpoints of a training, and its best network."""
 
 from __future__ import annotations
 
@@ -23,13 +23,17 @@ from vipnas.training.loop import Outcome, Training
 
 @dataclass
 class CheckpointFile:
-    """Where the state of a training is kept, and how often it is written: every `minutes`, every
-    `every_steps` (an epoch), and at the end.
+    """The checkpoint of a training, written regularly and at the end.
 
-    `settings` are all that the training depends on; a checkpoint made with others is refused.
-    `about` is kept for the reader. The last `keep_last` states stay in the folder `kept`, the
-    newest one under both names: to go back, copy one over `path`. `threads` is how many compute the
-    training; a checkpoint replaces it by its own.
+    Attributes:
+        path: The file.
+        settings: All that the training depends on; a checkpoint of others is refused.
+        minutes: The longest time between two checkpoints.
+        every_steps: The number of steps between two checkpoints (an epoch).
+        keep_last: The number of states that stay in the folder `kept`, the newest one under both
+            names. To go back, copy one over `path`.
+        about: Further values for the reader of the file.
+        threads: The number of CPU threads; a checkpoint replaces it by its own.
     """
 
     path: Path
@@ -53,14 +57,14 @@ class CheckpointFile:
         self.threads = state.get("threads", self.threads)
 
     def after_step(self, training: Training, outcome: Outcome) -> None:
-        """Save when it is time."""
+        """Save if it is due."""
         at_epoch = self.every_steps is not None and training.step % self.every_steps == 0
         at_end = training.step == training.num_steps
         if at_epoch or at_end or time.monotonic() - self._last >= self.minutes * 60:
             self.save(training)
 
     def save(self, training: Training) -> None:
-        """A full disk or a kill leaves the state that was there before."""
+        """Save the state; after a kill or on a full disk, the previous one remains."""
         settings = json.dumps(self.settings, sort_keys=True)
         about = {"settings": settings, "threads": self.threads, **self.about}
         save_checkpoint(self.path, {**training.state(), **about})
@@ -77,7 +81,7 @@ class CheckpointFile:
             os.link(self.path, newest)
         except OSError:  # a file system without hard links
             shutil.copyfile(self.path, newest)
-        # Those of later steps are of a run that was gone back on.
+        # States of later steps are of a run that was reverted.
         ordered = sorted(folder.glob("step_*.pt"))
         before = [path for path in ordered if path.name <= newest.name]
         for path in set(ordered) - set(before[-self.keep_last :]):
@@ -89,13 +93,19 @@ def _name(step: int) -> str:
 
 
 class BestNetwork:
-    """The averaged weights with the best score so far, as a model file like any other."""
+    """Write the averaged weights with the best score so far as a model file.
+
+    Args:
+        path: The file.
+        measure: The name of the score. An existing file with another one does not count.
+        first_step: The step of the training. A file of a later step does not count, because the
+            run will reach it again.
+        save: `save(path, network, metrics=...)` writes the file.
+    """
 
     def __init__(
         self, path: Path, measure: str, first_step: int, save: Callable[..., None]
     ) -> None:
-        """`measure` says what the score is; that of another, or of a later step, does not count:
-        the run will reach it again. `save(path, network, metrics=...)` writes it."""
         self.path, self.measure, self._save = path, measure, save
         self.score = -float("inf")
         if path.exists():

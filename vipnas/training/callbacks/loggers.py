@@ -1,4 +1,4 @@
-"""Loggers: where the numbers and pictures of a training are sent, besides `metrics.jsonl`."""
+"""Loggers for the numbers and pictures of a training, besides `metrics.jsonl`."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class Logger(Protocol):
         """Log an RGB picture."""
 
     def close(self) -> None:
-        """Send what is left; called once at the end, after an error too."""
+        """Flush and close; called once at the end, also after an error."""
 
 
 class TensorBoard:
     """Event files in the folder `tensorboard` of a training."""
 
     def __init__(self, directory: Path, step: int) -> None:
-        # TensorBoard takes seconds to import, and most commands do without.
+        # TensorBoard takes seconds to import, and most commands do not need it.
         from torch.utils.tensorboard import SummaryWriter
 
         self._writer = SummaryWriter(directory / "tensorboard", purge_step=step + 1)
@@ -49,8 +49,7 @@ class TensorBoard:
         self._writer.close()
 
 
-# From the folder of a training and the step that it resumes at: what was logged later is logged
-# again.
+# From the folder of a training and the step that it resumes at. Later steps are logged again.
 MakeLogger: TypeAlias = Callable[[Path, int], Logger]
 
 DEFAULT_LOGGER = "tensorboard"

@@ -25,10 +25,10 @@ STEPS_BETWEEN_NUMBERS = 20
 
 
 class Monitor:
-    """Watches a run. On a terminal it shows a bar, in a log file plain lines.
+    """Show and log the progress of a run: a bar on a terminal, plain lines in a log file.
 
-    `metrics.jsonl` has a line for every 20th step and for every probe, in order and once, also
-    after a kill: lines of steps that are trained again are taken out first.
+    `metrics.jsonl` has one line for every 20th step and for every probe, in order. After a kill,
+    lines of steps that will be trained again are removed first.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Monitor:
         self.logger.close()
 
     def after_step(self, training: Training, outcome: Outcome) -> None:
-        """Numbers are read, which waits for a GPU, only in the steps that show them."""
+        """Show and log a step; only steps that are shown are read, which synchronises a GPU."""
         self.bar.update(self.task, completed=training.step)
         at_end = training.step == self.num_steps
         numbers: dict[str, float] = {}
@@ -100,8 +100,8 @@ class Monitor:
         self.logger.log_picture(training.step, "heatmaps", seen.picture)
         write_png(self.directory / "heatmaps.png", seen.picture)
         aps = ", ".join(f"{name} {ap:.3f}" for name, ap in seen.aps.items())
-        self._say(f"step {training.step}/{self.num_steps}, AP on held-out people: {aps}")
-        self.clock = _Clock(training.step)  # the time for looking is not that of training
+        self._say(f"step {training.step}/{self.num_steps}, AP on the validation split: {aps}")
+        self.clock = _Clock(training.step)  # the time of probes is not that of training
         return {f"ap/{name}": ap for name, ap in seen.aps.items()}
 
     def _offer(self, training: Training, score: float) -> None:
@@ -131,7 +131,7 @@ class Monitor:
 
 
 class _Clock:
-    """The rate since a step."""
+    """The number of steps per second since a step."""
 
     def __init__(self, step: int) -> None:
         self.step, self.started = step, time.monotonic()
@@ -141,7 +141,7 @@ class _Clock:
 
 
 def drop_lines_after(path: Path, step: int) -> None:
-    """Take out of a `metrics.jsonl` what a run will write again: later steps and a torn line."""
+    """Remove from a `metrics.jsonl` later steps and a torn line, which will be written again."""
     if not path.exists():
         return
     kept = []
@@ -153,7 +153,7 @@ def drop_lines_after(path: Path, step: int) -> None:
 
 
 def memory_mib(device: torch.device) -> dict[str, float]:
-    """The most that this process has had: resident, where the system says, and on its GPU."""
+    """Return the peak memory of this process: resident, if known, and on its GPU."""
     found = {}
     try:
         import resource

@@ -1,7 +1,7 @@
 """Probes: the AP of subnets on the validation split while they are trained, and their heatmaps.
 
-A probe extracts and calibrates a network of its own from the averaged weights, and restores the
-process's random state: training is the same with and without.
+A probe extracts and calibrates its own network from the averaged weights, and restores the random
+state. Training is the same with and without probes.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ A = TypeVar("A")
 
 
 class Probe(NamedTuple):
-    """What was seen: the APs by member (0..1) and a picture (H, W, 3), RGB, a row for each."""
+    """The APs by subnet (0..1), and an RGB picture (H, W, 3) with a row for each subnet."""
 
     aps: dict[str, float]
     picture: NDArray[np.uint8]
 
 
 class Probes(Generic[A]):
-    """Look at subnets every so many steps; what they are scored on is made when first needed."""
+    """Evaluate subnets every `every_steps` steps; the scorer is made lazily."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Probes(Generic[A]):
             subnet = scorer.network(arch)
             try:
                 aps[name] = scorer.evaluator(subnet).ap
-            except FloatingPointError:  # the training itself finds out, or gets over it
+            except FloatingPointError:  # the training itself stops, or recovers
                 aps[name] = 0.0
             rows.append(heatmaps_over_crops(*scorer.seen(subnet, PICTURED)))
         restore_random_state(before)
@@ -63,7 +63,7 @@ class Probes(Generic[A]):
 
 
 def probed_archs(space: GeneSpace[A], seed: int, num_random: int) -> dict[str, A]:
-    """Return the largest, the smallest and random subnets: the same throughout a run."""
+    """Return the largest, the smallest and random subnets, the same throughout a run."""
     rng = random.Random(f"{seed}-probes")
     drawn = {f"random_{number + 1}": space.sample(rng) for number in range(num_random)}
     return {"largest": space.max_arch(), "smallest": space.min_arch(), **drawn}
@@ -72,7 +72,7 @@ def probed_archs(space: GeneSpace[A], seed: int, num_random: int) -> dict[str, A
 def heatmaps_over_crops(images_B3HW: Tensor, heatmaps_BKHW: Tensor) -> NDArray[np.uint8]:
     """Return a row of crops (uint8), each under the largest of its joints' heatmaps.
 
-    The redder, and the less of the image is left, the nearer to 1.
+    Red areas, which cover the image, are near 1.
     """
     heat_BHW = heatmaps_BKHW.amax(1).float().nan_to_num(0).clamp(0, 1)
     tiles = []
