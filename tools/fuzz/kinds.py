@@ -21,6 +21,7 @@ from tools.fuzz.mutations import (
     changed_arguments,
     changed_bytes,
     changed_document,
+    changed_text,
 )
 from tools.fuzz.sandbox import LATENCY, POSETRACK_DATA, Sandbox
 
@@ -59,14 +60,13 @@ def spoiled_arch(sandbox: Sandbox, folder: Path, rng: random.Random) -> Case:
     file = folder / "arch.json"
     shutil.copyfile(sandbox.run / "search" / "best.json", file)
     _spoil_json(file, rng)
-    supernet = str(sandbox.run / "supernet" / "supernet.pt")
     spoiled = ["--arch", str(file)]
-    sliced = ["--weights", supernet, *spoiled]
+    sliced = [str(sandbox.supernet), *spoiled]
     chosen = rng.randrange(4)
     if chosen == 0:
         return Case(_on_experiment("evaluate", sandbox, folder, *sliced))
     if chosen == 1:
-        return Case(["convert", *sliced, "-o", str(folder / "out.pth")])
+        return Case(["convert", *sliced, "--to", "published", "-o", str(folder / "out.pth")])
     return Case(["cost", *spoiled])
 
 
@@ -106,8 +106,7 @@ def spoiled_detections(sandbox: Sandbox, folder: Path, rng: random.Random) -> Ca
     shutil.copyfile(sandbox.root / "detections.json", file)
     _spoil_json(file, rng)
     _write_experiment(sandbox, folder, detections=str(file))
-    network = str(sandbox.run / "retrain" / "network.pt")
-    return Case(_on_experiment("evaluate", sandbox, folder, "--weights", network))
+    return Case(_on_experiment("evaluate", sandbox, folder, str(sandbox.network)))
 
 
 def spoiled_journal(sandbox: Sandbox, folder: Path, rng: random.Random) -> Case:
@@ -145,9 +144,8 @@ def spoiled_image(sandbox: Sandbox, folder: Path, rng: random.Random) -> Case:
     file = rng.choice(sorted(images.iterdir()))
     file.write_bytes(changed_bytes(file.read_bytes(), rng))
     if rng.random() < 0.5:
-        network = str(sandbox.run / "retrain" / "network.pt")
-        named = ["--weights", network, "--images", str(file), "-o", str(folder / "poses")]
-        return Case(["predict", *named], image_sizes_agree([file], None))
+        drawn = ["predict", str(sandbox.network), str(file), "-o", str(folder / "poses")]
+        return Case(drawn, image_sizes_agree([file], None))
     files = {"annotations": "test/annotations.json", "images": str(images)}
     _write_experiment(sandbox, folder, test=files)
     judge = image_sizes_agree(sorted(images.iterdir()), (64, 64))
@@ -157,42 +155,54 @@ def spoiled_image(sandbox: Sandbox, folder: Path, rng: random.Random) -> Case:
 
 def spoiled_checkpoint(sandbox: Sandbox, folder: Path, rng: random.Random) -> Case:
     sandbox.lay_out(folder)
-    file = folder / "network.pt"
-    shutil.copyfile(sandbox.run / "retrain" / "network.pt", file)
-    if rng.random() < 0.5:
+    valid = rng.choice((sandbox.network, sandbox.network, sandbox.published))
+    file = folder / valid.name
+    shutil.copyfile(valid, file)
+    if rng.random() < 0.3:
         file.write_bytes(changed_bytes(file.read_bytes(), rng))
+    elif file.suffix == ".pth":
+        _spoil_published(file, rng)
     else:
-        buffer = io.BytesIO()
-        torch.save(_changed_checkpoint(torch.load(file, weights_only=True), rng), buffer)
-        file.write_bytes(buffer.getvalue())
-    weights = ["--weights", str(file)]
-    chosen = rng.randrange(3)
+        _spoil_model(file, rng)
+    model = str(file)
+    chosen = rng.randrange(4)
     if chosen == 0:
-        return Case(_on_experiment("evaluate", sandbox, folder, *weights))
+        return Case(_on_experiment("evaluate", sandbox, folder, model))
     if chosen == 1:
-        return Case(["convert", *weights, "-o", str(folder / "out.pth")])
+        return Case(["convert", model, "--to", "published", "-o", str(folder / "out.pth")])
+    if chosen == 2:
+        return Case(["info", model, "--json"])
     photo = str(sandbox.data / "test" / "images" / "000001.jpg")
-    return Case(["predict", *weights, "--images", photo, "-o", str(folder / "poses")])
+    return Case(["predict", model, photo, "-o", str(folder / "poses")])
 
 
 def spoiled_arguments(sandbox: Sandbox, folder: Path, rng: random.Random) -> Case:
     sandbox.lay_out(folder)
     sandbox.copy_run(folder)
-    network = str(sandbox.run / "retrain" / "network.pt")
+    network = str(sandbox.network)
     best = str(sandbox.run / "search" / "best.json")
     photo = str(sandbox.data / "test" / "images" / "000001.jpg")
     valid = rng.choice(
         (
             _on_experiment("search", sandbox, folder, "--name", "a"),
             _on_experiment("retrain", sandbox, folder),
-            _on_experiment("evaluate", sandbox, folder, "--weights", network, "--split", "test"),
+            _on_experiment("evaluate", sandbox, folder, network, "--split", "test"),
             _inspect(sandbox, folder, "--augmented"),
             ["cost", "--arch", best, "--json"],
-            ["convert", "--weights", network, "-o", "out.pth"],
-            ["predict", "--weights", network, "--images", photo, "-o", "p", "--sigma-px", "2"],
+            ["convert", network, "--to", "published", "-o", "out.pth"],
+            ["predict", network, photo, "-o", "p"],
         )
     )
-    known = ("--json", "--arch", "--weights", "--split", "--name", "--device", "--output", "--help")
+    known = (
+        "--json",
+        "--arch",
+        "--experiment",
+        "--split",
+        "--name",
+        "--device",
+        "--output",
+        "--help",
+    )
     return Case(changed_arguments(valid, known, rng))
 
 
@@ -245,9 +255,24 @@ def _spoil_lines(file: Path, rng: random.Random) -> None:
     file.write_bytes(b"\n".join(lines) + b"\n")
 
 
-def _changed_checkpoint(content: Any, rng: random.Random) -> Any:
+def _spoil_model(file: Path, rng: random.Random) -> None:
+    """The header of a safetensors file: what it says of its tensors, or of the network."""
+    content = file.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    if rng.random() < 0.3:
+        header = changed_document(header, rng)
+    else:
+        facts = header["__metadata__"]
+        name = rng.choice(sorted(facts))
+        facts[name] = changed_text(facts[name], rng)
+    spoiled = as_json(header)
+    file.write_bytes(len(spoiled).to_bytes(8, "little") + spoiled + content[8 + length :])
+
+
+def _spoil_published(file: Path, rng: random.Random) -> None:
     """Replace one entry, or one tensor by another of its name."""
-    holder = content
+    content = holder = torch.load(file, weights_only=True)
     while True:
         key = rng.choice(sorted(holder, key=str))
         if not isinstance(holder[key], dict) or not holder[key] or rng.random() < 0.2:
@@ -257,15 +282,13 @@ def _changed_checkpoint(content: Any, rng: random.Random) -> Any:
     holder[key] = rng.choice(
         (
             *(None, 1, "x", [1], {}, float("nan"), tensor.flatten(), tensor.unsqueeze(0)),
-            *(
-                tensor * float("nan"),
-                tensor.to(torch.int64),
-                tensor.to("meta"),
-                tensor.flatten()[:0],
-            ),
+            *(tensor * float("nan"), tensor.to(torch.int64), tensor.to("meta")),
+            tensor.flatten()[:0],
         )
     )
-    return content
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    file.write_bytes(buffer.getvalue())
 
 
 def _write_experiment(sandbox: Sandbox, folder: Path, **data: Any) -> None:
@@ -287,7 +310,7 @@ def _inspect(sandbox: Sandbox, folder: Path, *more: str) -> list[str]:
 
 
 def _score(sandbox: Sandbox, folder: Path, truth: Path, found: Path) -> Case:
-    scored = _on_experiment("evaluate", sandbox, folder, "--from-results", str(found), "--json")
+    scored = _on_experiment("evaluate", sandbox, folder, str(found), "--from-results", "--json")
     return Case(scored, average_precision_agrees(truth, found))
 
 
@@ -296,7 +319,7 @@ def _any_reader(sandbox: Sandbox, folder: Path, rng: random.Random) -> list[str]
     chosen = rng.randrange(6)
     if chosen == 0:
         found = str(sandbox.root / "results.json")
-        return _on_experiment("evaluate", sandbox, folder, "--from-results", found)
+        return _on_experiment("evaluate", sandbox, folder, found, "--from-results")
     if chosen < 4:
         return _inspect(sandbox, folder)
     sandbox.copy_run(folder)

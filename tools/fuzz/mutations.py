@@ -61,6 +61,14 @@ def changed_document(document: Any, rng: random.Random) -> Any:
     return changed
 
 
+def changed_text(text: str, rng: random.Random) -> str:
+    """Change the document where the text is JSON, otherwise its characters."""
+    try:
+        return as_json(changed_document(json.loads(text), rng)).decode("utf-8", "surrogatepass")
+    except ValueError:
+        return changed_bytes(text.encode(), rng).decode("utf-8", "replace")
+
+
 def changed_bytes(content: bytes, rng: random.Random) -> bytes:
     """Cut, zero, flip, insert or double a part."""
     if not content or rng.random() < 0.05:

@@ -24,7 +24,7 @@ from vipnas.cli.main import main
 MAX_LINE = 1000  # characters
 # A file, an option, a setting of an experiment, or a name that stands for no file.
 PLACE = re.compile(
-    r"""\S\.(yaml|jsonl?|pth?|jpg|png|onnx)\b | '/ | (^|[ (])--[a-z] | \b\w+\.\w+:[ ]
+    r"""\S\.(yaml|jsonl?|pth?|safetensors|jpg|png|onnx)\b | '/ | (^|[ (])--[a-z] | \b\w+\.\w+:[ ]
     | ^\S*:[ ](neither[ ]a[ ]file[ ]nor|expected[ ]a[ ]file,[ ]or|no[ ]such[ ]file)""",
     re.IGNORECASE | re.VERBOSE,
 )

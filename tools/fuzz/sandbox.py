@@ -78,7 +78,7 @@ POSETRACK_DATA = {
 }
 LATENCY: dict[str, Any] = {"table": "latency.json", "runtime": "onnxruntime", "any_device": True}
 # Of a finished run, what no command needs to find it done.
-NOT_NEEDED = ("checkpoint*.pt", "best.pt", "events.*", "data", "along_clip.png")
+NOT_NEEDED = ("checkpoint*.pt", "best.safetensors", "kept", "events.*", "data", "along_clip.png")
 
 
 @dataclass(frozen=True)
@@ -95,10 +95,18 @@ class Sandbox:
     def run(self) -> Path:
         return self.root / "run"
 
-    def document(self, name: str) -> Any:
-        """Read one of the files, JSON or YAML."""
-        text = (self.root / name).read_text()
-        return json.loads(text) if name.endswith(".json") else yaml.safe_load(text)
+    @property
+    def network(self) -> Path:
+        return self.run / "retrain" / "network.safetensors"
+
+    @property
+    def supernet(self) -> Path:
+        return self.run / "supernet" / "supernet.safetensors"
+
+    @property
+    def published(self) -> Path:
+        """The network as a published checkpoint."""
+        return self.root / "published.pth"
 
     def experiment(self, **changes: Any) -> dict[str, Any]:
         return {**copy.deepcopy(EXPERIMENT), **copy.deepcopy(changes)}
@@ -127,8 +135,10 @@ def make_sandbox(root: Path) -> Sandbox:
     experiment = str(root / "experiment.yaml")
     _succeed("run", experiment, *places)
     shutil.copytree(root / "made", root / "run", ignore=shutil.ignore_patterns(*NOT_NEEDED))
-    network, results = str(root / "run" / "retrain" / "network.pt"), str(root / "results.json")
-    _succeed("evaluate", experiment, *places, "--weights", network, "--results", results)
+    network, published = str(sandbox.network), str(sandbox.published)
+    results = str(root / "results.json")
+    _succeed("evaluate", experiment, network, *places, "--results", results)
+    _succeed("convert", network, "--to", "published", "-o", published)
     annotations = json.loads((data / "test" / "annotations.json").read_text())["annotations"]
     boxes = [
         {"image_id": person["image_id"], "category_id": 1, "bbox": person["bbox"], "score": 0.9}
