@@ -66,8 +66,11 @@ def spoiled_arch(sandbox: Sandbox, folder: Path, rng: random.Random) -> Case:
     if chosen == 0:
         return Case(_on_experiment("evaluate", sandbox, folder, *sliced))
     if chosen == 1:
-        return Case(["convert", *sliced, "--to", "published", "-o", str(folder / "out.pth")])
-    return Case(["cost", *spoiled])
+        calibrated = ["--experiment", str(folder / "experiment.yaml")]
+        calibrated += ["--data-root", str(sandbox.data)]
+        written = ["--to", "published", "-o", str(folder / "out.pth")]
+        return Case(["convert", *sliced, *calibrated, *written])
+    return Case(["cost", str(file)])
 
 
 def spoiled_annotations(sandbox: Sandbox, folder: Path, rng: random.Random) -> Case:
@@ -188,7 +191,7 @@ def spoiled_arguments(sandbox: Sandbox, folder: Path, rng: random.Random) -> Cas
             _on_experiment("retrain", sandbox, folder),
             _on_experiment("evaluate", sandbox, folder, network, "--split", "test"),
             _inspect(sandbox, folder, "--augmented"),
-            ["cost", "--arch", best, "--json"],
+            ["cost", best, "--json"],
             ["convert", network, "--to", "published", "-o", "out.pth"],
             ["predict", network, photo, "-o", "p"],
         )
