@@ -5,6 +5,7 @@
 #                          make test ARGS="tests/data -k heatmap"
 #   make check             all that a reviewer runs: lint, types, fast tests
 #   make slow              the tests that take minutes
+#   make fuzz              20,000 spoiled inputs, half an hour; fewer: make fuzz ARGS="--inputs 1000"
 #   make format            what `make lint` asks for
 #   make clean             away with .venv and caches; runs/ stays
 #
@@ -17,7 +18,7 @@ BIN := .venv/bin
 # Worker processes of the tests. A file stays in one of them: its tests share what they prepare.
 JOBS ?= auto
 
-.PHONY: quickstart test slow check lint types format environment clean
+.PHONY: quickstart test slow fuzz check lint types format environment clean
 
 quickstart: environment
 	$(BIN)/vipnas run $(EXPERIMENT)
@@ -27,6 +28,9 @@ test: environment
 
 slow: environment
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+fuzz: environment
+	$(BIN)/python -m tools.fuzz --subprocesses 200 $(ARGS)
 
 check: lint types test
 

@@ -1,0 +1,55 @@
+"""The short form of the fuzzer: `python -m tools.fuzz` runs the long one."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tool_fixture import tool
+
+kinds, runs = tool("fuzz.kinds"), tool("fuzz.runs")
+KINDS: dict[str, Any] = kinds.KINDS
+EXAMPLES_A_SHARE = 2
+
+
+@pytest.fixture(scope="module")
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return tool("fuzz.sandbox").make_sandbox(tmp_path_factory.mktemp("valid"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_unspoiled_inputs_end_well(
+    kind: str, sandbox: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the spoiled ones would fail for another reason, and show nothing."""
+    for name in ("changed_document", "changed_bytes", "changed_text", "changed_arguments"):
+        monkeypatch.setattr(kinds, name, lambda unspoiled, *_: unspoiled)
+    monkeypatch.setattr(kinds, "_spoil_published", lambda *_: None)
+    make, _ = KINDS[kind]
+    for seed in range(4):
+        rng = random.Random(seed)
+        case, outcome = runs.run_case(make, sandbox, runs.empty(tmp_path / "case"), rng)
+        assert outcome.ended_well and outcome.fault is None, (case.arguments, outcome.errors)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_spoiled_inputs_end_well_or_in_one_line(kind: str, sandbox: Any, tmp_path: Path) -> None:
+    make, share = KINDS[kind]
+
+    @settings(
+        max_examples=EXAMPLES_A_SHARE * share,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(st.randoms(use_true_random=False))
+    def run(rng: random.Random) -> None:
+        case, outcome = runs.run_case(make, sandbox, runs.empty(tmp_path / "case"), rng)
+        assert outcome.fault is None, (case.arguments, outcome.errors)
+
+    run()
