@@ -64,11 +64,7 @@ def train(
     experiment, data = level.experiment, level.training_data
     config, processes = experiment.config, experiment.processes
     num_steps, epoch_steps = schedule.num_steps(len(data)), schedule.num_steps_of(1, len(data))
-    about = {
-        "stage": stage,
-        "level": level.name,
-        "experiment": json.dumps(to_plain(config)),
-    }
+    about = {"stage": stage, "level": level.name, "experiment": json.dumps(to_plain(config))}
     training = Training(network, schedule, num_steps, config.compute, processes)
     checkpoint = CheckpointFile(
         directory / "checkpoint.pt",
@@ -92,11 +88,7 @@ def train(
     with ExitStack() as stack:
         all_callbacks: list[Callback] = []
         if processes.is_first:
-            probes = _probes(level, schedule, probed)
-            measure = "mean training loss, negative" if probes is None else "mean AP of the probes"
-            save = partial(level.save_best, arch=probed.get("network"))
-            best = BestNetwork(directory / "best.safetensors", measure, training.step, save)
-            monitor = stack.enter_context(Monitor(directory, training, best, epoch_steps, probes))
+            monitor = stack.enter_context(_monitor(level, directory, training, schedule, probed))
             all_callbacks = [SlowSteps(directory.name), monitor, checkpoint, *callbacks]
         training.run(
             partial(batches, num_workers=config.data.num_workers),
@@ -106,6 +98,22 @@ def train(
             same_every_step,
         )
     return training.averaged
+
+
+def _monitor(
+    level: Level[A],
+    directory: Path,
+    training: Training,
+    schedule: Schedule,
+    probed: Mapping[str, A],
+) -> Monitor:
+    """Return what logs a training, and keeps its best network."""
+    probes = _probes(level, schedule, probed)
+    measure = "mean training loss, negative" if probes is None else "mean AP of the probes"
+    save = partial(level.save_best, arch=probed.get("network"))
+    best = BestNetwork(directory / "best.safetensors", measure, training.step, save)
+    epoch_steps = schedule.num_steps_of(1, len(level.training_data))
+    return Monitor(directory, training, best, epoch_steps, probes)
 
 
 def to_json(arch: Any | None) -> str | None:
