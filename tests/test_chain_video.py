@@ -182,7 +182,7 @@ def test_a_level_without_key_frame_network_is_one_line(
     )
     write_experiment(tmp_path, {**EXPERIMENT, "video": None})
     assert main(arguments(tmp_path, "video search")) == 1
-    assert "no section video" in capsys.readouterr().err
+    assert "video: expected a section of the experiment" in capsys.readouterr().err
 
 
 def test_training_that_was_cut_off_ends_with_the_same_weights(

@@ -251,7 +251,7 @@ def error_of(checkpoint: object, arch: Arch) -> str:
     with pytest.raises(ValueError) as raised:
         from_published(checkpoint, arch, "weights.pth")
     message = str(raised.value)
-    assert message.startswith("weights.pth: not ")
+    assert message.startswith("weights.pth: expected ")
     assert "\n" not in message
     return message
 

@@ -19,7 +19,7 @@ from vipnas.space.image import SearchSpace
 from vipnas.training.callbacks.keeping import CheckpointFile
 from vipnas.training.checkpoint import load_checkpoint
 from vipnas.training.loop import Outcome, Training, parameter_groups
-from vipnas.training.step import supernet_backward
+from vipnas.training.step import ImageTask, supernet_backward
 
 SCHEDULE = Schedule(
     epochs=1, batch_size=2, learning_rate=1e-3, warmup_steps=3, weight_decay=0.01, clip_norm=1.0
@@ -221,7 +221,7 @@ def test_pytorch_is_silent_about_windows_of_gradients_while_training_and_only_th
     small_space: SearchSpace, tmp_path: Path
 ) -> None:
     codec, supernet = codec_of(small_space), supernet_of(small_space)
-    backward = supernet_backward(supernet, sampler_of(small_space), codec)
+    backward = supernet_backward(ImageTask(supernet, codec), sampler_of(small_space))
     torch.set_warn_always(True)  # else once a process
     try:
         with warnings.catch_warnings(record=True) as seen:
