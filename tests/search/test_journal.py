@@ -81,6 +81,14 @@ def test_a_torn_line_is_dropped_with_a_warning(
     assert not caplog.records
 
 
+def test_a_torn_line_stays_where_the_journal_is_refused(path: Path) -> None:
+    torn = path.read_bytes()[:-10]
+    path.write_bytes(torn)
+    with pytest.raises(ValueError, match="seed"):
+        Journal(path, {**SETTINGS, "seed": 99})
+    assert path.read_bytes() == torn
+
+
 def replace_line(path: Path, number: int, line: str) -> None:
     lines = path.read_text().splitlines()
     lines[number - 1] = line

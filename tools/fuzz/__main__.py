@@ -47,8 +47,6 @@ def main() -> int:
         report = fuzz(options, root)
     write_atomically(options.report, json.dumps(report, indent=2) + "\n")
     print(json.dumps({key: report[key] for key in report if key != "faults"}))
-    for fault in report["faults"]:
-        print(f"{fault['times']} times, such as input {fault['number']}, {fault['fault']}")
     return 1 if report["faults"] else 0
 
 
@@ -79,11 +77,11 @@ def fuzz(options: argparse.Namespace, root: Path) -> dict[str, Any]:
         word = "fault" if fault else "well" if ended == 0 else "one line"
         ends[f"{kind}: {word}"] += 1
         if fault is not None:
-            told = faults.setdefault(
-                f"{kind} {_kind_of(fault)}",
-                {"kind": kind, "number": number, "fault": f"{kind}: {fault}", "times": 0},
-            )
-            told["times"] += 1
+            name = f"{kind} {_kind_of(fault)}"
+            if name not in faults:
+                faults[name] = {"number": number, "fault": f"{kind}: {fault}", "times": 0}
+                print(f"input {number}, {kind}: {fault}", flush=True)
+            faults[name]["times"] += 1
         if time.monotonic() - last_line > SECONDS_BETWEEN_LINES:
             last_line = time.monotonic()
             print(

@@ -63,6 +63,7 @@ class Journal:
             if count > 1:
                 hint = "two searches wrote to the same folder; remove it"
                 raise UserError(f"{path}: {method} trial {number}", "one line", str(count), hint)
+        self._drop_incomplete_line()
 
     def append(self, trial: Trial) -> None:
         """Write one line and wait until it is on the disk.
@@ -84,13 +85,16 @@ class Journal:
                 raise OSError(reason) from None
         self.trials.append(trial)
 
-    def _whole_lines(self) -> list[bytes]:
+    def _drop_incomplete_line(self) -> None:
+        """Only of a journal that is accepted: an error leaves the file as it is."""
         content = self.path.read_bytes()
-        lines = content.split(b"\n")
-        torn = lines.pop()
-        if torn:
-            log.warning("%s: dropped an incomplete last line of %d bytes", self.path, len(torn))
-            write_atomically(self.path, content[: len(content) - len(torn)])
+        whole = content[: content.rfind(b"\n") + 1]
+        if incomplete := len(content) - len(whole):
+            log.warning("%s: dropped an incomplete last line of %d bytes", self.path, incomplete)
+            write_atomically(self.path, whole)
+
+    def _whole_lines(self) -> list[bytes]:
+        *lines, _ = self.path.read_bytes().split(b"\n")
         for number, line in enumerate(lines, start=1):
             try:
                 json.loads(line)
