@@ -240,7 +240,7 @@ def test_mistakes_in_descriptions_are_one_line(
             "whole_image",
             "detector: expected whole-image, FILE.json, FILE.yaml, or PRESET:FILE.onnx",
         ),
-        ("none.yaml", "none.yaml: no such file"),
+        ("none.yaml", "none.yaml: expected a description, got no such file"),
         ("none.onnx", "none.onnx: expected PRESET:FILE.onnx, or a description"),
         ("yolox9:none.onnx", "preset: expected one of nanodet, .*did you mean 'yolox'"),
         ("yolox:none.onnx", "none.onnx: no such file"),

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vipnas.deploy.source import DEFAULT_FPS, MAX_FPS, Kind, Source, SourceFrame
+from vipnas.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ class CaptureSource(Source):
         self._first = self._read()
         if self._first is None:
             self.close()
-            raise ValueError(f"{place}: expected a {kind} with frames, got none")
+            raise UserError(place, f"a {kind} with frames", "none")
         height, width = self._first.shape[:2]
         self.image_hw = height, width
 
@@ -138,8 +139,8 @@ def open_camera(number: int) -> Source:
         capture = cv2.VideoCapture(number)
     if not capture.isOpened():
         devices = sorted(glob.glob("/dev/video*"), key=lambda name: (len(name), name))
-        hint = f" (there are {', '.join(devices)})" if devices else ""
-        raise ValueError(f"{place}: expected a camera, got none that opens{hint}")
+        hint = f"devices: {', '.join(devices)}" if devices else ""
+        raise UserError(place, "a camera", "none that opens", hint)
     capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
     return CaptureSource("camera", place, f"camera_{number}", capture)
 
@@ -155,7 +156,7 @@ def open_stream(address: str, timeout_s: float) -> Source:
     if not capture.isOpened():
         waited = time.monotonic() - begin_s > 0.9 * timeout_s
         found = f"no answer within {timeout_s:g} s" if waited else "none that opens"
-        raise ValueError(f"{place}: expected a stream, got {found}")
+        raise UserError(place, "a stream", found)
     return CaptureSource("stream", place, "stream", capture)
 
 

@@ -53,8 +53,8 @@ def _networks(header: ModelHeader) -> Iterator[str]:
     if header.kind == "clip":
         assert header.clip is not None
         yield f"clip: {len(header.clip)} frames, {mean_cost(header.clip)} on average"
-        for number, member in enumerate(header.clip.follow_ups, start=1):
-            yield f"follow-up frame {number}: {member.fusion or 'no fusion'}"
+        for number, follow_up in enumerate(header.clip.follow_ups, start=1):
+            yield f"follow-up frame {number}: {follow_up.fusion or 'no fusion'}"
         return
     assert header.arch is not None
     what = "arch" if header.kind == "image" else "largest arch"

@@ -19,6 +19,7 @@ from vipnas.data.formats.coco import PERSON_CATEGORY
 from vipnas.data.formats.detections import read_boxes
 from vipnas.deploy.description import UINT8
 from vipnas.deploy.detector_forms import Candidates, FloatArray, SizeHW
+from vipnas.errors import UserError
 
 # In how many frames a detector must have found something that it can have found.
 FIRST_FRAMES = 10
@@ -90,7 +91,7 @@ class BoxesOfFile:
             if entry["score"] >= score_threshold:
                 self._rows[entry["image_id"]].append((*entry["bbox"], entry["score"]))
         if not self._rows:
-            raise ValueError(f"{path}: expected persons that score {score_threshold:g}, got none")
+            raise UserError(str(path), f"persons that score {score_threshold:g}", "none")
         self._num_missed: int | None = 0
 
     def __call__(self, image: UINT8, name: str = "", index: int = 0) -> DetectedBoxes:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vipnas.data.crops.decoding import silent_codecs
+from vipnas.errors import UserError
 
 UINT8 = NDArray[np.uint8]
 Codec = Literal["mp4v", "h264"]
@@ -47,9 +48,11 @@ class Encoder(Protocol):
 def check_codec(codec: Codec) -> None:
     """Raise ValueError in one line for a codec whose package is missing."""
     if codec == "h264" and importlib.util.find_spec("av") is None:
-        raise ValueError(
-            "codec h264: expected PyAV, got no package av (pip install 'vipnas[h264]', whose wheels"
-            " bundle libraries under the GPL)"
+        raise UserError(
+            "codec h264",
+            "PyAV",
+            "no package av",
+            "pip install 'vipnas[h264]', whose wheels bundle libraries under the GPL",
         )
 
 

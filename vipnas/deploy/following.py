@@ -18,6 +18,7 @@ from vipnas.data.formats.results import SCORE_THRESHOLD
 from vipnas.data.formats.skeletons import Skeleton
 from vipnas.deploy.clip_runner import UINT8, ClipMemory, FramePoses, Runner
 from vipnas.deploy.tracker import NEW, Tracker
+from vipnas.errors import UserError
 from vipnas.evaluation.oks import best_pairs, oks_nms, pose_similarity
 from vipnas.evaluation.online import box_of_pose, is_pose
 
@@ -77,11 +78,11 @@ class FollowRule:
         for name, least in whole.items():
             if getattr(self, name) < least:
                 found = getattr(self, name)
-                raise ValueError(f"following: {name}: expected {least} or more, got {found}")
+                raise UserError(f"following: {name}", f"{least} or more", str(found))
         for name in ("min_iou", "max_similarity"):
             if not 0 < getattr(self, name) <= 1:
                 found = getattr(self, name)
-                raise ValueError(f"following: {name}: expected above 0, to 1, got {found}")
+                raise UserError(f"following: {name}", "above 0, to 1", str(found))
 
 
 def whole_image(image: UINT8) -> FloatArray:
@@ -209,9 +210,9 @@ def _usable(boxes_xyxy: FloatArray) -> FloatArray:
     if boxes_N4.size == 0:
         return np.empty((0, 4))
     if boxes_N4.ndim != 2 or boxes_N4.shape[1] != 4:
-        raise ValueError(f"detector: boxes: expected (N, 4), got {boxes_N4.shape}")
+        raise UserError("detector: boxes", "(N, 4)", str(boxes_N4.shape))
     if not np.isfinite(boxes_N4).all():
-        raise ValueError("detector: boxes: expected finite numbers, got some that are not")
+        raise UserError("detector: boxes", "finite numbers", "some that are not")
     sides_N2 = boxes_N4[:, 2:] - boxes_N4[:, :2]
     is_large_N = (sides_N2 > 0).all(axis=1) & (sides_N2.max(axis=1) >= LEAST_SIDE_PX)
     return np.asarray(boxes_N4[is_large_N])

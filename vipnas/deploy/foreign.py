@@ -36,6 +36,7 @@ from vipnas.deploy.detected_boxes import Detector
 from vipnas.deploy.pose_forms import FORMS, Joints
 from vipnas.deploy.predictor import DETECT_EVERY, TrackSettings, track
 from vipnas.deploy.result import PoseResult, checked_boxes, checked_image
+from vipnas.errors import UserError
 from vipnas.files import Strict, parse
 from vipnas.runtimes.runtime import RunSettings
 from vipnas.runtimes.table import DEFAULT_RUNTIME
@@ -70,7 +71,7 @@ class PoseFile(Strict):
 
     def __post_init__(self) -> None:
         if not self.box_padding > 0:
-            raise ValueError(f"box_padding: expected a number above 0, got {self.box_padding}")
+            raise UserError("box_padding", "a number above 0", str(self.box_padding))
 
 
 class ForeignPoseModel:
@@ -186,10 +187,14 @@ class ForeignPoseModel:
         outputs = self._model.run(crops_NHW3)
         try:
             found = self._form.joints(outputs, self.input_hw, len(crops_NHW3), self._num_joints)
-        except ValueError as error:
-            raise ValueError(f"{self._place}: {error}") from None
+        except UserError as error:
+            raise error.inside(self._place) from None
+        except ValueError as error:  # of numpy, for shapes that the form does not expect
+            raise UserError(
+                f"{self._place}: outputs", "shapes of the form", "others", str(error)
+            ) from None
         if not (np.isfinite(found.xy).all() and np.isfinite(found.scores).all()):
-            raise ValueError(f"{self._place}: outputs: expected finite numbers, got others")
+            raise UserError(f"{self._place}: outputs", "finite numbers", "others")
         return Joints(found.xy[:, self._order], found.scores[:, self._order])
 
 

@@ -1,10 +1,10 @@
-"""A trained network with all that is needed to run it, from whatever file it comes.
+"""Load a trained network with all that is needed to run it, from any kind of file.
 
     model = vipnas.load("network.safetensors")
     poses = model.predict(image, boxes_xyxy)
 
-`load` is the door of every command that takes a model: model files, supernets, published
-checkpoints and exported files.
+Every command that takes a model calls `load`: for model files, supernets, published checkpoints and
+exported files.
 
 N boxes, K keypoints, H W height and width of the network's input, h w those of its heatmaps.
 """
@@ -32,7 +32,7 @@ from vipnas.deploy.clip_runner import ClipRunner, ImageRunner, Runner
 from vipnas.deploy.detectors import Detector
 from vipnas.deploy.predictor import DETECT_EVERY, TrackSettings, track
 from vipnas.deploy.result import UINT8, PoseResult, checked_boxes, checked_image
-from vipnas.errors import UserError
+from vipnas.errors import UserError, shown
 from vipnas.evaluation.evaluator import calibrate_bn, flip_tested, run_contiguous
 from vipnas.evaluation.subnets import Calibration, take_subnet
 from vipnas.models.clipnet import VideoNet
@@ -69,10 +69,13 @@ PUBLISHED_SKELETONS = {17: "coco_17", 133: "coco_wholebody_133"}
 
 @dataclass(frozen=True)
 class Facts:
-    """What is said of a file that cannot say it itself.
+    """What a file without a header does not contain.
 
-    `skeleton` is a shipped name or a YAML file, `sigma_px` in heatmap pixels. A fact that is given
-    of a file that can say it is an error, unless the facts are a `fallback`.
+    Attributes:
+        codec: The codec of the heatmaps.
+        sigma_px: The sigma of the codec, in heatmap pixels.
+        skeleton: A shipped name or a YAML file.
+        fallback: Ignore the facts if the file contains them, instead of raising an error.
     """
 
     codec: CodecName | None = None
@@ -81,13 +84,14 @@ class Facts:
     fallback: bool = False
 
     def check_needless(self, path: Path) -> None:
-        """Raise ValueError for a fact that is given although the file says it."""
+        """Raise UserError for a fact that is given although the file contains it."""
         if self.fallback:
             return
         for name in ("codec", "sigma_px", "skeleton"):
-            if getattr(self, name) is not None:
+            if (found := getattr(self, name)) is not None:
                 option = f"--{name.replace('_', '-')}"
-                raise ValueError(f"{path}: {option}: expected none, the file says it itself")
+                hint = "the file contains it"
+                raise UserError(f"{path}: {option}", "no such option", shown(found), hint)
 
 
 @dataclass(frozen=True)
@@ -201,7 +205,7 @@ class PoseModel:
                 ("gives", self.network.gives, HEATMAPS),
             ):
                 if found != needed:
-                    raise ValueError(f"{self.path}: {name}: expected {needed}, got {found}")
+                    raise UserError(f"{self.path}: {name}", needed, found)
         return self.network
 
     def pose_net(self) -> PoseNet:
@@ -209,7 +213,7 @@ class PoseModel:
         if self.header.kind == "clip":
             raise UserError(str(self.path), "a network of images", "a file of kind clip")
         if not isinstance(self.network, PoseNet):
-            raise ValueError(f"{self.path}: expected weights, got an exported file")
+            raise UserError(str(self.path), "weights", "an exported file")
         return self.network
 
     @torch.no_grad()
@@ -312,7 +316,7 @@ def _load_model(
     header, place = read_header(path), str(path)
     facts.check_needless(path)
     if header.kind == "clip_supernet":
-        raise ValueError(f"{path}: expected a network of images, got a file of kind {header.kind}")
+        raise UserError(str(path), "a network of images", f"a file of kind {header.kind}")
     if header.kind == "clip":
         _check_arch(header.key_frame, arch, path)
         return PoseModel(read_clip(path)[0], header, path)
@@ -325,15 +329,17 @@ def _load_model(
     if space is None and header.batch_norm.calibrated:
         return PoseModel(read_network(path)[0], header, path)
     if calibration is None:
-        raise ValueError(
-            f"{path}: expected --experiment FILE (and --data-root DIR): batch norm of a"
-            f" {header.kind} that is not calibrated is measured on its crops"
+        raise UserError(
+            str(path),
+            "--experiment FILE (and --data-root DIR)",
+            "none",
+            f"batch norm of a {header.kind} that is not calibrated is measured on its crops",
         )
     header.skeleton.check_joints(calibration.skeleton, place)
     images = calibration.images()
     if tuple(images.shape[2:]) != header.input.hw:
         found = tuple(images.shape[2:])
-        raise ValueError(f"{path}: input_hw: expected {found} of the crops, got {header.input.hw}")
+        raise UserError(f"{path}: input_hw", f"{found} of the crops", str(header.input.hw))
     network = read_network(path)[0].to(device)
     if space is None:
         calibrate_bn(network, images, calibration.batch_size)
@@ -354,16 +360,19 @@ def _load_model(
 def _load_published(path: Path, arch: Arch | None, facts: Facts) -> PoseModel:
     content, place = load_file(path), str(path)
     if not is_published(content):
-        raise ValueError(
-            f"{path}: expected a model file ({SUFFIX}), an exported file or a published checkpoint,"
-            " got another file of torch (weights of vipnas 0.1.0 cannot be read)"
+        raise UserError(
+            str(path),
+            f"a model file ({SUFFIX}), an exported file or a published checkpoint",
+            "another file of torch",
+            "weights of vipnas 0.1.0 cannot be read",
         )
     header = header_in(content, place)
     if header is not None:
         facts.check_needless(path)
         _check_arch(header.key_frame, arch, path)
     elif arch is None:
-        raise ValueError(f"{path}: published weights do not say their arch: give it with --arch")
+        hint = "published weights do not contain their architecture"
+        raise UserError(str(path), "--arch FILE", "none", hint)
     else:
         skeleton = facts.skeleton or PUBLISHED_SKELETONS.get(arch.num_keypoints)
         recipe = replace(facts, codec=facts.codec or "quarter", sigma_px=facts.sigma_px or 2.0)
@@ -394,21 +403,20 @@ def _load_exported_clip(folder: Path, arch: Arch | None, facts: Facts) -> PoseMo
 
 
 def _header_by_facts(arch: Arch, facts: Facts, path: Path) -> ModelHeader:
-    """The header of a file that says no more than its architecture."""
+    """Return the header of a file that contains only its architecture."""
     codec_name, sigma_px, skeleton_name = facts.codec, facts.sigma_px, facts.skeleton
     if codec_name is None or sigma_px is None or skeleton_name is None:
         names = ("codec", "sigma_px", "skeleton")
         needed = next(name for name in names if getattr(facts, name) is None)
         option = f"--{needed.replace('_', '-')}"
-        raise ValueError(
-            f"{path}: expected {option}: the file cannot say it (`vipnas convert` writes one that"
-            " can)"
-        )
+        hint = "the file does not contain it; `vipnas convert` writes one that does"
+        raise UserError(str(path), option, "none", hint)
     skeleton = read_skeleton(skeleton_name)
     if skeleton.num_joints != arch.num_keypoints:
-        raise ValueError(
-            f"{path}: --skeleton: expected one of {arch.num_keypoints} joints, got {skeleton.name}"
-            f" of {skeleton.num_joints}"
+        raise UserError(
+            f"{path}: --skeleton",
+            f"one of {arch.num_keypoints} joints",
+            f"{skeleton.name} of {skeleton.num_joints}",
         )
     codec = make_codec(codec_name, arch.input_hw, arch.heatmap_hw, sigma_px)
     return ModelHeader(
@@ -423,8 +431,8 @@ def _header_by_facts(arch: Arch, facts: Facts, path: Path) -> ModelHeader:
 
 
 def _check_arch(found: Arch, wanted: Arch | None, path: Path) -> None:
-    if wanted is not None and (place := difference(found, wanted)):
-        raise ValueError(f"{path}: holds another arch: {place}")
+    if wanted is not None and (error := difference(found, wanted)):
+        raise error.inside(f"{path}: arch", ".")
 
 
 def _finite(values: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vipnas.deploy.sources import SourceFrame
+from vipnas.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ class FramePoses:
         scores: (N, K).
         boxes_xyxy: (N, 4), left, top, right and bottom in pixels.
         ids: (N,) of the persons' tracks; None without tracking.
-        picture: The drawn image (H, W, 3), RGB. Only writers that draw need it.
+        picture: The rendered image (H, W, 3), RGB. Only writers of images and videos need it.
         box_scores: (N,), the detector's; None where nothing says them.
     """
 
@@ -95,9 +96,14 @@ class Writer(ABC):
     @abstractmethod
     def _close(self) -> None: ...
 
-    def _unwritable(self, error: OSError) -> ValueError:
-        kept = f" (the first {self.num_frames} frames are kept)" if self.num_frames else ""
-        return ValueError(f"{self.path}: cannot be written: {error.strerror or error}{kept}")
+    def _unwritable(self, error: OSError) -> UserError:
+        kept = f"the first {self.num_frames} frames are kept" if self.num_frames else ""
+        return unwritable(self.path, error, kept)
+
+
+def unwritable(path: Path, error: OSError, hint: str = "") -> UserError:
+    """Return the error of a file that the system does not let us write."""
+    return UserError(str(path), "a file that can be written", error.strerror or str(error), hint)
 
 
 def make_folder(folder: Path) -> None:
