@@ -22,7 +22,7 @@ from vipnas.errors import UserError
 
 log = logging.getLogger(__name__)
 
-# FFmpeg prints nothing: what is wrong is said in one line. It is read when a video is first opened.
+# FFmpeg prints nothing, since one line tells the error. It is read when a video is first opened.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 UINT8 = NDArray[np.uint8]
@@ -35,9 +35,9 @@ _MAX_FRAMES = 1e8
 
 
 class CaptureSource(Source):
-    """What OpenCV decodes frame by frame: a video, a camera, a stream.
+    """A video, camera or stream, decoded by OpenCV frame by frame.
 
-    A live source gives the newest frame: what arrives while a frame is worked on is dropped.
+    A live source gives the newest frame. Frames that arrive during processing are dropped.
     """
 
     def __init__(self, kind: Kind, place: str, name: str, capture: cv2.VideoCapture) -> None:
@@ -88,12 +88,12 @@ class CaptureSource(Source):
         return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
     def _position_s(self) -> float:
-        """When the frame that was read last is shown, by the file."""
+        """Return the presentation time of the last frame read, in seconds."""
         position_ms = self._capture.get(cv2.CAP_PROP_POS_MSEC)
         return position_ms / 1000 if math.isfinite(position_ms) else 0.0
 
     def _drop_late_frames(self, worked_s: float) -> None:
-        """Take what has arrived meanwhile, until a frame has to be waited for."""
+        """Drop frames that have arrived meanwhile, until none is waiting."""
         for _ in range(int(worked_s * self.fps) - 1):
             begin_s = time.monotonic()
             if not self._capture.grab() or time.monotonic() - begin_s > 0.5 / self.fps:
@@ -114,7 +114,7 @@ class CaptureSource(Source):
 
 
 def open_video(path: Path) -> CaptureSource | None:
-    """Open a video file; return None for what is no video."""
+    """Open a video file; return None if it is not a video."""
     if not path.is_file():
         return None
     is_image = cv2.haveImageReader(str(path))
@@ -162,7 +162,7 @@ def open_stream(address: str, timeout_s: float) -> Source:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Nothing of OpenCV on the terminal: what is wrong is said in one line."""
+    """Silence OpenCV on the terminal, where one line tells the error."""
     level = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:

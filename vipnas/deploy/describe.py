@@ -1,4 +1,4 @@
-"""What a model file is, in words."""
+"""Describe a model file in words."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vipnas.runtimes.exported_clip import ExportedClip
 
 
 def header_of_file(path: Path, load: Callable[[], PoseModel]) -> tuple[ModelHeader, str]:
-    """The header, and what kind of file it is from. Model files are not loaded for it."""
+    """Return the header and the kind of its file, without loading the weights."""
     if path.suffix == SUFFIX:
         return read_header(path), "model file"
     model = load()
@@ -26,7 +26,7 @@ def header_of_file(path: Path, load: Callable[[], PoseModel]) -> tuple[ModelHead
 
 
 def describe(header: ModelHeader, form: str) -> Iterator[str]:
-    """Yield a line for each thing that there is to say."""
+    """Yield the lines of the description."""
     facts, (height, width) = header.input, header.input.hw
     yield f"file: {form}, format {header.format_version}"
     yield f"kind: {header.kind.replace('_', ' ')}"

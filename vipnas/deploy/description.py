@@ -1,7 +1,7 @@
 """Models that vipnas did not export, described by a few lines of YAML.
 
-Descriptions of common models are shipped by name (`presets/`). A description of one's own says all
-itself, or names a preset and says what differs:
+Descriptions of common models are shipped by name (`presets/`). A description of your own is
+complete, or names a preset and overrides some of its values:
 
     model: person.onnx        # beside this file
     preset: yolox
@@ -42,7 +42,7 @@ class ImageInput(Strict):
 
     Attributes:
         colour: The order of the channels.
-        hw: Height and width, for a model that leaves them open; one of a fixed size says it itself.
+        hw: Height and width, for a model of any size. None for a model of a fixed size.
         mean: Subtracted from values in 0..255, in the order of `colour`.
         std: What the difference is divided by.
         layout: The order of the axes.
@@ -72,9 +72,9 @@ class Described:
 
     Attributes:
         model: The ONNX file.
-        values: What the description says besides, with the values of its preset.
+        values: The other values of the description, with those of its preset.
         place: Where the values are from, for errors.
-        folder: Where files that the values name are looked for first.
+        folder: The first folder to search for files that the values name.
     """
 
     model: Path
@@ -97,7 +97,7 @@ def find_description(kind: Kind, spec: str) -> Described:
             with a description of the same name beside it.
 
     Raises:
-        ValueError: One line, naming the file, the place and what is expected.
+        UserError: The description is missing or not valid.
     """
     preset, colon, file = spec.partition(":")
     if len(preset) > 1 and colon and not Path(spec).exists():  # C:... is a drive
@@ -144,7 +144,7 @@ def _preset(kind: Kind, name: str) -> dict[str, Any]:
 
 
 def _merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """One's own values over those of a preset. Another output form shares no options with it."""
+    """Return your own values over those of a preset. Output forms share no options."""
     merged = {**base, **own}
     for key, value in own.items():
         below = base.get(key)
@@ -163,7 +163,7 @@ def parse_output(
         forms: The known forms, each a dataclass of its options.
         raw: `form`, the form's options, and `names`: outputs in the order that the form takes;
             without it, all of them in the order of the model.
-        place: Where it is said, for errors.
+        place: Where `raw` is from, for errors.
     """
     options = dict(raw)
     form, names = _word(options.pop("form", None), f"{place}: form"), options.pop("names", None)
@@ -184,7 +184,7 @@ class DescribedModel:
         settings: How it computes.
 
     Raises:
-        ValueError: The model does not take one image tensor of this form.
+        UserError: The model does not take one image tensor of this form.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Persons in an image as boxes, and what finds them without a model.
+"""Persons in an image as boxes, and detectors without a model.
 
 N boxes, H W height and width.
 """
@@ -44,7 +44,7 @@ class DetectedBoxes:
 
 
 class Detector(Protocol):
-    """Finds the persons in an image."""
+    """Find the persons in an image."""
 
     def __call__(self, image: UINT8, name: str = "", index: int = 0) -> DetectedBoxes:
         """Find the persons.
@@ -73,13 +73,13 @@ def whole_image(image: UINT8, name: str = "", index: int = 0) -> DetectedBoxes:
 
 
 class BoxesOfFile:
-    """Boxes of a file in COCO results form (`image_id`, `bbox`, `score`, maybe `category_id`).
+    """Boxes of a COCO results file (`image_id`, `bbox`, `score`, maybe `category_id`).
 
     An image is found by its file name, with or without the suffix, or by the number that the name
     ends with: `000000000036.jpg` is image 36. A frame of a video is found by its number.
 
     Raises:
-        ValueError: The file is no such list, or holds no person that scores enough.
+        UserError: The file is not such a list, or no person in it scores enough.
     """
 
     def __init__(self, path: Path, score_threshold: float) -> None:

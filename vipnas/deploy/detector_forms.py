@@ -43,7 +43,7 @@ class Candidates:
 
 
 class DetectorForm(Protocol):
-    """How persons are read from the outputs of one image.
+    """Read persons from the outputs of one image.
 
     Attributes:
         is_dense: Whether every cell of the image gives a candidate, most of them bad and many of
@@ -53,7 +53,7 @@ class DetectorForm(Protocol):
     is_dense: ClassVar[bool]
 
     def persons(self, outputs: Outputs, input_hw: SizeHW, person_class: int) -> Candidates:
-        """Return the candidates; raise ValueError for outputs of another form."""
+        """Return the candidates; raise UserError for outputs of another form."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Who is in a picture: person detectors, all behind one call.
+"""Open person detectors of all kinds by one function.
 
 detect = open_detector("nanodet:nanodet.onnx")
 boxes = detect(image)
@@ -41,7 +41,7 @@ def open_detector(
             0.3 where nothing does.
 
     Raises:
-        ValueError: One line for a file, a description or a model that cannot be used.
+        UserError: A file, a description or a model cannot be used.
     """
     if spec == WHOLE_IMAGE:
         return whole_image

@@ -64,7 +64,7 @@ class Form:
 
     @property
     def file(self) -> FileFormat:
-        """The format's row; raises ValueError for an unknown one."""
+        """The format's row; raises UserError for an unknown one."""
         return runtime_of_format(self.format)[1]
 
     def __str__(self) -> str:
@@ -116,7 +116,7 @@ def export_network(
             them. Without them, random images are compared.
 
     Raises:
-        ValueError: The file and PyTorch differ, the network cannot be exported in this form, or an
+        UserError: The file and PyTorch differ, the network cannot be exported in this form, or an
             extra of vipnas is not installed.
     """
     _check_form(path, form, network.arch, crops_N3HW)
@@ -196,7 +196,7 @@ def _check_form(path: Path, form: Form, arch: Arch, crops_N3HW: Tensor | None) -
 def _export(
     reference: nn.Module, inputs_of: InputsOf, path: Path, form: Form, settings: WriteSettings
 ) -> Exported:
-    """Write aside, open as users will, compare; then put in place, what others refer to first."""
+    """Write a temporary file, compare it with PyTorch, then move it to its place."""
     runtime, file = runtime_of_format(form.format)
     runtime.check_installed(to_write=True)
     try:

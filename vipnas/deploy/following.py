@@ -1,4 +1,4 @@
-"""Persons through a video: boxes from a detector now and then, from their poses in between.
+"""Follow persons through a video: boxes from a detector at intervals, from poses in between.
 
 N persons in a frame, K keypoints.
 """
@@ -48,7 +48,7 @@ class TrackedFrame(NamedTuple):
 
 @dataclass(frozen=True)
 class FollowRule:
-    """When persons are looked for, and when they are given up.
+    """When the detector runs, and when a person is dropped.
 
     A person is lost in a frame where fewer than four joints score above `min_joint_score`. The box
     then stays where it is, and the next frame is a key frame.
@@ -57,13 +57,14 @@ class FollowRule:
         detect_every: Frames from one run of the detector to the next. It also runs where nobody is
             followed.
         min_joint_score: Joints that score less count neither for boxes nor for being lost.
-        max_lost_frames: Who is lost in more consecutive frames is given up.
-        max_missed_detections: Who is missed by more consecutive runs of the detector is given up.
-        min_iou: IoU with a followed box that makes a detection the same person.
-        max_similarity: OKS above which two poses are one person, who was found twice.
+        max_lost_frames: A person who is lost in more consecutive frames is dropped.
+        max_missed_detections: A person whom the detector misses in more consecutive runs is
+            dropped.
+        min_iou: A detection with this IoU to a followed box is the same person.
+        max_similarity: OKS above which two poses are one person, found twice.
 
     Raises:
-        ValueError: A setting is out of range.
+        UserError: A setting is out of range.
     """
 
     detect_every: int = 10
@@ -113,7 +114,7 @@ def follow(
         rule: Defaults to `FollowRule()`.
 
     Raises:
-        ValueError: The detector's boxes have another form, or are not finite.
+        UserError: The detector's boxes have another form, or are not finite.
     """
     rule = rule or FollowRule()
     people: list[_Person] = []
@@ -141,7 +142,7 @@ def follow(
 
 @dataclass(frozen=True)
 class _Person:
-    """Somebody to be looked for in a frame, and his pose in the frame before."""
+    """A followed person, with the pose in the previous frame."""
 
     box_xyxy: FloatArray
     id: int = NEW
@@ -158,7 +159,7 @@ class _Person:
         memory: ClipMemory | None,
         rule: FollowRule,
     ) -> _Person:
-        """Return where to look for the person in the next frame."""
+        """Return the person's box in the next frame."""
         joints_K3 = np.column_stack((keypoints_K2, scores_K.astype(np.float64)))
         x, y, width, height = xywh_from_xyxy(self.box_xyxy).tolist()
         box_xywh = box_of_pose((x, y, width, height), joints_K3, rule.min_joint_score)
@@ -173,7 +174,7 @@ class _Person:
         )
 
     def is_followed(self, rule: FollowRule, image: UINT8) -> bool:
-        """Return whether there is still somebody to look for, within the image."""
+        """Return whether the person is still followed, within the image."""
         low_xy, high_xy = self.box_xyxy[:2], self.box_xyxy[2:]
         centre_x, centre_y = ((low_xy + high_xy) / 2).tolist()
         height, width = image.shape[:2]
@@ -205,7 +206,7 @@ def _detected(people: Sequence[_Person], boxes_N4: FloatArray, rule: FollowRule)
 
 
 def _usable(boxes_xyxy: FloatArray) -> FloatArray:
-    """Return the detected boxes in which there is something to see."""
+    """Return the detected boxes that are large enough."""
     boxes_N4 = np.asarray(boxes_xyxy, np.float64)
     if boxes_N4.size == 0:
         return np.empty((0, 4))

@@ -98,10 +98,10 @@ class Facts:
 class PoseModel:
     """A network and its header.
 
-    `network` takes normalised images (N, 3, H, W) to heatmaps (N, K, h, w). That of an exported
-    file may take uint8 images (N, H, W, 3), and give joints (N, K, 3). The networks of a clip find
-    poses in videos; in an image their key frame's does. With `flip_test`, heatmaps
-    are the mean over the crop and its mirror image: slower, and a little better.
+    `network` takes normalised images (N, 3, H, W) to heatmaps (N, K, h, w). An exported network may
+    take uint8 images (N, H, W, 3), and return joints (N, K, 3). The networks of a clip run on
+    videos; the key frame's network runs on images. With `flip_test`, heatmaps are the mean over the
+    crop and its mirror image: slower, and slightly more accurate.
     """
 
     network: nn.Module
@@ -137,7 +137,7 @@ class PoseModel:
             Keypoints in pixels of the image, one pose a box, in the order of the boxes.
 
         Raises:
-            ValueError: The image or the boxes have another form.
+            UserError: The image or the boxes have another form.
             FloatingPointError: The network's output is not finite.
         """
         image = checked_image(image, bgr)
@@ -174,7 +174,7 @@ class PoseModel:
             The poses frame by frame, with track ids in videos. A frame is read when its turn comes.
 
         Raises:
-            ValueError: The source cannot be read, or the detector used.
+            UserError: The source cannot be read, or the detector used.
         """
         return track(self, source, detector, TrackSettings(detect_every, smooth))
 
@@ -195,7 +195,7 @@ class PoseModel:
         )
 
     def heatmap_network(self) -> nn.Module:
-        """The network, from normalised images to heatmaps; raises ValueError for a file that has
+        """The network, from normalised images to heatmaps; raises UserError for a file that has
         another form."""
         if self.header.kind == "clip":
             raise UserError(str(self.path), "a network of images", "a file of kind clip")
@@ -209,7 +209,7 @@ class PoseModel:
         return self.network
 
     def pose_net(self) -> PoseNet:
-        """The network in PyTorch; raises ValueError for an exported file."""
+        """The network in PyTorch; raises UserError for an exported file."""
         if self.header.kind == "clip":
             raise UserError(str(self.path), "a network of images", "a file of kind clip")
         if not isinstance(self.network, PoseNet):
@@ -218,7 +218,7 @@ class PoseModel:
 
     @torch.no_grad()
     def _find(self, crops_N3HW: Tensor) -> tuple[Tensor, Tensor]:
-        """Joints (N, K, 2) in input pixels, and their scores (N, K)."""
+        """Return joints (N, K, 2) in input pixels, and their scores (N, K)."""
         network = self._image_network.eval()
         crops_N3HW = crops_N3HW.to(next(network.parameters()).device)
         if getattr(network, "gives", HEATMAPS) == KEYPOINTS:
@@ -235,7 +235,7 @@ class PoseModel:
         return xy_NK2.cpu(), scores_NK.cpu()
 
     def _run(self, crops_N3HW: Tensor) -> Tensor:
-        """What the network makes of uint8 RGB crops, which it is given in the form it takes."""
+        """Return the network's output for uint8 RGB crops, in the form that it takes."""
         if getattr(self._image_network, "takes", NORMALISED) == PIXELS:
             found: Tensor = self._image_network(crops_N3HW.permute(0, 2, 3, 1))
             return found
@@ -252,7 +252,7 @@ class PoseModel:
 
     @property
     def _image_network(self) -> nn.Module:
-        """The network that sees an image by itself: of a clip that of key frames."""
+        """Return the network of images; for a clip, that of key frames."""
         if isinstance(self.network, (VideoNet, ExportedClip)):
             return self.network.key_frame
         return self.network
@@ -277,12 +277,12 @@ def load(
             of a supernet it says which subnet is taken, by default the largest; any other file must
             be of this architecture.
         calibration: Crops that batch norm is measured on: a supernet needs them.
-        facts: Skeleton and codec of a file that cannot say them.
+        facts: Skeleton and codec of a file that does not contain them.
         device: Where the network runs; exported files run on the CPU.
         flip_test: See `PoseModel`.
 
     Raises:
-        ValueError: One line naming the file and what is wrong with it.
+        UserError: The file is not a model, or needs other arguments.
     """
     path, facts = Path(path), facts or Facts()
     if isinstance(arch, (str, Path)):
@@ -300,7 +300,7 @@ def load(
 
 
 def input_format(input_hw: tuple[int, int], codec: HeatmapCodec) -> InputFormat:
-    """How the crops of this version of vipnas are made."""
+    """Return the format of the crops of this version of vipnas."""
     return InputFormat(
         input_hw, IMAGENET_MEAN_RGB, IMAGENET_STD_RGB, BOX_PADDING, codec.shift_flipped
     )

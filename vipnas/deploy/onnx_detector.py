@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class DetectorFile(Strict):
-    """A detector, as its YAML file says it.
+    """The description of a detector in YAML.
 
     Attributes:
         input: How pixels enter the model.
@@ -72,7 +72,7 @@ class OnnxDetector:
     """A detector in ONNX, by its description.
 
     Raises:
-        ValueError: Description and model do not fit, which a grey image is tried for.
+        UserError: Description and model do not fit; a grey image is tried.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class OnnxDetector:
         return persons
 
     def _candidates(self, fitted: UINT8) -> Candidates:
-        """All candidates in pixels of the input."""
+        """Return all candidates in pixels of the input."""
         outputs = self._model.run(fitted[None])
         try:
             found = self._form.persons(outputs, self._model.input_hw, self._file.person_class)

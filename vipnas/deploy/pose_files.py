@@ -25,7 +25,7 @@ from vipnas.files import sync_directory
 
 
 class SpoolWriter(Writer):
-    """A file of text that grows aside, and always ends with a whole frame."""
+    """A file that grows under another name, and always ends with a whole frame."""
 
     def __init__(self, path: Path, head: str) -> None:
         super().__init__(path)
@@ -40,10 +40,10 @@ class SpoolWriter(Writer):
 
     @abstractmethod
     def _text(self, found: FramePoses) -> str:
-        """What is written of a frame."""
+        """Return the text of a frame."""
 
     def _tail(self, num_frames: int) -> str:
-        """What completes the file after so many frames."""
+        """Return the text that completes the file after so many frames."""
         return ""
 
     def _write(self, found: FramePoses) -> None:

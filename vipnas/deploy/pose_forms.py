@@ -36,14 +36,14 @@ class Joints:
 
 
 class PoseForm(Protocol):
-    """How joints are read from the outputs of a batch."""
+    """Read joints from the outputs of a batch."""
 
     def span_hw(self, input_hw: SizeHW) -> SizeHW:
         """Return the input pixels that a crop is mapped onto; see `vipnas.data.crops.geometry`."""
         ...
 
     def joints(self, outputs: Outputs, input_hw: SizeHW, num_crops: int, num_joints: int) -> Joints:
-        """Return the joints; raise ValueError for outputs of another form."""
+        """Return the joints; raise UserError for outputs of another form."""
         ...
 
 

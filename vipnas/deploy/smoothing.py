@@ -50,7 +50,7 @@ class OneEuroFilter:
         max_gap_s: A track that was not seen for longer starts afresh.
 
     Raises:
-        ValueError: A setting is out of range.
+        UserError: A setting is out of range.
     """
 
     min_cutoff_hz: float = 0.05

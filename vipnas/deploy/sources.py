@@ -4,7 +4,7 @@
         for frame in source:
             poses = model.predict(frame.image)
 
-Frames are decoded when their turn comes; none is kept.
+Frames are decoded one at a time; none is kept.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ def open_source(
     skip_bad_images: bool = False,
     timeout_s: float = TIMEOUT_S,
 ) -> Source:
-    """Open whatever holds pictures.
+    """Open a source of images.
 
     Args:
         spec: An image, a folder (with all images below it), a glob, a video, the number of a
             camera, or an address such as `rtsp://...`; several images, folders and globs in a
             sequence.
-        output: Where results go. Images in this folder are no part of a folder or glob.
+        output: Where results go. Images in this folder are skipped.
         fps: Frames a second of images; default 25.
         skip_bad_images: Log images that cannot be read, and skip them.
         timeout_s: How long to wait for the answer of a stream, and for each of its frames.
@@ -158,7 +158,7 @@ def _check_image(path: Path) -> None:
 
 
 def _file_names(files: Sequence[Path]) -> list[str]:
-    """Paths below the folder that holds all."""
+    """Return the paths below the folder that holds all."""
     folder = os.path.commonpath([path.absolute().parent for path in files])
     return [path.absolute().relative_to(folder).as_posix() for path in files]
 
@@ -170,7 +170,7 @@ def _names(file_names: Sequence[str]) -> Sequence[str]:
 
 
 def _natural_order(path: Path) -> list[tuple[int | str, ...]]:
-    """2.jpg before 10.jpg."""
+    """Return the sort key by which 2.jpg is before 10.jpg."""
     return [_split(part) for part in path.parts]
 
 

@@ -58,8 +58,8 @@ class Tracker:
 
     A person takes the track whose last pose and box are most similar. Within `max_gap` frames the
     similarity is the weighted mean of the OKS and of the IoU of the boxes. Afterwards the pose has
-    changed: who comes back within `max_absence` frames is known by the IoU alone, and after all
-    others. A person without a track begins one.
+    changed: a person who returns within `max_absence` frames is matched by the IoU alone, after
+    all others. A person without a track begins one.
 
     Attributes:
         skeleton: Its sigmas are those of the OKS.
@@ -73,7 +73,7 @@ class Tracker:
         min_joint_score: Joints that score less, now or before, do not count for the OKS.
 
     Raises:
-        ValueError: A setting is out of range.
+        UserError: A setting is out of range.
     """
 
     skeleton: Skeleton
@@ -118,7 +118,7 @@ class Tracker:
                 others; by default all are `NEW`.
 
         Raises:
-            ValueError: The arrays do not fit the skeleton or each other.
+            UserError: The arrays do not fit the skeleton or each other.
         """
         shown = [
             _Track(xy_K2, scores_K >= self.min_joint_score, box)

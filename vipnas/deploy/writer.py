@@ -1,4 +1,4 @@
-"""What a writer is: the interface of `open_writer`'s results.
+"""The interface of the writers that `open_writer` returns.
 
 N persons, K keypoints.
 """
@@ -26,10 +26,10 @@ UINT8 = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class FramePoses:
-    """What was found in a frame.
+    """The poses of a frame.
 
     Attributes:
-        frame: Where it was looked for.
+        frame: The frame.
         keypoints: (N, K, 2), x and y in pixels of the image.
         scores: (N, K).
         boxes_xyxy: (N, 4), left, top, right and bottom in pixels.
@@ -48,10 +48,10 @@ class FramePoses:
 
 
 class Writer(ABC):
-    """Writes what was found in frames; a context manager.
+    """Write the poses of frames; a context manager.
 
     Attributes:
-        draws: Whether `write` needs the drawn picture.
+        draws: Whether `write` needs the rendered picture.
         path: The file, or the folder of pictures.
         num_frames: How many frames were written.
     """
@@ -63,7 +63,7 @@ class Writer(ABC):
         self.num_frames = 0
 
     def write(self, found: FramePoses) -> None:
-        """Raise ValueError in one line where it cannot be written, such as on a full disk."""
+        """Write a frame; raise UserError if that fails, such as on a full disk."""
         try:
             self._write(found)
         except OSError as error:
@@ -72,7 +72,7 @@ class Writer(ABC):
         self.num_frames += 1
 
     def close(self) -> None:
-        """Complete the file; raise ValueError in one line where that fails."""
+        """Complete the file; raise UserError where that fails."""
         try:
             self._close()
         except OSError as error:

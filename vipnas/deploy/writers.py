@@ -59,7 +59,7 @@ def open_writer(
         image_id_of: COCO's id of an image; by default the number of the frame.
 
     Raises:
-        ValueError: It cannot be written there, or would overwrite a source.
+        UserError: The output cannot be written, or would overwrite a source.
     """
     path = Path(output)
     suffix = path.suffix.lower()
@@ -99,7 +99,7 @@ def open_writers(
     """Open a writer for each output; a folder of images has `keypoints.json` in it.
 
     Raises:
-        ValueError: As `open_writer` does. Those that are open by then are closed.
+        UserError: As for `open_writer`. Writers that are already open are closed.
     """
     writers: list[Writer] = []
     try:
@@ -181,7 +181,7 @@ class VideoWriter(Writer):
 
 
 def _check_writable(folder: Path) -> None:
-    """Raise OSError where no file can be made."""
+    """Raise OSError if no file can be created."""
     make_folder(folder)
     with TemporaryFile(dir=folder):
         pass
