@@ -420,7 +420,10 @@ def bad_inputs(folder: Path, model: Path, video: Path) -> dict[str, tuple[list[o
         "the source": ([model, video, "-o", folder / "a.json", "-o", video], "expected"),
         "no boxes": ([model, video, *out, "--detector", folder / "zero.json"], "zero.json: "),
         "detector": ([model, video, *out, "--detector", "nanodte:a.onnx"], "nanodet"),
-        "model": ([folder / "none.safetensors", video, *out], "none.safetensors: no such file"),
+        "model": (
+            [folder / "none.safetensors", video, *out],
+            "safetensors: expected a file, got no such file",
+        ),
         "no model": ([folder / "any.onnx", video, *out], "any.onnx: .*PRESET:FILE.onnx"),
         "device": ([model, video, *out, "--device", "cuda:9"], "--device: expected"),
         "tracks": (
