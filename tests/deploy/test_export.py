@@ -194,7 +194,7 @@ def test_errors_of_the_libraries_are_one_line(
 ) -> None:
     network = PoseNet(ARCHS["residual"])
     monkeypatch.setattr(onnx_model, "to_onnx", lambda *_: b"no model")
-    assert "not exported: InvalidProtobuf: " in refused(network, tmp_path / "network.onnx")
+    assert "express, got InvalidProtobuf: " in refused(network, tmp_path / "network.onnx")
 
 
 def test_a_network_that_amplifies_rounding_is_allowed_its_own(

@@ -412,12 +412,18 @@ def bad_inputs(folder: Path, model: Path, video: Path) -> dict[str, tuple[list[o
         "two videos": ([model, video, video, *out], "walk.avi: expected images, got a video"),
         "empty folder": ([model, folder / "empty", *out], "empty: .*images.*none"),
         "no camera": ([model, "97", *out], "camera 97: expected a camera"),
-        "not writable": ([model, video, "-o", folder / "file" / "a.mp4"], "cannot be written"),
+        "not writable": (
+            [model, video, "-o", folder / "file" / "a.mp4"],
+            "can be written",
+        ),
         "other suffix": ([model, video, "-o", folder / "a.txt"], "a.txt: expected .mp4"),
         "the source": ([model, video, "-o", folder / "a.json", "-o", video], "expected"),
         "no boxes": ([model, video, *out, "--detector", folder / "zero.json"], "zero.json: "),
         "detector": ([model, video, *out, "--detector", "nanodte:a.onnx"], "nanodet"),
-        "model": ([folder / "none.safetensors", video, *out], "none.safetensors: no such file"),
+        "model": (
+            [folder / "none.safetensors", video, *out],
+            "safetensors: expected a file, got no such file",
+        ),
         "no model": ([folder / "any.onnx", video, *out], "any.onnx: .*PRESET:FILE.onnx"),
         "device": ([model, video, *out, "--device", "cuda:9"], "--device: expected"),
         "tracks": (

@@ -131,7 +131,7 @@ def test_equal_input_gives_equal_ids() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"matching": "greed"}, "matching: expected greedy, hungarian, got 'greed'"),
+        ({"matching": "greed"}, "matching: expected one of greedy, hungarian, got 'greed'"),
         ({"min_similarity": 0.0}, "min_similarity: expected above 0, to 1, got 0.0"),
         ({"min_reentry_iou": 1.5}, "min_reentry_iou: expected above 0, to 1, got 1.5"),
         ({"oks_weight": -0.1}, "oks_weight: expected 0 to 1, got -0.1"),

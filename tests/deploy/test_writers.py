@@ -307,7 +307,8 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_written(
             writer.write(found(index))
     kept = num_kept(path)
     assert str(error.value) == (
-        f"{path}: cannot be written: File too large (the first {kept} frames are kept)"
+        f"{path}: expected a file that can be written, got File too large"
+        f" (the first {kept} frames are kept)"
     )
     assert 5 < kept < 40 and 25_000 < path.stat().st_size <= num_bytes
     assert below(tmp_path) == {name}
@@ -324,7 +325,8 @@ def test_a_video_ends_before_the_disk_is_full(
         for index in range(20):
             writer.write(found(index))
     assert str(error.value) == (
-        f"{path}: cannot be written: {os.strerror(errno.ENOSPC)} (the first 8 frames are kept)"
+        f"{path}: expected a file that can be written, got {os.strerror(errno.ENOSPC)}"
+        " (the first 8 frames are kept)"
     )
     assert num_kept(path) == 8
 
@@ -333,7 +335,7 @@ def test_a_video_ends_before_the_disk_is_full(
 def test_a_video_that_is_not_whole_is_told(tmp_path: Path, name: str) -> None:
     """OpenCV says nothing of what it could not write."""
     with (
-        pytest.raises(ValueError, match="cannot be written: File too large$"),
+        pytest.raises(ValueError, match="expected a file that can be written, got File too large$"),
         largest_file(3000),
         opened(tmp_path / name) as writer,
     ):
@@ -348,10 +350,10 @@ def unwritable(root: Path) -> dict[str, str]:
     for name in ("folder.json", "folder.csv", "folder.mp4"):
         (root / name).mkdir()
     return {
-        "file/poses.json": "cannot be written: Not a directory",
-        "file/poses.csv": "cannot be written: Not a directory",
-        "file/out.mp4": "cannot be written: Not a directory",
-        "file/": "cannot be written: Not a directory",
+        "file/poses.json": "expected a file that can be written, got Not a directory",
+        "file/poses.csv": "expected a file that can be written, got Not a directory",
+        "file/out.mp4": "expected a file that can be written, got Not a directory",
+        "file/": "expected a file that can be written, got Not a directory",
         "poses.xml": "expected .mp4, .webm, .json, .csv or a folder, got .xml",
         "out.avi": "expected .mp4, .webm, .json, .csv or a folder, got .avi",
     }

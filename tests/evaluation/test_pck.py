@@ -51,7 +51,9 @@ def test_sizes_by_hand() -> None:
     assert torso_sizes(truth, lsp)[0] == 5 and np.isnan(torso_sizes(truth, lsp)[1])
     assert head_sizes(truth, lsp)[0] == 12 and np.isnan(head_sizes(truth, lsp)[1])
     assert head_box_sizes(np.array([[7, 7, 30, 40.0]])).tolist() == [30]  # 0.6 * 50
-    with pytest.raises(ValueError, match="coco_17 has no joint neck or upper_neck or head_bottom"):
+    with pytest.raises(
+        ValueError, match="coco_17: expected a joint neck or upper_neck or head_bottom"
+    ):
         head_sizes(np.zeros((1, 17, 3)), COCO_17)
 
 
@@ -63,8 +65,16 @@ def test_mpii_leaves_two_joints_out_of_its_mean() -> None:
 @pytest.mark.parametrize(
     ("predicted", "sizes", "message"),
     [
-        (np.zeros((2, 3, 2)), np.ones(1), "2 predictions, 2 labelled persons, 1 sizes"),
-        (np.full((2, 3, 2), math.inf), np.ones(2), "not a finite number"),
+        (
+            np.zeros((2, 3, 2)),
+            np.ones(1),
+            "predictions: expected as many as labelled persons .2. and sizes .1., got 2",
+        ),
+        (
+            np.full((2, 3, 2), math.inf),
+            np.ones(2),
+            "predictions: expected finite numbers, got others",
+        ),
     ],
 )
 def test_what_cannot_be_scored_is_refused(predicted: Any, sizes: Any, message: str) -> None:

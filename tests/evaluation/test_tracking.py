@@ -12,7 +12,7 @@ from posetrack_frames import POSETRACK_18, random_frames, truth_as_results
 
 from vipnas.data.formats.posetrack import Frame, Video, read_posetrack
 from vipnas.evaluation import mota as tracking
-from vipnas.evaluation.mota import MotaRule, Tracker, box_overlap, joint_likeness, mota, track
+from vipnas.evaluation.mota import MotaRule, Tracker, box_overlap, joint_similarity, mota, track
 
 
 def pose(x: float, y: float) -> Any:
@@ -59,16 +59,16 @@ def test_similarities_by_hand() -> None:
     other[0, :2] = (5, 0, 1), (15, 10, 1)
     overlap = box_overlap(one, other, POSETRACK_18)
     assert overlap.tolist() == [[pytest.approx(50 / 150), 0.0]]
-    assert joint_likeness(one, one, POSETRACK_18).tolist() == [[pytest.approx(1.0)]]
-    assert joint_likeness(one, other, POSETRACK_18)[0, 1] == 0  # no joint to compare
+    assert joint_similarity(one, one, POSETRACK_18).tolist() == [[pytest.approx(1.0)]]
+    assert joint_similarity(one, other, POSETRACK_18)[0, 1] == 0  # no joint to compare
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"similarity": "ciou"}, "similarity 'ciou' is unknown; did you mean 'iou'"),
-        ({"min_similarity": 0.0}, "min_similarity 0.0"),
-        ({"max_gap": -1}, "max_gap -1"),
+        ({"similarity": "ciou"}, "similarity: expected .* got 'ciou' .did you mean 'iou'"),
+        ({"min_similarity": 0.0}, "min_similarity: expected above 0, to 1, got 0.0"),
+        ({"max_gap": -1}, "max_gap: expected 0 or more, got -1"),
     ],
 )
 def test_wrong_settings_are_refused(settings: dict[str, Any], message: str) -> None:
@@ -140,7 +140,7 @@ def test_real_people_keep_their_ids(vipnas_data: Path) -> None:
         tracked = track(data.videos, untracked, POSETRACK_18, similarity)
         assert len(tracked) == 164
         assert mota(data.videos, tracked, POSETRACK_18).mean >= 0.99
-    with pytest.raises(ValueError, match="result 0 has no track_id"):
+    with pytest.raises(ValueError, match="result 0: track_id: expected a number"):
         mota(data.videos, untracked, POSETRACK_18)
 
 
@@ -154,5 +154,5 @@ def test_without_motmetrics_the_error_says_what_to_install(monkeypatch: Any) -> 
 def test_videos_without_people_cannot_be_scored() -> None:
     pytest.importorskip("motmetrics")
     frames = random_frames(np.random.default_rng(0), 3, 0)
-    with pytest.raises(ValueError, match="nobody is annotated"):
+    with pytest.raises(ValueError, match="videos: expected at least one annotated joint"):
         mota([Video("empty", frames)], [], POSETRACK_18)

@@ -18,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vipnas.deploy.source import DEFAULT_FPS, MAX_FPS, Kind, Source, SourceFrame
+from vipnas.errors import UserError
 
 log = logging.getLogger(__name__)
 
-# FFmpeg prints nothing: what is wrong is said in one line. It is read when a video is first opened.
+# FFmpeg prints nothing, since one line tells the error. It is read when a video is first opened.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 UINT8 = NDArray[np.uint8]
@@ -34,9 +35,9 @@ _MAX_FRAMES = 1e8
 
 
 class CaptureSource(Source):
-    """What OpenCV decodes frame by frame: a video, a camera, a stream.
+    """A video, camera or stream, decoded by OpenCV frame by frame.
 
-    A live source gives the newest frame: what arrives while a frame is worked on is dropped.
+    A live source gives the newest frame. Frames that arrive during processing are dropped.
     """
 
     def __init__(self, kind: Kind, place: str, name: str, capture: cv2.VideoCapture) -> None:
@@ -49,7 +50,7 @@ class CaptureSource(Source):
         self._first = self._read()
         if self._first is None:
             self.close()
-            raise ValueError(f"{place}: expected a {kind} with frames, got none")
+            raise UserError(place, f"a {kind} with frames", "none")
         height, width = self._first.shape[:2]
         self.image_hw = height, width
 
@@ -87,12 +88,12 @@ class CaptureSource(Source):
         return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
     def _position_s(self) -> float:
-        """When the frame that was read last is shown, by the file."""
+        """Return the presentation time of the last frame read, in seconds."""
         position_ms = self._capture.get(cv2.CAP_PROP_POS_MSEC)
         return position_ms / 1000 if math.isfinite(position_ms) else 0.0
 
     def _drop_late_frames(self, worked_s: float) -> None:
-        """Take what has arrived meanwhile, until a frame has to be waited for."""
+        """Drop frames that have arrived meanwhile, until none is waiting."""
         for _ in range(int(worked_s * self.fps) - 1):
             begin_s = time.monotonic()
             if not self._capture.grab() or time.monotonic() - begin_s > 0.5 / self.fps:
@@ -113,7 +114,7 @@ class CaptureSource(Source):
 
 
 def open_video(path: Path) -> CaptureSource | None:
-    """Open a video file; return None for what is no video."""
+    """Open a video file; return None if it is not a video."""
     if not path.is_file():
         return None
     is_image = cv2.haveImageReader(str(path))
@@ -138,8 +139,8 @@ def open_camera(number: int) -> Source:
         capture = cv2.VideoCapture(number)
     if not capture.isOpened():
         devices = sorted(glob.glob("/dev/video*"), key=lambda name: (len(name), name))
-        hint = f" (there are {', '.join(devices)})" if devices else ""
-        raise ValueError(f"{place}: expected a camera, got none that opens{hint}")
+        hint = f"devices: {', '.join(devices)}" if devices else ""
+        raise UserError(place, "a camera", "none that opens", hint)
     capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
     return CaptureSource("camera", place, f"camera_{number}", capture)
 
@@ -155,13 +156,13 @@ def open_stream(address: str, timeout_s: float) -> Source:
     if not capture.isOpened():
         waited = time.monotonic() - begin_s > 0.9 * timeout_s
         found = f"no answer within {timeout_s:g} s" if waited else "none that opens"
-        raise ValueError(f"{place}: expected a stream, got {found}")
+        raise UserError(place, "a stream", found)
     return CaptureSource("stream", place, "stream", capture)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Nothing of OpenCV on the terminal: what is wrong is said in one line."""
+    """Silence OpenCV on the terminal, where one line tells the error."""
     level = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:

@@ -26,12 +26,12 @@ UINT8 = NDArray[np.uint8]
 
 
 class ClipMemory(NamedTuple):
-    """What a follow-up frame is given of the frame before, for one person.
+    """What a follow-up frame takes from the previous frame, for one person.
 
     Attributes:
         distance: Frames from the person's key frame to the follow-up frame, from 1.
-        heatmaps_KHW: Those of the frame before (K, h, w).
-        input_from_image_23: The affine that made the crop of the frame before.
+        heatmaps_KHW: Those of the previous frame (K, h, w).
+        input_from_image_23: The affine from image to crop of the previous frame.
     """
 
     distance: int
@@ -45,7 +45,7 @@ class FramePoses(NamedTuple):
     Attributes:
         keypoints: (N, K, 2), x and y in pixels of the image.
         scores: (N, K).
-        memories: What the next frame is to be given; None where that is a key frame.
+        memories: What the next frame takes; None where that is a key frame.
     """
 
     keypoints: FloatArray
@@ -59,7 +59,7 @@ class FramePoses(NamedTuple):
 
 
 class Runner(Protocol):
-    """Finds one pose in each box (N, 4: left, top, right, bottom) of an RGB image."""
+    """Find one pose in each box (N, 4: left, top, right, bottom) of an RGB image."""
 
     def __call__(
         self, image: UINT8, boxes_xyxy: FloatArray, memories: Sequence[ClipMemory | None]
@@ -67,7 +67,7 @@ class Runner(Protocol):
 
 
 class Poses(Protocol):
-    """What a model of images finds: `keypoints` (N, K, 2) and `scores` (N, K)."""
+    """The poses of an image model: `keypoints` (N, K, 2) and `scores` (N, K)."""
 
     @property
     def keypoints(self) -> FloatArray: ...
@@ -78,7 +78,7 @@ class Poses(Protocol):
 
 @dataclass(frozen=True)
 class ImageRunner:
-    """Run a model of images on every frame by itself.
+    """Run an image model on each frame independently.
 
     `predict` takes an image and boxes, as `PoseModel.predict` does.
     """
@@ -164,7 +164,7 @@ def _by_distance(memories: Sequence[ClipMemory | None]) -> list[tuple[int, list[
 
 
 def _seen(memories: Sequence[ClipMemory | None]) -> Seen | None:
-    """Return what the frame before left of several persons; None for a key frame."""
+    """Return the memories of several persons in one; None for a key frame."""
     kept = [memory for memory in memories if memory is not None]
     if not kept:
         return None

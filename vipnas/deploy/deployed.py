@@ -1,5 +1,4 @@
-"""A network with what an exported file may hold around it: normalising images before it, decoding
-heatmaps after it."""
+"""A network with optional normalisation of images and decoding of heatmaps, for export."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model file is, in words."""
+"""Describe a model file in words."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vipnas.runtimes.exported_clip import ExportedClip
 
 
 def header_of_file(path: Path, load: Callable[[], PoseModel]) -> tuple[ModelHeader, str]:
-    """The header, and what kind of file it is from. Model files are not loaded for it."""
+    """Return the header and the kind of its file, without loading the weights."""
     if path.suffix == SUFFIX:
         return read_header(path), "model file"
     model = load()
@@ -26,7 +26,7 @@ def header_of_file(path: Path, load: Callable[[], PoseModel]) -> tuple[ModelHead
 
 
 def describe(header: ModelHeader, form: str) -> Iterator[str]:
-    """Yield a line for each thing that there is to say."""
+    """Yield the lines of the description."""
     facts, (height, width) = header.input, header.input.hw
     yield f"file: {form}, format {header.format_version}"
     yield f"kind: {header.kind.replace('_', ' ')}"
@@ -53,8 +53,8 @@ def _networks(header: ModelHeader) -> Iterator[str]:
     if header.kind == "clip":
         assert header.clip is not None
         yield f"clip: {len(header.clip)} frames, {mean_cost(header.clip)} on average"
-        for number, member in enumerate(header.clip.follow_ups, start=1):
-            yield f"follow-up frame {number}: {member.fusion or 'no fusion'}"
+        for number, follow_up in enumerate(header.clip.follow_ups, start=1):
+            yield f"follow-up frame {number}: {follow_up.fusion or 'no fusion'}"
         return
     assert header.arch is not None
     what = "arch" if header.kind == "image" else "largest arch"

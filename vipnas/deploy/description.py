@@ -1,7 +1,7 @@
 """Models that vipnas did not export, described by a few lines of YAML.
 
-Descriptions of common models are shipped by name (`presets/`). A description of one's own says all
-itself, or names a preset and says what differs:
+Descriptions of common models are shipped by name (`presets/`). A description of your own is
+complete, or names a preset and overrides some of its values:
 
     model: person.onnx        # beside this file
     preset: yolox
@@ -20,6 +20,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from vipnas.errors import UserError, shown
 from vipnas.files import Strict, parse, read_yaml
 from vipnas.runtimes.foreign import open_foreign
 from vipnas.runtimes.runtime import ForeignModel, RunSettings, TensorFacts
@@ -41,7 +42,7 @@ class ImageInput(Strict):
 
     Attributes:
         colour: The order of the channels.
-        hw: Height and width, for a model that leaves them open; one of a fixed size says it itself.
+        hw: Height and width, for a model of any size. None for a model of a fixed size.
         mean: Subtracted from values in 0..255, in the order of `colour`.
         std: What the difference is divided by.
         layout: The order of the axes.
@@ -55,9 +56,9 @@ class ImageInput(Strict):
 
     def __post_init__(self) -> None:
         if not min(self.std) > 0:
-            raise ValueError(f"std: expected numbers above 0, got {list(self.std)}")
+            raise UserError("std", "numbers above 0", str(list(self.std)))
         if self.hw is not None and min(self.hw) < 1:
-            raise ValueError(f"hw: expected sizes above 0, got {list(self.hw)}")
+            raise UserError("hw", "sizes above 0", str(list(self.hw)))
 
     @property
     def is_plain(self) -> bool:
@@ -71,9 +72,9 @@ class Described:
 
     Attributes:
         model: The ONNX file.
-        values: What the description says besides, with the values of its preset.
+        values: The other values of the description, with those of its preset.
         place: Where the values are from, for errors.
-        folder: Where files that the values name are looked for first.
+        folder: The first folder to search for files that the values name.
     """
 
     model: Path
@@ -96,7 +97,7 @@ def find_description(kind: Kind, spec: str) -> Described:
             with a description of the same name beside it.
 
     Raises:
-        ValueError: One line, naming the file, the place and what is expected.
+        UserError: The description is missing or not valid.
     """
     preset, colon, file = spec.partition(":")
     if len(preset) > 1 and colon and not Path(spec).exists():  # C:... is a drive
@@ -106,11 +107,13 @@ def find_description(kind: Kind, spec: str) -> Described:
     described = path.with_suffix(".yaml") if path.suffix == ".onnx" else path
     if not described.is_file():
         if path.suffix == ".yaml":
-            raise ValueError(f"{path}: no such file")
+            raise UserError(str(path), "a description", "no such file")
         known = ", ".join(preset_names(kind))
-        raise ValueError(
-            f"{spec}: expected PRESET:FILE.onnx, or a description FILE.yaml beside FILE.onnx"
-            f" (presets: {known})"
+        raise UserError(
+            spec,
+            "PRESET:FILE.onnx, or a description FILE.yaml beside FILE.onnx",
+            "no such file",
+            f"presets: {known}",
         )
     return _read(kind, described, path if path.suffix == ".onnx" else None)
 
@@ -118,7 +121,7 @@ def find_description(kind: Kind, spec: str) -> Described:
 def _read(kind: Kind, path: Path, model: Path | None) -> Described:
     values = read_yaml(path)
     if not isinstance(values, dict):
-        raise ValueError(f"{path}: expected keys and values, got {values!r}")
+        raise UserError(str(path), "keys and values", shown(values))
     named = values.pop("model", None)
     if model is None:
         model = path.parent / _word(named, f"{path}: model")
@@ -131,7 +134,7 @@ def _read(kind: Kind, path: Path, model: Path | None) -> Described:
 
 def _word(value: Any, place: str) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"{place}: expected a name, got {value!r}")
+        raise UserError(place, "a name", shown(value))
     return value
 
 
@@ -141,7 +144,7 @@ def _preset(kind: Kind, name: str) -> dict[str, Any]:
 
 
 def _merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """One's own values over those of a preset. Another output form shares no options with it."""
+    """Return your own values over those of a preset. Output forms share no options."""
     merged = {**base, **own}
     for key, value in own.items():
         below = base.get(key)
@@ -160,13 +163,13 @@ def parse_output(
         forms: The known forms, each a dataclass of its options.
         raw: `form`, the form's options, and `names`: outputs in the order that the form takes;
             without it, all of them in the order of the model.
-        place: Where it is said, for errors.
+        place: Where `raw` is from, for errors.
     """
     options = dict(raw)
     form, names = _word(options.pop("form", None), f"{place}: form"), options.pop("names", None)
     check_known(form, forms, f"{place}: form")
     if names is not None and not (isinstance(names, list) and set(map(type, names)) == {str}):
-        raise ValueError(f"{place}: names: expected a list of the outputs' names, got {names!r}")
+        raise UserError(f"{place}: names", "a list of the outputs' names", shown(names))
     return parse(forms[form], options, place), names
 
 
@@ -181,7 +184,7 @@ class DescribedModel:
         settings: How it computes.
 
     Raises:
-        ValueError: The model does not take one image tensor of this form.
+        UserError: The model does not take one image tensor of this form.
     """
 
     def __init__(
@@ -233,23 +236,24 @@ class DescribedModel:
 def _image_tensor(model: ForeignModel, image_input: ImageInput, path: Path) -> TensorFacts:
     if len(model.inputs) != 1:
         names = ", ".join(one.name for one in model.inputs)
-        raise ValueError(f"{path}: expected one input, the image, got {len(model.inputs)}: {names}")
+        raise UserError(str(path), "one input, the image", f"{len(model.inputs)}: {names}")
     (tensor,) = model.inputs
     channel_axis = 1 if image_input.layout == "nchw" else 3
     if len(tensor.shape) != 4 or tensor.shape[channel_axis] not in (3, None):
-        raise ValueError(
-            f"{path}: input {tensor.name}: expected images in layout {image_input.layout}, got"
-            f" {_shown(tensor.shape)}"
+        raise UserError(
+            f"{path}: input {tensor.name}",
+            f"images in layout {image_input.layout}",
+            _shown(tensor.shape),
         )
     if tensor.shape[0] not in (None, 1):
-        raise ValueError(
-            f"{path}: input {tensor.name}: expected a batch of 1 or of any size, got"
-            f" {tensor.shape[0]}"
+        raise UserError(
+            f"{path}: input {tensor.name}", "a batch of 1 or of any size", str(tensor.shape[0])
         )
     if not np.issubdtype(np.dtype(tensor.dtype), np.floating) and not image_input.is_plain:
-        raise ValueError(
-            f"{path}: input {tensor.name}: expected no mean and std for values of {tensor.dtype},"
-            f" got {list(image_input.mean)} and {list(image_input.std)}"
+        raise UserError(
+            f"{path}: input {tensor.name}",
+            f"no mean and std for values of {tensor.dtype}",
+            f"{list(image_input.mean)} and {list(image_input.std)}",
         )
     return tensor
 
@@ -260,9 +264,11 @@ def _with_size(image_input: ImageInput, tensor: TensorFacts, path: Path) -> Imag
     if height is not None and width is not None:
         return replace(image_input, hw=(height, width))
     if image_input.hw is None:
-        raise ValueError(
-            f"{path}: input.hw: expected height and width in the description: the model takes any"
-            f" size, {_shown(tensor.shape)}"
+        raise UserError(
+            f"{path}: input.hw",
+            "height and width in the description",
+            "none",
+            f"the model takes any size, {_shown(tensor.shape)}",
         )
     return image_input
 
@@ -271,7 +277,7 @@ def _shown(shape: tuple[int | None, ...]) -> str:
     return f"({', '.join('?' if size is None else str(size) for size in shape)})"
 
 
-def unlike(expected: str, outputs: Outputs) -> ValueError:
-    """Return the error of outputs that are not what a form says."""
+def unlike(expected: str, outputs: Outputs) -> UserError:
+    """Return the error of outputs that do not fit a form."""
     found = ", ".join(f"{name} {_shown(array.shape)}" for name, array in outputs.items())
-    return ValueError(f"outputs: expected {expected}, got {found or 'none'}")
+    return UserError("outputs", expected, found or "none")

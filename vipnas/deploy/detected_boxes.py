@@ -1,4 +1,4 @@
-"""Persons in an image as boxes, and what finds them without a model.
+"""Persons in an image as boxes, and detectors without a model.
 
 N boxes, H W height and width.
 """
@@ -19,6 +19,7 @@ from vipnas.data.formats.coco import PERSON_CATEGORY
 from vipnas.data.formats.detections import read_boxes
 from vipnas.deploy.description import UINT8
 from vipnas.deploy.detector_forms import Candidates, FloatArray, SizeHW
+from vipnas.errors import UserError
 
 # In how many frames a detector must have found something that it can have found.
 FIRST_FRAMES = 10
@@ -43,7 +44,7 @@ class DetectedBoxes:
 
 
 class Detector(Protocol):
-    """Finds the persons in an image."""
+    """Find the persons in an image."""
 
     def __call__(self, image: UINT8, name: str = "", index: int = 0) -> DetectedBoxes:
         """Find the persons.
@@ -72,13 +73,13 @@ def whole_image(image: UINT8, name: str = "", index: int = 0) -> DetectedBoxes:
 
 
 class BoxesOfFile:
-    """Boxes of a file in COCO results form (`image_id`, `bbox`, `score`, maybe `category_id`).
+    """Boxes of a COCO results file (`image_id`, `bbox`, `score`, maybe `category_id`).
 
     An image is found by its file name, with or without the suffix, or by the number that the name
     ends with: `000000000036.jpg` is image 36. A frame of a video is found by its number.
 
     Raises:
-        ValueError: The file is no such list, or holds no person that scores enough.
+        UserError: The file is not such a list, or no person in it scores enough.
     """
 
     def __init__(self, path: Path, score_threshold: float) -> None:
@@ -90,7 +91,7 @@ class BoxesOfFile:
             if entry["score"] >= score_threshold:
                 self._rows[entry["image_id"]].append((*entry["bbox"], entry["score"]))
         if not self._rows:
-            raise ValueError(f"{path}: expected persons that score {score_threshold:g}, got none")
+            raise UserError(str(path), f"persons that score {score_threshold:g}", "none")
         self._num_missed: int | None = 0
 
     def __call__(self, image: UINT8, name: str = "", index: int = 0) -> DetectedBoxes:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, softmax
 
 from vipnas.deploy.description import Array, Outputs, unlike
+from vipnas.errors import UserError
 from vipnas.files import Strict
 from vipnas.tables import check_known
 
@@ -42,7 +43,7 @@ class Candidates:
 
 
 class DetectorForm(Protocol):
-    """How persons are read from the outputs of one image.
+    """Read persons from the outputs of one image.
 
     Attributes:
         is_dense: Whether every cell of the image gives a candidate, most of them bad and many of
@@ -52,7 +53,7 @@ class DetectorForm(Protocol):
     is_dense: ClassVar[bool]
 
     def persons(self, outputs: Outputs, input_hw: SizeHW, person_class: int) -> Candidates:
-        """Return the candidates; raise ValueError for outputs of another form."""
+        """Return the candidates; raise UserError for outputs of another form."""
         ...
 
 
@@ -207,9 +208,10 @@ class Boxes(Strict):
 
     def __post_init__(self) -> None:
         if set(self.columns) not in (set(CORNERS), set(CENTRE)) or len(self.columns) != 4:
-            raise ValueError(
-                f"columns: expected {', '.join(CORNERS)} or {', '.join(CENTRE)} in some order, got"
-                f" {list(self.columns)}"
+            raise UserError(
+                "columns",
+                f"{', '.join(CORNERS)} or {', '.join(CENTRE)} in some order",
+                str(list(self.columns)),
             )
 
     def persons(self, outputs: Outputs, input_hw: SizeHW, person_class: int) -> Candidates:
@@ -249,11 +251,9 @@ class EndToEnd(Strict):
             check_known(column, (*CORNERS, *CENTRE, "score", "class", "ignored"), "columns")
         box = set(named) - {"score", "class"}
         if len(set(named)) != len(named) or box not in (set(CORNERS), set(CENTRE)):
-            raise ValueError(
-                f"columns: expected one box, each column once, got {list(self.columns)}"
-            )
+            raise UserError("columns", "one box, each column once", str(list(self.columns)))
         if "score" not in named:
-            raise ValueError(f"columns: expected a score, got {list(self.columns)}")
+            raise UserError("columns", "a score", str(list(self.columns)))
 
     def persons(self, outputs: Outputs, input_hw: SizeHW, person_class: int) -> Candidates:
         most = max((array.ndim for array in outputs.values()), default=0)
@@ -308,9 +308,8 @@ def _rows(array: Array, num_cells: int) -> FloatArray | None:
 
 def _of_class(scores_NC: FloatArray, person_class: int) -> FloatArray:
     if not 0 <= person_class < scores_NC.shape[1]:
-        raise ValueError(
-            f"person_class: expected 0 to {scores_NC.shape[1] - 1}, the model's classes, got"
-            f" {person_class}"
+        raise UserError(
+            "person_class", f"0 to {scores_NC.shape[1] - 1}, the model's classes", str(person_class)
         )
     return scores_NC[:, person_class]
 

@@ -1,4 +1,4 @@
-"""Who is in a picture: person detectors, all behind one call.
+"""Open person detectors of all kinds by one function.
 
 detect = open_detector("nanodet:nanodet.onnx")
 boxes = detect(image)
@@ -13,6 +13,7 @@ from vipnas.deploy.detected_boxes import BoxesOfFile, whole_image
 from vipnas.deploy.detected_boxes import DetectedBoxes as DetectedBoxes
 from vipnas.deploy.detected_boxes import Detector as Detector
 from vipnas.deploy.onnx_detector import SCORE_THRESHOLD, OnnxDetector
+from vipnas.errors import UserError, shown
 from vipnas.runtimes.runtime import RunSettings
 from vipnas.runtimes.table import DEFAULT_RUNTIME
 
@@ -40,7 +41,7 @@ def open_detector(
             0.3 where nothing does.
 
     Raises:
-        ValueError: One line for a file, a description or a model that cannot be used.
+        UserError: A file, a description or a model cannot be used.
     """
     if spec == WHOLE_IMAGE:
         return whole_image
@@ -48,9 +49,11 @@ def open_detector(
         threshold = SCORE_THRESHOLD if score_threshold is None else score_threshold
         return BoxesOfFile(Path(spec), threshold)
     if Path(spec).suffix not in (".onnx", ".yaml"):
-        raise ValueError(
-            f"detector: expected {WHOLE_IMAGE}, FILE.json, FILE.yaml, or PRESET:FILE.onnx with one"
-            f" of the presets {', '.join(preset_names('detectors'))}, got {spec!r}"
+        raise UserError(
+            "detector",
+            f"{WHOLE_IMAGE}, FILE.json, FILE.yaml, or PRESET:FILE.onnx",
+            shown(spec),
+            f"presets: {', '.join(preset_names('detectors'))}",
         )
     described = find_description("detectors", spec)
     return OnnxDetector(

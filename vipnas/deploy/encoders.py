@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vipnas.data.crops.decoding import silent_codecs
+from vipnas.errors import UserError
 
 UINT8 = NDArray[np.uint8]
 Codec = Literal["mp4v", "h264"]
@@ -34,29 +35,32 @@ _X264_QUALITY = "20"
 
 
 class Encoder(Protocol):
-    """Writes pictures (H, W, 3), RGB, of one size into a video. `image_hw` is even."""
+    """Write pictures (H, W, 3), RGB, of one size into a video. `image_hw` is even."""
 
     image_hw: tuple[int, int]
 
     def write(self, picture_HW3: UINT8) -> None: ...
 
     def close(self) -> None:
-        """Complete the file; raise OSError where it cannot be written to its end."""
+        """Complete the file; raise OSError if it cannot be written completely."""
 
 
 def check_codec(codec: Codec) -> None:
-    """Raise ValueError in one line for a codec whose package is missing."""
+    """Raise UserError for a codec whose package is missing."""
     if codec == "h264" and importlib.util.find_spec("av") is None:
-        raise ValueError(
-            "codec h264: expected PyAV, got no package av (pip install 'vipnas[h264]', whose wheels"
-            " bundle libraries under the GPL)"
+        raise UserError(
+            "codec h264",
+            "PyAV",
+            "no package av",
+            "pip install 'vipnas[h264]', whose wheels bundle libraries under the GPL",
         )
 
 
 def open_encoder(path: Path, image_hw: tuple[int, int], fps: float, codec: Codec) -> Encoder:
     """Open a video for pictures of this size; odd sides become even.
 
-    Raises OSError where the file cannot be written.
+    Raises:
+        OSError: The file cannot be written.
     """
     height, width = image_hw
     even_hw = height + height % 2, width + width % 2
@@ -75,8 +79,11 @@ def holds_video(path: Path) -> bool:
 
 
 def fitted(picture_HW3: UINT8, image_hw: tuple[int, int]) -> UINT8:
-    """Return the picture in another size: its last row or column repeated where one is missing,
-    else scaled, with black beside it."""
+    """Return the picture in another size.
+
+    The last row or column is repeated if one is missing. Otherwise the picture is scaled and padded
+    with black.
+    """
     height, width = picture_HW3.shape[:2]
     below, beside = image_hw[0] - height, image_hw[1] - width
     if (below, beside) == (0, 0):
@@ -112,7 +119,7 @@ class OpenCvEncoder:
 
     def close(self) -> None:
         self._writer.release()
-        # OpenCV passes over what cannot be written, such as the index on a full disk.
+        # OpenCV ignores failed writes, such as of the index on a full disk.
         with self._path.open("r+b") as file:
             size = file.seek(0, os.SEEK_END)
             file.write(b"room")

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from vipnas.arch.image import Arch
 from vipnas.data.codecs.heatmap import HeatmapCodec
 from vipnas.deploy.deployed import DeployedNet
-from vipnas.errors import UserError
+from vipnas.errors import UserError, shown
 from vipnas.files import write_atomically
 from vipnas.models.file import ModelHeader
 from vipnas.models.posenet import PoseNet, extract
@@ -64,7 +64,7 @@ class Form:
 
     @property
     def file(self) -> FileFormat:
-        """The format's row; raises ValueError for an unknown one."""
+        """The format's row; raises UserError for an unknown one."""
         return runtime_of_format(self.format)[1]
 
     def __str__(self) -> str:
@@ -116,7 +116,7 @@ def export_network(
             them. Without them, random images are compared.
 
     Raises:
-        ValueError: The file and PyTorch differ, the network cannot be exported in this form, or an
+        UserError: The file and PyTorch differ, the network cannot be exported in this form, or an
             extra of vipnas is not installed.
     """
     _check_form(path, form, network.arch, crops_N3HW)
@@ -174,28 +174,29 @@ def relative_difference(found: Tensor, wanted: Tensor) -> float:
 def _check_form(path: Path, form: Form, arch: Arch, crops_N3HW: Tensor | None) -> None:
     file = form.file
     if path.suffix != file.suffix:
-        raise ValueError(
-            f"{path}: expected the suffix {file.suffix} of format {form.format},"
-            f" got {path.suffix!r}"
+        raise UserError(
+            str(path), f"the suffix {file.suffix} of format {form.format}", shown(path.suffix)
         )
     if form.precision not in file.precisions:
-        raise ValueError(
-            f"precision: expected one of {', '.join(file.precisions)} with format {form.format},"
-            f" got {form.precision!r}"
+        raise UserError(
+            "precision",
+            f"one of {', '.join(file.precisions)} with format {form.format}",
+            shown(form.precision),
         )
     if form.precision == "int8" and crops_N3HW is None:
         raise UserError("int8", "crops to calibrate with", "none", "name them by --experiment")
     if crops_N3HW is not None and tuple(crops_N3HW.shape[2:]) != arch.input_hw:
-        raise ValueError(
-            f"crops: expected the network's input size {list(arch.input_hw)},"
-            f" got {list(crops_N3HW.shape[2:])}"
+        raise UserError(
+            "crops",
+            f"the network's input size {list(arch.input_hw)}",
+            str(list(crops_N3HW.shape[2:])),
         )
 
 
 def _export(
     reference: nn.Module, inputs_of: InputsOf, path: Path, form: Form, settings: WriteSettings
 ) -> Exported:
-    """Write aside, open as users will, compare; then put in place, what others refer to first."""
+    """Write a temporary file, compare it with PyTorch, then move it to its place."""
     runtime, file = runtime_of_format(form.format)
     runtime.check_installed(to_write=True)
     try:
@@ -206,11 +207,13 @@ def _export(
             difference, tolerance = _compare(session, reference, inputs_of, form)
             written = {part.suffix: part.read_bytes() for part in Path(folder).iterdir()}
     except Exception as error:  # the libraries' own errors share no class
-        raise ValueError(f"{path}: not exported: {files.first_line(error)}") from error
+        expected = f"a network that {form.format} can express"
+        raise UserError(f"{path}: not exported", expected, files.first_line(error)) from error
     if not difference <= tolerance:  # so that NaN fails
-        raise ValueError(
-            f"{path}: not exported: expected a difference to PyTorch of at most {tolerance:.1e} of"
-            f" the largest value, got {difference:.1e}"
+        raise UserError(
+            f"{path}: not exported",
+            f"a difference to PyTorch of at most {tolerance:.1e} of the largest value",
+            f"{difference:.1e}",
         )
     for suffix in sorted(written):  # .bin before .xml
         write_atomically(path.with_suffix(suffix) if len(written) > 1 else path, written[suffix])

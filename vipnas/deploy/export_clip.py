@@ -20,11 +20,17 @@ def export_video(
 ) -> list[Exported]:
     """Write `key_frame.onnx`, and `follow_up_1.onnx` ... one for each follow-up frame.
 
-    All give `heatmaps` (N, K, h, w). The key frame's takes `images` (N, 3, H, W); the others take
-    `before` (N, K, h, w) as well, the heatmaps of the frame before warped to this frame's crop
-    (`warp_heatmaps`; the warp is not in the file), but for those without a fusion. `header` is that
-    of the clip; the key frame's file keeps it as a network of images. Raises ValueError as
-    `export_onnx` does.
+    All networks take `images` (N, 3, H, W) and return `heatmaps` (N, K, h, w). A follow-up network
+    with a fusion also takes `before` (N, K, h, w): the heatmaps of the previous frame, warped to
+    the current crop. The warp is not in the file (`warp_heatmaps`).
+
+    Args:
+        network: The networks of the clip.
+        folder: Where the files go.
+        header: That of the clip. The key frame's file keeps it as a network of images.
+
+    Raises:
+        UserError: As for `export_onnx`.
     """
     if header is not None:
         header = replace(header, kind="image", arch=network.key_frame.arch, clip=None, shared={})
@@ -36,12 +42,12 @@ def export_video(
 
 
 def _export_follow_up(network: FollowUpNet, path: Path) -> Exported:
-    member = network.follow_up
-    copy = extract_follow_up(network, member)
-    if member.fusion is None:
-        inputs_of = partial(random_images, member.arch)
-        return export_module(copy.posenet, inputs_of, path, member.to_json())
-    return export_module(copy, partial(_random_inputs, member.arch), path, member.to_json())
+    follow_up = network.follow_up
+    copy = extract_follow_up(network, follow_up)
+    if follow_up.fusion is None:
+        inputs_of = partial(random_images, follow_up.arch)
+        return export_module(copy.posenet, inputs_of, path, follow_up.to_json())
+    return export_module(copy, partial(_random_inputs, follow_up.arch), path, follow_up.to_json())
 
 
 def _random_inputs(arch: Arch, batch_size: int) -> dict[str, Tensor]:

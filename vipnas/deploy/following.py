@@ -1,4 +1,4 @@
-"""Persons through a video: boxes from a detector now and then, from their poses in between.
+"""Follow persons through a video: boxes from a detector at intervals, from poses in between.
 
 N persons in a frame, K keypoints.
 """
@@ -18,6 +18,7 @@ from vipnas.data.formats.results import SCORE_THRESHOLD
 from vipnas.data.formats.skeletons import Skeleton
 from vipnas.deploy.clip_runner import UINT8, ClipMemory, FramePoses, Runner
 from vipnas.deploy.tracker import NEW, Tracker
+from vipnas.errors import UserError
 from vipnas.evaluation.oks import best_pairs, oks_nms, pose_similarity
 from vipnas.evaluation.online import box_of_pose, is_pose
 
@@ -47,7 +48,7 @@ class TrackedFrame(NamedTuple):
 
 @dataclass(frozen=True)
 class FollowRule:
-    """When persons are looked for, and when they are given up.
+    """When the detector runs, and when a person is dropped.
 
     A person is lost in a frame where fewer than four joints score above `min_joint_score`. The box
     then stays where it is, and the next frame is a key frame.
@@ -56,13 +57,14 @@ class FollowRule:
         detect_every: Frames from one run of the detector to the next. It also runs where nobody is
             followed.
         min_joint_score: Joints that score less count neither for boxes nor for being lost.
-        max_lost_frames: Who is lost in more consecutive frames is given up.
-        max_missed_detections: Who is missed by more consecutive runs of the detector is given up.
-        min_iou: IoU with a followed box that makes a detection the same person.
-        max_similarity: OKS above which two poses are one person, who was found twice.
+        max_lost_frames: A person who is lost in more consecutive frames is dropped.
+        max_missed_detections: A person whom the detector misses in more consecutive runs is
+            dropped.
+        min_iou: A detection with this IoU to a followed box is the same person.
+        max_similarity: OKS above which two poses are one person, found twice.
 
     Raises:
-        ValueError: A setting is out of range.
+        UserError: A setting is out of range.
     """
 
     detect_every: int = 10
@@ -77,11 +79,11 @@ class FollowRule:
         for name, least in whole.items():
             if getattr(self, name) < least:
                 found = getattr(self, name)
-                raise ValueError(f"following: {name}: expected {least} or more, got {found}")
+                raise UserError(f"following: {name}", f"{least} or more", str(found))
         for name in ("min_iou", "max_similarity"):
             if not 0 < getattr(self, name) <= 1:
                 found = getattr(self, name)
-                raise ValueError(f"following: {name}: expected above 0, to 1, got {found}")
+                raise UserError(f"following: {name}", "above 0, to 1", str(found))
 
 
 def whole_image(image: UINT8) -> FloatArray:
@@ -112,7 +114,7 @@ def follow(
         rule: Defaults to `FollowRule()`.
 
     Raises:
-        ValueError: The detector's boxes have another form, or are not finite.
+        UserError: The detector's boxes have another form, or are not finite.
     """
     rule = rule or FollowRule()
     people: list[_Person] = []
@@ -140,7 +142,7 @@ def follow(
 
 @dataclass(frozen=True)
 class _Person:
-    """Somebody to be looked for in a frame, and his pose in the frame before."""
+    """A followed person, with the pose in the previous frame."""
 
     box_xyxy: FloatArray
     id: int = NEW
@@ -157,7 +159,7 @@ class _Person:
         memory: ClipMemory | None,
         rule: FollowRule,
     ) -> _Person:
-        """Return where to look for the person in the next frame."""
+        """Return the person's box in the next frame."""
         joints_K3 = np.column_stack((keypoints_K2, scores_K.astype(np.float64)))
         x, y, width, height = xywh_from_xyxy(self.box_xyxy).tolist()
         box_xywh = box_of_pose((x, y, width, height), joints_K3, rule.min_joint_score)
@@ -172,7 +174,7 @@ class _Person:
         )
 
     def is_followed(self, rule: FollowRule, image: UINT8) -> bool:
-        """Return whether there is still somebody to look for, within the image."""
+        """Return whether the person is still followed, within the image."""
         low_xy, high_xy = self.box_xyxy[:2], self.box_xyxy[2:]
         centre_x, centre_y = ((low_xy + high_xy) / 2).tolist()
         height, width = image.shape[:2]
@@ -204,14 +206,14 @@ def _detected(people: Sequence[_Person], boxes_N4: FloatArray, rule: FollowRule)
 
 
 def _usable(boxes_xyxy: FloatArray) -> FloatArray:
-    """Return the detected boxes in which there is something to see."""
+    """Return the detected boxes that are large enough."""
     boxes_N4 = np.asarray(boxes_xyxy, np.float64)
     if boxes_N4.size == 0:
         return np.empty((0, 4))
     if boxes_N4.ndim != 2 or boxes_N4.shape[1] != 4:
-        raise ValueError(f"detector: boxes: expected (N, 4), got {boxes_N4.shape}")
+        raise UserError("detector: boxes", "(N, 4)", str(boxes_N4.shape))
     if not np.isfinite(boxes_N4).all():
-        raise ValueError("detector: boxes: expected finite numbers, got some that are not")
+        raise UserError("detector: boxes", "finite numbers", "some that are not")
     sides_N2 = boxes_N4[:, 2:] - boxes_N4[:, :2]
     is_large_N = (sides_N2 > 0).all(axis=1) & (sides_N2.max(axis=1) >= LEAST_SIDE_PX)
     return np.asarray(boxes_N4[is_large_N])

@@ -36,6 +36,7 @@ from vipnas.deploy.detected_boxes import Detector
 from vipnas.deploy.pose_forms import FORMS, Joints
 from vipnas.deploy.predictor import DETECT_EVERY, TrackSettings, track
 from vipnas.deploy.result import PoseResult, checked_boxes, checked_image
+from vipnas.errors import UserError
 from vipnas.files import Strict, parse
 from vipnas.runtimes.runtime import RunSettings
 from vipnas.runtimes.table import DEFAULT_RUNTIME
@@ -47,15 +48,14 @@ BATCH_SIZE = 64
 
 @dataclass(frozen=True)
 class PoseFile(Strict):
-    """A pose model, as its YAML file says it.
+    """The description of a pose model in YAML.
 
     Attributes:
         input: How pixels enter the model.
         output: `form`, one of `FORMS`, and its options; see `parse_output`.
-        skeleton: The joints that are wanted: a shipped skeleton, or the file of one,
-            beside the description.
-        joints: The joints of the model, in its order, by the skeleton's names. Others may be among
-            them, which are left out. None where they are those of the skeleton.
+        skeleton: The joints to return: a shipped skeleton, or a file beside the description.
+        joints: The joints of the model, in its order, by the skeleton's names. Joints that the
+            skeleton lacks are ignored. None if they equal those of the skeleton.
         box_padding: The crop is the box, enlarged by this factor.
         aspect: How a box gets the ratio of the input: its shorter side is extended, or the crop is
             stretched.
@@ -70,7 +70,7 @@ class PoseFile(Strict):
 
     def __post_init__(self) -> None:
         if not self.box_padding > 0:
-            raise ValueError(f"box_padding: expected a number above 0, got {self.box_padding}")
+            raise UserError("box_padding", "a number above 0", str(self.box_padding))
 
 
 class ForeignPoseModel:
@@ -83,7 +83,7 @@ class ForeignPoseModel:
         box_padding: The crop is the box, enlarged by this factor.
 
     Raises:
-        ValueError: Description and model do not fit, which a grey image is tried for.
+        UserError: Description and model do not fit; a grey image is tried.
     """
 
     def __init__(
@@ -166,7 +166,7 @@ class ForeignPoseModel:
         return keypoints_NK2, np.concatenate([part.scores for part in parts]), boxes_N4
 
     def _matrix(self, box_xyxy: list[float]) -> FloatArray:
-        """The affine from image to input."""
+        """Return the affine from image to input."""
         left, top, right, bottom = box_xyxy
         span_hw = self._form.span_hw(self.input_hw)
         if self._aspect == "stretch":
@@ -182,14 +182,18 @@ class ForeignPoseModel:
         return input_from_image(*crop_region(box_xywh, span_hw, self.box_padding), span_hw)
 
     def _joints(self, crops_NHW3: UINT8) -> Joints:
-        """Joints of crops, in the order of the skeleton."""
+        """Return the joints of crops, in the order of the skeleton."""
         outputs = self._model.run(crops_NHW3)
         try:
             found = self._form.joints(outputs, self.input_hw, len(crops_NHW3), self._num_joints)
-        except ValueError as error:
-            raise ValueError(f"{self._place}: {error}") from None
+        except UserError as error:
+            raise error.inside(self._place) from None
+        except ValueError as error:  # of numpy, for shapes that the form does not expect
+            raise UserError(
+                f"{self._place}: outputs", "shapes of the form", "others", str(error)
+            ) from None
         if not (np.isfinite(found.xy).all() and np.isfinite(found.scores).all()):
-            raise ValueError(f"{self._place}: outputs: expected finite numbers, got others")
+            raise UserError(f"{self._place}: outputs", "finite numbers", "others")
         return Joints(found.xy[:, self._order], found.scores[:, self._order])
 
 
@@ -213,7 +217,7 @@ def open_pose_model(
             says.
 
     Raises:
-        ValueError: One line for a description or a model that cannot be used.
+        UserError: A description or a model cannot be used.
     """
     described = find_description("poses", spec)
     return ForeignPoseModel(described, RunSettings(threads, device=device), runtime, box_padding)

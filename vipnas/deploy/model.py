@@ -1,10 +1,10 @@
-"""A trained network with all that is needed to run it, from whatever file it comes.
+"""Load a trained network with all that is needed to run it, from any kind of file.
 
     model = vipnas.load("network.safetensors")
     poses = model.predict(image, boxes_xyxy)
 
-`load` is the door of every command that takes a model: model files, supernets, published
-checkpoints and exported files.
+Every command that takes a model calls `load`: for model files, supernets, published checkpoints and
+exported files.
 
 N boxes, K keypoints, H W height and width of the network's input, h w those of its heatmaps.
 """
@@ -32,7 +32,7 @@ from vipnas.deploy.clip_runner import ClipRunner, ImageRunner, Runner
 from vipnas.deploy.detectors import Detector
 from vipnas.deploy.predictor import DETECT_EVERY, TrackSettings, track
 from vipnas.deploy.result import UINT8, PoseResult, checked_boxes, checked_image
-from vipnas.errors import UserError
+from vipnas.errors import UserError, shown
 from vipnas.evaluation.evaluator import calibrate_bn, flip_tested, run_contiguous
 from vipnas.evaluation.subnets import Calibration, take_subnet
 from vipnas.models.clipnet import VideoNet
@@ -69,10 +69,13 @@ PUBLISHED_SKELETONS = {17: "coco_17", 133: "coco_wholebody_133"}
 
 @dataclass(frozen=True)
 class Facts:
-    """What is said of a file that cannot say it itself.
+    """What a file without a header does not contain.
 
-    `skeleton` is a shipped name or a YAML file, `sigma_px` in heatmap pixels. A fact that is given
-    of a file that can say it is an error, unless the facts are a `fallback`.
+    Attributes:
+        codec: The codec of the heatmaps.
+        sigma_px: The sigma of the codec, in heatmap pixels.
+        skeleton: A shipped name or a YAML file.
+        fallback: Ignore the facts if the file contains them, instead of raising an error.
     """
 
     codec: CodecName | None = None
@@ -81,23 +84,24 @@ class Facts:
     fallback: bool = False
 
     def check_needless(self, path: Path) -> None:
-        """Raise ValueError for a fact that is given although the file says it."""
+        """Raise UserError for a fact that is given although the file contains it."""
         if self.fallback:
             return
         for name in ("codec", "sigma_px", "skeleton"):
-            if getattr(self, name) is not None:
+            if (found := getattr(self, name)) is not None:
                 option = f"--{name.replace('_', '-')}"
-                raise ValueError(f"{path}: {option}: expected none, the file says it itself")
+                hint = "the file contains it"
+                raise UserError(f"{path}: {option}", "no such option", shown(found), hint)
 
 
 @dataclass(frozen=True)
 class PoseModel:
     """A network and its header.
 
-    `network` takes normalised images (N, 3, H, W) to heatmaps (N, K, h, w). That of an exported
-    file may take uint8 images (N, H, W, 3), and give joints (N, K, 3). The networks of a clip find
-    poses in videos; in an image their key frame's does. With `flip_test`, heatmaps
-    are the mean over the crop and its mirror image: slower, and a little better.
+    `network` takes normalised images (N, 3, H, W) to heatmaps (N, K, h, w). An exported network may
+    take uint8 images (N, H, W, 3), and return joints (N, K, 3). The networks of a clip run on
+    videos; the key frame's network runs on images. With `flip_test`, heatmaps are the mean over the
+    crop and its mirror image: slower, and slightly more accurate.
     """
 
     network: nn.Module
@@ -133,7 +137,7 @@ class PoseModel:
             Keypoints in pixels of the image, one pose a box, in the order of the boxes.
 
         Raises:
-            ValueError: The image or the boxes have another form.
+            UserError: The image or the boxes have another form.
             FloatingPointError: The network's output is not finite.
         """
         image = checked_image(image, bgr)
@@ -170,7 +174,7 @@ class PoseModel:
             The poses frame by frame, with track ids in videos. A frame is read when its turn comes.
 
         Raises:
-            ValueError: The source cannot be read, or the detector used.
+            UserError: The source cannot be read, or the detector used.
         """
         return track(self, source, detector, TrackSettings(detect_every, smooth))
 
@@ -191,7 +195,7 @@ class PoseModel:
         )
 
     def heatmap_network(self) -> nn.Module:
-        """The network, from normalised images to heatmaps; raises ValueError for a file that has
+        """The network, from normalised images to heatmaps; raises UserError for a file that has
         another form."""
         if self.header.kind == "clip":
             raise UserError(str(self.path), "a network of images", "a file of kind clip")
@@ -201,20 +205,20 @@ class PoseModel:
                 ("gives", self.network.gives, HEATMAPS),
             ):
                 if found != needed:
-                    raise ValueError(f"{self.path}: {name}: expected {needed}, got {found}")
+                    raise UserError(f"{self.path}: {name}", needed, found)
         return self.network
 
     def pose_net(self) -> PoseNet:
-        """The network in PyTorch; raises ValueError for an exported file."""
+        """The network in PyTorch; raises UserError for an exported file."""
         if self.header.kind == "clip":
             raise UserError(str(self.path), "a network of images", "a file of kind clip")
         if not isinstance(self.network, PoseNet):
-            raise ValueError(f"{self.path}: expected weights, got an exported file")
+            raise UserError(str(self.path), "weights", "an exported file")
         return self.network
 
     @torch.no_grad()
     def _find(self, crops_N3HW: Tensor) -> tuple[Tensor, Tensor]:
-        """Joints (N, K, 2) in input pixels, and their scores (N, K)."""
+        """Return joints (N, K, 2) in input pixels, and their scores (N, K)."""
         network = self._image_network.eval()
         crops_N3HW = crops_N3HW.to(next(network.parameters()).device)
         if getattr(network, "gives", HEATMAPS) == KEYPOINTS:
@@ -231,7 +235,7 @@ class PoseModel:
         return xy_NK2.cpu(), scores_NK.cpu()
 
     def _run(self, crops_N3HW: Tensor) -> Tensor:
-        """What the network makes of uint8 RGB crops, which it is given in the form it takes."""
+        """Return the network's output for uint8 RGB crops, in the form that it takes."""
         if getattr(self._image_network, "takes", NORMALISED) == PIXELS:
             found: Tensor = self._image_network(crops_N3HW.permute(0, 2, 3, 1))
             return found
@@ -248,7 +252,7 @@ class PoseModel:
 
     @property
     def _image_network(self) -> nn.Module:
-        """The network that sees an image by itself: of a clip that of key frames."""
+        """Return the network of images; for a clip, that of key frames."""
         if isinstance(self.network, (VideoNet, ExportedClip)):
             return self.network.key_frame
         return self.network
@@ -273,12 +277,12 @@ def load(
             of a supernet it says which subnet is taken, by default the largest; any other file must
             be of this architecture.
         calibration: Crops that batch norm is measured on: a supernet needs them.
-        facts: Skeleton and codec of a file that cannot say them.
+        facts: Skeleton and codec of a file that does not contain them.
         device: Where the network runs; exported files run on the CPU.
         flip_test: See `PoseModel`.
 
     Raises:
-        ValueError: One line naming the file and what is wrong with it.
+        UserError: The file is not a model, or needs other arguments.
     """
     path, facts = Path(path), facts or Facts()
     if isinstance(arch, (str, Path)):
@@ -296,7 +300,7 @@ def load(
 
 
 def input_format(input_hw: tuple[int, int], codec: HeatmapCodec) -> InputFormat:
-    """How the crops of this version of vipnas are made."""
+    """Return the format of the crops of this version of vipnas."""
     return InputFormat(
         input_hw, IMAGENET_MEAN_RGB, IMAGENET_STD_RGB, BOX_PADDING, codec.shift_flipped
     )
@@ -312,7 +316,7 @@ def _load_model(
     header, place = read_header(path), str(path)
     facts.check_needless(path)
     if header.kind == "clip_supernet":
-        raise ValueError(f"{path}: expected a network of images, got a file of kind {header.kind}")
+        raise UserError(str(path), "a network of images", f"a file of kind {header.kind}")
     if header.kind == "clip":
         _check_arch(header.key_frame, arch, path)
         return PoseModel(read_clip(path)[0], header, path)
@@ -325,15 +329,17 @@ def _load_model(
     if space is None and header.batch_norm.calibrated:
         return PoseModel(read_network(path)[0], header, path)
     if calibration is None:
-        raise ValueError(
-            f"{path}: expected --experiment FILE (and --data-root DIR): batch norm of a"
-            f" {header.kind} that is not calibrated is measured on its crops"
+        raise UserError(
+            str(path),
+            "--experiment FILE (and --data-root DIR)",
+            "none",
+            f"batch norm of a {header.kind} that is not calibrated is measured on its crops",
         )
     header.skeleton.check_joints(calibration.skeleton, place)
     images = calibration.images()
     if tuple(images.shape[2:]) != header.input.hw:
         found = tuple(images.shape[2:])
-        raise ValueError(f"{path}: input_hw: expected {found} of the crops, got {header.input.hw}")
+        raise UserError(f"{path}: input_hw", f"{found} of the crops", str(header.input.hw))
     network = read_network(path)[0].to(device)
     if space is None:
         calibrate_bn(network, images, calibration.batch_size)
@@ -354,16 +360,19 @@ def _load_model(
 def _load_published(path: Path, arch: Arch | None, facts: Facts) -> PoseModel:
     content, place = load_file(path), str(path)
     if not is_published(content):
-        raise ValueError(
-            f"{path}: expected a model file ({SUFFIX}), an exported file or a published checkpoint,"
-            " got another file of torch (weights of vipnas 0.1.0 cannot be read)"
+        raise UserError(
+            str(path),
+            f"a model file ({SUFFIX}), an exported file or a published checkpoint",
+            "another file of torch",
+            "weights of vipnas 0.1.0 cannot be read",
         )
     header = header_in(content, place)
     if header is not None:
         facts.check_needless(path)
         _check_arch(header.key_frame, arch, path)
     elif arch is None:
-        raise ValueError(f"{path}: published weights do not say their arch: give it with --arch")
+        hint = "published weights do not contain their architecture"
+        raise UserError(str(path), "--arch FILE", "none", hint)
     else:
         skeleton = facts.skeleton or PUBLISHED_SKELETONS.get(arch.num_keypoints)
         recipe = replace(facts, codec=facts.codec or "quarter", sigma_px=facts.sigma_px or 2.0)
@@ -394,21 +403,20 @@ def _load_exported_clip(folder: Path, arch: Arch | None, facts: Facts) -> PoseMo
 
 
 def _header_by_facts(arch: Arch, facts: Facts, path: Path) -> ModelHeader:
-    """The header of a file that says no more than its architecture."""
+    """Return the header of a file that contains only its architecture."""
     codec_name, sigma_px, skeleton_name = facts.codec, facts.sigma_px, facts.skeleton
     if codec_name is None or sigma_px is None or skeleton_name is None:
         names = ("codec", "sigma_px", "skeleton")
         needed = next(name for name in names if getattr(facts, name) is None)
         option = f"--{needed.replace('_', '-')}"
-        raise ValueError(
-            f"{path}: expected {option}: the file cannot say it (`vipnas convert` writes one that"
-            " can)"
-        )
+        hint = "the file does not contain it; `vipnas convert` writes one that does"
+        raise UserError(str(path), option, "none", hint)
     skeleton = read_skeleton(skeleton_name)
     if skeleton.num_joints != arch.num_keypoints:
-        raise ValueError(
-            f"{path}: --skeleton: expected one of {arch.num_keypoints} joints, got {skeleton.name}"
-            f" of {skeleton.num_joints}"
+        raise UserError(
+            f"{path}: --skeleton",
+            f"one of {arch.num_keypoints} joints",
+            f"{skeleton.name} of {skeleton.num_joints}",
         )
     codec = make_codec(codec_name, arch.input_hw, arch.heatmap_hw, sigma_px)
     return ModelHeader(
@@ -423,8 +431,8 @@ def _header_by_facts(arch: Arch, facts: Facts, path: Path) -> ModelHeader:
 
 
 def _check_arch(found: Arch, wanted: Arch | None, path: Path) -> None:
-    if wanted is not None and (place := difference(found, wanted)):
-        raise ValueError(f"{path}: holds another arch: {place}")
+    if wanted is not None and (error := difference(found, wanted)):
+        raise error.inside(f"{path}: arch", ".")
 
 
 def _finite(values: Tensor) -> Tensor:

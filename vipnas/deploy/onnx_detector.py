@@ -15,6 +15,7 @@ import numpy as np
 from vipnas.deploy.description import UINT8, Described, DescribedModel, ImageInput, parse_output
 from vipnas.deploy.detected_boxes import FIRST_FRAMES, DetectedBoxes, within
 from vipnas.deploy.detector_forms import FORMS, Candidates, DetectorForm, FloatArray, SizeHW
+from vipnas.errors import UserError
 from vipnas.files import Strict, parse
 from vipnas.runtimes.runtime import RunSettings
 from vipnas.runtimes.table import DEFAULT_RUNTIME
@@ -24,11 +25,13 @@ SCORE_THRESHOLD = 0.3
 SCORE_TOLERANCE = 1e-3
 # No detector finds a person of fewer pixels.
 SMALLEST_PX = 2
+# What is judged -> what is expected of it, and a hint.
 SUSPICIONS = {
-    "boxes": "expected some of a person's size within the image, got none (are the box's columns,"
-    " its unit, strides and fit as the model has them?)",
-    "scores": "expected some above 0, got none (are colour, mean, std and person_class as the model"
-    " has them?)",
+    "boxes": (
+        "some of a person's size within the image",
+        "are the box's columns, its unit, strides and fit as the model has them?",
+    ),
+    "scores": ("some above 0", "are colour, mean, std and person_class as the model has them?"),
 }
 
 log = logging.getLogger(__name__)
@@ -36,7 +39,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class DetectorFile(Strict):
-    """A detector, as its YAML file says it.
+    """The description of a detector in YAML.
 
     Attributes:
         input: How pixels enter the model.
@@ -59,17 +62,17 @@ class DetectorFile(Strict):
 
     def __post_init__(self) -> None:
         if not 0 <= self.fill <= 255:
-            raise ValueError(f"fill: expected 0 to 255, got {self.fill}")
+            raise UserError("fill", "0 to 255", str(self.fill))
         for name in ("score_threshold", "nms_iou"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}: expected 0 to 1, got {getattr(self, name)}")
+                raise UserError(name, "0 to 1", str(getattr(self, name)))
 
 
 class OnnxDetector:
     """A detector in ONNX, by its description.
 
     Raises:
-        ValueError: Description and model do not fit, which a grey image is tried for.
+        UserError: Description and model do not fit; a grey image is tried.
     """
 
     def __init__(
@@ -100,19 +103,25 @@ class OnnxDetector:
         return persons
 
     def _candidates(self, fitted: UINT8) -> Candidates:
-        """All candidates in pixels of the input."""
+        """Return all candidates in pixels of the input."""
         outputs = self._model.run(fitted[None])
         try:
             found = self._form.persons(outputs, self._model.input_hw, self._file.person_class)
-        except ValueError as error:
-            raise ValueError(f"{self._place}: {error}") from None
+        except UserError as error:
+            raise error.inside(self._place) from None
+        except ValueError as error:  # of numpy, for shapes that the form does not expect
+            raise UserError(
+                f"{self._place}: outputs", "shapes of the form", "others", str(error)
+            ) from None
         if not (np.isfinite(found.boxes_xyxy).all() and np.isfinite(found.scores).all()):
-            raise ValueError(f"{self._place}: outputs: expected finite numbers, got others")
+            raise UserError(f"{self._place}: outputs", "finite numbers", "others")
         low, high = found.scores.min(initial=0), found.scores.max(initial=0)
         if low < -SCORE_TOLERANCE or high > 1 + SCORE_TOLERANCE:
-            raise ValueError(
-                f"{self._place}: scores: expected 0 to 1, got {low:.3g} to {high:.3g} (is the"
-                " activation sigmoid or softmax? are the columns in order?)"
+            raise UserError(
+                f"{self._place}: scores",
+                "0 to 1",
+                f"{low:.3g} to {high:.3g}",
+                "is the activation sigmoid or softmax? are the columns in order?",
             )
         return found
 
@@ -131,7 +140,7 @@ class View:
 
 
 def fit_image(image: UINT8, input_hw: SizeHW, fit: str, fill: int) -> tuple[UINT8, View]:
-    """Return the image in the size of the input, and where it is there (see `DetectorFile`)."""
+    """Return the image in the size of the input, and its place there (see `DetectorFile`)."""
     (height, width), (input_h, input_w) = image.shape[:2], input_hw
     if fit == "resize":
         inner_h, inner_w = input_hw
@@ -163,10 +172,10 @@ def suppress(found: Candidates, score_threshold: float, nms_iou: float) -> Candi
 
 @dataclass
 class _Suspicions:
-    """What the first frames say against a description.
+    """Check on the first frames whether a description fits its model.
 
     Boxes that are never within the image, or never larger than a point; scores of a dense form that
-    are never above 0. The first such frame warns, the last of `FIRST_FRAMES` raises ValueError.
+    are never above 0. The first such frame warns, the last of `FIRST_FRAMES` raises UserError.
     """
 
     place: str
@@ -186,8 +195,8 @@ class _Suspicions:
         if what not in self._frames_without:
             return
         self._frames_without[what] += 1
-        said = f"{self.place}: {what}: {SUSPICIONS[what]}"
+        place, (expected, hint) = f"{self.place}: {what}", SUSPICIONS[what]
         if self._frames_without[what] == 1:
-            log.warning("%s", said)
+            log.warning("%s", UserError(place, expected, "none", hint))
         if self._frames_without[what] == FIRST_FRAMES:
-            raise ValueError(f"{said}, in {FIRST_FRAMES} images")
+            raise UserError(place, expected, f"none in {FIRST_FRAMES} images", hint)

@@ -1,4 +1,4 @@
-"""Pose models of every kind, by one name: those of vipnas, exported ones and those of others."""
+"""Open pose models of every kind by name: of vipnas, exported, or of others."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def open_poses(
         device: Where models of others run.
 
     Raises:
-        ValueError: One line for a file that cannot be used, or not by this runtime.
+        UserError: The file cannot be used, or not by this runtime.
     """
     if is_foreign(spec):
         return open_pose_model(spec, threads, runtime=runtime or DEFAULT_RUNTIME, device=device)

@@ -20,11 +20,12 @@ from vipnas.data.formats.results import coco_results
 from vipnas.data.formats.skeletons import Skeleton
 from vipnas.deploy.sources import SourceFrame
 from vipnas.deploy.writer import FramePoses, Writer, make_folder
+from vipnas.errors import UserError
 from vipnas.files import sync_directory
 
 
 class SpoolWriter(Writer):
-    """A file of text that grows aside, and always ends with a whole frame."""
+    """A file that grows under another name, and always ends with a whole frame."""
 
     def __init__(self, path: Path, head: str) -> None:
         super().__init__(path)
@@ -39,10 +40,10 @@ class SpoolWriter(Writer):
 
     @abstractmethod
     def _text(self, found: FramePoses) -> str:
-        """What is written of a frame."""
+        """Return the text of a frame."""
 
     def _tail(self, num_frames: int) -> str:
-        """What completes the file after so many frames."""
+        """Return the text that completes the file after so many frames."""
         return ""
 
     def _write(self, found: FramePoses) -> None:
@@ -126,7 +127,7 @@ class PoseTrackWriter(SpoolWriter):
     def _text(self, found: FramePoses) -> str:
         frame, ids = found.frame, found.ids
         if ids is None:
-            raise ValueError(f"{self.path}: PoseTrack18: expected track ids, got none")
+            raise UserError(f"{self.path}: PoseTrack18", "track ids", "none")
         height, width = frame.image.shape[:2]
         image = {
             "id": frame.index,
@@ -204,6 +205,4 @@ def _to_json(entry: Mapping[str, Any], path: Path, found: FramePoses) -> str:
     try:
         return json.dumps(entry, allow_nan=False)
     except ValueError as error:
-        raise ValueError(
-            f"{path}: frame {found.frame.index}: expected finite numbers, got others"
-        ) from error
+        raise UserError(f"{path}: frame {found.frame.index}", "finite numbers", "others") from error

@@ -17,6 +17,7 @@ from scipy.special import expit
 
 from vipnas.data.codecs.heatmap import make_codec
 from vipnas.deploy.description import Array, Outputs, unlike
+from vipnas.errors import UserError
 from vipnas.files import Strict
 
 FloatArray = NDArray[np.float64]
@@ -35,14 +36,14 @@ class Joints:
 
 
 class PoseForm(Protocol):
-    """How joints are read from the outputs of a batch."""
+    """Read joints from the outputs of a batch."""
 
     def span_hw(self, input_hw: SizeHW) -> SizeHW:
         """Return the input pixels that a crop is mapped onto; see `vipnas.data.crops.geometry`."""
         ...
 
     def joints(self, outputs: Outputs, input_hw: SizeHW, num_crops: int, num_joints: int) -> Joints:
-        """Return the joints; raise ValueError for outputs of another form."""
+        """Return the joints; raise UserError for outputs of another form."""
         ...
 
 
@@ -63,9 +64,9 @@ class Coordinates(Strict):
 
     def __post_init__(self) -> None:
         if any(self.columns.count(name) != 1 for name in ("x", "y")):
-            raise ValueError(f"columns: expected x and y once each, got {list(self.columns)}")
+            raise UserError("columns", "x and y once each", str(list(self.columns)))
         if self.columns.count("score") > 1:
-            raise ValueError(f"columns: expected one score, got {list(self.columns)}")
+            raise UserError("columns", "one score", str(list(self.columns)))
 
     def span_hw(self, input_hw: SizeHW) -> SizeHW:
         return input_hw
@@ -88,9 +89,11 @@ class Coordinates(Strict):
     def _check_unit(self, xy_NK2: FloatArray) -> None:
         low, high = xy_NK2.min(), xy_NK2.max()
         if self.normalised and not LOWEST <= low <= high <= HIGHEST:
-            raise ValueError(
-                f"outputs: expected x and y in 0..1 of the input, got {low:.3g} to {high:.3g} (is"
-                " normalised false?)"
+            raise UserError(
+                "outputs",
+                "x and y in 0..1 of the input",
+                f"{low:.3g} to {high:.3g}",
+                "is normalised false?",
             )
 
 

@@ -1,4 +1,4 @@
-"""People in, poses out: one loop over the frames of images, videos, cameras and streams.
+"""Find poses in images, videos, cameras and streams, frame by frame.
 
 N persons, K keypoints.
 """
@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-# Sources whose pictures have nothing to do with each other.
+# Sources whose pictures are independent of each other.
 STILL_KINDS = {"image", "folder", "glob"}
 DETECT_EVERY = 10
 
@@ -95,7 +95,7 @@ class Stopwatch:
 
 @dataclass(frozen=True)
 class Summary:
-    """What was done with a source.
+    """Summary of a run over a source.
 
     Attributes:
         num_frames: Frames in which poses were looked for.
@@ -141,13 +141,13 @@ def find_poses(
     Args:
         model: Finds the poses. All persons of a frame run together.
         source: Its images are independent of each other; the frames of all else have tracks.
-        detector: Says who is in a frame. None takes an image for one person. In a video it looks at
-            the whole frame where nobody is followed.
+        detector: Finds persons. None takes an image for one person. In a video, None takes the
+            whole frame while nobody is followed.
         settings: Of videos; defaults to `TrackSettings()`.
-        stopwatch: Is given the time of decoding, detector and network.
+        stopwatch: Measures the time of decoding, detector and network.
 
     Raises:
-        ValueError: A frame cannot be read, or the detector's boxes cannot be used.
+        UserError: A frame cannot be read, or the detector's boxes cannot be used.
         FloatingPointError: The network's output is not finite.
     """
     stopwatch = stopwatch or Stopwatch()
@@ -170,8 +170,8 @@ def write_poses(
 
     Args:
         model: Finds the poses.
-        source: Where people are.
-        writers: Each is given every frame.
+        source: The frames.
+        writers: Each writes every frame.
         detector: See `find_poses`.
         settings: See `find_poses`.
         min_score: Joints that score less are not drawn.

@@ -1,4 +1,4 @@
-"""Poses found in an image, and the checks of what they are looked for in.
+"""Poses in an image, and checks of images and boxes.
 
 N persons, K keypoints, H W height and width.
 """
@@ -61,7 +61,7 @@ class PoseResult:
         )
 
     def to_coco(self, image_id: int | None = None) -> list[dict[str, Any]]:
-        """Return one entry a person in COCO results form, with `track_id` where there is one.
+        """Return one entry a person in the COCO results format, with `track_id` where there is one.
 
         A person's score is the mean of the joints' scores above 0.2, times that of the box.
 

@@ -1,4 +1,4 @@
-"""The One-Euro filter: joints of a track that do not tremble, at the price of some lag.
+"""The One-Euro filter: remove the jitter of a track's joints, at the price of some lag.
 
 N persons in a frame, K joints.
 """
@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from vipnas.errors import UserError
 
 FloatArray = NDArray[np.float64]
 
@@ -48,7 +50,7 @@ class OneEuroFilter:
         max_gap_s: A track that was not seen for longer starts afresh.
 
     Raises:
-        ValueError: A setting is out of range.
+        UserError: A setting is out of range.
     """
 
     min_cutoff_hz: float = 0.05
@@ -61,9 +63,9 @@ class OneEuroFilter:
         for name in ("min_cutoff_hz", "speed_cutoff_hz", "max_gap_s"):
             if not 0 < getattr(self, name) < math.inf:
                 found = getattr(self, name)
-                raise ValueError(f"smoothing: {name}: expected a number above 0, got {found}")
+                raise UserError(f"smoothing: {name}", "a number above 0", str(found))
         if not 0 <= self.beta < math.inf:
-            raise ValueError(f"smoothing: beta: expected 0 or more, got {self.beta}")
+            raise UserError("smoothing: beta", "0 or more", str(self.beta))
 
     def __call__(
         self,

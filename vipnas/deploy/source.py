@@ -1,4 +1,4 @@
-"""What a source is: the interface of `open_source`'s results."""
+"""The interface of the sources that `open_source` returns."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Source(ABC):
     def __iter__(self) -> Iterator[SourceFrame]: ...
 
     def close(self) -> None:  # noqa: B027 (images hold nothing open)
-        """Give the file or the device back."""
+        """Release the file or the device."""
 
     def __enter__(self) -> Source:
         return self

@@ -4,7 +4,7 @@
         for frame in source:
             poses = model.predict(frame.image)
 
-Frames are decoded when their turn comes; none is kept.
+Frames are decoded one at a time; none is kept.
 """
 
 from __future__ import annotations
@@ -40,25 +40,25 @@ def open_source(
     skip_bad_images: bool = False,
     timeout_s: float = TIMEOUT_S,
 ) -> Source:
-    """Open whatever holds pictures.
+    """Open a source of images.
 
     Args:
         spec: An image, a folder (with all images below it), a glob, a video, the number of a
             camera, or an address such as `rtsp://...`; several images, folders and globs in a
             sequence.
-        output: Where results go. Images in this folder are no part of a folder or glob.
+        output: Where results go. Images in this folder are skipped.
         fps: Frames a second of images; default 25.
-        skip_bad_images: Log images that cannot be read, and go on without them.
+        skip_bad_images: Log images that cannot be read, and skip them.
         timeout_s: How long to wait for the answer of a stream, and for each of its frames.
 
     Raises:
-        ValueError: There is no such source, or nothing in it can be read. One line.
+        UserError: The source does not exist, or nothing in it can be read.
     """
     if fps is not None and not 0 < fps <= MAX_FPS:
-        raise ValueError(f"fps: expected a number above 0 and up to {MAX_FPS:g}, got {fps}")
+        raise UserError("fps", f"a number above 0 and up to {MAX_FPS:g}", str(fps))
     specs = [spec] if isinstance(spec, (str, Path)) else list(spec)
     if not specs:
-        raise ValueError("source: expected an image, a video or another source, got none")
+        raise UserError("source", "an image, a video or another source", "none")
     if len(specs) == 1:
         (place,) = map(str, specs)
         if re.fullmatch("[0-9]+", place):
@@ -105,13 +105,11 @@ class ImageSource(Source):
             time_s = index / self.fps
             yield SourceFrame(index, time_s, image, file_names[index], names[index], path)
         if first_error and not num_read:
-            raise ValueError(f"{self.place}: expected images, got none that can be read") from (
-                first_error
-            )
+            raise UserError(self.place, "images", "none that can be read") from first_error
 
 
 def _image_files(place: str, output: Path | None) -> tuple[Kind, list[Path]]:
-    """The images that a place stands for, in natural order."""
+    """Return the images of a file, folder or glob, in natural order."""
     path = Path(place)
     kind: Kind
     below: Iterable[Path]
@@ -128,7 +126,7 @@ def _image_files(place: str, output: Path | None) -> tuple[Kind, list[Path]]:
     images = [file for file in files if cv2.haveImageReader(str(file))]
     if not images:
         found = f"{len(files)} other files" if files else "none"
-        raise ValueError(f"{place}: expected images in this {kind}, got {found}")
+        raise UserError(place, f"images in this {kind}", found)
     if len(images) < len(files):
         other = min(set(files) - set(images))
         number = len(files) - len(images)
@@ -137,28 +135,30 @@ def _image_files(place: str, output: Path | None) -> tuple[Kind, list[Path]]:
 
 
 def _check_image(path: Path) -> None:
-    """Raise ValueError in one line for what is no image."""
+    """Raise UserError for a file that is not an image."""
     if not path.exists():
-        raise ValueError(
-            f"{path}: expected an image, a folder, a glob, a video, a camera's number or a stream,"
-            " got no such file"
+        raise UserError(
+            str(path),
+            "an image, a folder, a glob, a video, a camera's number or a stream",
+            "no such file",
         )
     try:
         with path.open("rb") as file:
             head = file.read(12)
     except OSError as error:
-        raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
+        reason = error.strerror or str(error)
+        raise UserError(str(path), "a file that can be read", reason) from error
     if cv2.haveImageReader(str(path)):
         return
     if not head:
-        raise ValueError(f"{path}: expected an image, or one video, got an empty file")
+        raise UserError(str(path), "an image, or one video", "an empty file")
     # The index of such a file is at its end, unless it was made for streaming.
-    hint = " (if it was cut short, its index is lost)" if head[4:8] == b"ftyp" else ""
-    raise ValueError(f"{path}: expected an image, or one video, got neither{hint}")
+    hint = "if it was cut short, its index is lost" if head[4:8] == b"ftyp" else ""
+    raise UserError(str(path), "an image, or one video", "neither", hint)
 
 
 def _file_names(files: Sequence[Path]) -> list[str]:
-    """Paths below the folder that holds all."""
+    """Return the paths below the folder that holds all."""
     folder = os.path.commonpath([path.absolute().parent for path in files])
     return [path.absolute().relative_to(folder).as_posix() for path in files]
 
@@ -170,7 +170,7 @@ def _names(file_names: Sequence[str]) -> Sequence[str]:
 
 
 def _natural_order(path: Path) -> list[tuple[int | str, ...]]:
-    """2.jpg before 10.jpg."""
+    """Return the sort key by which 2.jpg is before 10.jpg."""
     return [_split(part) for part in path.parts]
 
 

@@ -15,8 +15,8 @@ from scipy.optimize import linear_sum_assignment
 from vipnas.data.crops.boxes import box_ious
 from vipnas.data.formats.results import SCORE_THRESHOLD
 from vipnas.data.formats.skeletons import Skeleton
+from vipnas.errors import UserError
 from vipnas.evaluation.oks import best_pairs, pose_similarity
-from vipnas.files import did_you_mean
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -58,8 +58,8 @@ class Tracker:
 
     A person takes the track whose last pose and box are most similar. Within `max_gap` frames the
     similarity is the weighted mean of the OKS and of the IoU of the boxes. Afterwards the pose has
-    changed: who comes back within `max_absence` frames is known by the IoU alone, and after all
-    others. A person without a track begins one.
+    changed: a person who returns within `max_absence` frames is matched by the IoU alone, after
+    all others. A person without a track begins one.
 
     Attributes:
         skeleton: Its sigmas are those of the OKS.
@@ -73,7 +73,7 @@ class Tracker:
         min_joint_score: Joints that score less, now or before, do not count for the OKS.
 
     Raises:
-        ValueError: A setting is out of range.
+        UserError: A setting is out of range.
     """
 
     skeleton: Skeleton
@@ -89,20 +89,16 @@ class Tracker:
 
     def __post_init__(self) -> None:
         if self.matching not in MATCHINGS:
-            raise ValueError(
-                f"tracker: matching: expected {', '.join(MATCHINGS)}, got {self.matching!r} "
-                f"({did_you_mean(self.matching, MATCHINGS)})"
-            )
+            raise UserError.not_one_of("tracker: matching", MATCHINGS, self.matching)
         for name in ("min_similarity", "min_reentry_iou"):
             if not 0 < getattr(self, name) <= 1:
                 found = getattr(self, name)
-                raise ValueError(f"tracker: {name}: expected above 0, to 1, got {found}")
+                raise UserError(f"tracker: {name}", "above 0, to 1", str(found))
         if not 0 <= self.oks_weight <= 1:
-            raise ValueError(f"tracker: oks_weight: expected 0 to 1, got {self.oks_weight}")
+            raise UserError("tracker: oks_weight", "0 to 1", str(self.oks_weight))
         if not 0 <= self.max_gap <= self.max_absence:
-            raise ValueError(
-                f"tracker: max_gap: expected 0 to max_absence ({self.max_absence}), "
-                f"got {self.max_gap}"
+            raise UserError(
+                "tracker: max_gap", f"0 to max_absence ({self.max_absence})", str(self.max_gap)
             )
 
     def update(
@@ -122,7 +118,7 @@ class Tracker:
                 others; by default all are `NEW`.
 
         Raises:
-            ValueError: The arrays do not fit the skeleton or each other.
+            UserError: The arrays do not fit the skeleton or each other.
         """
         shown = [
             _Track(xy_K2, scores_K >= self.min_joint_score, box)
@@ -155,7 +151,7 @@ class Tracker:
             ("boxes_xyxy", boxes_xyxy, (num_persons, 4)),
         ):
             if values.shape != shape:
-                raise ValueError(f"tracker: {name}: expected {shape}, got {values.shape}")
+                raise UserError(f"tracker: {name}", str(shape), str(values.shape))
             checked.append(np.array(values, np.float64))  # kept after the caller changes them
         keypoints, scores, boxes = checked
         return keypoints, scores, boxes

@@ -1,4 +1,4 @@
-"""What a writer is: the interface of `open_writer`'s results.
+"""The interface of the writers that `open_writer` returns.
 
 N persons, K keypoints.
 """
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vipnas.deploy.sources import SourceFrame
+from vipnas.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -25,15 +26,15 @@ UINT8 = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class FramePoses:
-    """What was found in a frame.
+    """The poses of a frame.
 
     Attributes:
-        frame: Where it was looked for.
+        frame: The frame.
         keypoints: (N, K, 2), x and y in pixels of the image.
         scores: (N, K).
         boxes_xyxy: (N, 4), left, top, right and bottom in pixels.
         ids: (N,) of the persons' tracks; None without tracking.
-        picture: The drawn image (H, W, 3), RGB. Only writers that draw need it.
+        picture: The rendered image (H, W, 3), RGB. Only writers of images and videos need it.
         box_scores: (N,), the detector's; None where nothing says them.
     """
 
@@ -47,10 +48,10 @@ class FramePoses:
 
 
 class Writer(ABC):
-    """Writes what was found in frames; a context manager.
+    """Write the poses of frames; a context manager.
 
     Attributes:
-        draws: Whether `write` needs the drawn picture.
+        draws: Whether `write` needs the rendered picture.
         path: The file, or the folder of pictures.
         num_frames: How many frames were written.
     """
@@ -62,7 +63,7 @@ class Writer(ABC):
         self.num_frames = 0
 
     def write(self, found: FramePoses) -> None:
-        """Raise ValueError in one line where it cannot be written, such as on a full disk."""
+        """Write a frame; raise UserError if that fails, such as on a full disk."""
         try:
             self._write(found)
         except OSError as error:
@@ -71,7 +72,7 @@ class Writer(ABC):
         self.num_frames += 1
 
     def close(self) -> None:
-        """Complete the file; raise ValueError in one line where that fails."""
+        """Complete the file; raise UserError where that fails."""
         try:
             self._close()
         except OSError as error:
@@ -95,9 +96,14 @@ class Writer(ABC):
     @abstractmethod
     def _close(self) -> None: ...
 
-    def _unwritable(self, error: OSError) -> ValueError:
-        kept = f" (the first {self.num_frames} frames are kept)" if self.num_frames else ""
-        return ValueError(f"{self.path}: cannot be written: {error.strerror or error}{kept}")
+    def _unwritable(self, error: OSError) -> UserError:
+        kept = f"the first {self.num_frames} frames are kept" if self.num_frames else ""
+        return unwritable(self.path, error, kept)
+
+
+def unwritable(path: Path, error: OSError, hint: str = "") -> UserError:
+    """Return the error of a file that the system does not let us write."""
+    return UserError(str(path), "a file that can be written", error.strerror or str(error), hint)
 
 
 def make_folder(folder: Path) -> None:

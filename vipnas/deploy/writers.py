@@ -1,4 +1,4 @@
-"""What was found, written frame by frame: drawn videos and images, JSON, CSV.
+"""Write poses frame by frame: rendered videos and images, JSON, CSV.
 
     with open_writer("poses.json", skeleton, source.files) as writer:
         writer.write(FramePoses(frame, keypoints, scores, boxes_xyxy))
@@ -22,14 +22,15 @@ from vipnas.data.formats.skeletons import Skeleton
 from vipnas.deploy.encoders import Codec, Encoder, check_codec, fitted, holds_video, open_encoder
 from vipnas.deploy.pose_files import CocoWriter, CsvWriter, PoseTrackWriter
 from vipnas.deploy.sources import DEFAULT_FPS, SourceFrame
-from vipnas.deploy.writer import FramePoses, Writer, make_folder
+from vipnas.deploy.writer import FramePoses, Writer, make_folder, unwritable
+from vipnas.errors import UserError
 
 __all__ = ["FramePoses", "JsonForm", "PictureWriter", "VideoWriter", "Writer"]
 __all__ += ["open_writer", "open_writers"]
 
 JsonForm = Literal["coco", "posetrack18"]
 
-# In a folder of drawn images.
+# In a folder of rendered images.
 KEYPOINTS_FILE = "keypoints.json"
 
 # A video is ended while there is room for its index and for what the encoder holds back.
@@ -49,7 +50,7 @@ def open_writer(
     """Open the writer that the name of the output asks for.
 
     Args:
-        output: `.mp4` or `.webm` for a drawn video, `.json`, `.csv`; else a folder of drawn images.
+        output: `.mp4` or `.webm` for a rendered video, `.json`, `.csv`; else a folder of images.
         skeleton: That of the poses.
         source_files: Files that must not be overwritten.
         fps: Frames a second of a video.
@@ -58,18 +59,20 @@ def open_writer(
         image_id_of: COCO's id of an image; by default the number of the frame.
 
     Raises:
-        ValueError: It cannot be written there, or would overwrite a source.
+        UserError: The output cannot be written, or would overwrite a source.
     """
     path = Path(output)
     suffix = path.suffix.lower()
     is_folder = not suffix or path.is_dir() or str(output).endswith(("/", os.sep))
     if not is_folder and suffix not in (".mp4", ".webm", ".json", ".csv"):
-        raise ValueError(
-            f"{path}: expected .mp4, .webm, .json, .csv or a folder, got {path.suffix} (end the"
-            " name of a new folder with /)"
+        raise UserError(
+            str(path),
+            ".mp4, .webm, .json, .csv or a folder",
+            path.suffix,
+            "end the name of a new folder with /",
         )
     if path.resolve() in {file.resolve() for file in source_files}:
-        raise ValueError(f"{path}: expected another file than the source, got the source")
+        raise UserError(str(path), "another file than the source", "the source")
     try:
         if is_folder:
             return PictureWriter(path, source_files)
@@ -81,7 +84,7 @@ def open_writer(
             return CsvWriter(path, skeleton)
         return VideoWriter(path, fps, codec)
     except OSError as error:
-        raise ValueError(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise unwritable(path, error) from error
 
 
 def open_writers(
@@ -96,7 +99,7 @@ def open_writers(
     """Open a writer for each output; a folder of images has `keypoints.json` in it.
 
     Raises:
-        ValueError: As `open_writer` does. Those that are open by then are closed.
+        UserError: As for `open_writer`. Writers that are already open are closed.
     """
     writers: list[Writer] = []
     try:
@@ -129,7 +132,7 @@ class PictureWriter(Writer):
         assert found.picture is not None
         path = self.path / f"{found.frame.name}.png"
         if path.resolve() in self._source_files:
-            raise ValueError(f"{path}: expected a new file, got one of the source")
+            raise UserError(str(path), "a new file", "one of the source")
         write_png(path, found.picture)
 
     def _close(self) -> None:
@@ -137,7 +140,7 @@ class PictureWriter(Writer):
 
 
 class VideoWriter(Writer):
-    """A drawn video, as large as its first frame."""
+    """A rendered video, as large as its first frame."""
 
     draws = True
 
@@ -178,7 +181,7 @@ class VideoWriter(Writer):
 
 
 def _check_writable(folder: Path) -> None:
-    """Raise OSError where no file can be made."""
+    """Raise OSError if no file can be created."""
     make_folder(folder)
     with TemporaryFile(dir=folder):
         pass

@@ -1,4 +1,4 @@
-"""One frame of a clip's networks for persons whose crops move: the step of every loop over video.
+"""Run the networks of a clip on one frame, for persons whose crops move.
 
 N persons, K keypoints, H W the network's input, h w the heatmaps' size.
 """
@@ -21,8 +21,12 @@ from vipnas.models.clipnet import Frame, RunFrame, propagate
 
 
 class Seen(NamedTuple):
-    """What the next frame needs of a frame: the heatmaps (N, K, h, w) on the CPU, and the affines
-    (N, 2, 3) of the crops that they are of."""
+    """What the next frame needs of a frame.
+
+    Attributes:
+        heatmaps_NKHW: (N, K, h, w), on the CPU.
+        input_from_image_N23: Affines (N, 2, 3) of the crops that gave the heatmaps.
+    """
 
     heatmaps_NKHW: Tensor
     input_from_image_N23: FloatArray
@@ -73,8 +77,8 @@ class ClipStep:
         Args:
             distance: Frames since the key frame; 0 is a key frame.
             images_N3HW: uint8 RGB crops.
-            input_from_image_N23: The affines that made the crops of the image.
-            before: The same persons in the frame before; not looked at in a key frame.
+            input_from_image_N23: Affines from the image to the crops.
+            before: The same persons in the previous frame. A key frame ignores it.
 
         Raises:
             FloatingPointError: Heatmaps are not finite.

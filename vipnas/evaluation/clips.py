@@ -1,7 +1,9 @@
-"""The quality of a clip's networks on fixed clips: calibration along the clip, AP over all frames.
+"""Calibrate and score the networks of a clip on fixed clips.
 
-The crops follow the annotated boxes, so that nothing but the heatmaps depends on the networks: all
-clips run side by side, and the heatmaps of the key frames are made once.
+A search scores them by the mean object keypoint similarity over all frames; COCO metrics are
+available as well. The crops follow the annotated boxes, so only the heatmaps depend on the
+networks. All clips therefore run in one batch, and the heatmaps of the key frames are computed
+once.
 
 N clips, F frames of a clip, T = F - 1 follow-up frames, K keypoints, H W the heatmaps' size.
 """
@@ -39,7 +41,7 @@ Scores = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class KeyedClips:
-    """Fixed clips, and what the key frame's network makes of their first frames (N, K, H, W)."""
+    """Fixed clips, and the key frame network's heatmaps (N, K, H, W) of their first frames."""
 
     clips: FixedClips
     heatmaps_NKHW: Tensor
@@ -70,7 +72,7 @@ def with_key_frames(clips: FixedClips, key_frame: PoseNet, batch_size: int) -> K
 def calibrate_along(networks: FollowUpNets, keyed: KeyedClips, batch_size: int) -> None:
     """Measure the batch-norm statistics of each frame's network, one frame after another.
 
-    Each sees the heatmaps of the networks before it, which are calibrated by then.
+    Each network gets the heatmaps of the calibrated networks before it.
     """
     device = next(networks.parameters(), torch.empty(0)).device
 
@@ -91,7 +93,12 @@ def calibrate_along(networks: FollowUpNets, keyed: KeyedClips, batch_size: int) 
 class ClipEvaluator:
     """Score the networks of follow-up frames on fixed clips; the key frames count as well.
 
-    `ground_truth` is the COCO dict of the clips' persons; only these persons count.
+    Attributes:
+        keyed: The clips, with the heatmaps of their key frames.
+        ground_truth: The COCO dict of the clips' persons. Only these persons count.
+        skeleton: The joints.
+        codec: Decodes the heatmaps.
+        batch_size: How many clips run at a time.
     """
 
     keyed: KeyedClips
@@ -118,7 +125,10 @@ class ClipEvaluator:
         return coco_metrics(truth, self.results_of(xy_NFK2, scores_NFK), self.skeleton)
 
     def score(self, xy_NFK2: FloatArray, scores_NFK: Scores) -> float:
-        """Return the mean object keypoint similarity (0..1) over all frames, as of images."""
+        """Return the mean object keypoint similarity (0..1) over all frames.
+
+        It is the score of a search, as for images.
+        """
         persons = [p for crops in self.keyed.clips.frames for p in crops.persons]
         truth_MK3 = np.array([person.keypoints_K3 for person in persons])
         areas_M = np.array([person.area for person in persons])
@@ -126,14 +136,14 @@ class ClipEvaluator:
         return mean_similarity(xy_MK2, truth_MK3, areas_M, self.skeleton.sigmas)
 
     def results_of(self, xy_NFK2: FloatArray, scores_NFK: Scores) -> Results:
-        """Return predictions in COCO results form."""
+        """Return predictions in the COCO results format."""
         results: Results = []
         for number, crops in enumerate(self.keyed.clips.frames):
             results += keypoint_results(crops.persons, xy_NFK2[:, number], scores_NFK[:, number])
         return results
 
     def results(self, networks: FollowUpNets) -> Results:
-        """Return what the networks find in all frames, in COCO results form."""
+        """Return the predictions for all frames in the COCO results format."""
         return self.results_of(*self.predict(networks))
 
     @torch.no_grad()
@@ -174,7 +184,10 @@ class ClipEvaluator:
 
 @dataclass(frozen=True)
 class InheritedClipScore(Inherited[VideoArch]):
-    """The quality of a clip's architecture with the supernet's weights."""
+    """The quality of a clip's architecture with the supernet's weights.
+
+    It is the mean object keypoint similarity over all frames, as for images.
+    """
 
     supernet: FollowUpNet | FollowUpNets
     evaluator: ClipEvaluator

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from vipnas.data.formats.coco import PERSON_CATEGORY
 from vipnas.data.formats.json_values import unexpected
 from vipnas.data.formats.skeletons import Skeleton
+from vipnas.errors import UserError
 from vipnas.evaluation.metrics import Metrics
 
 METRICS_IN_COCO_ORDER = (
@@ -24,14 +25,22 @@ METRICS_IN_COCO_ORDER = (
 def coco_metrics(
     ground_truth: dict[str, Any], results: Sequence[dict[str, Any]], skeleton: Skeleton
 ) -> Metrics:
-    """The ten figures of the COCO keypoint protocol; -1 where there is nobody of that size.
+    """Compute the ten metrics of the COCO keypoint protocol by faster-coco-eval.
 
-    All images of `ground_truth` count, whether anything was predicted for them or not; its
-    categories are scored as one, and results of others do not count; neither argument is changed.
-    The evaluator is faster-coco-eval, whose figures are those of pycocotools.
+    The values equal those of pycocotools. All images of `ground_truth` count, with predictions or
+    without. Its categories are scored as one; results of other categories do not count. Neither
+    argument is changed.
 
-    Raises ValueError for results of an image that is not in the ground truth, with a wrong number
-    of joints, or with numbers that are not finite.
+    Args:
+        ground_truth: A COCO dict.
+        results: Predictions in the COCO results format.
+        skeleton: The joints, with the sigmas of the similarity.
+
+    Returns:
+        The metrics; -1 where no person has that size.
+
+    Raises:
+        UserError: A result is of an unknown image, or its numbers are too few or not finite.
     """
     evaluation = _evaluation(ground_truth, results, skeleton)
     recall_thresholds = evaluation.params.recThrs
@@ -48,9 +57,10 @@ def coco_metrics(
 def pycocotools_metrics(
     ground_truth: dict[str, Any], results: Sequence[dict[str, Any]], skeleton: Skeleton
 ) -> Metrics:
-    """The same ten by pycocotools itself, which must be installed.
+    """Compute the metrics of `coco_metrics` by pycocotools, which must be installed.
 
-    Raises ValueError as `coco_metrics` does.
+    Raises:
+        UserError: As for `coco_metrics`.
     """
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
@@ -71,7 +81,7 @@ def pycocotools_metrics(
 
 
 def _num_scored(evaluation: Any) -> list[int]:
-    """How many people count in each range of areas; 1 where nobody does."""
+    """Return how many people count in each range of areas; 1 where nobody does."""
     people = [
         annotation["area"]
         for annotation in evaluation.cocoGt.dataset["annotations"]
@@ -214,7 +224,7 @@ def _numbered(annotations: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def _as_annotations(
     ground_truth: dict[str, Any], results: Sequence[dict[str, Any]], skeleton: Skeleton
 ) -> list[dict[str, Any]]:
-    """Results with the box and the area that the protocol derives from their joints."""
+    """Return results with the box and the area that the protocol derives from their joints."""
     category_ids = {category["id"] for category in ground_truth["categories"]}
     results = [result for result in results if result["category_id"] in category_ids]
     if not results:
@@ -228,16 +238,17 @@ def _as_annotations(
                 result["image_id"],
             )
         if len(result["keypoints"]) != 3 * skeleton.num_joints:
-            raise ValueError(
-                f"result {number}: keypoints: expected {3 * skeleton.num_joints} numbers, got "
-                f"{len(result['keypoints'])}"
+            raise UserError(
+                f"result {number}: keypoints",
+                f"{3 * skeleton.num_joints} numbers",
+                str(len(result["keypoints"])),
             )
     keypoints_NK3 = np.array([result["keypoints"] for result in results], np.float64)
     scores_N = np.array([result["score"] for result in results], np.float64)
     finite_N = np.isfinite(keypoints_NK3).all(axis=1) & np.isfinite(scores_N)
     if not finite_N.all():
         number = int(np.flatnonzero(~finite_N)[0])
-        raise ValueError(f"result {number}: holds something that is not a finite number")
+        raise UserError(f"result {number}", "finite numbers", "others")
     keypoints_NK3 = keypoints_NK3.reshape(len(results), -1, 3)
     low_N2, high_N2 = keypoints_NK3[..., :2].min(axis=1), keypoints_NK3[..., :2].max(axis=1)
     size_N2 = high_N2 - low_N2

@@ -1,4 +1,4 @@
-"""The quality of a network: batch-norm calibration, predictions with flip test, AP."""
+"""Calibrate the batch norm of a network, predict with a flip test, and score the predictions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from vipnas.evaluation.oks import mean_similarity, suppress
 
 
 def calibrate_bn(network: nn.Module, images_N3HW: Tensor, batch_size: int) -> None:
-    """Measure the batch-norm statistics of this very network on fixed uint8 crops."""
+    """Measure the batch-norm statistics of this network on fixed uint8 crops."""
     device = _device_of(network)
     images = (normalise(images.to(device)) for images in _batches(images_N3HW, batch_size))
     measure_statistics(network, ((batch,) for batch in images))
@@ -31,11 +31,11 @@ def calibrate_bn(network: nn.Module, images_N3HW: Tensor, batch_size: int) -> No
 
 @torch.no_grad()
 def measure_statistics(network: nn.Module, batches: Iterable[tuple[Tensor, ...]]) -> None:
-    """Measure the batch-norm statistics of this very network on batches of its inputs.
+    """Measure the batch-norm statistics of this network on batches of its inputs.
 
     Every statistic becomes the mean over the batches, each with the weight of its size, so that a
-    short last batch counts by its images. Nothing of the statistics before is left: weights
-    inherited from a supernet come with those of other subnets.
+    short last batch counts by its images. The previous statistics are discarded: those of a
+    supernet belong to other subnets.
     """
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
@@ -58,13 +58,19 @@ def measure_statistics(network: nn.Module, batches: Iterable[tuple[Tensor, ...]]
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Scores networks on fixed crops of one data set. The result depends on the network only, not
-    on the order of use.
+    """Score networks on fixed crops of one data set.
 
-    `ground_truth` is the COCO dict that the crops' persons are of. Where they were found by a
-    detector, `box_scores_N` are its scores, and people found twice are left to `suppression`
-    (OKS-NMS, "hard" or "soft"). With `flip_test`, heatmaps are the mean over the image and its
-    mirror image.
+    The result depends on the network alone.
+
+    Attributes:
+        crops: The crops of all persons.
+        ground_truth: The COCO dict of these persons.
+        skeleton: The joints.
+        codec: Decodes the heatmaps.
+        batch_size: How many crops run at a time.
+        flip_test: Average the heatmaps over the image and its mirror image.
+        box_scores_N: The scores of a detector; None for annotated boxes.
+        suppression: OKS-NMS of persons found twice, "hard" or "soft"; None for none.
     """
 
     crops: Crops
@@ -77,20 +83,21 @@ class Evaluator:
     suppression: str | None = None
 
     def __call__(self, network: nn.Module) -> Metrics:
-        """The ten COCO figures of a network, which is put into evaluation mode and back.
+        """Return the ten COCO metrics of a network, whose training mode is restored.
 
-        Raises FloatingPointError if the network gives heatmaps that are not finite.
+        Raises:
+            FloatingPointError: Heatmaps are not finite.
         """
         return coco_metrics(self.ground_truth, self.results(network), self.skeleton)
 
     def results(self, network: nn.Module) -> list[dict[str, Any]]:
-        """What the network finds, in COCO results form."""
+        """Return the network's predictions in the COCO results format."""
         return self.results_of(*self.predict(network))
 
     def results_of(
         self, xy_px: NDArray[np.float64], scores: NDArray[np.float32]
     ) -> list[dict[str, Any]]:
-        """Predictions for all crops in COCO results form."""
+        """Return predictions for all crops in the COCO results format."""
         results = keypoint_results(self.crops.persons, xy_px, scores, self.box_scores_N)
         if self.suppression is None:
             return results
@@ -124,7 +131,7 @@ class Evaluator:
 
     @torch.no_grad()
     def predict(self, network: nn.Module) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-        """Keypoints (N, K, 2) in pixels of each person's image and their scores (N, K)."""
+        """Return keypoints (N, K, 2) in pixels of each person's image, and their scores (N, K)."""
         was_training = network.training
         network.eval()
         device = _device_of(network)
@@ -148,14 +155,14 @@ class Evaluator:
 
 
 def run_contiguous(run: Callable[[Tensor], Tensor], images_B3HW: Tensor) -> Tensor:
-    """The network's memory order has the joints innermost, which is slow to flip and to decode."""
+    """Return heatmaps with the joints outermost, which are faster to flip and to decode."""
     return run(images_B3HW).contiguous()
 
 
 def flip_tested(
     run: Callable[[Tensor], Tensor], images_B3HW: Tensor, flip_order: Sequence[int], shift: bool
 ) -> Tensor:
-    """Heatmaps, the mean over the images and their mirror images."""
+    """Return the mean of the heatmaps over the images and their mirror images."""
     heatmaps = run_contiguous(run, images_B3HW)
     mirrored = run_contiguous(run, mirror(images_B3HW, shift))
     both = heatmaps + flip_back(mirrored, flip_order, shift)
@@ -168,7 +175,7 @@ def middle_batch(count: int, batch_size: int) -> int:
 
 
 def mirror(images_B3HW: Tensor, shift: bool) -> Tensor:
-    """Left to right; with `shift`, x goes to width - x as in the mirrored crops of training.
+    """Mirror images left to right; `shift` takes x to width - x, as in the crops of training.
 
     Reversing the columns alone takes x to width - 1 - x: with heatmaps shifted back by a whole
     pixel, as in the published networks, that leaves the two predictions one input pixel apart.

@@ -9,8 +9,7 @@ from vipnas.files import Strict
 
 @dataclass(frozen=True)
 class Metrics(Strict):
-    """The ten keypoint figures of the COCO protocol, each in 0..1 (-1 where no person has that
-    size)."""
+    """The ten keypoint metrics of the COCO protocol, in 0..1; -1 where no person has that size."""
 
     ap: float
     ap50: float

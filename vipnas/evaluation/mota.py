@@ -1,4 +1,4 @@
-"""People followed through a video by the similarity of their poses, and how well that went (MOTA).
+"""Track people through a video by the similarity of their poses, and score tracks (MOTA).
 
 N people in a frame, T active tracks, K joints.
 """
@@ -15,23 +15,23 @@ from numpy.typing import NDArray
 from vipnas.data.crops.boxes import box_ious
 from vipnas.data.formats.posetrack import Frame, Video
 from vipnas.data.formats.skeletons import Skeleton
+from vipnas.errors import UserError, shown
 from vipnas.evaluation.oks import best_pairs, pose_similarity
 from vipnas.evaluation.posetrack_ap import HEAD_SHARE, FramePairs, frame_pairs
-from vipnas.files import did_you_mean
 
 FloatArray = NDArray[np.float64]
 MotaRule = Literal["poseval", "all-frames"]
 
 
 def box_overlap(keypoints_NK3: FloatArray, keypoints_TK3: FloatArray, _: Skeleton) -> FloatArray:
-    """Intersection over union (N, T) of the boxes around the joints."""
+    """Return the intersection over union (N, T) of the boxes around the joints."""
     return box_ious(_boxes(keypoints_NK3), _boxes(keypoints_TK3))
 
 
-def joint_likeness(
+def joint_similarity(
     keypoints_NK3: FloatArray, keypoints_TK3: FloatArray, skeleton: Skeleton
 ) -> FloatArray:
-    """Object keypoint similarity (N, T), over the joints that the earlier pose has."""
+    """Return the object keypoint similarity (N, T) over the joints of the earlier pose."""
     areas = []
     for keypoints in (keypoints_NK3, keypoints_TK3):
         boxes = _boxes(keypoints)
@@ -47,26 +47,31 @@ def joint_likeness(
 
 
 def _boxes(keypoints_NK3: FloatArray) -> FloatArray:
-    """Left, top, right, bottom (N, 4) of the joints that are there; zeros where none is."""
-    there_NK1 = (keypoints_NK3 != 0).any(axis=2, keepdims=True)
-    low = np.where(there_NK1, keypoints_NK3[..., :2], np.inf).min(axis=1)
-    high = np.where(there_NK1, keypoints_NK3[..., :2], -np.inf).max(axis=1)
-    return np.where(there_NK1.any(axis=1), np.concatenate((low, high), axis=1), 0.0)
+    """Return left, top, right, bottom (N, 4) of the predicted joints; zeros without any."""
+    predicted_NK1 = (keypoints_NK3 != 0).any(axis=2, keepdims=True)
+    low = np.where(predicted_NK1, keypoints_NK3[..., :2], np.inf).min(axis=1)
+    high = np.where(predicted_NK1, keypoints_NK3[..., :2], -np.inf).max(axis=1)
+    return np.where(predicted_NK1.any(axis=1), np.concatenate((low, high), axis=1), 0.0)
 
 
 SIMILARITIES: dict[str, Callable[[FloatArray, FloatArray, Skeleton], FloatArray]] = {
-    "oks": joint_likeness,
+    "oks": joint_similarity,
     "iou": box_overlap,
 }
 
 
 @dataclass
 class Tracker:
-    """Gives the people of one frame after the other their track ids, from 0.
+    """Assign track ids, from 0, to the people of one frame after the other.
 
-    The most alike pair of a person and a track goes first; a pair less alike than `min_similarity`
-    is none, and the person begins a track. A track that nobody took for more than `max_gap` frames
-    ends. Joints of three zeros are not there.
+    Pairs of a person and a track are matched greedily, the most similar first. A person without a
+    match begins a track. Joints of three zeros are not predicted.
+
+    Attributes:
+        skeleton: The joints.
+        similarity: A name in `SIMILARITIES`.
+        min_similarity: Pairs that are less similar do not match; above 0, to 1.
+        max_gap: A track ends after more frames than this without a match.
     """
 
     skeleton: Skeleton
@@ -78,18 +83,14 @@ class Tracker:
 
     def __post_init__(self) -> None:
         if self.similarity not in SIMILARITIES:
-            raise ValueError(
-                f"similarity {self.similarity!r} is unknown; "
-                f"{did_you_mean(self.similarity, SIMILARITIES)}"
-            )
-        if not 0 < self.min_similarity <= 1 or self.max_gap < 0:
-            raise ValueError(
-                f"min_similarity {self.min_similarity}, max_gap {self.max_gap}; allowed: above 0 "
-                "to 1, and 0 or more"
-            )
+            raise UserError.not_one_of("similarity", SIMILARITIES, self.similarity)
+        if not 0 < self.min_similarity <= 1:
+            raise UserError("min_similarity", "above 0, to 1", shown(self.min_similarity))
+        if self.max_gap < 0:
+            raise UserError("max_gap", "0 or more", shown(self.max_gap))
 
     def update(self, keypoints_NK3: NDArray[np.floating]) -> list[int]:
-        """Track ids of the people in the next frame, in their order."""
+        """Return the track ids of the people in the next frame, in their order."""
         poses_NK3 = np.asarray(keypoints_NK3, np.float64)
         taken = self._matches(poses_NK3)
         ids = []
@@ -107,13 +108,13 @@ class Tracker:
         return ids
 
     def _matches(self, poses_NK3: FloatArray) -> dict[int, int]:
-        """Person -> track, most alike first."""
+        """Return person -> track, the most similar first."""
         tracks = list(self._tracks)
         if not tracks or not len(poses_NK3):
             return {}
         earlier_TK3 = np.stack([self._tracks[track][0] for track in tracks])
-        alike_NT = SIMILARITIES[self.similarity](poses_NK3, earlier_TK3, self.skeleton)
-        pairs = best_pairs(alike_NT, self.min_similarity)
+        similarity_NT = SIMILARITIES[self.similarity](poses_NK3, earlier_TK3, self.skeleton)
+        pairs = best_pairs(similarity_NT, self.min_similarity)
         return {person: tracks[column] for person, column in pairs}
 
 
@@ -125,7 +126,7 @@ def track(
     min_similarity: float = 0.3,
     max_gap: int = 5,
 ) -> list[dict[str, Any]]:
-    """Results with a `track_id`, video by video and frame by frame."""
+    """Return the results with a `track_id`, video by video and frame by frame."""
     by_image: dict[int, list[dict[str, Any]]] = {}
     for result in results:
         by_image.setdefault(result["image_id"], []).append(result)
@@ -144,8 +145,11 @@ def track(
 
 @dataclass(frozen=True)
 class Mota:
-    """Multiple object tracking accuracy: the mean over the joints, and each of them; 1 at best,
-    below 0 where there are more errors than joints. Values of different rules do not compare."""
+    """Multiple object tracking accuracy: the mean over the joints, and each of them.
+
+    The best value is 1; it is below 0 with more errors than joints. Values of different rules are
+    not comparable.
+    """
 
     mean: float
     by_joint: dict[str, float]
@@ -175,11 +179,13 @@ def mota(
             ignore regions hide them. `all-frames` counts every annotated frame as it is.
 
     Raises:
-        ValueError: A result has no track id, no annotated frame counts, or motmetrics is missing.
+        UserError: A result has no track id, no annotated frame counts, or motmetrics is missing.
     """
     for number, result in enumerate(results):
         if result.get("track_id") is None:
-            raise ValueError(f"result {number} has no track_id; allowed: results of `track`")
+            raise UserError(
+                f"result {number}: track_id", "a number", "none", "results of `track` have one"
+            )
     counts = np.zeros((skeleton.num_joints, 4))  # misses, switches, false positives, objects
     annotated_K = np.zeros(skeleton.num_joints, bool)
     for video in videos:
@@ -192,12 +198,14 @@ def mota(
             _counts(pairs, skeleton) if rule == "all-frames" else _poseval(video, pairs, skeleton)
         )
     if not annotated_K.any():
-        raise ValueError("nobody is annotated in these videos; allowed: at least one joint")
+        raise UserError("videos", "at least one annotated joint", "none")
     counts[~annotated_K] = 0  # such as the ears, which the kit does not know
     if not counts[:, 3].any():
-        raise ValueError(
-            "no annotated frame counts: the rule poseval leaves out the last one of every video;"
-            " allowed: videos with two, or the rule all-frames"
+        raise UserError(
+            "videos",
+            "two annotated frames in a video, or the rule all-frames",
+            "one at most",
+            "the rule poseval leaves out the last annotated frame of every video",
         )
     by_joint = {
         name: float(1 - errors[:3].sum() / errors[3])
@@ -209,7 +217,7 @@ def mota(
 
 
 def _poseval(video: Video, pairs: Sequence[FramePairs], skeleton: Skeleton) -> FloatArray:
-    """Counts (K, 4) of a video by the rule of the official kit."""
+    """Return the counts (K, 4) of a video by the rule of the official kit."""
     frames = [frame for frame in video.frames if frame.people]
     counted = list(zip(frames, pairs, strict=True))[:-1]
     whole = [one for frame, one in counted if not _is_one_sided(frame, one)]
@@ -220,8 +228,11 @@ def _poseval(video: Video, pairs: Sequence[FramePairs], skeleton: Skeleton) -> F
 
 
 def _is_one_sided(frame: Frame, pairs: FramePairs) -> bool:
-    """Whether a frame has no predicted or no annotated people. In frames with ignore regions, the
-    kit drops people without a joint outside of them; elsewhere it keeps those without joints."""
+    """Return whether a frame has no predicted or no annotated people.
+
+    In frames with ignore regions, the kit drops people without a joint outside of them. Elsewhere
+    it keeps people without joints.
+    """
     people = (pairs.annotated_GK, pairs.predicted_PK)
     if frame.ignore_regions:
         return not all(joints.any() for joints in people)
@@ -229,12 +240,12 @@ def _is_one_sided(frame: Frame, pairs: FramePairs) -> bool:
 
 
 def _counts(pairs_of_frames: Sequence[FramePairs], skeleton: Skeleton) -> FloatArray:
-    """Misses, switches, false positives and objects (K, 4) of a video."""
+    """Return misses, switches, false positives and objects (K, 4) of a video."""
     try:
-        import motmetrics  # not needed but here
+        import motmetrics  # optional dependency
     except ImportError:
-        raise ValueError(
-            "MOTA needs motmetrics, which is not here; allowed: pip install 'vipnas[posetrack]'"
+        raise UserError(
+            "MOTA", "motmetrics installed", "none", "pip install 'vipnas[posetrack]'"
         ) from None
     accumulators = [motmetrics.MOTAccumulator(auto_id=True) for _ in skeleton.joints]
     for pairs in pairs_of_frames:
@@ -250,7 +261,7 @@ def _counts(pairs_of_frames: Sequence[FramePairs], skeleton: Skeleton) -> FloatA
 
 
 def _one_joint(pairs: FramePairs, joint: int) -> tuple[list[int], list[int | None], FloatArray]:
-    """Track ids that have the joint, those found, and their distances (NaN: too far to match)."""
+    """Return annotated and predicted track ids of a joint, and distances (NaN: no match)."""
     truths = np.flatnonzero(pairs.annotated_GK[:, joint])
     predictions = np.flatnonzero(pairs.predicted_PK[:, joint])
     distances_GP = pairs.distances_PGK[predictions][:, truths, joint].T

@@ -1,4 +1,4 @@
-"""How alike two poses are, and which of several similar ones to keep.
+"""Object keypoint similarity (OKS) of poses, and non-maximum suppression by it.
 
 N poses in one image, M of another set, K joints.
 """
@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vipnas.data.formats.skeletons import Skeleton
-from vipnas.files import did_you_mean
+from vipnas.errors import UserError, shown
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-# Of soft suppression no more people are kept in an image than the COCO protocol looks at.
+# Soft suppression keeps as many people in an image as the COCO protocol scores.
 MAX_PERSONS = 20
 
 
@@ -29,17 +29,25 @@ def pose_similarity(
     sigmas_K: Sequence[float],
     counted: NDArray[np.bool_] | None = None,
 ) -> FloatArray:
-    """Object keypoint similarity (N, M) of poses, in 0..1.
+    """Return the object keypoint similarity (N, M) of poses, in 0..1.
 
-    The scale is the mean of the two areas, in square pixels, and all joints count, or those that
-    are `counted` in the second set (M, K) or in each pair (N, M, K); 0 where none does.
+    The scale is the mean of the two areas.
+
+    Args:
+        xy_NK2: One set of poses, in pixels.
+        areas_N: Its areas, in square pixels.
+        xy_MK2: The other set.
+        areas_M: Its areas.
+        sigmas_K: The sigmas of the joints.
+        counted: Which joints count, in the other set (M, K) or in each pair (N, M, K). All by
+            default. The similarity is 0 where none counts.
     """
     squares_NMK = np.square(xy_NK2[:, None] - xy_MK2[None]).sum(axis=3, dtype=np.float64)
     areas_NM = (areas_N[:, None] + areas_M[None]).astype(np.float64) / 2
-    likeness_NMK = _similarity(squares_NMK, areas_NM, sigmas_K)
+    similarity_NMK = _similarity(squares_NMK, areas_NM, sigmas_K)
     if counted is None:
-        return np.asarray(likeness_NMK.mean(axis=2))
-    sums_NM = (likeness_NMK * counted).sum(axis=2)
+        return np.asarray(similarity_NMK.mean(axis=2))
+    sums_NM = (similarity_NMK * counted).sum(axis=2)
     return np.asarray(sums_NM / np.maximum(counted.sum(axis=-1), 1))
 
 
@@ -49,8 +57,10 @@ def mean_similarity(
     areas_N: NDArray[np.floating],
     sigmas_K: Sequence[float],
 ) -> float:
-    """Mean over N people of the object keypoint similarity (0..1) of each one's pose to his own
-    labels, x, y and visibility. Joints without a label do not count, nor do people without any."""
+    """Return the mean object keypoint similarity (0..1) of N poses to their own labels.
+
+    Labels are x, y and visibility. Joints without a label do not count, nor do people without any.
+    """
     squares_NK = np.square(xy_NK2 - truth_NK3[..., :2]).sum(axis=2, dtype=np.float64)
     labelled_NK = truth_NK3[..., 2] > 0
     counts_N = labelled_NK.sum(axis=1)
@@ -63,15 +73,16 @@ def mean_similarity(
 def _similarity(
     squares_K: FloatArray, areas: NDArray[np.floating], sigmas_K: Sequence[float]
 ) -> FloatArray:
-    """Of joints (..., K), by the squares of their distances and the areas (...) of their people, in
-    pixels."""
+    """Return the similarity of joints (..., K) by squared distances and areas, in pixels."""
     variances_K = np.square(2 * np.asarray(sigmas_K, np.float64))
     return np.asarray(np.exp(-squares_K / variances_K / (areas[..., None] + np.spacing(1)) / 2))
 
 
 def best_pairs(similarity_NM: FloatArray, least: float = 0.0) -> list[tuple[int, int]]:
-    """Rows and columns that belong together: the most alike pair goes first, each row and column is
-    in one pair at most, and pairs less alike than `least` are none."""
+    """Match rows and columns greedily, the most similar pair first.
+
+    Each row and column is in one pair at most. Pairs less similar than `least` do not match.
+    """
     pairs: list[tuple[int, int]] = []
     rows: set[int] = set()
     columns: set[int] = set()
@@ -89,9 +100,10 @@ def best_pairs(similarity_NM: FloatArray, least: float = 0.0) -> list[tuple[int,
 def oks_nms(
     similarity_NN: FloatArray, scores_N: FloatArray, threshold: float
 ) -> tuple[IntArray, FloatArray]:
-    """Hard suppression: the best pose stays, those more alike to it than `threshold` go, and so on.
+    """Suppress poses that are more similar to a better one than `threshold`.
 
-    Indices of what is kept, best first (the earlier of equals), and their scores.
+    Returns:
+        Indices of the poses kept, best first (the earlier of equals), and their scores.
     """
     order = np.argsort(-scores_N, kind="stable")
     gone_N = np.zeros(len(scores_N), bool)
@@ -107,11 +119,13 @@ def oks_nms(
 def soft_oks_nms(
     similarity_NN: FloatArray, scores_N: FloatArray, threshold: float
 ) -> tuple[IntArray, FloatArray]:
-    """Soft suppression: nothing goes because it is similar, but its score falls.
+    """Lower the scores of poses that are similar to a better one.
 
-    Each time the best of the rest is kept, the scores of the others are multiplied by
+    Each time the best pose is kept, the scores of the rest are multiplied by
     exp(-similarity^2 / threshold) (Bodla et al., "Soft-NMS", ICCV 2017), until 20 are kept.
-    Indices of what is kept, best first, and their new scores.
+
+    Returns:
+        Indices of the poses kept, best first, and their new scores.
     """
     scores = scores_N.astype(np.float64, copy=True)
     rest_N = np.ones(len(scores), bool)
@@ -139,15 +153,25 @@ def suppress(
     method: str = "hard",
     threshold: float = 0.9,
 ) -> list[dict[str, Any]]:
-    """Keypoint results (`keypoint_results`) without people found twice, image by image.
+    """Return keypoint results (`keypoint_results`) without people found twice in an image.
 
-    `areas_N` are those of the boxes that the results were found in, in square pixels. `threshold`
-    is that of the published networks. The order is by image, as they first appear, then by score.
+    Args:
+        results: Predictions in the COCO results format.
+        areas_N: The areas of their boxes, in square pixels.
+        skeleton: The joints.
+        method: `hard` or `soft`.
+        threshold: That of `method`; the default is that of the published networks.
+
+    Returns:
+        The results kept, by image in order of first occurrence, then by score.
+
+    Raises:
+        UserError: `method` is unknown, or `threshold` is not above 0.
     """
     if method not in SUPPRESSION:
-        raise ValueError(f"suppression {method!r} is unknown; {did_you_mean(method, SUPPRESSION)}")
+        raise UserError.not_one_of("suppression", SUPPRESSION, method)
     if not threshold > 0:
-        raise ValueError(f"suppression threshold: {threshold}; allowed: above 0")
+        raise UserError("suppression threshold", "a number above 0", shown(threshold))
     by_image: dict[int, list[int]] = {}
     for number, result in enumerate(results):
         by_image.setdefault(result["image_id"], []).append(number)

@@ -1,8 +1,8 @@
-"""The networks of a clip along whole videos, as at run time: the crop follows the person, and the
-heatmaps of the frame before are warped to the crop of this one.
+"""Run the networks of a clip on whole videos, as at run time.
 
-Key frames are scheduled per track: one when a person comes into view, then every T + 1 frames. What
-is found of a person does not depend on others. So persons of all videos run side by side, by the
+The crop follows the person, and the heatmaps of the previous frame are warped to the current crop.
+Key frames are scheduled per track: one when a person comes into view, then every T + 1 frames. The
+pose of a person does not depend on others. Persons of all videos therefore run in one batch, by the
 number of frames that they have been in view.
 
 N people in view, K keypoints, H W the heatmaps' size.
@@ -28,8 +28,8 @@ from vipnas.data.poses import TrackedPose
 from vipnas.evaluation.clip_step import ClipStep, Seen
 from vipnas.models.clipnet import VideoNet
 
-# A box around the joints found in the frame before: so much wider and higher, since joints are not
-# the outline, and since the person moves.
+# A box around the joints of the previous frame grows by this factor: the outline is larger than the
+# joints, and the person moves.
 POSE_BOX_PADDING = 1.25
 LEAST_JOINTS = 4
 
@@ -70,11 +70,15 @@ def _until_labelled(detections: list[FrameDetection]) -> tuple[FrameDetection, .
 
 @dataclass(frozen=True)
 class OnlineLoop:
-    """Runs the networks of a clip over videos.
+    """Run the networks of a clip on videos.
 
-    `boxes`: each frame's annotated box, or, but for the first frame of an appearance, the box of
-    the pose found in the frame before. Frames without labels always take the latter. `batch_size`
-    changes nothing but the speed.
+    Attributes:
+        network: The networks.
+        skeleton: The joints.
+        codec: Decodes the heatmaps.
+        boxes: Each frame's annotated box, or the box of the pose in the previous frame. The first
+            frame of a tracklet always takes the former, frames without labels the latter.
+        batch_size: How many persons run at a time. It changes only the speed.
     """
 
     network: VideoNet
@@ -84,7 +88,7 @@ class OnlineLoop:
     batch_size: int = 64
 
     def __call__(self, videos: Sequence[Video]) -> list[TrackedPose]:
-        """Return everything found in labelled frames, in the order of the videos and frames."""
+        """Return the poses in labelled frames, in the order of the videos and frames."""
         network = self.network.eval()
         device = next(network.parameters()).device
         step = ClipStep(network.run_frame, self.codec, device, self.batch_size)
@@ -109,7 +113,7 @@ class OnlineLoop:
         detections: Sequence[FrameDetection],
         before: _PosesInView | None,
     ) -> _PosesInView:
-        """Return the poses of all who are in view; `before` are theirs in the frame before."""
+        """Return the poses of all in view; `before` are their poses in the previous frame."""
         boxes = [self._box(row, detection, before) for row, detection in enumerate(detections)]
         persons = [
             _in_box(detection, box, self.skeleton)
@@ -171,7 +175,7 @@ def box_of_pose(
 
 
 def _in_box(detection: FrameDetection, box_xywh: Box, skeleton: Skeleton) -> TrackedPerson:
-    """Somebody to be cropped by that box."""
+    """Return the person of a detection, with that box."""
     if detection.person is not None:
         return replace(detection.person, box_xywh=box_xywh)
     return TrackedPerson(

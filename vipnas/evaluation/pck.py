@@ -1,4 +1,4 @@
-"""Percentage of correct keypoints: PCK (LSP) and PCKh (MPII), as shares in 0..1.
+"""Percentage of correct keypoints: PCK (LSP) and PCKh (MPII), as fractions in 0..1.
 
 N persons, K joints.
 """
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vipnas.data.formats.skeletons import Skeleton
+from vipnas.errors import UserError
 
 FloatArray = NDArray[np.float64]
 
@@ -25,10 +26,13 @@ NOT_IN_MPII_MEAN = ("pelvis", "thorax")
 
 @dataclass(frozen=True)
 class Pck:
-    """Shares of labelled joints that were found.
+    """Fractions of labelled joints that are correct.
 
-    `mean` is over all labelled joints that are scored, `by_joint` for each joint by itself; -1
-    where none is labelled. `num_unmeasured` persons had no size to measure by and are in neither.
+    Attributes:
+        mean: Over all labelled joints that are scored; -1 without any.
+        by_joint: For each joint; -1 where it is not labelled.
+        num_labelled: How many labelled joints are scored.
+        num_unmeasured: Persons without a size to measure by. They do not count.
     """
 
     mean: float
@@ -47,18 +51,28 @@ def pck(
     threshold: float,
     left_out: Sequence[int] = (),
 ) -> Pck:
-    """A joint is correct within `threshold` times the person's size, the limit included.
+    """Compute the percentage of correct keypoints.
 
-    `truth_NK3` holds x, y in the same pixels as `xy_NK2` and the visibility; joints of visibility 0
-    do not count, nor do persons whose size is NaN. The joints `left_out` are not in the mean.
+    A joint is correct within `threshold` times the person's size, the limit included.
+
+    Args:
+        xy_NK2: Predictions, in pixels.
+        truth_NK3: x and y in the same pixels, and visibility. Joints of visibility 0 do not count.
+        sizes_N: Sizes of the persons, in pixels. Persons whose size is NaN do not count.
+        threshold: Of the person's size.
+        left_out: Joints that are not in the mean.
+
+    Raises:
+        UserError: The numbers of persons differ, or a prediction is not finite.
     """
     if not len(xy_NK2) == len(truth_NK3) == len(sizes_N):
-        raise ValueError(
-            f"{len(xy_NK2)} predictions, {len(truth_NK3)} labelled persons, {len(sizes_N)} sizes; "
-            "allowed: as many of each"
+        raise UserError(
+            "predictions",
+            f"as many as labelled persons ({len(truth_NK3)}) and sizes ({len(sizes_N)})",
+            str(len(xy_NK2)),
         )
     if not np.isfinite(xy_NK2).all():
-        raise ValueError("predictions hold something that is not a finite number")
+        raise UserError("predictions", "finite numbers", "others")
     measured_N = np.isfinite(sizes_N)
     labelled_NK = (truth_NK3[..., 2] > 0) & measured_N[:, None]
     distances_NK = np.linalg.norm(xy_NK2 - truth_NK3[..., :2], axis=2)
@@ -77,18 +91,18 @@ def pck(
 
 
 def torso_sizes(truth_NK3: NDArray[np.floating], skeleton: Skeleton) -> FloatArray:
-    """Left shoulder to right hip, the size that LSP is measured by; NaN where one is unlabelled."""
+    """Return left shoulder to right hip, the size for LSP; NaN where one is unlabelled."""
     return _distances(truth_NK3, skeleton, ("left_shoulder",), ("right_hip",))
 
 
 def head_sizes(truth_NK3: NDArray[np.floating], skeleton: Skeleton) -> FloatArray:
-    """Neck to the top of the head, where there are no head boxes; NaN where one is unlabelled."""
+    """Return neck to top of the head, for data without head boxes; NaN where unlabelled."""
     necks = ("neck", "upper_neck", "head_bottom")
     return _distances(truth_NK3, skeleton, necks, ("head_top", "head"))
 
 
 def head_box_sizes(boxes_xywh_N4: NDArray[np.floating]) -> FloatArray:
-    """0.6 times the diagonal of the head box, the size of the official MPII and PoseTrack kits."""
+    """Return 0.6 times the diagonal of the head box, as the MPII and PoseTrack kits do."""
     return np.asarray(HEAD_OF_DIAGONAL * np.hypot(boxes_xywh_N4[:, 2], boxes_xywh_N4[:, 3]))
 
 
@@ -108,7 +122,5 @@ def _joint(skeleton: Skeleton, names: Sequence[str]) -> int:
     for name in names:
         if name in skeleton.joints:
             return skeleton.joints.index(name)
-    raise ValueError(
-        f"skeleton {skeleton.name} has no joint {' or '.join(names)} to measure a person by; "
-        f"it has {', '.join(skeleton.joints)}"
-    )
+    expected = f"a joint {' or '.join(names)} to measure a person by"
+    raise UserError(f"skeleton {skeleton.name}", expected, ", ".join(skeleton.joints))

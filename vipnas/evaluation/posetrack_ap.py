@@ -2,14 +2,14 @@
 
 The rule, of the official kit (github.com/leonid-pishchulin/poseval): in a frame, a predicted joint
 is near an annotated one within half the head size (0.6 times the diagonal of the head box). The
-share of a person's annotated joints that a prediction is near makes the pair's score; each
-prediction turns to its best person, and each person takes the best of those that turned to it.
-Joints of a taken prediction are right where they are near, all others are wrong. The average
+fraction of a person's annotated joints that a prediction is near is the pair's score. Each
+prediction is assigned to its best person, and each person keeps the best of its predictions.
+Joints of a kept prediction are correct where they are near, all others are wrong. The average
 precision of a joint is the area under its precision and recall over all frames, by joint score.
 Frames in which nobody is annotated do not count, nor do joints within an ignore region.
 
-Unlike the kit, a joint that is nowhere annotated has no average precision even if nothing is
-predicted for it; the kit would then take it into the mean as 0.
+Unlike in the kit, a joint without annotations never has an average precision. The kit counts it as
+0 in the mean if nothing is predicted for it.
 
 P predictions and G annotated people in a frame, K joints.
 """
@@ -25,11 +25,12 @@ from numpy.typing import NDArray
 
 from vipnas.data.formats.posetrack import Frame
 from vipnas.data.formats.skeletons import Skeleton
+from vipnas.errors import UserError
 from vipnas.evaluation.pck import HEAD_OF_DIAGONAL
 
 FloatArray = NDArray[np.float64]
 
-# A joint is near within this share of the head size.
+# A joint is near within this fraction of the head size.
 HEAD_SHARE = 0.5
 
 
@@ -46,10 +47,15 @@ class PoseTrackAp:
 
 
 class FramePairs(NamedTuple):
-    """One frame's people and predictions, and how far they are from each other.
+    """One frame's people and predictions.
 
-    `distances_PGK` are in head sizes, infinite where either joint is not there. `track_ids` of
-    predictions are None where they have none.
+    Attributes:
+        distances_PGK: In head sizes; infinite where either joint is missing.
+        annotated_GK: Which joints are annotated.
+        predicted_PK: Which joints are predicted.
+        scores_PK: The scores of the predictions.
+        truth_track_ids: The track ids of the people.
+        track_ids: Those of the predictions; None for a prediction without one.
     """
 
     distances_PGK: FloatArray
@@ -63,11 +69,16 @@ class FramePairs(NamedTuple):
 def posetrack_ap(
     frames: Iterable[Frame], results: Sequence[dict[str, Any]], skeleton: Skeleton
 ) -> PoseTrackAp:
-    """`results` are in COCO results form, the third number of a joint being its score; a joint of
-    three zeros is not predicted (`without_weak_joints`).
+    """Compute the average precision of joints by the rule of PoseTrack.
 
-    Raises ValueError for results of images that are not among the frames, and for annotated people
-    without a head box.
+    Args:
+        frames: The annotated frames.
+        results: Predictions in the COCO results format: x, y and score of each joint. A joint of
+            three zeros is not predicted (`without_weak_joints`).
+        skeleton: The joints.
+
+    Raises:
+        UserError: A result is of another image, or an annotated person has no head box.
     """
     scores, correct = [], []
     num_annotated_K = np.zeros(skeleton.num_joints, np.int64)
@@ -76,7 +87,7 @@ def posetrack_ap(
         scores.append(np.where(pairs.predicted_PK, pairs.scores_PK, np.nan))
         correct.append(correct_joints(pairs))
     if not num_annotated_K.any():
-        raise ValueError("nobody is annotated in these frames; allowed: at least one joint")
+        raise UserError("frames", "at least one annotated joint", "none")
     all_scores, all_correct = np.concatenate(scores), np.concatenate(correct)
     by_joint = {
         name: average_precision(all_scores[:, joint], all_correct[:, joint], int(num_annotated))
@@ -91,13 +102,14 @@ def posetrack_ap(
 def frame_pairs(
     frames: Iterable[Frame], results: Sequence[dict[str, Any]], skeleton: Skeleton
 ) -> Iterator[FramePairs]:
-    """The frames in which somebody is annotated, in their order."""
+    """Yield the frames in which somebody is annotated, in their order."""
     by_image = _by_image(results, skeleton)
     frames = list(frames)
     if unknown := by_image.keys() - {frame.image_id for frame in frames}:
-        raise ValueError(
-            f"results for {len(unknown)} images that are not among the {len(frames)} frames, such "
-            f"as {min(unknown)}; allowed: results for them"
+        raise UserError(
+            "results: image_id",
+            f"an image of the {len(frames)} frames",
+            f"{len(unknown)} others, such as {min(unknown)}",
         )
     nothing = np.zeros((0, skeleton.num_joints, 3)), ()
     for frame in frames:
@@ -108,19 +120,20 @@ def frame_pairs(
 def _by_image(
     results: Sequence[dict[str, Any]], skeleton: Skeleton
 ) -> dict[int, tuple[FloatArray, tuple[int | None, ...]]]:
-    """Keypoints (P, K, 3) and track ids of the results of each image."""
+    """Return keypoints (P, K, 3) and track ids of the results of each image."""
     if not results:
         return {}
     for number, result in enumerate(results):
         if len(result["keypoints"]) != 3 * skeleton.num_joints:
-            raise ValueError(
-                f"result {number}: {len(result['keypoints'])} keypoint numbers; allowed: "
-                f"{3 * skeleton.num_joints}"
+            raise UserError(
+                f"result {number}: keypoints",
+                f"{3 * skeleton.num_joints} numbers",
+                str(len(result["keypoints"])),
             )
     keypoints_NK3 = np.array([result["keypoints"] for result in results], np.float64)
     keypoints_NK3 = keypoints_NK3.reshape(len(results), -1, 3)
     if not np.isfinite(keypoints_NK3).all():
-        raise ValueError("results hold keypoints that are not finite numbers")
+        raise UserError("results: keypoints", "finite numbers", "others")
     numbers: dict[int, list[int]] = {}
     for number, result in enumerate(results):
         numbers.setdefault(result["image_id"], []).append(number)
@@ -155,16 +168,17 @@ def _head_sizes(frame: Frame) -> FloatArray:
     for person in frame.people:
         box = person.head_box_xywh
         if box is None and person.keypoints_K3[:, 2].any():
-            raise ValueError(
-                f"annotation {person.annotation_id} has no head box, by which PoseTrack measures; "
-                "allowed: bbox_head for everybody with a labelled joint"
+            raise UserError(
+                f"annotation {person.annotation_id}: bbox_head",
+                "a head box for a person with a labelled joint",
+                "none",
             )
         sizes.append(1.0 if box is None else HEAD_OF_DIAGONAL * np.hypot(box[2], box[3]))
     return np.array(sizes)
 
 
 def _ignored(keypoints_NK3: FloatArray, frame: Frame) -> NDArray[np.bool_]:
-    """Which joints (N, K) lie in a region where people are not annotated."""
+    """Return which joints (N, K) are in a region where people are not annotated."""
     ignored_NK = np.zeros(keypoints_NK3.shape[:2], bool)
     for polygon in frame.ignore_regions:
         ignored_NK |= inside_polygon(keypoints_NK3[..., 0], keypoints_NK3[..., 1], polygon)
@@ -172,7 +186,7 @@ def _ignored(keypoints_NK3: FloatArray, frame: Frame) -> NDArray[np.bool_]:
 
 
 def inside_polygon(x: FloatArray, y: FloatArray, polygon_N2: FloatArray) -> NDArray[np.bool_]:
-    """By the even-odd rule, for points of any shape."""
+    """Return which points, of any shape, are inside by the even-odd rule."""
     inside = np.zeros(np.shape(x), bool)
     for (x1, y1), (x2, y2) in zip(polygon_N2, np.roll(polygon_N2, -1, axis=0), strict=True):
         if y1 != y2:
@@ -182,7 +196,7 @@ def inside_polygon(x: FloatArray, y: FloatArray, polygon_N2: FloatArray) -> NDAr
 
 
 def correct_joints(pairs: FramePairs) -> NDArray[np.bool_]:
-    """Which predicted joints (P, K) are right, after people are assigned."""
+    """Return which predicted joints (P, K) are correct, after people are assigned."""
     near_PGK = pairs.distances_PGK <= HEAD_SHARE
     correct_PK = np.zeros(pairs.predicted_PK.shape, bool)
     if not near_PGK.any():
@@ -190,25 +204,25 @@ def correct_joints(pairs: FramePairs) -> NDArray[np.bool_]:
     num_annotated_G = np.maximum(pairs.annotated_GK.sum(axis=1), 1)
     shares_PG = near_PGK.sum(axis=2) / num_annotated_G
     chosen_P = shares_PG.argmax(axis=1)
-    turned_PG = np.zeros_like(shares_PG)
+    assigned_PG = np.zeros_like(shares_PG)
     predictions = np.arange(len(shares_PG))
-    turned_PG[predictions, chosen_P] = shares_PG[predictions, chosen_P]
-    taken_G = turned_PG.argmax(axis=0)
-    for person in np.flatnonzero(turned_PG.max(axis=0) > 0):
-        correct_PK[taken_G[person]] = near_PGK[taken_G[person], person]
+    assigned_PG[predictions, chosen_P] = shares_PG[predictions, chosen_P]
+    kept_G = assigned_PG.argmax(axis=0)
+    for person in np.flatnonzero(assigned_PG.max(axis=0) > 0):
+        correct_PK[kept_G[person]] = near_PGK[kept_G[person], person]
     return correct_PK
 
 
 def average_precision(
     scores_N: FloatArray, correct_N: NDArray[np.bool_], num_annotated: int
 ) -> float:
-    """Area under precision (the largest at that recall or beyond) over recall.
+    """Return the area under precision (the largest at that recall or beyond) over recall.
 
-    Scores that are NaN do not count. Of equal scores the later comes first, as in the kit.
+    Scores that are NaN do not count. The later of equal scores comes first, as in the kit.
     """
-    there_N = ~np.isnan(scores_N)
-    order = np.argsort(scores_N[there_N], kind="stable")[::-1]
-    correct = correct_N[there_N][order]
+    scored_N = ~np.isnan(scores_N)
+    order = np.argsort(scores_N[scored_N], kind="stable")[::-1]
+    correct = correct_N[scored_N][order]
     precision = np.cumsum(correct) / np.arange(1, len(correct) + 1)
     best_beyond = np.maximum.accumulate(precision[::-1])[::-1]
     return float(best_beyond[correct].sum() / num_annotated)
@@ -217,7 +231,7 @@ def average_precision(
 def without_weak_joints(
     results: Sequence[Mapping[str, Any]], threshold: float
 ) -> list[dict[str, Any]]:
-    """Results whose joints with a score below `threshold` are three zeros: not predicted."""
+    """Return results whose joints below `threshold` are three zeros: not predicted."""
     cut = []
     for result in results:
         keypoints_K3 = np.array(result["keypoints"], np.float64).reshape(-1, 3)

@@ -1,5 +1,4 @@
-"""Keypoint results scored by every protocol that a data set allows: COCO, PCK, PCKh, PoseTrack,
-MOTA.
+"""Score keypoint results by the protocols of a data set: COCO, PCK, PCKh, PoseTrack, MOTA.
 
 N persons, K joints.
 """
@@ -33,13 +32,12 @@ from vipnas.evaluation.pck import (
     torso_sizes,
 )
 from vipnas.evaluation.posetrack_ap import PoseTrackAp, posetrack_ap
-from vipnas.files import did_you_mean
 
 FloatArray = NDArray[np.float64]
 Results = Sequence[dict[str, Any]]
 Score = Metrics | Pck | PoseTrackAp | Mota
 
-# Where nobody was found: no threshold reaches there.
+# The joints of a person without a prediction: beyond every threshold.
 FAR_AWAY_PX = 1e9
 
 
@@ -67,7 +65,7 @@ DEFAULT_RULES = Rules()
 def score(
     data: PoseData, results: Results, protocols: Sequence[str], rules: Rules = DEFAULT_RULES
 ) -> dict[str, Score]:
-    """Return the scores of results in COCO results form, for images of `data`, by protocol.
+    """Return the scores of results in the COCO results format, for images of `data`, by protocol.
 
     Results for skipped images do not count, as the persons in them do not.
     """
@@ -76,36 +74,40 @@ def score(
 
 
 def protocols_for(data: PoseData, wanted: Sequence[str] | None = None) -> list[str]:
-    """The protocols wanted, or all that the data allow.
+    """Return the protocols wanted, or all that the data allow.
 
-    Raises ValueError for one that is unknown or that the data do not allow, with what they lack.
+    Raises:
+        UserError: A protocol is unknown, or the data lack something that it needs.
     """
     for name in wanted or ():
         if name not in PROTOCOLS:
-            raise ValueError(f"metric {name!r} is unknown; {did_you_mean(name, PROTOCOLS)}")
+            raise UserError.not_one_of("metric", PROTOCOLS, name)
         if lacking := _lacking(name, data):
-            raise ValueError(f"metric {name}: {lacking}")
+            raise lacking.inside(f"metric {name}")
     return list(wanted or (name for name in PROTOCOLS if _lacking(name, data) is None))
 
 
-def _lacking(protocol: str, data: PoseData) -> str | None:
+def _lacking(protocol: str, data: PoseData) -> UserError | None:
+    """Return what the data lack for the protocol."""
+    if protocol in ("pck", "pckh") and not data.persons:
+        return UserError("", "labelled persons", "none")
     try:
         if protocol == "pck":
             torso_sizes(_truth(data), data.skeleton)
         if protocol == "pckh":
             _head_sizes(data)
-    except ValueError as error:
-        return str(error)
+    except UserError as error:
+        return error
     if protocol not in ("posetrack", "mota"):
         return None
     if not isinstance(data, PoseTrackData):
-        return "the data are no videos; allowed: PoseTrack18 files"
+        return UserError("", "PoseTrack18 files", "data without videos")
     if _head_boxes(data) is None:
-        return "somebody with a labelled joint has no head box (bbox_head), which it measures by"
+        return UserError("bbox_head", "a head box for everybody with a labelled joint", "none")
     if protocol == "mota" and any(_shares_a_track(frame) for frame in data.frames):
-        return "two people in a frame have the same track id, so that it cannot follow them"
+        return UserError("track_id", "one person each in a frame", "two people with the same one")
     if protocol == "mota" and find_spec("motmetrics") is None:
-        return "motmetrics is not here; allowed: pip install 'vipnas[posetrack]'"
+        return UserError("", "motmetrics installed", "none", "pip install 'vipnas[posetrack]'")
     return None
 
 
@@ -137,7 +139,7 @@ def _posetrack(data: PoseData, results: Results, rules: Rules) -> PoseTrackAp:
 
 
 def _mota(data: PoseData, results: Results, rules: Rules) -> Mota:
-    """Of results without track ids, which no single-frame network gives, those of our tracker."""
+    """Return the MOTA of results; those without track ids are tracked first."""
     assert isinstance(data, PoseTrackData)
     tracked = all(result.get("track_id") is not None for result in results)
     with_ids = results if tracked else track(data.videos, results, data.skeleton)
@@ -154,10 +156,10 @@ PROTOCOLS: dict[str, Callable[[PoseData, Results, Rules], Score]] = {
 
 
 def matched_joints(data: PoseData, results: Results) -> FloatArray:
-    """Joints (N, K, 2) in image pixels of the result that belongs to each person of `data.persons`.
+    """Return the joints (N, K, 2), in image pixels, of each person's matching result.
 
-    Results do not say whom they are of: in each image the most alike pair of a person and a result
-    (by OKS) goes first. Persons for whom no result is left have their joints far away.
+    Persons and results of an image are matched greedily, the most similar pair (by OKS) first. The
+    joints of a person without a match are far away.
     """
     skeleton = data.skeleton
     xy_NK2 = np.full((len(data.persons), skeleton.num_joints, 2), FAR_AWAY_PX)
@@ -171,14 +173,14 @@ def matched_joints(data: PoseData, results: Results) -> FloatArray:
         found = results_of.get(image_id, [])
         found_MK2 = np.array([result["keypoints"] for result in found], np.float64)
         found_MK2 = found_MK2.reshape(len(found), skeleton.num_joints, 3)[..., :2]
-        alike_MN = _similarity(found_MK2, [data.persons[row] for row in rows], skeleton)
-        for best, place in best_pairs(alike_MN):
+        similarity_MN = _similarity(found_MK2, [data.persons[row] for row in rows], skeleton)
+        for best, place in best_pairs(similarity_MN):
             xy_NK2[rows[place]] = found_MK2[best]
     return xy_NK2
 
 
 def _similarity(found_MK2: FloatArray, persons: Sequence[Person], skeleton: Skeleton) -> FloatArray:
-    """OKS (M, N), with the area of the person alone, as in the COCO protocol."""
+    """Return the OKS (M, N), with the area of the person alone, as in the COCO protocol."""
     columns = [
         pose_similarity(
             found_MK2,
@@ -198,7 +200,7 @@ def _truth(data: PoseData) -> NDArray[np.float32]:
 
 
 def _head_sizes(data: PoseData) -> FloatArray:
-    """By the head boxes where everybody has one, else from the neck to the top of the head."""
+    """Return sizes by head boxes if everybody has one, else from neck to top of the head."""
     boxes_N4 = _head_boxes(data)
     if boxes_N4 is not None:
         return head_box_sizes(boxes_N4)
@@ -206,7 +208,7 @@ def _head_sizes(data: PoseData) -> FloatArray:
 
 
 def _head_boxes(data: PoseData) -> FloatArray | None:
-    """Everybody's (N, 4), or None where somebody has none."""
+    """Return the head boxes (N, 4), or None if a person has none."""
     boxes = [p.head_box_xywh for p in data.persons if isinstance(p, TrackedPerson)]
     known = [box for box in boxes if box is not None]
     return np.array(known, np.float64) if len(known) == len(data.persons) else None

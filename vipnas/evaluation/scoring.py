@@ -1,5 +1,4 @@
-"""The quality of an architecture with the weights it has in the supernet, at the speed of its
-forward pass, in this process or in another one."""
+"""Score an architecture with the weights of the supernet, in this process or in another one."""
 
 from __future__ import annotations
 
@@ -75,10 +74,10 @@ class Inherited(ABC, Generic[A]):
         return self.above(arch, -math.inf)[0]
 
     def above(self, arch: A, floor: float) -> tuple[float, bool]:
-        """Return the score and whether it was cut short.
+        """Return the score and whether scoring stopped early.
 
-        It is cut short where the first half of the persons scores more than the margin below
-        `floor`; it is then that half's score. Raises what a call raises.
+        It stops early if the first half of the persons scores more than the margin below `floor`.
+        The score is then that of this half. Raises what a call raises.
         """
         try:
             return self._above(arch, floor)
@@ -86,7 +85,7 @@ class Inherited(ABC, Generic[A]):
             if not _is_out_of_memory(error):
                 raise
             reason = str(error).splitlines()[0]
-        # Outside of the handler, so that the error's frames hold none of the memory any more.
+        # Outside of the handler, where the error's frames no longer hold memory.
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         raise MemoryError(reason)
@@ -115,9 +114,8 @@ class InheritedScore(Inherited[Arch]):
     """The quality of an image network's architecture with the supernet's weights.
 
     It is the mean object keypoint similarity of persons to their own labels, which counts every
-    joint by its error. AP counts persons above a threshold: with weights shared by millions of
-    architectures there are few of these, and it ranks worse
-    (`experiments/reports/ranking_2026-11-26.md`).
+    joint by its error. AP ranks worse, because few persons are above its thresholds with shared
+    weights (`experiments/reports/ranking_2026-11-26.md`).
 
     A copy for another process, made by pickling, shares the memory of the crops where the transport
     can (Ray's object store can).
@@ -181,13 +179,13 @@ def _rebuild(
 
 
 def _as_array(images_N3HW: Tensor) -> NDArray[np.uint8]:
-    """As they lie in the memory: arrays travel between processes without being copied."""
+    """Return the images in their memory order, so that processes share them without a copy."""
     return images_N3HW.cpu().permute(0, 2, 3, 1).contiguous().numpy()
 
 
 def _as_tensor(images_NHW3: NDArray[np.uint8]) -> Tensor:
     with warnings.catch_warnings():
-        # Memory that processes share cannot be written to, and nobody here wants to.
+        # Memory shared between processes is read-only, and nothing here writes to it.
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
         return torch.from_numpy(images_NHW3).permute(0, 3, 1, 2)
 

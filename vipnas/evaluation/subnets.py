@@ -1,7 +1,7 @@
-"""The one door from a supernet to a subnet: who may pass, and with which batch-norm statistics.
+"""Extract a subnet of a supernet, with batch-norm statistics of its own.
 
-A supernet's own statistics are those of no subnet, its largest included: they are measured on
-crops, or the subnet is only the start of a training.
+The statistics of a supernet fit none of its subnets, not even the largest. They are re-measured on
+crops, unless the subnet is trained next.
 """
 
 from __future__ import annotations
@@ -23,9 +23,13 @@ from vipnas.space.image import SearchSpace
 
 @dataclass(frozen=True)
 class Calibration:
-    """What batch norm is measured on: uint8 crops (N, 3, H, W), made when first needed.
+    """The crops that batch norm is measured on.
 
-    `on` names them for the header of a file.
+    Attributes:
+        images: Returns uint8 crops (N, 3, H, W).
+        batch_size: How many crops run at a time.
+        skeleton: The joints of the data.
+        on: Names the crops in the header of a file.
     """
 
     images: Callable[[], Tensor]
@@ -42,17 +46,17 @@ def take_subnet(
     batch_size: int,
     place: str,
 ) -> PoseNet:
-    """A stand-alone network with the supernet's weights, on its device, in evaluation mode.
+    """Return a stand-alone network with the supernet's weights, in evaluation mode.
 
     Args:
         space: What the supernet was trained for. All fields of `arch` must be offered by it.
-        calibration_images_N3HW: uint8 crops that batch norm is measured on. None leaves statistics
-            that are of no use, for a network that is trained next.
+        calibration_images_N3HW: uint8 crops that batch norm is measured on. None skips this, for
+            a network that is trained next.
         batch_size: How many crops are run at a time.
-        place: What an error names: the file of the supernet or of the arch.
+        place: What an error names: the file of the supernet or of the architecture.
 
     Raises:
-        ValueError: Names all fields that the space does not offer.
+        UserError: The space does not offer some fields; the error names them all.
     """
     space.check_arch(arch, place)
     subnet = extract(supernet, arch).eval()
@@ -68,12 +72,12 @@ def take_clip(
     calibrate: Callable[[FollowUpNets], None] | None,
     place: str,
 ) -> FollowUpNets:
-    """`take_subnet` for the follow-up networks of a clip.
+    """Return the follow-up networks of a clip, as `take_subnet` does for an image network.
 
-    `calibrate` measures their batch norm along clips (`vipnas.evaluation.clips.calibrate_along`).
+    `calibrate` measures their batch norm (`vipnas.evaluation.clips.calibrate_along`).
     """
     space.check_arch(arch, place)
-    networks = FollowUpNets([extract_follow_up(supernet, member) for member in arch.follow_ups])
+    networks = FollowUpNets([extract_follow_up(supernet, one) for one in arch.follow_ups])
     networks.eval()
     if calibrate is not None:
         calibrate(networks)

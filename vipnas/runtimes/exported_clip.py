@@ -46,7 +46,7 @@ class ExportedClip(nn.Module):
             form = f"{self.key_frame.takes} to {self.key_frame.gives}"
             raise UserError(str(found[0]), f"{NORMALISED} to {HEATMAPS}", form)
         self._sessions: list[Session] = []
-        members: list[FollowUp] = []
+        follow_ups: list[FollowUp] = []
         for number in count(1):
             path = found[0].with_stem(FOLLOW_UP.format(number))
             if not path.is_file():
@@ -56,9 +56,9 @@ class ExportedClip(nn.Module):
                 raise UserError(
                     str(path), "a file that vipnas exported", "one without architecture"
                 )
-            members.append(parse_json(FollowUp, notes[ARCH_NOTE], str(path)))
+            follow_ups.append(parse_json(FollowUp, notes[ARCH_NOTE], str(path)))
             self._sessions.append(session)
-        self.arch = VideoArch(self.key_frame.arch, tuple(members))
+        self.arch = VideoArch(self.key_frame.arch, tuple(follow_ups))
 
     def run_frame(self, distance: int, images_B3HW: Tensor, before_BKHW: Tensor | None) -> Tensor:
         """Return the heatmaps of a frame by its distance from the key frame."""

@@ -18,8 +18,8 @@ class Trial(Strict):
         number: Counts the trials of one method from 0.
         method: The name of the searcher, such as evolution or random.
         arch: The architecture.
-        score: Its quality with inherited weights, 0 to 1: mean object keypoint similarity for
-            images, AP for clips. None if scoring failed, which is worse than any score.
+        score: Its quality with inherited weights, 0 to 1: the mean object keypoint similarity, for
+            images and clips. None if scoring failed, which is worse than any score.
         cost: Its cost.
         seconds: How long scoring took.
         failure: Why scoring failed.
