@@ -299,7 +299,9 @@ def test_shared_track_ids_are_told(tree: Tree, caplog: pytest.LogCaptureFixture)
     data = tree.read()
     assert "two persons have the same track id" in caplog.text
     assert "mota" not in protocols_for(data)
-    with pytest.raises(ValueError, match="metric mota: two people in a frame have the same track"):
+    with pytest.raises(
+        ValueError, match="metric mota: track_id: expected one person each in a frame"
+    ):
         protocols_for(data, ["mota"])
 
 

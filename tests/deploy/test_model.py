@@ -395,8 +395,8 @@ def test_pictures_cost_no_second_run_of_the_network(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda h: replace(h, sigma_px=1.0), "sigma_px: expected 2.0, the experiment's, got 1.0"),
-        (lambda h: replace(h, codec="udp"), "codec: expected no udp, the experiment's, got udp"),
+        (lambda h: replace(h, sigma_px=1.0), "sigma_px: expected the experiment's 2.0, got 1.0"),
+        (lambda h: replace(h, codec="udp"), "codec: expected the experiment's no udp, got udp"),
         (
             lambda h: replace(h, skeleton=replace(COCO_17, joints=COCO_17.joints[::-1])),
             r"joints\[0\]: expected nose, as in coco_17, got right_ankle",

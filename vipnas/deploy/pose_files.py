@@ -63,6 +63,10 @@ class SpoolWriter(Writer):
             self._file.close()
             self._aside.unlink(missing_ok=True)
 
+    def _discard(self) -> None:
+        self._file.close()
+        self._aside.unlink(missing_ok=True)
+
     def _complete(self) -> None:
         """Write the tail; on a full disk the last frames make room for it."""
         while True:

@@ -84,7 +84,10 @@ class Writer(ABC):
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         try:
-            self.close()
+            if kind is not None and self.num_frames == 0:
+                self._discard()
+            else:
+                self.close()
         except ValueError as problem:
             if kind is None:
                 raise
@@ -95,6 +98,10 @@ class Writer(ABC):
 
     @abstractmethod
     def _close(self) -> None: ...
+
+    def _discard(self) -> None:
+        """Leave nothing: an error came before the first frame."""
+        self.close()
 
     def _unwritable(self, error: OSError) -> UserError:
         kept = f"the first {self.num_frames} frames are kept" if self.num_frames else ""
