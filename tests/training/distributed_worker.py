@@ -19,17 +19,24 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from training_fixture import batch_of, codec_of, sampler_of, supernet_of  # noqa: E402
+from video_fixture import video_space_of, video_supernet  # noqa: E402
 
+from vipnas.arch.clip import FollowUp
 from vipnas.arch.image import Arch
-from vipnas.config.training import Compute, Schedule
+from vipnas.config.clip import Exposure
+from vipnas.config.training import Compute, Sampling, Schedule
 from vipnas.data.crops.loader import Batch
+from vipnas.models.clipnet import FollowUpNet
+from vipnas.models.counting import mean_cost
+from vipnas.models.posenet import PoseNet
 from vipnas.shipped import find_shipped
 from vipnas.space.yaml import read_space
 from vipnas.training.compute import make_forward
 from vipnas.training.distributed import ALONE, Disagreement, Processes, joined
-from vipnas.training.failure import FailureFile
+from vipnas.training.failure import Backward, FailureFile
 from vipnas.training.loop import Training
-from vipnas.training.step import ImageTask, network_backward, supernet_backward
+from vipnas.training.sampling import SubnetSampler
+from vipnas.training.step import ClipTask, ImageTask, network_backward, supernet_backward
 
 NUM_STEPS = 4
 ROWS = 8
@@ -42,6 +49,34 @@ TINY = read_space(find_shipped("search_spaces", "tiny"))
 def joint_batch(step: int) -> Batch:
     parts = [batch_of(TINY, ROWS * step + number) for number in range(ROWS // 2)]
     return torch.cat([images for images, _ in parts]), torch.cat([points for _, points in parts])
+
+
+def joint_clips(step: int) -> Batch:
+    """Clips of a key frame and one follow-up frame."""
+    pairs = [joint_batch(2 * step + number) for number in range(2)]
+    images, keypoints = (torch.stack(frames, 1) for frames in zip(*pairs, strict=True))
+    warps = torch.eye(2, 3).expand(len(images), 1, 2, 3) + 0.1 * keypoints[:, 1:, :2, :] / 100
+    return images, keypoints, warps
+
+
+def clip_backward(processes: Processes, network: FollowUpNet, key_frame: PoseNet) -> Backward:
+    """Teacher forcing with noise in the first steps, then the network's own heatmaps."""
+    key_frame = key_frame.double().eval()
+    forward = make_forward(network, Compute(), processes)
+
+    def in_double(images: Tensor, before: Tensor | None, arch: FollowUp | None) -> Tensor:
+        return forward(images.double(), None if before is None else before.double(), arch)
+
+    task = ClipTask(
+        lambda images, arch: key_frame(images.double(), arch),
+        [in_double],
+        codec_of(TINY),
+        Exposure(teacher_forcing_steps=2, teacher_forcing_noise_px=2.0),
+        processes,
+    )
+    space = video_space_of(TINY, 1)
+    subnets_of = SubnetSampler(space, "clip-0", 100.0, mean_cost, Sampling("sandwich", 1))
+    return supernet_backward(task, subnets_of, reduce=processes.mean)
 
 
 def train_together(case: str, processes: Processes, directory: Path) -> Training:
@@ -57,7 +92,12 @@ def train_together(case: str, processes: Processes, directory: Path) -> Training
     codec = codec_of(TINY)
     seed = processes.rank if case == "disagree" else 0
     members_of = sampler_of(TINY, seed=seed)
-    if case == "retrain":
+    if case == "clips":
+        torch.manual_seed(0)
+        key_frame, follow_up = video_supernet(TINY)
+        supernet = follow_up.double()
+        backward = clip_backward(processes, follow_up, key_frame)
+    elif case == "retrain":
         backward = network_backward(ImageTask(in_double, codec))
     else:
         backward = supernet_backward(ImageTask(in_double, codec), members_of, reduce=processes.mean)
@@ -67,11 +107,11 @@ def train_together(case: str, processes: Processes, directory: Path) -> Training
 
     def batches(first_step: int, num_steps: int) -> Iterator[Batch]:
         for step in range(first_step, first_step + num_steps):
-            images, keypoints = joint_batch(step)
+            batch = joint_clips(step) if case == "clips" else joint_batch(step)
             if case == "not finite" and step == 2:
-                keypoints[5, 0] = torch.tensor([torch.nan, 1.0, 2.0])
+                batch[1][5, 0] = torch.tensor([torch.nan, 1.0, 2.0])
             share = processes.share(ROWS)
-            yield images[share], keypoints[share]
+            yield tuple(part[share] for part in batch)
 
     training.run(batches, backward, (), FailureFile(directory / "failure.pt", {"stage": "test"}))
     return training

@@ -54,7 +54,9 @@ def trained(state: dict[str, Any]) -> dict[str, Tensor]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "case"), [(2, "supernet"), (4, "supernet"), (2, "retrain")])
+@pytest.mark.parametrize(
+    ("number", "case"), [(2, "supernet"), (4, "supernet"), (2, "retrain"), (2, "clips")]
+)
 def test_several_processes_train_what_one_does(number: int, case: str, tmp_path: Path) -> None:
     assert start(number, tmp_path, case) == [(0, "")] * number
     expected = trained(train_together(case, ALONE, tmp_path).state())

@@ -27,6 +27,7 @@ from vipnas.models.clipnet import (
 from vipnas.models.counting import mean_cost
 from vipnas.models.posenet import PoseNet
 from vipnas.space.image import SearchSpace
+from vipnas.training.distributed import Processes
 from vipnas.training.losses import distillation_loss, heatmap_loss
 from vipnas.training.sampling import SampledSubnet, SubnetSampler
 from vipnas.training.step import ClipTask, network_backward, supernet_backward
@@ -206,6 +207,21 @@ def test_smaller_clips_learn_from_the_largest_as_smaller_networks_of_images_do(
     teacher, student = heatmaps(largest), heatmaps(random_one)
     wanted = torch.stack([distillation_loss(*pair) for pair in zip(student, teacher, strict=True)])
     torch.testing.assert_close(found["random"], wanted.mean().detach())
+
+
+def test_the_noise_of_a_joint_batch_is_shared_among_processes(
+    space: SearchSpace, networks: tuple[PoseNet, FollowUpNet]
+) -> None:
+    key_frame, supernet = networks
+    exposure = Exposure(teacher_forcing_steps=1, teacher_forcing_noise_px=2.0)
+    alone = task_of(space, key_frame, supernet, exposure)
+    clip = clips(space)
+    expected = alone.prepare(0, clip).feed(1, torch.empty(0))
+    for rank in range(2):
+        processes = Processes(rank, 2)
+        share = processes.share(2)
+        part = replace(alone, processes=processes).prepare(0, tuple(one[share] for one in clip))
+        assert torch.equal(part.feed(1, torch.empty(0)), expected[share])
 
 
 def test_teacher_forcing_feeds_the_labels_in_the_first_steps(

@@ -259,6 +259,7 @@ class ClipLevel:
             [forwards[network] for network in networks],
             self.experiment.codec,
             exposure,
+            processes,
         )
 
     def online(self, network: VideoNet, boxes: Boxes | None = None) -> OnlineLoop:

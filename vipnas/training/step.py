@@ -24,6 +24,7 @@ from vipnas.data.crops.crops import normalise
 from vipnas.data.crops.loader import Batch
 from vipnas.models.clipnet import Feed, Frame, RunFrame, detached, propagate
 from vipnas.training.compute import Forward
+from vipnas.training.distributed import ALONE, Processes
 from vipnas.training.failure import Backward
 from vipnas.training.losses import heatmap_loss, student_loss
 from vipnas.training.sampling import SampledSubnet
@@ -85,13 +86,15 @@ class ClipTask:
     """Train the networks of follow-up frames; the key frame's network is fixed.
 
     Batches are `images_BF3HW` (uint8), `keypoints_BFK3` and `warps_BT23`. `follow_ups` run the
-    frames after the key frame, in their order; of a supernet, all are the same.
+    frames after the key frame, in their order; of a supernet, all are the same. Of several
+    `processes`, each has its share of a joint batch.
     """
 
     key_frame: Forward
     follow_ups: Sequence[Forward]
     codec: HeatmapCodec
     exposure: Exposure
+    processes: Processes = ALONE
 
     def prepare(self, step: int, batch: Batch) -> Prepared:
         images_BF3HW, keypoints_BFK3, warps_BT23 = batch
@@ -121,7 +124,10 @@ class ClipTask:
         if step >= self.exposure.teacher_forcing_steps:
             return detached if self.exposure.detach else lambda distance, heatmaps: heatmaps
         generator = torch.Generator().manual_seed(step)
-        noise = torch.randn(*keypoints_BFK3.shape[:-1], 2, generator=generator)
+        # Of the joint batch, so that N processes train as one.
+        joint_size = len(keypoints_BFK3) * self.processes.number
+        noise = torch.randn(joint_size, *keypoints_BFK3.shape[1:-1], 2, generator=generator)
+        noise = noise[self.processes.share(joint_size)]
         moved = keypoints_BFK3.clone()
         moved[..., :2] += self.exposure.teacher_forcing_noise_px * noise.to(moved)
         labels: Tensor = self.codec.encode(moved.flatten(0, 1))[0]
