@@ -108,10 +108,10 @@ def test_what_is_not_finite_in_one_process_stops_all_and_leaves_the_joint_batch(
     assert [code for code, _ in results] == [1, 1]
     assert all("step 2: losses or gradients are not finite" in error for _, error in results)
     assert all("8 images, keypoints of rows [5] not finite" in error for _, error in results)
-    failure = load_checkpoint(tmp_path / "failure.pt")
+    found_images, found_keypoints = load_checkpoint(tmp_path / "failure.pt")["batch"]
     images, keypoints = distributed_worker.joint_batch(2)
-    assert torch.equal(failure["images"], images)
-    assert torch.equal(failure["keypoints"][:5], keypoints[:5])
+    assert torch.equal(found_images, images)
+    assert torch.equal(found_keypoints[:5], keypoints[:5])
 
 
 def test_one_process_talks_to_nobody() -> None:
