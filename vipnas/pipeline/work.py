@@ -63,20 +63,10 @@ def train(
     """
     experiment, data = level.experiment, level.training_data
     config, processes = experiment.config, experiment.processes
-    num_steps, epoch_steps = schedule.num_steps(len(data)), schedule.num_steps_of(1, len(data))
-    about = {"stage": stage, "level": level.name, "experiment": json.dumps(to_plain(config))}
+    checkpoint, failure = _files(level, directory, schedule, settings, stage, probed)
+    num_steps = schedule.num_steps(len(data))
     training = Training(network, schedule, num_steps, config.compute, processes)
-    checkpoint = CheckpointFile(
-        directory / "checkpoint.pt",
-        settings,
-        config.checkpoint_minutes,
-        epoch_steps,
-        config.keep_checkpoints,
-        about,
-    )
     checkpoint.resume(training)
-    trained = {"arch": to_json(probed.get("network")), "train_persons": len(data)}
-    failure = FailureFile(directory / "failure.pt", {**about, **trained, **level.replay_state()})
 
     def batches(first: int, count: int, num_workers: int = 0) -> Iterator[Batch]:
         share = processes.share(schedule.batch_size)
@@ -98,6 +88,30 @@ def train(
             same_every_step,
         )
     return training.averaged
+
+
+def _files(
+    level: Level[A],
+    directory: Path,
+    schedule: Schedule,
+    settings: dict[str, Any],
+    stage: str,
+    probed: Mapping[str, A],
+) -> tuple[CheckpointFile, FailureFile]:
+    """Return what a training resumes from, and what it leaves where a step is not finite."""
+    config, num_persons = level.experiment.config, len(level.training_data)
+    about = {"stage": stage, "level": level.name, "experiment": json.dumps(to_plain(config))}
+    checkpoint = CheckpointFile(
+        directory / "checkpoint.pt",
+        settings,
+        config.checkpoint_minutes,
+        schedule.num_steps_of(1, num_persons),
+        config.keep_checkpoints,
+        about,
+    )
+    trained = {"arch": to_json(probed.get("network")), "train_persons": num_persons}
+    failure = FailureFile(directory / "failure.pt", {**about, **trained, **level.replay_state()})
+    return checkpoint, failure
 
 
 def _monitor(
