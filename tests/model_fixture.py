@@ -12,7 +12,7 @@ from vipnas.arch.image import Arch
 from vipnas.arch.skeleton import Skeleton
 from vipnas.data.codecs.heatmap import make_codec
 from vipnas.data.formats.skeletons import COCO_17
-from vipnas.deploy.model import input_format
+from vipnas.deploy.loading import input_format
 from vipnas.models.file import BatchNorm, HeaderMetrics, ModelHeader, read_network, write_model
 from vipnas.models.posenet import PoseNet
 from vipnas.space.image import SearchSpace

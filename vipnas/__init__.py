@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vipnas.arch.image import Arch
-    from vipnas.deploy.model import PoseModel, load
+    from vipnas.deploy.loading import load
+    from vipnas.deploy.model import PoseModel
     from vipnas.deploy.result import PoseResult
     from vipnas.models.counting import count_cost
     from vipnas.space.image import SearchSpace
@@ -23,7 +24,7 @@ _MODULES = {
     "PoseResult": "vipnas.deploy.result",
     "SearchSpace": "vipnas.space.image",
     "count_cost": "vipnas.models.counting",
-    "load": "vipnas.deploy.model",
+    "load": "vipnas.deploy.loading",
 }
 
 if not TYPE_CHECKING:

@@ -20,7 +20,7 @@ from vipnas.data.crops.crops import normalise
 from vipnas.deploy import export
 from vipnas.deploy.deployed import DeployedNet
 from vipnas.deploy.export import Form, export_network, relative_difference
-from vipnas.deploy.model import load
+from vipnas.deploy.loading import load
 from vipnas.models.posenet import PoseNet
 from vipnas.runtimes.exported import (
     HEADER_NOTE,

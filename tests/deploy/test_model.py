@@ -28,7 +28,8 @@ from vipnas.data.crops.images import read_image
 from vipnas.data.formats.coco import read_coco
 from vipnas.data.formats.skeletons import COCO_17
 from vipnas.deploy.export import Form, export_network
-from vipnas.deploy.model import Facts, PoseModel, load
+from vipnas.deploy.loading import Facts, load
+from vipnas.deploy.model import PoseModel
 from vipnas.evaluation.evaluator import Evaluator
 from vipnas.evaluation.subnets import Calibration, take_subnet
 from vipnas.models.counting import count_cost

@@ -29,7 +29,8 @@ from vipnas.deploy.export import Form, export_network
 from vipnas.deploy.export_clip import export_video
 from vipnas.deploy.following import FollowRule, follow
 from vipnas.deploy.foreign import open_pose_model
-from vipnas.deploy.model import PoseModel, load
+from vipnas.deploy.loading import load
+from vipnas.deploy.model import PoseModel
 from vipnas.deploy.opening import in_runtime, is_foreign
 from vipnas.deploy.predictor import find_poses, write_poses
 from vipnas.deploy.smoothing import OneEuroFilter

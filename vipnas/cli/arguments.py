@@ -232,7 +232,7 @@ def ray_settings(options: argparse.Namespace) -> RaySettings | None:
 
 def model_of(options: argparse.Namespace, device: str = "cpu", flip_test: bool = True) -> PoseModel:
     """The model of `model_arguments`."""
-    from vipnas.deploy.model import Facts, load
+    from vipnas.deploy.loading import Facts, load
     from vipnas.pipeline.models import calibration_of
 
     experiment = calibrating_experiment(options)

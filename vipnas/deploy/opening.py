@@ -11,7 +11,8 @@ from vipnas.deploy.description import preset_names
 from vipnas.deploy.export import Form, export_network
 from vipnas.deploy.export_clip import export_video
 from vipnas.deploy.foreign import ForeignPoseModel, open_pose_model
-from vipnas.deploy.model import PoseModel, load
+from vipnas.deploy.loading import load
+from vipnas.deploy.model import PoseModel
 from vipnas.errors import UserError
 from vipnas.models.clipnet import VideoNet
 from vipnas.runtimes import torch_eager

@@ -10,7 +10,7 @@ import torch
 import vipnas
 from vipnas.arch.clip import VideoArch
 from vipnas.arch.image import Arch
-from vipnas.deploy.model import input_format
+from vipnas.deploy.loading import input_format
 from vipnas.models.clipnet import FollowUpNet, VideoNet
 from vipnas.models.file import BatchNorm, HeaderMetrics, Kind, ModelHeader, Provenance
 from vipnas.models.posenet import PoseNet

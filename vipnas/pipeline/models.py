@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from vipnas.arch.image import Arch
-from vipnas.deploy.model import Facts, PoseModel, load
+from vipnas.deploy.loading import Facts, load
+from vipnas.deploy.model import PoseModel
 from vipnas.errors import UserError
 from vipnas.evaluation.subnets import Calibration, take_subnet
 from vipnas.files import first_difference
