@@ -13,7 +13,8 @@ from vipnas.arch.skeleton import Skeleton
 from vipnas.data.codecs.heatmap import make_codec
 from vipnas.data.formats.skeletons import COCO_17
 from vipnas.deploy.loading import input_format
-from vipnas.models.file import BatchNorm, HeaderMetrics, ModelHeader, read_network, write_model
+from vipnas.models.file import read_network, write_model
+from vipnas.models.header import BatchNorm, HeaderMetrics, ModelHeader
 from vipnas.models.posenet import PoseNet
 from vipnas.space.image import SearchSpace
 

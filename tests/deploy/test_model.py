@@ -33,7 +33,8 @@ from vipnas.deploy.model import PoseModel
 from vipnas.evaluation.evaluator import Evaluator
 from vipnas.evaluation.subnets import Calibration, take_subnet
 from vipnas.models.counting import count_cost
-from vipnas.models.file import BatchNorm, read_header, read_network, write_model
+from vipnas.models.file import read_header, read_network, write_model
+from vipnas.models.header import BatchNorm
 from vipnas.models.posenet import PoseNet
 from vipnas.models.published import save_published
 from vipnas.shipped import find_shipped

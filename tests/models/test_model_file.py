@@ -19,9 +19,6 @@ from safetensors.torch import load_file, save_file
 from vipnas.arch.clip import FollowUp, Fusion, VideoArch
 from vipnas.models.clipnet import FollowUpNet, build_video_net
 from vipnas.models.file import (
-    MAX_HEADER_BYTES,
-    ModelHeader,
-    header_from_json,
     read_clip,
     read_clip_supernet,
     read_header,
@@ -29,6 +26,7 @@ from vipnas.models.file import (
     read_network,
     write_model,
 )
+from vipnas.models.header import MAX_HEADER_BYTES, ModelHeader, header_from_json
 from vipnas.models.posenet import PoseNet
 from vipnas.space.clip import VideoSpace
 from vipnas.space.image import SearchSpace

@@ -16,6 +16,16 @@ Judge = Callable[[str], "str | None"]
 
 AP_TOLERANCE = 1e-6
 
+# pycocotools checks little: for documents of another form it raises any of these.
+_PYCOCOTOOLS_RAISES = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+)
+
 
 def average_precision_agrees(truth: Path, found: Path) -> Judge:
     """The printed COCO AP is that of pycocotools, where that can score the files."""
@@ -38,7 +48,7 @@ def image_sizes_agree(files: Sequence[Path], size_hw: tuple[int, int] | None) ->
             try:
                 with Image.open(file) as image:
                     width, height = ImageOps.exif_transpose(image).size
-            except Exception as error:
+            except (OSError, SyntaxError, ValueError) as error:
                 return f"{file.name}: Pillow cannot read it: {error}"
             if size_hw not in (None, (height, width)):
                 return f"{file.name}: Pillow says {height} x {width} pixels"
@@ -63,6 +73,13 @@ def _average_precision(truth: Path, found: Path) -> float | None:
             scoring.evaluate()
             scoring.accumulate()
             scoring.summarize()
-        except Exception:
+        except (
+            ArithmeticError,
+            AssertionError,
+            AttributeError,
+            LookupError,
+            TypeError,
+            ValueError,
+        ):
             return None
     return float(scoring.stats[0])

@@ -39,20 +39,7 @@ def add_experiment_commands(commands: Commands) -> None:
     worker_arguments(search)
     search.set_defaults(run=_search)
     retrain = experiment_command(commands, "retrain", "train a single architecture")
-    retrained = retrain.add_mutually_exclusive_group()
-    retrained.add_argument(
-        "--arch",
-        metavar="FILE",
-        help="architecture: a JSON file or a shipped name (default: best.json of the search)",
-    )
-    retrained.add_argument(
-        "--front",
-        type=Path,
-        metavar="FILE",
-        help="pareto.json of a search: train all of its architectures",
-    )
-    name_argument(retrain)
-    worker_arguments(retrain)
+    retrain_arguments(retrain, "a JSON file or a shipped name")
     retrain.add_argument(
         "--init-from",
         type=Path,
@@ -72,8 +59,30 @@ def add_experiment_commands(commands: Commands) -> None:
     replay.set_defaults(run=_replay)
 
 
+def retrain_arguments(command: argparse.ArgumentParser, arch: str) -> None:
+    """Add the arguments of `retrain_level`; `arch` says what names an architecture."""
+    retrained = command.add_mutually_exclusive_group()
+    retrained.add_argument(
+        "--arch", metavar="FILE", help=f"architecture: {arch} (default: best.json of the search)"
+    )
+    retrained.add_argument(
+        "--front",
+        type=Path,
+        metavar="FILE",
+        help="pareto.json of a search: train all of its architectures",
+    )
+    name_argument(command)
+    worker_arguments(command)
+
+
 def _add_evaluate(commands: Commands) -> None:
     evaluate = experiment_command(commands, "evaluate", "compute metrics of a model or of results")
+    _evaluated_arguments(evaluate)
+    _output_arguments(evaluate)
+    evaluate.set_defaults(run=_evaluate)
+
+
+def _evaluated_arguments(evaluate: argparse.ArgumentParser) -> None:
     evaluate.add_argument(
         "model",
         type=Path,
@@ -110,6 +119,9 @@ def _add_evaluate(commands: Commands) -> None:
         action="store_true",
         help="score COCO AP by pycocotools (default: by faster-coco-eval, with equal metrics)",
     )
+
+
+def _output_arguments(evaluate: argparse.ArgumentParser) -> None:
     output = evaluate.add_argument_group("output")
     output.add_argument(
         "--pictures",
@@ -124,7 +136,6 @@ def _add_evaluate(commands: Commands) -> None:
         help="COCO results JSON file to write, with all predictions",
     )
     output.add_argument("--json", action="store_true", help="print all metrics as JSON")
-    evaluate.set_defaults(run=_evaluate)
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -138,20 +149,36 @@ def _run(options: argparse.Namespace) -> None:
 
 def _train_supernet(options: argparse.Namespace) -> None:
     from vipnas.pipeline.image_level import ImageLevel
+
+    train_level(options, ImageLevel, lambda run: run.supernet)
+
+
+def train_level(
+    options: argparse.Namespace,
+    level_of: Callable[[Experiment], Level[Any]],
+    stage: Callable[[RunFolder], Path],
+) -> None:
+    """Train the supernet of a level."""
     from vipnas.pipeline.supernet import check_sampling, train_supernet
 
     def check(experiment: Experiment) -> None:
-        check_sampling(ImageLevel(experiment))
+        check_sampling(level_of(experiment))
 
-    with open_with_others(options, lambda run: run.supernet, check) as experiment:
-        train_supernet(ImageLevel(experiment))
+    with open_with_others(options, stage, check) as experiment:
+        train_supernet(level_of(experiment))
 
 
 def _search(options: argparse.Namespace) -> None:
     from vipnas.pipeline.image_level import ImageLevel
+
+    search_level(options, ImageLevel)
+
+
+def search_level(options: argparse.Namespace, level_of: Callable[[Experiment], Level[Any]]) -> None:
+    """Search the supernet of a level."""
     from vipnas.pipeline.search import search
 
-    search(ImageLevel(open_experiment(options)), ray_settings(options))
+    search(level_of(open_experiment(options)), ray_settings(options))
 
 
 def _retrain(options: argparse.Namespace) -> None:

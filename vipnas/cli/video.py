@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vipnas.cli.arguments import (
     Commands,
     experiment_command,
     name_argument,
     open_experiment,
-    open_with_others,
     print_scores,
-    ray_settings,
     split_argument,
     worker_arguments,
 )
-from vipnas.cli.experiment import retrain_level
-
-if TYPE_CHECKING:
-    from vipnas.pipeline.experiment import Experiment
+from vipnas.cli.experiment import (
+    retrain_arguments,
+    retrain_level,
+    search_level,
+    train_level,
+)
 
 
 def add_video_commands(commands: Commands) -> None:
@@ -39,21 +38,7 @@ def add_video_commands(commands: Commands) -> None:
     search.set_defaults(run=_search)
 
     retrain = experiment_command(actions, "retrain", "fine-tune the networks of a clip")
-    retrained = retrain.add_mutually_exclusive_group()
-    retrained.add_argument(
-        "--arch",
-        type=Path,
-        metavar="FILE",
-        help="architecture JSON file of a clip (default: best.json of the search)",
-    )
-    retrained.add_argument(
-        "--front",
-        type=Path,
-        metavar="FILE",
-        help="pareto.json of a search: train all of its architectures",
-    )
-    name_argument(retrain)
-    worker_arguments(retrain)
+    retrain_arguments(retrain, "a JSON file, that of a clip")
     retrain.set_defaults(run=_retrain)
 
     evaluate = experiment_command(actions, "evaluate", "compute metrics on whole videos")
@@ -83,26 +68,21 @@ def add_video_commands(commands: Commands) -> None:
 
 def _train_supernet(options: argparse.Namespace) -> None:
     from vipnas.pipeline.clip_level import ClipLevel
-    from vipnas.pipeline.supernet import check_sampling, train_supernet
 
-    def check(experiment: Experiment) -> None:
-        check_sampling(ClipLevel(experiment))
-
-    with open_with_others(options, lambda run: run.clips.supernet, check) as experiment:
-        train_supernet(ClipLevel(experiment))
+    train_level(options, ClipLevel, lambda run: run.clips.supernet)
 
 
 def _search(options: argparse.Namespace) -> None:
     from vipnas.pipeline.clip_level import ClipLevel
-    from vipnas.pipeline.search import search
 
-    search(ClipLevel(open_experiment(options)), ray_settings(options))
+    search_level(options, ClipLevel)
 
 
 def _retrain(options: argparse.Namespace) -> None:
     from vipnas.pipeline.clip_level import ClipLevel
 
-    retrain_level(options, ClipLevel, lambda run: run.clips.retrain, options.arch, None)
+    arch_file = None if options.arch is None else Path(options.arch)
+    retrain_level(options, ClipLevel, lambda run: run.clips.retrain, arch_file, None)
 
 
 def _evaluate(options: argparse.Namespace) -> None:

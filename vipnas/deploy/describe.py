@@ -7,7 +7,8 @@ from pathlib import Path
 
 from vipnas.deploy.model import PoseModel
 from vipnas.models.counting import count_cost, mean_cost
-from vipnas.models.file import SUFFIX, ModelHeader, read_header
+from vipnas.models.file import SUFFIX, read_header
+from vipnas.models.header import ModelHeader
 from vipnas.runtimes.exported import ExportedNetwork
 from vipnas.runtimes.exported_clip import ExportedClip
 

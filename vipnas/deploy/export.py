@@ -18,7 +18,7 @@ from vipnas.data.codecs.heatmap import HeatmapCodec
 from vipnas.deploy.deployed import DeployedNet
 from vipnas.errors import UserError, shown
 from vipnas.files import write_atomically
-from vipnas.models.file import ModelHeader
+from vipnas.models.header import ModelHeader
 from vipnas.models.posenet import PoseNet, extract
 from vipnas.runtimes import exported as files
 from vipnas.runtimes.runtime import FileFormat, RunSettings, Session, WriteSettings

@@ -12,7 +12,7 @@ from torch import Tensor
 from vipnas.arch.image import Arch
 from vipnas.deploy.export import Exported, export_module, export_onnx, random_images
 from vipnas.models.clipnet import FollowUpNet, VideoNet, extract_follow_up
-from vipnas.models.file import ModelHeader
+from vipnas.models.header import ModelHeader
 
 
 def export_video(

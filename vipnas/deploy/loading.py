@@ -24,18 +24,8 @@ from vipnas.deploy.model import PoseModel
 from vipnas.errors import UserError, shown
 from vipnas.evaluation.evaluator import calibrate_bn
 from vipnas.evaluation.subnets import Calibration, take_subnet
-from vipnas.models.file import (
-    SUFFIX,
-    BatchNorm,
-    CodecName,
-    InputFormat,
-    ModelHeader,
-    difference,
-    header_from_json,
-    read_clip,
-    read_header,
-    read_network,
-)
+from vipnas.models.file import SUFFIX, difference, read_clip, read_header, read_network
+from vipnas.models.header import BatchNorm, CodecName, InputFormat, ModelHeader, header_from_json
 from vipnas.models.published import from_published, header_in, is_published
 from vipnas.runtimes.exported import (
     HEADER_NOTE,

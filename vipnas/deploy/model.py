@@ -26,9 +26,7 @@ from vipnas.deploy.result import UINT8, PoseResult, checked_boxes, checked_image
 from vipnas.errors import UserError
 from vipnas.evaluation.evaluator import flip_tested, run_contiguous
 from vipnas.models.clipnet import VideoNet
-from vipnas.models.file import (
-    ModelHeader,
-)
+from vipnas.models.header import ModelHeader
 from vipnas.models.posenet import PoseNet
 from vipnas.runtimes.exported import (
     HEATMAPS,

@@ -22,7 +22,7 @@ from vipnas.arch.image import Arch
 from vipnas.errors import UserError
 from vipnas.files import write_atomically
 from vipnas.models.blocks import Deconv, HeatmapConv, InvertedResidualBlock, ResidualBlock, Stem
-from vipnas.models.file import METADATA_KEY, ModelHeader, header_from_json
+from vipnas.models.header import METADATA_KEY, ModelHeader, header_from_json
 from vipnas.models.posenet import PoseNet, plan
 
 Templates: TypeAlias = dict[type[nn.Module], dict[str, str]]

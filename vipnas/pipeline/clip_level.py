@@ -41,7 +41,8 @@ from vipnas.models.clipnet import (
     extract_video,
 )
 from vipnas.models.counting import mean_cost
-from vipnas.models.file import HeaderMetrics, write_model
+from vipnas.models.file import write_model
+from vipnas.models.header import HeaderMetrics
 from vipnas.models.posenet import PoseNet, insert
 from vipnas.pipeline.experiment import Experiment, Split
 from vipnas.pipeline.image_level import ImageLevel, cost_of_images

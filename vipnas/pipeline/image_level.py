@@ -19,7 +19,8 @@ from vipnas.evaluation.metrics import Metrics
 from vipnas.evaluation.scoring import InheritedScore
 from vipnas.files import read_json, to_plain
 from vipnas.models.counting import count_cost
-from vipnas.models.file import HeaderMetrics, write_model
+from vipnas.models.file import write_model
+from vipnas.models.header import HeaderMetrics
 from vipnas.models.posenet import PoseNet
 from vipnas.pipeline.experiment import Experiment
 from vipnas.pipeline.level import existing_supernet

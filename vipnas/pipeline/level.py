@@ -16,7 +16,7 @@ from vipnas.config.training import Schedule, SupernetConfig
 from vipnas.data.crops.loader import Batch, KeyedBatches
 from vipnas.errors import UserError
 from vipnas.evaluation.scoring import Inherited
-from vipnas.models.file import HeaderMetrics
+from vipnas.models.header import HeaderMetrics
 from vipnas.pipeline.experiment import Experiment
 from vipnas.pipeline.run_folder import RunFolder
 from vipnas.quantities import Constraint

@@ -12,7 +12,7 @@ from vipnas.arch.clip import VideoArch
 from vipnas.arch.image import Arch
 from vipnas.deploy.loading import input_format
 from vipnas.models.clipnet import FollowUpNet, VideoNet
-from vipnas.models.file import BatchNorm, HeaderMetrics, Kind, ModelHeader, Provenance
+from vipnas.models.header import BatchNorm, HeaderMetrics, Kind, ModelHeader, Provenance
 from vipnas.models.posenet import PoseNet
 from vipnas.pipeline.experiment import Experiment
 from vipnas.shipped import PACKAGE

@@ -13,13 +13,13 @@ from vipnas.files import first_difference
 from vipnas.models.clipnet import FollowUpNet, VideoNet
 from vipnas.models.file import (
     SUFFIX,
-    ModelHeader,
     difference,
     read_clip,
     read_clip_supernet,
     read_header,
     read_network,
 )
+from vipnas.models.header import ModelHeader
 from vipnas.models.posenet import PoseNet
 from vipnas.pipeline.experiment import Experiment
 from vipnas.space.clip import VideoSpace
