@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import vipnas
 from vipnas.cli.completion import add_completion_command
 from vipnas.cli.data import add_data_commands
+from vipnas.cli.device import add_device_commands
 from vipnas.cli.experiment import add_experiment_commands
 from vipnas.cli.model import add_network_commands
 from vipnas.cli.parser import Parser
@@ -70,6 +71,7 @@ def parser_of_all_commands() -> argparse.ArgumentParser:
     add_video_commands(commands)
     add_network_commands(commands)
     add_predict_command(commands)
+    add_device_commands(commands)
     add_data_commands(commands)
     add_completion_command(commands, parser)
     return parser

@@ -1,4 +1,4 @@
-"""The commands of one model: cost, profile, info, convert, export."""
+"""The commands of one model: cost, info, convert, export."""
 
 from __future__ import annotations
 
@@ -6,25 +6,20 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vipnas.cli.arguments import (
     Commands,
     calibrating_experiment,
-    count,
     model_arguments,
     model_of,
 )
-from vipnas.runtimes.table import DEFAULT_RUNTIME, RUNTIMES, runtime_of_file
-
-if TYPE_CHECKING:
-    from vipnas.latency.measure import Key
+from vipnas.cli.device import key_of, runtime_arguments
+from vipnas.runtimes.table import runtime_of_file
 
 
 def add_network_commands(commands: Commands) -> None:
-    """Add `cost`, `profile`, `info`, `convert` and `export`."""
+    """Add `cost`, `info`, `convert` and `export`."""
     _add_cost(commands)
-    _add_profile(commands)
 
     info = commands.add_parser("info", help="describe a model file")
     model_arguments(info)
@@ -77,85 +72,8 @@ def _add_cost(commands: Commands) -> None:
     output = cost.add_argument_group("output").add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="print exact numbers as JSON")
     output.add_argument("--table", action="store_true", help="print the network layer by layer")
-    _runtime_arguments(cost)
+    runtime_arguments(cost)
     cost.set_defaults(run=_cost)
-
-
-def _add_profile(commands: Commands) -> None:
-    profile = commands.add_parser("profile", help="measure a latency table of a search space")
-    profile.add_argument("space", help="search space: a YAML file or a shipped name")
-    profile.add_argument(
-        "--input-hw",
-        type=int,
-        nargs=2,
-        metavar="PX",
-        help="input height and width in pixels (default: those of the space)",
-    )
-    profile.add_argument(
-        "--num-archs",
-        type=count,
-        default=120,
-        metavar="N",
-        help="number of networks to measure (default: %(default)s)",
-    )
-    profile.add_argument(
-        "--num-blocks",
-        type=count,
-        default=1000,
-        metavar="N",
-        help="number of layers to measure (default: %(default)s)",
-    )
-    profile.add_argument(
-        "--output",
-        type=Path,
-        metavar="FILE",
-        help="table to write (default: latency/NAME.json, where NAME tells space, device and"
-        " runtime)",
-    )
-    _runtime_arguments(profile)
-    profile.set_defaults(run=_profile)
-
-
-def _runtime_arguments(command: argparse.ArgumentParser) -> None:
-    """Add what a latency is measured with."""
-    measured = command.add_argument_group("latency")
-    measured.add_argument(
-        "--runtime",
-        choices=tuple(RUNTIMES),
-        default=DEFAULT_RUNTIME,
-        help="runtime (default: %(default)s)",
-    )
-    measured.add_argument(
-        "--threads",
-        type=count,
-        default=1,
-        metavar="N",
-        help="number of threads (default: %(default)s)",
-    )
-    measured.add_argument(
-        "--batch",
-        type=count,
-        default=1,
-        metavar="N",
-        help="number of images per batch (default: %(default)s)",
-    )
-    measured.add_argument(
-        "--precision",
-        default="fp32",
-        metavar="NAME",
-        help="precision: fp32, bf16, fp16 or int8, as the runtime offers (default: %(default)s)",
-    )
-    measured.add_argument(
-        "--accelerator", default="cpu", metavar="NAME", help="cpu or cuda (default: %(default)s)"
-    )
-    measured.add_argument(
-        "--max-spread",
-        type=float,
-        default=0.1,
-        metavar="X",
-        help="largest spread of the samples, relative to their median; a noisier measurement is"
-        " an error (default: %(default)s)",
-    )
 
 
 def _cost(options: argparse.Namespace) -> None:
@@ -175,45 +93,11 @@ def _cost(options: argparse.Namespace) -> None:
         return
     from vipnas.latency.measure import measure_arch
 
-    key = _key(options, arch.input_hw)
+    key = key_of(options, arch.input_hw)
     latency = measure_arch(arch, key, options.max_spread)
     cost = cost.with_values(latency_ms=latency.median_ms)
     found = {**to_plain(cost), "latency": to_plain(latency), "key": to_plain(key)}
     print(json.dumps(found) if options.json else f"{cost}; {key}: {latency}")
-
-
-def _profile(options: argparse.Namespace) -> None:
-    from functools import partial
-
-    from vipnas.files import digest
-    from vipnas.latency.predictors import Predictor
-    from vipnas.latency.profile import Profile, profile_space
-    from vipnas.latency.table import default_file
-    from vipnas.shipped import find_shipped
-    from vipnas.space.yaml import read_space
-
-    space = read_space(find_shipped("search_spaces", options.space, ".yaml"))
-    if options.input_hw:
-        space = space.with_facts(input_hw=tuple(options.input_hw))
-    key = _key(options, space.input_hw)
-    path = options.output or default_file(space, key)
-    amount = Profile(options.num_archs, options.num_blocks, max_spread=options.max_spread)
-    table = profile_space(space, key, path, amount, partial(print, flush=True))
-    print(f"profile: {path}: {Predictor(table, digest(path))}")
-
-
-def _key(options: argparse.Namespace, input_hw: tuple[int, int]) -> Key:
-    """Return the key of a latency that is measured on this machine with these arguments."""
-    from vipnas.latency.measure import key_of_this_machine
-
-    return key_of_this_machine(
-        options.runtime,
-        input_hw,
-        options.threads,
-        options.batch,
-        options.precision,
-        options.accelerator,
-    )
 
 
 def _info(options: argparse.Namespace) -> None:

@@ -98,6 +98,20 @@ TEXTS = {
             "vipnas profile tiny --runtime openvino --output latency/tiny.json",
         ),
     ),
+    "benchmark": Text(
+        "Export a model in every format and precision, and measure size, latency and frames a\n"
+        "second on this machine; with an experiment AP, too, and int8.",
+        (
+            "vipnas benchmark network.safetensors",
+            "vipnas benchmark network.safetensors --experiment quickstart --threads 1 2 -o b.json",
+            "vipnas benchmark network.pth --arch published/s_vipnas_mbv3 --format onnx openvino",
+        ),
+    ),
+    "doctor": Text(
+        "Describe the installation and this machine: versions, CPUs and what of them may be used,\n"
+        "memory, GPUs, and for every extra what is missing and the command that installs it.",
+        ("vipnas doctor", "vipnas doctor --json"),
+    ),
     "info": Text(
         "Describe a model file: its architecture, cost, input and codec, and how it was trained.",
         (
