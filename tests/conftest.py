@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
+    from browser_fixture import Browser
+
     from vipnas.space.image import SearchSpace
 
 # Before torch, numpy or OpenCV is imported: sums then come out the same on every machine.
@@ -42,6 +45,15 @@ def models_folder(vipnas_data: Path) -> Path:
     if not directory.is_dir():
         pytest.skip(f"no public models: {directory} is no directory (VIPNAS_MODELS names another)")
     return directory
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A Chromium for all tests of this process; starting one takes a second."""
+    from browser_fixture import chromium
+
+    with chromium() as started:
+        yield started
 
 
 SPACES = ("tiny", "inverted", "s_vipnas_res50", "s_vipnas_mbv3", "lat_vipnas")
@@ -119,3 +131,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
         if not torch.cuda.is_available():
             pytest.skip("no CUDA device")
+    if item.get_closest_marker("browser"):
+        from browser_fixture import NAMES, find_chromium
+
+        if find_chromium() is None:
+            pytest.skip(f"no Chromium: none of {', '.join(NAMES)} is on the path")
