@@ -15,7 +15,7 @@ import torch
 from experiment_fixture import files_below, write_experiment
 from model_fixture import load_network
 
-from vipnas.arch.io import read_video_arch, write_video_arch
+from vipnas.arch.io import read_video_arch, write_arch
 from vipnas.cli.main import main
 from vipnas.data.crops.loader import training_batches
 from vipnas.models.counting import mean_cost
@@ -149,7 +149,7 @@ def test_found_networks_train_on_with_weights_of_their_own_or_with_one_set(
     write_experiment(tmp_path, {**EXPERIMENT, "video": {**EXPERIMENT["video"], "retrain": retrain}})
     best = read_video_arch(tmp_path / "run" / "video" / "search" / "best.json")
     alike = replace(best, follow_ups=(best.follow_ups[0],) * 2)
-    write_video_arch(tmp_path / "alike.json", alike)
+    write_arch(tmp_path / "alike.json", alike)
     assert main(arguments(tmp_path, "video retrain", "--arch", str(tmp_path / "alike.json"))) == 0
     clip, _ = read_clip(tmp_path / "run" / "video" / "retrain" / "network.safetensors")
     networks = clip.follow_ups

@@ -12,7 +12,7 @@ from errors_fixture import refused
 from video_fixture import video_space_of
 
 from vipnas.arch.clip import FollowUp, Fusion, VideoArch
-from vipnas.arch.io import read_video_arch, video_arch_from_json, write_video_arch
+from vipnas.arch.io import read_video_arch, video_arch_from_json, write_arch
 from vipnas.files import to_plain
 from vipnas.models.counting import count_cost, frame_costs, mean_cost
 from vipnas.quantities import Constraint, Cost
@@ -31,7 +31,7 @@ def test_json_gives_the_same_value(video_space: VideoSpace, tmp_path: Path) -> N
     for _ in range(20):
         arch = video_space.sample(rng)
         assert video_arch_from_json(arch.to_json(), "test") == arch
-        write_video_arch(tmp_path / "best.json", arch, score=0.5)
+        write_arch(tmp_path / "best.json", arch, score=0.5)
         assert read_video_arch(tmp_path / "best.json") == arch
 
 

@@ -32,7 +32,7 @@ from torch import Tensor
 
 from vipnas.arch.clip import FollowUp
 from vipnas.arch.image import Arch
-from vipnas.arch.io import read_video_arch, write_video_arch
+from vipnas.arch.io import read_video_arch, write_arch
 from vipnas.evaluation.coco_ap import ap_difference_interval
 from vipnas.files import write_atomically
 from vipnas.memory import keep_freed_memory
@@ -97,7 +97,7 @@ def compared(level: ClipLevel) -> dict[str, VideoNet]:
     """The networks by what they are called in the table, those that are missing being trained."""
     found = open_clip(level.experiment, network_file(level))
     alone_file = level.folder.search / "without_fusion.json"
-    write_video_arch(alone_file, found.arch.without_fusion())
+    write_arch(alone_file, found.arch.without_fusion())
     alone = retrain(level, alone_file, None, level.folder.root / "retrain_without_fusion")
     drawn_file = best_file(level, "random")
     same = read_video_arch(drawn_file) == found.arch

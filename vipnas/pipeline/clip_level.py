@@ -14,10 +14,7 @@ from typing import Any
 from torch import nn
 
 from vipnas.arch.clip import Fusion, VideoArch
-from vipnas.arch.io import read_video_arch, video_arch_from_json, write_video_arch
 from vipnas.config.clip import Boxes, Exposure, VideoConfig
-from vipnas.config.search import SearchConfig
-from vipnas.config.training import Schedule, SupernetConfig
 from vipnas.data.crops.clips import TrainingClips, clips_of, fixed_clips
 from vipnas.data.formats.posetrack import PoseTrackData
 from vipnas.data.poses import TrackedPose
@@ -41,19 +38,15 @@ from vipnas.models.clipnet import (
     extract_video,
 )
 from vipnas.models.counting import mean_cost
-from vipnas.models.file import write_model
-from vipnas.models.header import HeaderMetrics
 from vipnas.models.posenet import PoseNet, insert
-from vipnas.pipeline.experiment import Experiment, Split
+from vipnas.pipeline.experiment import Split
 from vipnas.pipeline.image_level import ImageLevel, cost_of_images
-from vipnas.pipeline.level import existing_supernet, network_file, supernet_file
-from vipnas.pipeline.model_header import header_of
+from vipnas.pipeline.level import Level, network_file, supernet_file
 from vipnas.pipeline.models import open_clip, open_clip_supernet, open_network, open_supernet
 from vipnas.pipeline.run_folder import RunFolder
 from vipnas.pipeline.work import needed
-from vipnas.quantities import Constraint, Cost
+from vipnas.quantities import Cost
 from vipnas.search.constraints import CostOf
-from vipnas.search.trial import Trial
 from vipnas.settings import content_digest
 from vipnas.shipped import find_shipped
 from vipnas.space.clip import VideoSpace
@@ -64,23 +57,21 @@ from vipnas.training.step import ClipTask
 
 
 @dataclass(frozen=True)
-class ClipLevel:
+class ClipLevel(Level[VideoArch]):
     """An experiment's level of clips: its parts, each made when first needed.
 
     The key frame's network is by default that of the level of images, retrained.
     """
 
-    experiment: Experiment
     given_key_frame: PoseNet | None = None
     name = "clip"
     commands = "vipnas video"
+    arch_type = VideoArch
+    starts_from_supernet = True
 
     @cached_property
     def config(self) -> VideoConfig:
         return needed(self.experiment.config.video, "video")
-
-    def of(self, experiment: Experiment) -> ClipLevel:
-        return ClipLevel(experiment)
 
     @property
     def folder(self) -> RunFolder:
@@ -115,22 +106,6 @@ class ClipLevel:
             return own
         space = read_space(find_shipped("search_spaces", self.config.space, ".yaml"))
         return space.with_facts(own.input_hw, own.num_keypoints)
-
-    @property
-    def supernet_config(self) -> SupernetConfig:
-        return self.config.supernet
-
-    @property
-    def search_config(self) -> SearchConfig:
-        return self.config.search
-
-    @property
-    def budgets(self) -> tuple[Constraint, ...]:
-        return self.search_config.constraints
-
-    @property
-    def retrain_schedule(self) -> Schedule:
-        return self.config.retrain.schedule
 
     @property
     def network_step_is_static(self) -> bool:
@@ -196,9 +171,9 @@ class ClipLevel:
     def scorer(self, supernet: nn.Module, num_persons: int | None = None) -> InheritedClipScore:
         assert isinstance(supernet, (FollowUpNet, FollowUpNets))
         at_most = min(self.config.val_clips, num_persons or self.config.val_clips)
-        margin = self.search_config.early_stop_margin if num_persons is None else None
         evaluator = self._evaluator("val", at_most)
-        return InheritedClipScore(supernet, evaluator, self.calibration, margin or 0.0)
+        margin = self.early_stop_margin(num_persons)
+        return InheritedClipScore(supernet, evaluator, self.calibration, margin)
 
     def supernet(self) -> FollowUpNet:
         """Build the supernet of the follow-up frames.
@@ -312,64 +287,28 @@ class ClipLevel:
     def scoring_settings(self) -> dict[str, Any]:
         return {"boxes": self.config.boxes}
 
-    def initial_weights(self, init_from: Path | None) -> Path:
-        """Return the supernet of the follow-up frames: that of the experiment by default."""
-        return init_from or existing_supernet(self)
-
     def replay_state(self) -> dict[str, Any]:
         key_frame = self.key_frame
         return {"key_frame_arch": key_frame.arch.to_json(), "key_frame": key_frame.state_dict()}
 
-    def save_supernet(self, path: Path, supernet: nn.Module) -> None:
-        assert isinstance(supernet, FollowUpNet)
-        write_model(path, supernet, header_of(self.experiment, supernet, self.space))
-
     def load_supernet(self, path: Path) -> FollowUpNet:
         return open_clip_supernet(self.experiment, path, self.space)
 
-    def save_network(self, path: Path, network: nn.Module, arch: VideoArch) -> None:
-        clip = self._clip_of(network, arch)
-        calibrate_along(clip.follow_ups.eval(), self.calibration, self._batch_size)
-        on = f"training clips of {self.experiment.name}"
-        write_model(path, clip, header_of(self.experiment, clip, calibrated_on=on))
-
-    def save_best(
-        self, path: Path, network: nn.Module, arch: VideoArch | None, metrics: HeaderMetrics
-    ) -> None:
-        if arch is None:
-            assert isinstance(network, FollowUpNet)
-            header = header_of(self.experiment, network, self.space, metrics=metrics)
-            write_model(path, network, header)
-            return
-        clip = self._clip_of(network, arch)
-        write_model(path, clip, header_of(self.experiment, clip, metrics=metrics))
-
-    def _clip_of(self, network: nn.Module, arch: VideoArch) -> VideoNet:
+    def stand_alone(self, network: nn.Module, arch: VideoArch) -> VideoNet:
         """Return all networks of a clip, with those that retraining trains."""
         if isinstance(network, FollowUpNet):
             return extract_video(self.key_frame, network, arch)
         assert isinstance(network, FollowUpNets)
         return VideoNet(self.key_frame, network)
 
+    def calibrate(self, model: nn.Module) -> str:
+        assert isinstance(model, VideoNet)
+        calibrate_along(model.follow_ups.eval(), self.calibration, self._batch_size)
+        return f"training clips of {self.experiment.name}"
+
     def test_metrics(self, path: Path) -> dict[str, Any]:
         scores, _ = evaluate_video(self, path, "test")
         return {name: to_plain(value) for name, value in scores.items()}
-
-    def read_arch(self, path: Path) -> VideoArch:
-        arch = read_video_arch(path)
-        self.space.check_arch(arch, str(path))
-        return arch
-
-    def parse_arch(self, text: str, where: str) -> VideoArch:
-        return video_arch_from_json(text, where)
-
-    def write_arch(self, path: Path, arch: VideoArch, **found: Any) -> None:
-        write_video_arch(path, arch, **found)
-
-    def write_trial(self, path: Path, best: Trial, **found: Any) -> None:
-        assert isinstance(best.arch, VideoArch)
-        found = {**{k: v for k, v in to_plain(best).items() if k != "arch"}, **found}
-        write_video_arch(path, best.arch, **found)
 
 
 def evaluate_video(

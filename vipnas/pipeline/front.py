@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from vipnas.arch.io import write_arch
 from vipnas.errors import UserError, shown
 from vipnas.files import parse, read_json, to_plain, write_atomically
 from vipnas.memory import keep_freed_memory
@@ -84,7 +85,7 @@ def _rows(
         raise UserError("monitoring.probe_epochs", "a number of epochs", "null", hint)
     for number, trial in enumerate(front):
         found = {"front": str(front_file), "score": trial.score, **to_plain(trial.cost)}
-        level.write_arch(_arch_file(directory, number), trial.arch, **found)
+        write_arch(_arch_file(directory, number), trial.arch, **found)
     # Read here, so that workers do not synthesize the same data in parallel.
     _ = experiment.train_data, experiment.test_data
     names = [str(number) for number in range(len(front))]
@@ -99,7 +100,9 @@ def _rows(
             data_root=experiment.data_root.resolve(),
             device=torch.device(experiment.device.type),  # Ray renumbers a worker's GPUs
         )
-        run = partial(_train, level.of(absolute), directory.resolve(), init_from, threads)
+        run = partial(
+            _train, replace(level, experiment=absolute), directory.resolve(), init_from, threads
+        )
         run_all(run, names, replace(ray, threads=threads), directory)
     rows = [_row(directory, number, trial) for number, trial in enumerate(front)]
     write_atomically(target, json.dumps({**made_with, "rows": rows}, indent=1) + "\n")

@@ -9,26 +9,19 @@ from typing import Any
 from torch import Tensor, nn
 
 from vipnas.arch.image import Arch
-from vipnas.arch.io import arch_from_json, read_arch, write_arch
+from vipnas.config.experiment import ExperimentConfig
 from vipnas.config.search import SearchConfig
-from vipnas.config.training import Schedule, SupernetConfig
 from vipnas.data.crops.loader import TrainingCrops
-from vipnas.errors import UserError
 from vipnas.evaluation.evaluator import calibrate_bn
 from vipnas.evaluation.metrics import Metrics
 from vipnas.evaluation.scoring import InheritedScore
 from vipnas.files import read_json, to_plain
 from vipnas.models.counting import count_cost
-from vipnas.models.file import write_model
-from vipnas.models.header import HeaderMetrics
 from vipnas.models.posenet import PoseNet
-from vipnas.pipeline.experiment import Experiment
-from vipnas.pipeline.level import existing_supernet
-from vipnas.pipeline.model_header import header_of
+from vipnas.pipeline.level import Level
 from vipnas.pipeline.models import initial_network, open_network, open_supernet
 from vipnas.pipeline.run_folder import RunFolder
-from vipnas.pipeline.work import needed
-from vipnas.quantities import Constraint, Cost
+from vipnas.quantities import Cost
 from vipnas.search.constraints import CostOf
 from vipnas.search.trial import Trial
 from vipnas.settings import content_digest
@@ -38,16 +31,17 @@ from vipnas.training.step import ImageTask
 
 
 @dataclass(frozen=True)
-class ImageLevel:
+class ImageLevel(Level[Arch]):
     """An experiment's level of images."""
 
-    experiment: Experiment
     name = "image"
     commands = "vipnas"
+    arch_type = Arch
     network_step_is_static = True
 
-    def of(self, experiment: Experiment) -> ImageLevel:
-        return ImageLevel(experiment)
+    @property
+    def config(self) -> ExperimentConfig:
+        return self.experiment.config
 
     @property
     def folder(self) -> RunFolder:
@@ -58,29 +52,12 @@ class ImageLevel:
         return self.experiment.space
 
     @property
-    def supernet_config(self) -> SupernetConfig:
-        return needed(self.experiment.config.supernet, "supernet")
-
-    @property
-    def search_config(self) -> SearchConfig:
-        return needed(self.experiment.config.search, "search")
-
-    @property
-    def budgets(self) -> tuple[Constraint, ...]:
-        search = self.experiment.config.search
-        return () if search is None else search.constraints
-
-    @property
-    def retrain_schedule(self) -> Schedule:
-        return self.experiment.config.retrain.schedule
-
-    @property
     def training_data(self) -> TrainingCrops:
         return self.experiment.training_crops
 
     @property
     def sampler_seed(self) -> int:
-        return self.experiment.config.seed
+        return self.config.seed
 
     def count_cost(self, arch: Arch) -> Cost:
         return count_cost(arch)
@@ -113,10 +90,9 @@ class ImageLevel:
 
     def scorer(self, supernet: nn.Module, num_persons: int | None = None) -> InheritedScore:
         assert isinstance(supernet, PoseNet)
-        search = self.experiment.config.search
-        margin = search.early_stop_margin if search is not None and num_persons is None else None
         evaluator = self.experiment.evaluator("val", num_persons)
-        return InheritedScore(supernet, evaluator, self._calibration(num_persons), margin or 0.0)
+        margin = self.early_stop_margin(num_persons)
+        return InheritedScore(supernet, evaluator, self._calibration(num_persons), margin)
 
     def _calibration(self, at_most: int | None) -> Tensor:
         images: Tensor = self.experiment.calibration_images
@@ -129,56 +105,33 @@ class ImageLevel:
         return {"supernet": to_plain(self.supernet_config)}
 
     def search_settings(self) -> dict[str, Any]:
-        return {
-            "flip_test": self.experiment.config.flip_test,
-        }
+        return {"flip_test": self.config.flip_test}
 
     def retrain_settings(self, arch: Arch, init_from: Path | None) -> dict[str, Any]:
         return {
-            "retrain": to_plain(self.experiment.config.retrain),
+            "retrain": to_plain(self.config.retrain),
             "arch": to_plain(arch, defaults=False),
             "init_from": None if init_from is None else content_digest(init_from),
-            "calibration_batch_size": self.experiment.config.evaluation_batch_size,
+            "calibration_batch_size": self.config.evaluation_batch_size,
         }
 
-    def scoring_settings(self) -> dict[str, Any]:
-        return {}
-
-    def initial_weights(self, init_from: Path | None) -> Path | None:
-        if init_from is None and self.experiment.config.retrain.init_from == "supernet":
-            return existing_supernet(self)
-        if init_from is not None and not init_from.is_file():
-            raise UserError(
-                str(init_from), "a checkpoint", "a folder" if init_from.is_dir() else "no such file"
-            )
-        return init_from
-
-    def replay_state(self) -> dict[str, Any]:
-        return {}
-
-    def save_supernet(self, path: Path, supernet: nn.Module) -> None:
-        assert isinstance(supernet, PoseNet)
-        write_model(path, supernet, header_of(self.experiment, supernet, self.space))
+    @property
+    def starts_from_supernet(self) -> bool:
+        return self.config.retrain.init_from == "supernet"
 
     def load_supernet(self, path: Path) -> PoseNet:
         return open_supernet(self.experiment, path)
 
-    def save_network(self, path: Path, network: nn.Module, arch: Arch) -> None:
-        assert isinstance(network, PoseNet)
-        on = "the batches of its training"
-        if self.retrain_schedule.average_decay > 0:
-            on = f"training crops of {self.experiment.name}"
-            # The running statistics are of the last weights, not of the averaged ones.
-            batch_size = self.experiment.config.evaluation_batch_size
-            calibrate_bn(network, self.experiment.calibration_images, batch_size)
-        write_model(path, network, header_of(self.experiment, network, calibrated_on=on))
+    def stand_alone(self, network: nn.Module, arch: Arch) -> nn.Module:
+        return network
 
-    def save_best(
-        self, path: Path, network: nn.Module, arch: Arch | None, metrics: HeaderMetrics
-    ) -> None:
-        assert isinstance(network, PoseNet)
-        space = self.space if arch is None else None
-        write_model(path, network, header_of(self.experiment, network, space, metrics=metrics))
+    def calibrate(self, model: nn.Module) -> str:
+        if self.retrain_schedule.average_decay == 0:
+            return "the batches of its training"
+        assert isinstance(model, PoseNet)
+        # The running statistics are of the last weights, not of the averaged ones.
+        calibrate_bn(model, self.experiment.calibration_images, self.config.evaluation_batch_size)
+        return f"training crops of {self.experiment.name}"
 
     def test_metrics(self, path: Path) -> dict[str, Any]:
         network = open_network(self.experiment, path)
@@ -186,24 +139,7 @@ class ImageLevel:
         print(f"retrain: {metrics} on the test set; {path}")
         return dict(to_plain(metrics))
 
-    def read_arch(self, path: Path) -> Arch:
-        arch = read_arch(path)
-        self.space.check_arch(arch, str(path))
-        return arch
-
-    def parse_arch(self, text: str, where: str) -> Arch:
-        return arch_from_json(text, where)
-
-    def write_arch(self, path: Path, arch: Arch, **found: Any) -> None:
-        write_arch(path, arch, **found)
-
-    def write_trial(self, path: Path, best: Trial, **found: Any) -> None:
-        assert isinstance(best.arch, Arch)
-        found = {**{k: v for k, v in to_plain(best).items() if k != "arch"}, **found}
-        name, seed = self.space.name, self.experiment.config.seed
-        write_arch(path, best.arch, space=name, seed=seed, **found, **self._measured(path, best))
-
-    def _measured(self, path: Path, best: Trial) -> dict[str, Any]:
+    def measured(self, path: Path, best: Trial) -> dict[str, Any]:
         """Measure and print the latency of a winner that was searched by predicted latency."""
         config = self.search_config
         if config.latency is None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import subprocess
 from functools import cache
+from typing import Any
 
 import torch
+from torch import nn
 
 import vipnas
 from vipnas.arch.clip import VideoArch
@@ -17,13 +19,14 @@ from vipnas.models.posenet import PoseNet
 from vipnas.pipeline.experiment import Experiment
 from vipnas.shipped import PACKAGE
 from vipnas.space.clip import VideoSpace
+from vipnas.space.genes import GeneSpace
 from vipnas.space.image import SearchSpace
 
 
 def header_of(
     experiment: Experiment,
-    network: PoseNet | VideoNet | FollowUpNet,
-    space: SearchSpace | VideoSpace | None = None,
+    network: nn.Module,
+    space: GeneSpace[Any] | None = None,
     *,
     calibrated_on: str | None = None,
     metrics: HeaderMetrics | None = None,
@@ -31,6 +34,7 @@ def header_of(
     """Return the header of a network that was trained in an experiment.
 
     Args:
+        network: A `PoseNet`, a `VideoNet` or a `FollowUpNet`.
         space: The space of a supernet.
         calibrated_on: The images that the batch-norm statistics of these weights were measured on;
             None if they were not measured.
@@ -38,6 +42,7 @@ def header_of(
     clips = space if isinstance(space, VideoSpace) else None
     images = clips.image_space if clips is not None else space
     assert images is None or isinstance(images, SearchSpace)
+    assert isinstance(network, PoseNet | VideoNet | FollowUpNet)
     arch = network.follow_up.arch if isinstance(network, FollowUpNet) else network.arch
     kinds: tuple[Kind, Kind] = ("image", "supernet")
     if clips is not None or isinstance(network, VideoNet):
