@@ -58,7 +58,7 @@ MAY_IMPORT["__init__"] = set(MAY_IMPORT)
 
 FREE_OF_TORCH = {"files", "shipped", "tables", "threads", "arch", "quantities", "config", "space"}
 FREE_OF_TORCH |= {"search", "settings", "errors", "validation"}
-ONLY_WHERE_USED = {"av", "ray", "pycocotools", "motmetrics"}
+ONLY_WHERE_USED = {"av", "ray", "pycocotools", "motmetrics", "pandas"}
 # Anything of these modules but their error classes; and these functions.
 EXECUTES_DATA = {"pickle", "dill", "cloudpickle", "shelve", "marshal"}
 FORBIDDEN_CALLS = {"eval", "exec", "yaml.load", "yaml.unsafe_load", "yaml.full_load"}

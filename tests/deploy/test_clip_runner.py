@@ -17,9 +17,10 @@ from vipnas.data.crops.images import read_image
 from vipnas.data.formats.posetrack import PoseTrackData, Video, read_posetrack
 from vipnas.data.formats.skeletons import read_skeleton
 from vipnas.deploy.clip_runner import ClipMemory, ClipRunner
+from vipnas.deploy.detected_boxes import DetectedBoxes
 from vipnas.deploy.following import FollowRule, follow
-from vipnas.deploy.tracker import Tracker
 from vipnas.evaluation.online import OnlineLoop
+from vipnas.evaluation.tracker import Tracker
 from vipnas.models.clipnet import FollowUpNets, VideoNet, build_video_net
 from vipnas.space.image import SearchSpace
 from vipnas.synthetic.videos import synthesize_video
@@ -103,7 +104,7 @@ def test_with_boxes_of_poses_it_is_the_online_loop(
             (read_image(frame.image_path) for frame in video.frames),
             ClipRunner.of(network, SKELETON, codec),
             Tracker(SKELETON),
-            lambda _, boxes=boxes: boxes,
+            lambda _, boxes=boxes: DetectedBoxes(boxes, np.ones(len(boxes), np.float32)),
             FollowRule(detect_every=100, max_similarity=1.0),
         )
         found = list(frames)
@@ -155,8 +156,8 @@ def test_heatmaps_that_are_not_finite_are_refused(codec: HeatmapCodec) -> None:
     def run(_: int, images: Tensor, __: Tensor | None) -> Tensor:
         return torch.full((len(images), 17, *codec.heatmap_hw), torch.nan)
 
-    runner = ClipRunner(run, 0, SKELETON, codec)
-    with pytest.raises(FloatingPointError, match="not finite"):
+    runner = ClipRunner(run, 0, SKELETON, codec, place="a.safetensors")
+    with pytest.raises(FloatingPointError, match="a.safetensors: expected finite heatmaps"):
         runner(np.zeros((9, 9, 3), np.uint8), np.array([[0.0, 0, 9, 9]]), (None,))
 
 

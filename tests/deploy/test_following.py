@@ -11,8 +11,9 @@ import torch
 
 from vipnas.data.formats.skeletons import read_skeleton
 from vipnas.deploy.clip_runner import ClipMemory, FramePoses, ImageRunner
+from vipnas.deploy.detected_boxes import DetectedBoxes
 from vipnas.deploy.following import FollowRule, TrackedFrame, follow
-from vipnas.deploy.tracker import Tracker
+from vipnas.evaluation.tracker import Tracker
 
 SKELETON = read_skeleton("coco_17")
 K = SKELETON.num_joints
@@ -26,6 +27,13 @@ Places = Sequence[tuple[float, float]]
 def box_at(x: float, y: float) -> list[float]:
     """The box that a pose at x, y gives: 40 x 90, padded."""
     return [x - 5, y - 11.25, x + 45, y + 101.25]
+
+
+def found(boxes: Any, scores: Any = None) -> DetectedBoxes:
+    boxes_N4 = np.array(boxes, float)
+    if scores is None:
+        scores = np.ones(len(boxes_N4))
+    return DetectedBoxes(boxes_N4, np.array(scores, np.float32))
 
 
 class Scene:
@@ -60,7 +68,7 @@ class Scene:
 
     def detect(self, image: Any) -> Any:
         self.asked.append(self.number)
-        return np.array([box_at(*place) for place in self.frames[self.number]]).reshape(-1, 4)
+        return found([box_at(*place) for place in self.frames[self.number]])
 
     def run(self, detect: Any = None, **rule: Any) -> list[TrackedFrame]:
         tracker = Tracker(SKELETON)
@@ -83,6 +91,13 @@ def test_a_person_is_followed_between_detections() -> None:
         at = step if step % 3 == 0 else step - 1
         assert frame.boxes_xyxy[0] == pytest.approx(box_at(50 + 6 * at, 50))
     assert scene.key_frames == [[True]] + [[False]] * 6
+
+
+def test_a_person_keeps_the_score_of_the_last_detection() -> None:
+    scene = Scene([[(50, 50)]] * 5)
+    answers = iter([([[0, 0, 5, 5], box_at(50, 50)], [0.9, 0.75]), ([box_at(50, 50)], [0.5])])
+    frames = scene.run(lambda _: found(*next(answers)), detect_every=3)
+    assert [frame.box_scores.tolist() for frame in frames] == [[0.75]] * 3 + [[0.5]] * 2
 
 
 def test_a_detection_that_matches_nobody_is_born_with_a_key_frame() -> None:
@@ -117,7 +132,7 @@ def test_whom_the_detector_does_not_confirm_is_dropped() -> None:
     scene = Scene([[(50, 50)]] * 8)
     answers = iter([[box_at(50, 50)], [], [], []])
     frames = scene.run(
-        lambda _: np.array(next(answers, [])).reshape(-1, 4),
+        lambda _: found(next(answers, [])),
         detect_every=2,
         max_missed_detections=2,
     )
@@ -130,7 +145,7 @@ def test_two_boxes_on_one_person_are_one() -> None:
     Person 0 leaves from beside person 1, onto whom the box of 0 then falls.
     """
     double = Scene([[(50, 50)]] * 2)
-    frames = double.run(lambda _: np.array([box_at(50, 50), box_at(70, 60)]))
+    frames = double.run(lambda _: found([box_at(50, 50), box_at(70, 60)]))
     assert ids(frames) == [[0]] * 2
     jump = Scene([[(50, 50), (95, 50)]] * 2 + [[(95, 50)]] * 2)
     frames = jump.run(jump.detect, detect_every=100)
@@ -155,7 +170,7 @@ def test_without_a_detector_the_whole_image_is_looked_at_until_there_is_somebody
 def test_boxes_without_anything_to_see_are_left_out() -> None:
     scene = Scene([[(50, 50)]])
     boxes = [[50, 50, 50, 90], [60, 90, 40, 50], [50, 50, 54, 54], box_at(50, 50)]
-    (frame,) = scene.run(lambda _: np.array(boxes))
+    (frame,) = scene.run(lambda _: found(boxes))
     assert frame.boxes_xyxy.tolist() == [box_at(50, 50)]
 
 
@@ -168,7 +183,7 @@ def test_boxes_without_anything_to_see_are_left_out() -> None:
 )
 def test_boxes_of_another_form_are_refused(boxes: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Scene([[(50, 50)]]).run(lambda _: boxes)
+        Scene([[(50, 50)]]).run(lambda _: found(boxes))
 
 
 def test_models_of_images_run_the_same_way() -> None:
@@ -191,7 +206,7 @@ def test_what_was_given_out_may_be_changed() -> None:
     found = []
     for frame in follow(scene.images(), scene.runner, Tracker(SKELETON), scene.detect):
         found.append(frame.boxes_xyxy[0].tolist())
-        for values in frame[:5]:
+        for values in frame[:6]:
             values[:] = 0
     assert found == [box_at(50, 50)] * 4
 

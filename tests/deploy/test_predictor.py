@@ -6,6 +6,8 @@ import json
 import logging
 import re
 import resource
+import signal
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +22,7 @@ from onnx_fixture import write_constant_model
 
 from vipnas.arch.clip import FollowUp, Fusion, VideoArch
 from vipnas.cli.main import main
+from vipnas.cli.stopping import ended_by_signals
 from vipnas.data.formats.skeletons import COCO_17
 from vipnas.deploy import sources
 from vipnas.deploy.clip_runner import ClipRunner
@@ -36,10 +39,10 @@ from vipnas.deploy.predictor import find_poses, write_poses
 from vipnas.deploy.smoothing import OneEuroFilter
 from vipnas.deploy.source import Source, SourceFrame
 from vipnas.deploy.sources import open_source
-from vipnas.deploy.tracker import Tracker
 from vipnas.deploy.writers import open_writers
 from vipnas.errors import UserError
 from vipnas.evaluation.coco_ap import coco_metrics
+from vipnas.evaluation.tracker import Tracker
 from vipnas.models.clipnet import VideoNet, build_video_net
 from vipnas.models.file import write_model
 from vipnas.models.posenet import PoseNet
@@ -199,9 +202,7 @@ def test_the_networks_of_a_clip_are_run_in_turn(video: Path, clip_file: Path) ->
     with open_source(video) as source:
         images = [frame.image for frame in source]
     runner = ClipRunner.of(clip.network, clip.skeleton, clip.codec)
-    followed = list(
-        follow(images, runner, Tracker(clip.skeleton), lambda image: BOXES_N4, FollowRule(2))
-    )
+    followed = list(follow(images, runner, Tracker(clip.skeleton), two_persons, FollowRule(2)))
     assert not all(frame.is_key_frame.all() for frame in followed)
     for expected, found in zip(followed, clip.track(video, two_persons, 2), strict=True):
         np.testing.assert_array_equal(found.keypoints, expected.keypoints)
@@ -238,6 +239,29 @@ def test_a_plot_shows_poses_and_ids(model_file: Path) -> None:
     assert drawn.shape == found.image.shape and (drawn != found.image).any()
     assert (replace(found, ids=np.array([3, 4])).plot() != drawn).any()
     assert (found.plot(boxes=True) != drawn).any()
+
+
+def test_a_dataframe_without_tracks_or_pandas(
+    model_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = load(model_file).predict(picture(0), BOXES_N4, bgr=True)
+    pandas = pytest.importorskip("pandas")
+    rows = found.to_dataframe()
+    assert rows["track_id"].tolist() == [pandas.NA] * 2
+    assert rows[["left", "top", "right", "bottom"]].to_numpy().tolist() == BOXES_N4.tolist()
+    assert rows["right_ankle_y"].tolist() == found.keypoints[:, 16, 1].tolist()
+    nobody = load(model_file).predict(picture(0), np.empty((0, 4))).to_dataframe()
+    assert nobody.columns.tolist() == rows.columns.tolist() and not len(nobody)
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(UserError, match=r"pandas installed, got none .*vipnas\[pandas\]"):
+        found.to_dataframe()
+
+
+def test_output_that_is_not_finite_names_the_file(tiny_space: SearchSpace) -> None:
+    model = marked(tiny_space)
+    model.network.forward = lambda images: torch.full((len(images), 17, 2, 2), torch.nan)  # type: ignore[method-assign]
+    with pytest.raises(FloatingPointError, match=r"marked.safetensors: expected finite heatmaps"):
+        model.predict(picture(0))
 
 
 # --- what is written
@@ -302,6 +326,14 @@ def test_several_outputs_of_a_video(
         for poses in load(model_file, flip_test=False).track(video)
         for entry in poses.to_coco()
     ]
+    pandas = pytest.importorskip("pandas")
+    rows = pandas.concat(
+        [poses.to_dataframe() for poses in load(model_file, flip_test=False).track(video)]
+    )
+    csv_rows = pandas.read_csv(tmp_path / "poses.csv").drop(columns="file_name")
+    pandas.testing.assert_frame_equal(
+        rows.reset_index(drop=True), csv_rows, check_dtype=False, atol=1e-3
+    )
     assert len(results) == len(expected) > 0
     for one, other in zip(results, expected, strict=True):
         assert one["track_id"] == other["track_id"] and one["image_id"] == other["image_id"]
@@ -487,19 +519,57 @@ def test_nobody_found_is_said(
     assert json.loads((tmp_path / "a.json").read_text()) == []
 
 
-def test_ctrl_c_keeps_the_frames_done_so_far(
+class Signalled(Interrupted):
+    """A source whose process gets a signal after three frames."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        self._number = number
+
+    def __iter__(self) -> Iterator[SourceFrame]:
+        self._error = RuntimeError("the signal did nothing")
+        for frame in super().__iter__():
+            yield frame
+            if frame.index == 2:
+                signal.raise_signal(self._number)
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_signals_keep_the_frames_done_so_far(
+    name: str,
     video: Path,
     model_file: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(sources, "open_source", lambda *_, **__: Interrupted(KeyboardInterrupt()))
-    assert main(["predict", str(model_file), str(video), "-o", str(tmp_path / "a.csv")]) == 130
+    number = signal.Signals[name]
+    before = signal.getsignal(number)
+    monkeypatch.setattr(sources, "open_source", lambda *_, **__: Signalled(number))
+    outputs = [part for end in ("csv", "mp4") for part in ("-o", str(tmp_path / f"a.{end}"))]
+    assert main(["predict", str(model_file), str(video), *outputs]) == 130
     said = capsys.readouterr()
     assert "3 frames, " in said.out
     assert said.err.endswith("interrupted; the frames done so far are kept\n")
     assert (tmp_path / "a.csv").read_text().count("walk/") >= 2
+    assert {path.name for path in tmp_path.iterdir()} == {"a.csv", "a.mp4"}
+    assert signal.getsignal(number) == before
+
+
+def test_signals_are_heard_once_and_not_if_they_were_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with (
+            pytest.raises(KeyboardInterrupt, match="nothing was written"),
+            ended_by_signals("nothing was written"),
+        ):
+            signal.raise_signal(signal.SIGHUP)
+            try:
+                signal.raise_signal(signal.SIGTERM)
+            finally:
+                signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 # --- real models

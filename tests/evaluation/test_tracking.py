@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from posetrack_frames import POSETRACK_18, random_frames, truth_as_results
 
 from vipnas.data.formats.posetrack import Frame, Video, read_posetrack
 from vipnas.evaluation import mota as tracking
-from vipnas.evaluation.mota import MotaRule, Tracker, box_overlap, joint_similarity, mota, track
+from vipnas.evaluation.mota import MotaRule, mota, track
 
 
 def pose(x: float, y: float) -> Any:
@@ -23,44 +24,38 @@ def pose(x: float, y: float) -> Any:
     return keypoints
 
 
-@pytest.mark.parametrize("similarity", ["oks", "iou"])
-def test_two_people_who_walk_keep_their_ids(similarity: str) -> None:
-    tracker = Tracker(POSETRACK_18, similarity)
-    for step in range(10):
-        people = [pose(10 + 3 * step, 20), pose(300 - 3 * step, 20)]
-        order = [0, 1] if step % 2 else [1, 0]
-        ids = tracker.update(np.stack([people[number] for number in order]))
-        expected = [0, 1] if step % 2 == 0 else [1, 0]
-        assert ids == expected
+def tracked(people_by_frame: Sequence[Sequence[Any]], **settings: Any) -> list[list[int]]:
+    """The track ids of the people in each frame."""
+    frames = random_frames(np.random.default_rng(0), len(people_by_frame), 0)
+    results = [
+        {"image_id": frame.image_id, "keypoints": person.ravel().tolist()}
+        for frame, people in zip(frames, people_by_frame, strict=True)
+        for person in people
+    ]
+    found = track([Video("walk", tuple(frames))], results, POSETRACK_18, **settings)
+    by_image: dict[int, list[int]] = {frame.image_id: [] for frame in frames}
+    for result in found:
+        by_image[result["image_id"]].append(result["track_id"])
+    return list(by_image.values())
 
 
 def test_tracks_begin_wait_and_end() -> None:
-    tracker = Tracker(POSETRACK_18, max_gap=2)
-    nobody = np.zeros((0, 17, 3))
-    assert tracker.update(pose(0, 0)[None]) == [0]
-    assert tracker.update(nobody) == []
-    assert tracker.update(nobody) == []
-    assert tracker.update(np.stack((pose(300, 0), pose(2, 0)))) == [1, 0]  # back after two
-    for _ in range(3):
-        tracker.update(nobody)
-    assert tracker.update(pose(2, 0)[None]) == [2]  # gone for three
+    back = pose(300, 0), pose(2, 0)
+    people = [[pose(0, 0)], [], [], back, [], [], [], [pose(2, 0)]]
+    assert tracked(people, max_gap=2) == [[0], [], [], [1, 0], [], [], [], [2]]
 
 
-def test_the_most_alike_pair_goes_first() -> None:
-    tracker = Tracker(POSETRACK_18)
-    tracker.update(pose(0, 0)[None])
-    assert tracker.update(np.stack((pose(6, 0), pose(1, 0)))) == [1, 0]
+@pytest.mark.parametrize("similarity", ["oks", "iou"])
+def test_the_most_similar_pair_goes_first(similarity: str) -> None:
+    people = [[pose(0, 0)], [pose(6, 0), pose(1, 0)]]
+    assert tracked(people, similarity=similarity) == [[0], [1, 0]]
 
 
-def test_similarities_by_hand() -> None:
-    one = np.zeros((1, 17, 3))
-    one[0, :2] = (0, 0, 1), (10, 10, 1)
-    other = np.zeros((2, 17, 3))
-    other[0, :2] = (5, 0, 1), (15, 10, 1)
-    overlap = box_overlap(one, other, POSETRACK_18)
-    assert overlap.tolist() == [[pytest.approx(50 / 150), 0.0]]
-    assert joint_similarity(one, one, POSETRACK_18).tolist() == [[pytest.approx(1.0)]]
-    assert joint_similarity(one, other, POSETRACK_18)[0, 1] == 0  # no joint to compare
+def test_a_joint_that_is_not_predicted_is_not_compared() -> None:
+    first, second, single = pose(0, 0), pose(3, 0), np.zeros((17, 3))
+    first[5:9], second[5:12] = 0, 0  # else all of these would be far
+    single[0] = (400, 0, 1)
+    assert tracked([[first, single], [single, second]]) == [[0, 1], [1, 0]]
 
 
 @pytest.mark.parametrize(
@@ -68,12 +63,12 @@ def test_similarities_by_hand() -> None:
     [
         ({"similarity": "ciou"}, "similarity: expected .* got 'ciou' .did you mean 'iou'"),
         ({"min_similarity": 0.0}, "min_similarity: expected above 0, to 1, got 0.0"),
-        ({"max_gap": -1}, "max_gap: expected 0 or more, got -1"),
+        ({"max_gap": -1}, "max_gap: expected 0 to max_absence .-1., got -1"),
     ],
 )
 def test_wrong_settings_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Tracker(POSETRACK_18, **settings)
+        tracked([[pose(0, 0)]], **settings)
 
 
 def walking_video(num_frames: int) -> Video:

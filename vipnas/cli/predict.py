@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from vipnas.cli.arguments import Commands, count, model_arguments, model_of, open_device
+from vipnas.cli.stopping import ended_by_signals
 from vipnas.runtimes.table import RUNTIMES
 
 
@@ -112,6 +113,11 @@ def _add_output(predict: argparse.ArgumentParser) -> None:
 
 
 def _predict(options: argparse.Namespace) -> None:
+    with ended_by_signals("nothing was written"):
+        _run(options)
+
+
+def _run(options: argparse.Namespace) -> None:
     import torch
 
     from vipnas.deploy.detectors import open_detector

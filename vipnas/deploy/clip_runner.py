@@ -111,6 +111,7 @@ class ClipRunner:
         batch_size: Crops that run at once; changes nothing but the speed.
         box_padding: How much wider and higher than its box a crop is.
         normalise: From uint8 crops (N, 3, H, W) to what `run` takes.
+        place: Names the networks in errors.
     """
 
     run: RunFrame
@@ -121,6 +122,7 @@ class ClipRunner:
     batch_size: int = 64
     box_padding: float = BOX_PADDING
     normalise: Callable[[Tensor], Tensor] = normalise
+    place: str = "networks"
 
     @classmethod
     def of(cls, network: VideoNet, skeleton: Skeleton, codec: HeatmapCodec) -> ClipRunner:
@@ -141,7 +143,7 @@ class ClipRunner:
             image, boxes_xyxy, codec.input_hw, codec.span_hw, self.box_padding
         )
         images_N3HW = torch.from_numpy(crops_NHW3).permute(0, 3, 1, 2)
-        step = ClipStep(self.run, codec, self.device, self.batch_size, self.normalise)
+        step = ClipStep(self.run, codec, self.device, self.batch_size, self.normalise, self.place)
         keypoints = np.empty((num_persons, self.skeleton.num_joints, 2))
         scores = np.empty(keypoints.shape[:2], np.float32)
         after: list[ClipMemory | None] = [None] * num_persons

@@ -17,10 +17,11 @@ from vipnas.data.crops.geometry import FloatArray
 from vipnas.data.formats.results import SCORE_THRESHOLD
 from vipnas.data.formats.skeletons import Skeleton
 from vipnas.deploy.clip_runner import UINT8, ClipMemory, FramePoses, Runner
-from vipnas.deploy.tracker import NEW, Tracker
+from vipnas.deploy.detected_boxes import DetectedBoxes, whole_image
 from vipnas.errors import UserError
 from vipnas.evaluation.oks import best_pairs, oks_nms, pose_similarity
 from vipnas.evaluation.online import box_of_pose, is_pose
+from vipnas.evaluation.tracker import NEW, Tracker
 
 # A crop of fewer pixels shows nothing: a box that shrank to this has lost its person.
 LEAST_SIDE_PX = 8.0
@@ -34,6 +35,7 @@ class TrackedFrame(NamedTuple):
         keypoints: (N, K, 2), x and y in pixels of the image.
         scores: (N, K).
         boxes_xyxy: (N, 4), where the poses were looked for.
+        box_scores: (N,), of the detector when it last found the person; 1 without a detector.
         is_key_frame: (N,), False for follow-up frames of a clip.
         is_detected: Whether the detector ran.
     """
@@ -42,6 +44,7 @@ class TrackedFrame(NamedTuple):
     keypoints: FloatArray
     scores: NDArray[np.float32]
     boxes_xyxy: FloatArray
+    box_scores: NDArray[np.float32]
     is_key_frame: NDArray[np.bool_]
     is_detected: bool
 
@@ -86,17 +89,11 @@ class FollowRule:
                 raise UserError(f"following: {name}", "above 0, to 1", str(found))
 
 
-def whole_image(image: UINT8) -> FloatArray:
-    """Return one box (1, 4), the image: for a video of one person who fills it."""
-    height, width = image.shape[:2]
-    return np.array([[0.0, 0.0, width, height]])
-
-
 def follow(
     images: Iterable[UINT8],
     runner: Runner,
     tracker: Tracker,
-    detect: Callable[[UINT8], FloatArray] | None = None,
+    detect: Callable[[UINT8], DetectedBoxes] | None = None,
     rule: FollowRule | None = None,
 ) -> Iterator[TrackedFrame]:
     """Yield the persons of each frame of a video, before the next frame is read.
@@ -109,8 +106,8 @@ def follow(
         images: uint8 (H, W, 3), RGB.
         runner: Finds the poses: `ClipRunner`, or `ImageRunner` for models of images.
         tracker: Gives the ids; a new one for each video.
-        detect: Image to boxes (N, 4), left, top, right and bottom in pixels. Without it, the whole
-            image is looked at where nobody is followed.
+        detect: Finds the persons of an image. Without it, the whole image is looked at where nobody
+            is followed.
         rule: Defaults to `FollowRule()`.
 
     Raises:
@@ -130,6 +127,7 @@ def follow(
         known_ids = [person.id for person in people]
         ids = tracker.update(poses.keypoints, poses.scores, boxes_N4, known_ids)
         is_key_frame = np.array([person.memory is None for person in people], bool)
+        box_scores_N = np.array([person.box_score for person in people], np.float32)
         people = [
             person.followed(number, xy_K2, scores_K, memory, rule)
             for person, number, xy_K2, scores_K, memory in zip(
@@ -137,7 +135,9 @@ def follow(
             )
         ]
         people = [person for person in people if person.is_followed(rule, image)]
-        yield TrackedFrame(ids, poses.keypoints, poses.scores, boxes_N4, is_key_frame, is_detected)
+        yield TrackedFrame(
+            ids, poses.keypoints, poses.scores, boxes_N4, box_scores_N, is_key_frame, is_detected
+        )
 
 
 @dataclass(frozen=True)
@@ -145,6 +145,7 @@ class _Person:
     """A followed person, with the pose in the previous frame."""
 
     box_xyxy: FloatArray
+    box_score: float
     id: int = NEW
     memory: ClipMemory | None = None
     keypoints_K2: FloatArray | None = None
@@ -190,33 +191,41 @@ def _boxes(people: Sequence[_Person]) -> FloatArray:
     return np.array([person.box_xyxy for person in people], np.float64).reshape(-1, 4)
 
 
-def _detected(people: Sequence[_Person], boxes_N4: FloatArray, rule: FollowRule) -> list[_Person]:
+def _detected(
+    people: Sequence[_Person], detected: DetectedBoxes, rule: FollowRule
+) -> list[_Person]:
     """Return the followed persons in the boxes that were detected, and those born."""
-    boxes_N4 = _usable(boxes_N4)
-    matched = dict(best_pairs(box_ious(_boxes(people), boxes_N4), rule.min_iou))
+    found = [_Person(box, score) for box, score in _usable(detected)]
+    matched = dict(best_pairs(box_ious(_boxes(people), _boxes(found)), rule.min_iou))
     followed = [
-        replace(person, box_xyxy=boxes_N4[matched[row]], missed_detections=0)
+        replace(
+            person,
+            box_xyxy=found[matched[row]].box_xyxy,
+            box_score=found[matched[row]].box_score,
+            missed_detections=0,
+        )
         if row in matched
         else replace(person, missed_detections=person.missed_detections + 1)
         for row, person in enumerate(people)
     ]
     taken = set(matched.values())
-    born = [_Person(box) for column, box in enumerate(boxes_N4) if column not in taken]
+    born = [person for column, person in enumerate(found) if column not in taken]
     return [p for p in followed if p.missed_detections <= rule.max_missed_detections] + born
 
 
-def _usable(boxes_xyxy: FloatArray) -> FloatArray:
-    """Return the detected boxes that are large enough."""
-    boxes_N4 = np.asarray(boxes_xyxy, np.float64)
+def _usable(detected: DetectedBoxes) -> list[tuple[FloatArray, float]]:
+    """Return the detected boxes that are large enough, and their scores."""
+    boxes_N4 = np.asarray(detected.boxes_xyxy, np.float64)
     if boxes_N4.size == 0:
-        return np.empty((0, 4))
+        return []
     if boxes_N4.ndim != 2 or boxes_N4.shape[1] != 4:
         raise UserError("detector: boxes", "(N, 4)", str(boxes_N4.shape))
     if not np.isfinite(boxes_N4).all():
         raise UserError("detector: boxes", "finite numbers", "some that are not")
     sides_N2 = boxes_N4[:, 2:] - boxes_N4[:, :2]
     is_large_N = (sides_N2 > 0).all(axis=1) & (sides_N2.max(axis=1) >= LEAST_SIDE_PX)
-    return np.asarray(boxes_N4[is_large_N])
+    scores = np.asarray(detected.scores)[is_large_N].tolist()
+    return list(zip(boxes_N4[is_large_N], scores, strict=True))
 
 
 def _distinct(

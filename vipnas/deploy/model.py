@@ -136,6 +136,7 @@ class PoseModel:
             self.batch_size,
             self.header.input.box_padding,
             self._normalised,
+            str(self.path),
         )
 
     def heatmap_network(self) -> nn.Module:
@@ -167,7 +168,7 @@ class PoseModel:
         crops_N3HW = crops_N3HW.to(next(network.parameters()).device)
         if getattr(network, "gives", HEATMAPS) == KEYPOINTS:
             xy_NK2, scores_NK1 = self._run(crops_N3HW).cpu().split((2, 1), dim=2)
-            return _finite(xy_NK2), scores_NK1[..., 0]
+            return self._finite(xy_NK2, "joints"), scores_NK1[..., 0]
         heatmaps_NKhw = (
             flip_tested(
                 self._run, crops_N3HW, self.skeleton.flip_order, self.header.input.flip_shift
@@ -175,7 +176,7 @@ class PoseModel:
             if self.flip_test
             else run_contiguous(self._run, crops_N3HW)
         )
-        xy_NK2, scores_NK = self.codec.decode(_finite(heatmaps_NKhw))
+        xy_NK2, scores_NK = self.codec.decode(self._finite(heatmaps_NKhw, "heatmaps"))
         return xy_NK2.cpu(), scores_NK.cpu()
 
     def _run(self, crops_N3HW: Tensor) -> Tensor:
@@ -201,8 +202,7 @@ class PoseModel:
             return self.network.key_frame
         return self.network
 
-
-def _finite(values: Tensor) -> Tensor:
-    if not torch.isfinite(values.sum()):
-        raise FloatingPointError("the network's output is not finite")
-    return values
+    def _finite(self, values: Tensor, what: str) -> Tensor:
+        if not torch.isfinite(values.sum()):
+            raise FloatingPointError(f"{self.path}: expected finite {what}, got others")
+        return values

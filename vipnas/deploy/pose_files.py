@@ -18,6 +18,7 @@ import numpy as np
 from vipnas.data.formats.coco import PERSON_CATEGORY
 from vipnas.data.formats.results import coco_results
 from vipnas.data.formats.skeletons import Skeleton
+from vipnas.deploy.result import number_columns
 from vipnas.deploy.sources import SourceFrame
 from vipnas.deploy.writer import FramePoses, Writer, make_folder
 from vipnas.errors import UserError
@@ -181,9 +182,7 @@ class CsvWriter(SpoolWriter):
 
     def __init__(self, path: Path, skeleton: Skeleton) -> None:
         columns = ["frame", "time_s", "file_name", "track_id", "score"]
-        columns += ["left", "top", "right", "bottom"]
-        columns += [f"{joint}_{what}" for joint in skeleton.joints for what in ("x", "y", "score")]
-        super().__init__(path, _csv_rows([columns]))
+        super().__init__(path, _csv_rows([[*columns, *number_columns(skeleton)]]))
 
     def _text(self, found: FramePoses) -> str:
         frame = found.frame

@@ -20,15 +20,15 @@ from numpy.typing import ArrayLike
 from vipnas.arch.skeleton import Skeleton
 from vipnas.data.crops.geometry import FloatArray
 from vipnas.deploy.clip_runner import ClipMemory, FramePoses, Runner
-from vipnas.deploy.detected_boxes import Detector, whole_image
+from vipnas.deploy.detected_boxes import DetectedBoxes, Detector, whole_image
 from vipnas.deploy.following import FollowRule, follow
 from vipnas.deploy.result import UINT8, PoseResult
 from vipnas.deploy.smoothing import OneEuroFilter
 from vipnas.deploy.sources import Source, SourceFrame, open_source
-from vipnas.deploy.tracker import Tracker
 from vipnas.deploy.writer import FramePoses as WrittenPoses
 from vipnas.deploy.writer import Writer
 from vipnas.evaluation.online import is_pose
+from vipnas.evaluation.tracker import Tracker
 
 T = TypeVar("T")
 
@@ -102,7 +102,7 @@ class Summary:
         num_persons: Poses of at least four joints (`is_pose`), in all frames together.
         num_tracks: Track ids that these have; None for images.
         ms_by_part: Mean milliseconds a frame of decoding, detector, network, drawing and writing.
-        is_interrupted: Whether Ctrl-C ended it.
+        is_interrupted: Whether Ctrl-C or a signal ended it.
     """
 
     num_frames: int
@@ -237,10 +237,10 @@ def _in_video(
     shown = _Shown(stopwatch.on_each("decoding", source))
     runner = model.runner()
 
-    def detect(image: UINT8) -> FloatArray:
+    def detect(image: UINT8) -> DetectedBoxes:
         assert detector is not None
         with stopwatch.on("detector"):
-            return detector(image, shown.frame.name, shown.frame.index).boxes_xyxy
+            return detector(image, shown.frame.name, shown.frame.index)
 
     def run(
         image: UINT8, boxes_xyxy: FloatArray, memories: Sequence[ClipMemory | None]
@@ -268,6 +268,7 @@ def _in_video(
                 found.ids,
                 frame.index,
                 frame.time_s,
+                found.box_scores,
             ),
         )
 

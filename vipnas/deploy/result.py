@@ -6,7 +6,7 @@ N persons, K keypoints, H W height and width.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,6 +15,9 @@ from vipnas.arch.skeleton import Skeleton
 from vipnas.data.formats.results import coco_results
 from vipnas.errors import UserError
 from vipnas.viz.poses import draw_poses
+
+if TYPE_CHECKING:
+    import pandas
 
 UINT8 = NDArray[np.uint8]
 
@@ -74,6 +77,44 @@ class PoseResult:
             for entry, track_id in zip(entries, self.ids.tolist(), strict=True):
                 entry["track_id"] = track_id
         return entries
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """Return one row a person: frame, time, track, score, box, joints.
+
+        The columns are those of the `.csv` of `vipnas predict`, without the file name. `track_id`
+        is missing (`<NA>`) without tracking. Needs pandas (`pip install 'vipnas[pandas]'`).
+
+        Raises:
+            UserError: pandas is not installed.
+        """
+        return _dataframe(self)
+
+
+def number_columns(skeleton: Skeleton) -> list[str]:
+    """Return the names of a box's numbers, and of x, y and score of each joint."""
+    joints = [f"{joint}_{what}" for joint in skeleton.joints for what in ("x", "y", "score")]
+    return ["left", "top", "right", "bottom", *joints]
+
+
+def _dataframe(poses: PoseResult) -> pandas.DataFrame:
+    try:
+        import pandas  # optional dependency
+    except ImportError:
+        hint = "pip install 'vipnas[pandas]'"
+        raise UserError("to_dataframe", "pandas installed", "none", hint) from None
+    entries = poses.to_coco()
+    track_ids = [entry.get("track_id", pandas.NA) for entry in entries]
+    facts = {
+        "frame": np.full(len(poses), poses.index),
+        "time_s": np.full(len(poses), poses.time_s),
+        "track_id": pandas.array(track_ids, "Int64"),
+        "score": np.array([entry["score"] for entry in entries], np.float64),
+    }
+    joints_NK3 = np.concatenate((poses.keypoints, poses.scores[..., None]), axis=2)
+    joints_NX = joints_NK3.reshape(len(poses), 3 * poses.skeleton.num_joints)
+    numbers_NX = np.column_stack((poses.boxes_xyxy, joints_NX))
+    numbers = pandas.DataFrame(numbers_NX, columns=number_columns(poses.skeleton))
+    return pandas.concat((pandas.DataFrame(facts), numbers), axis=1)
 
 
 def checked_image(image: UINT8, bgr: bool) -> UINT8:

@@ -34,10 +34,13 @@ class OneEuroFilter:
     A coordinate x becomes `a x + (1 - a) x_before` with `a = 1 / (1 + tau / dt)`,
     `tau = 1 / (2 pi cutoff)` and `cutoff = min_cutoff_hz + beta |speed|`. The speed itself is
     filtered with `speed_cutoff_hz` (Casiez, Roussel, Vogel, "1 Euro Filter: A Simple Speed-based
-    Low-pass Filter for Noisy Input in Interactive Systems", CHI 2012; its cutoff of the speed is
-    1 Hz). Speeds are in sizes of the person a second, so that near and far persons are smoothed
-    alike; a size is the mean of the box's width and height. That, and the other two numbers, are
-    those of MediaPipe's `pose_landmark_filtering`.
+    Low-pass Filter for Noisy Input in Interactive Systems", CHI 2012). Speeds are in sizes of the
+    person a second, so that near and far persons are smoothed alike; a size is the mean of the
+    box's width and height.
+
+    The sizes and the defaults are those of MediaPipe's `pose_landmark_filtering`; 1 Hz for the
+    speed is the authors' default, too. The speed is that of the raw coordinate, as in MediaPipe;
+    in the authors' code it is the distance from the smoothed one before, divided by the time.
 
     Lag: a joint that moves steadily at v sizes a second is shown tau late, the time that
     `lag_s(v)` returns. It is 3.2 s at rest, 0.19 s at 0.01, 20 ms at 0.1 and 2 ms at 1 size a

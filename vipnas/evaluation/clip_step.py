@@ -55,7 +55,7 @@ class ClipStep:
     """Run one frame of persons who are all at the same distance from their key frames.
 
     `run` takes images on `device`, normalised by `normalise`. `batch_size` changes nothing but the
-    speed.
+    speed. `place` names the networks in errors.
     """
 
     run: RunFrame
@@ -63,6 +63,7 @@ class ClipStep:
     device: torch.device
     batch_size: int = 64
     normalise: Callable[[Tensor], Tensor] = normalise
+    place: str = "networks"
 
     @torch.no_grad()
     def __call__(
@@ -111,5 +112,5 @@ class ClipStep:
             found.append(self.run(distance, images, before).cpu())
         heatmaps_NKHW = torch.cat(found)
         if not torch.isfinite(heatmaps_NKHW).all():
-            raise FloatingPointError("the networks' heatmaps are not finite")
+            raise FloatingPointError(f"{self.place}: expected finite heatmaps, got others")
         return heatmaps_NKHW

@@ -1,121 +1,29 @@
 """Track people through a video by the similarity of their poses, and score tracks (MOTA).
 
-N people in a frame, T active tracks, K joints.
+N people in a frame, K joints.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vipnas.data.crops.boxes import box_ious
 from vipnas.data.formats.posetrack import Frame, Video
 from vipnas.data.formats.skeletons import Skeleton
-from vipnas.errors import UserError, shown
-from vipnas.evaluation.oks import best_pairs, pose_similarity
+from vipnas.errors import UserError
 from vipnas.evaluation.posetrack_ap import HEAD_SHARE, FramePairs, frame_pairs
+from vipnas.evaluation.tracker import Tracker
+from vipnas.tables import check_known
 
 FloatArray = NDArray[np.float64]
 MotaRule = Literal["poseval", "all-frames"]
 
-
-def box_overlap(keypoints_NK3: FloatArray, keypoints_TK3: FloatArray, _: Skeleton) -> FloatArray:
-    """Return the intersection over union (N, T) of the boxes around the joints."""
-    return box_ious(_boxes(keypoints_NK3), _boxes(keypoints_TK3))
-
-
-def joint_similarity(
-    keypoints_NK3: FloatArray, keypoints_TK3: FloatArray, skeleton: Skeleton
-) -> FloatArray:
-    """Return the object keypoint similarity (N, T) over the joints of the earlier pose."""
-    areas = []
-    for keypoints in (keypoints_NK3, keypoints_TK3):
-        boxes = _boxes(keypoints)
-        areas.append(np.maximum(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1), 1.0))
-    return pose_similarity(
-        keypoints_NK3[..., :2],
-        areas[0],
-        keypoints_TK3[..., :2],
-        areas[1],
-        skeleton.sigmas,
-        (keypoints_TK3 != 0).any(axis=2),
-    )
-
-
-def _boxes(keypoints_NK3: FloatArray) -> FloatArray:
-    """Return left, top, right, bottom (N, 4) of the predicted joints; zeros without any."""
-    predicted_NK1 = (keypoints_NK3 != 0).any(axis=2, keepdims=True)
-    low = np.where(predicted_NK1, keypoints_NK3[..., :2], np.inf).min(axis=1)
-    high = np.where(predicted_NK1, keypoints_NK3[..., :2], -np.inf).max(axis=1)
-    return np.where(predicted_NK1.any(axis=1), np.concatenate((low, high), axis=1), 0.0)
-
-
-SIMILARITIES: dict[str, Callable[[FloatArray, FloatArray, Skeleton], FloatArray]] = {
-    "oks": joint_similarity,
-    "iou": box_overlap,
-}
-
-
-@dataclass
-class Tracker:
-    """Assign track ids, from 0, to the people of one frame after the other.
-
-    Pairs of a person and a track are matched greedily, the most similar first. A person without a
-    match begins a track. Joints of three zeros are not predicted.
-
-    Attributes:
-        skeleton: The joints.
-        similarity: A name in `SIMILARITIES`.
-        min_similarity: Pairs that are less similar do not match; above 0, to 1.
-        max_gap: A track ends after more frames than this without a match.
-    """
-
-    skeleton: Skeleton
-    similarity: str = "oks"
-    min_similarity: float = 0.3
-    max_gap: int = 5
-    _num_tracks: int = 0
-    _tracks: dict[int, tuple[FloatArray, int]] = field(default_factory=dict)  # pose, frames ago
-
-    def __post_init__(self) -> None:
-        if self.similarity not in SIMILARITIES:
-            raise UserError.not_one_of("similarity", SIMILARITIES, self.similarity)
-        if not 0 < self.min_similarity <= 1:
-            raise UserError("min_similarity", "above 0, to 1", shown(self.min_similarity))
-        if self.max_gap < 0:
-            raise UserError("max_gap", "0 or more", shown(self.max_gap))
-
-    def update(self, keypoints_NK3: NDArray[np.floating]) -> list[int]:
-        """Return the track ids of the people in the next frame, in their order."""
-        poses_NK3 = np.asarray(keypoints_NK3, np.float64)
-        taken = self._matches(poses_NK3)
-        ids = []
-        for number in range(len(poses_NK3)):
-            if number not in taken:
-                taken[number] = self._num_tracks
-                self._num_tracks += 1
-            ids.append(taken[number])
-        older = {
-            track: (pose, age + 1)
-            for track, (pose, age) in self._tracks.items()
-            if track not in ids and age < self.max_gap
-        }
-        self._tracks = {**older, **{t: (poses_NK3[n], 0) for n, t in taken.items()}}
-        return ids
-
-    def _matches(self, poses_NK3: FloatArray) -> dict[int, int]:
-        """Return person -> track, the most similar first."""
-        tracks = list(self._tracks)
-        if not tracks or not len(poses_NK3):
-            return {}
-        earlier_TK3 = np.stack([self._tracks[track][0] for track in tracks])
-        similarity_NT = SIMILARITIES[self.similarity](poses_NK3, earlier_TK3, self.skeleton)
-        pairs = best_pairs(similarity_NT, self.min_similarity)
-        return {person: tracks[column] for person, column in pairs}
+# Weight of the OKS in the similarity of two poses; that of the IoU of boxes is the rest.
+SIMILARITIES = {"oks": 1.0, "iou": 0.0}
 
 
 def track(
@@ -126,21 +34,45 @@ def track(
     min_similarity: float = 0.3,
     max_gap: int = 5,
 ) -> list[dict[str, Any]]:
-    """Return the results with a `track_id`, video by video and frame by frame."""
+    """Return the results with a `track_id`, video by video and frame by frame.
+
+    Joints of three zeros are not predicted. A person takes the most similar track; a track ends
+    after more than `max_gap` frames without one.
+    """
+    check_known(similarity, SIMILARITIES, "similarity")
     by_image: dict[int, list[dict[str, Any]]] = {}
     for result in results:
         by_image.setdefault(result["image_id"], []).append(result)
     tracked = []
     for video in videos:
-        tracker = Tracker(skeleton, similarity, min_similarity, max_gap)
+        tracker = Tracker(
+            skeleton,
+            matching="greedy",
+            min_similarity=min_similarity,
+            oks_weight=SIMILARITIES[similarity],
+            max_gap=max_gap,
+            max_absence=max_gap,
+        )
         for frame in video.frames:
             people = by_image.get(frame.image_id, [])
             keypoints = np.array([person["keypoints"] for person in people], np.float64)
-            ids = tracker.update(keypoints.reshape(len(people), skeleton.num_joints, 3))
+            joints_NK3 = keypoints.reshape(len(people), skeleton.num_joints, 3)
+            is_predicted_NK = (joints_NK3 != 0).any(axis=2)
+            boxes_xyxy = _boxes(joints_NK3, is_predicted_NK)
+            ids = tracker.update(joints_NK3[..., :2], is_predicted_NK.astype(float), boxes_xyxy)
             tracked += [
-                {**person, "track_id": number} for person, number in zip(people, ids, strict=True)
+                {**person, "track_id": number}
+                for person, number in zip(people, ids.tolist(), strict=True)
             ]
     return tracked
+
+
+def _boxes(joints_NK3: FloatArray, is_predicted_NK: NDArray[np.bool_]) -> FloatArray:
+    """Return left, top, right, bottom (N, 4) of the predicted joints; zeros without any."""
+    low = np.where(is_predicted_NK[..., None], joints_NK3[..., :2], np.inf).min(axis=1)
+    high = np.where(is_predicted_NK[..., None], joints_NK3[..., :2], -np.inf).max(axis=1)
+    has_any_N1 = is_predicted_NK.any(axis=1, keepdims=True)
+    return np.where(has_any_N1, np.concatenate((low, high), axis=1), 0.0)
 
 
 @dataclass(frozen=True)

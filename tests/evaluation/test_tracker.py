@@ -11,9 +11,9 @@ import pytest
 from vipnas.data.crops.boxes import xyxy_from_xywh
 from vipnas.data.formats.posetrack import Frame, Video, read_posetrack
 from vipnas.data.formats.skeletons import read_skeleton
-from vipnas.deploy.tracker import NEW, Tracker, optimal_pairs
 from vipnas.evaluation.mota import mota
 from vipnas.evaluation.posetrack_ap import posetrack_ap
+from vipnas.evaluation.tracker import NEW, Tracker, optimal_pairs
 from vipnas.synthetic.videos import synthesize_video
 
 SKELETON = read_skeleton("posetrack_18")

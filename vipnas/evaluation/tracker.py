@@ -211,4 +211,5 @@ def _overlap(shown: Sequence[_Track], tracks: Sequence[_Track]) -> FloatArray:
 
 
 def _areas(boxes_N4: FloatArray) -> FloatArray:
-    return np.asarray(np.prod(boxes_N4[:, 2:] - boxes_N4[:, :2], axis=1))
+    """Return areas (N,) in square pixels; a box around one joint has one."""
+    return np.asarray(np.maximum(np.prod(boxes_N4[:, 2:] - boxes_N4[:, :2], axis=1), 1.0))
