@@ -45,7 +45,7 @@ LAYERS = (
     ("training",),
     ("runtimes",),
     ("latency",),
-    ("deploy",),
+    ("deploy", "report"),
     ("pipeline",),
     ("cli",),
     ("__main__",),

@@ -15,6 +15,7 @@ from vipnas.cli.experiment import add_experiment_commands
 from vipnas.cli.model import add_network_commands
 from vipnas.cli.parser import Parser
 from vipnas.cli.predict import add_predict_command
+from vipnas.cli.report import add_report_commands
 from vipnas.cli.video import add_video_commands
 from vipnas.data.crops.skipped import listed_at_the_end
 
@@ -72,6 +73,7 @@ def parser_of_all_commands() -> argparse.ArgumentParser:
     add_network_commands(commands)
     add_predict_command(commands)
     add_device_commands(commands)
+    add_report_commands(commands)
     add_data_commands(commands)
     add_completion_command(commands, parser)
     return parser

@@ -51,6 +51,15 @@ TEXTS = {
             "vipnas evaluate quickstart results.json --from-results --metrics coco pck",
         ),
     ),
+    "report": Text(
+        "Write one HTML page about a run, or about several side by side: the network found, every\n"
+        "trial, the progress of the search, training curves, and what is needed to reproduce it.\n"
+        "The page loads nothing from the network.",
+        (
+            "vipnas report runs/quickstart",
+            "vipnas report runs/seed0 runs/seed1 runs/seed2 -o seeds.html",
+        ),
+    ),
     "video": Text(
         "Commands of the temporal level: networks for the frames after a key frame.",
         ("vipnas video search quickstart_video",),

@@ -15,6 +15,7 @@ from vipnas.pipeline.clip_summary import summarise_video
 from vipnas.pipeline.experiment import Experiment
 from vipnas.pipeline.image_level import ImageLevel, read_metrics
 from vipnas.pipeline.level import Level, best_file, network_file, supernet_file
+from vipnas.pipeline.report import report
 from vipnas.pipeline.retrain import retrain
 from vipnas.pipeline.search import search, search_methods
 from vipnas.pipeline.supernet import train_supernet
@@ -23,7 +24,7 @@ from vipnas.search.parallel import RaySettings
 
 
 def run(experiment: Experiment, ray: RaySettings | None = None) -> Path:
-    """Run all stages of each level, images first; write and print the summary of each.
+    """Run all stages of each level, images first; print summaries, and write the report.
 
     The stages are the supernet, the search (in this process without `ray`) and the retraining.
     """
@@ -37,6 +38,7 @@ def run(experiment: Experiment, ray: RaySettings | None = None) -> Path:
         clips = ClipLevel(experiment)
         _run_level(clips, ray)
         summarise_video(clips)
+    print(f"report: {report([experiment.folder])}")
     return path
 
 

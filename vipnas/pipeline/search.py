@@ -8,8 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-
 from vipnas.config.search import SearchConfig
 from vipnas.errors import UserError
 from vipnas.files import to_plain, write_atomically
@@ -23,7 +21,7 @@ from vipnas.search.listed import Listed
 from vipnas.search.loop import Workers
 from vipnas.search.loop import search as run_search
 from vipnas.search.parallel import RaySettings
-from vipnas.search.pareto import hypervolume, pareto_front, to_minimise
+from vipnas.search.pareto import hypervolume, pareto_front, points_of, to_unit_box
 from vipnas.search.searchers import RandomSearcher, Searcher
 from vipnas.search.table import SEARCHERS, make_searcher
 from vipnas.search.trial import Trial
@@ -144,18 +142,9 @@ def front_volumes(
 
     It is relative to the box around the points of all searches: 0 to 1.
     """
-    points = {
-        method: np.array(
-            [to_minimise(t.fitness, t.cost, objectives) for t in trials if t.score is not None]
-        )
-        for method, trials in searched.items()
-    }
-    everything = np.concatenate([found for found in points.values() if len(found)])
-    low, high = everything.min(axis=0), everything.max(axis=0)
-    scale = np.where(high > low, high - low, 1.0)
+    boxed = to_unit_box({name: points_of(trials, objectives) for name, trials in searched.items()})
     return {
-        method: hypervolume((found - low) / scale, [1.0] * len(objectives)) if len(found) else 0.0
-        for method, found in points.items()
+        name: hypervolume(points_NM, [1.0] * len(objectives)) for name, points_NM in boxed.items()
     }
 
 

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,22 +48,14 @@ class Journal:
                 or a trial is in it twice.
         """
         self.path = path
-        lines = self._whole_lines() if path.exists() else []
+        lines = _whole_lines(path) if path.exists() else []
         if not lines:
             header = {"version": VERSION, "settings": settings}
             write_atomically(path, json.dumps(header, sort_keys=True) + "\n")
         else:
             found = _settings_in(json.loads(lines[0]), path)
             check_settings(found, settings, path, OTHER_SEARCH)
-        self.trials = [
-            parse(Trial, json.loads(line), f"{path}: line {number}")
-            for number, line in enumerate(lines[1:], start=2)
-        ]
-        lines_of = Counter((trial.method, trial.number) for trial in self.trials)
-        for (method, number), count in lines_of.items():
-            if count > 1:
-                hint = "two searches wrote to the same folder; remove it"
-                raise UserError(f"{path}: {method} trial {number}", "one line", str(count), hint)
+        self.trials = _trials_in(lines, path)
         self._drop_incomplete_line()
 
     def append(self, trial: Trial) -> None:
@@ -93,15 +86,42 @@ class Journal:
             log.warning("%s: dropped an incomplete last line of %d bytes", self.path, incomplete)
             write_atomically(self.path, whole)
 
-    def _whole_lines(self) -> list[bytes]:
-        *lines, _ = self.path.read_bytes().split(b"\n")
-        for number, line in enumerate(lines, start=1):
-            try:
-                json.loads(line)
-            except ValueError:
-                place = f"{self.path}: line {number}"
-                raise UserError(place, "valid JSON", shown(line.decode(errors="replace"))) from None
-        return lines
+
+def read_journal(path: Path) -> tuple[dict[str, Any], list[Trial]]:
+    """Read the settings and the trials of a journal, which stays as it is.
+
+    An incomplete last line is left out, because a search may be at work.
+
+    Raises:
+        UserError: If it is no journal of this version, or has broken or repeated lines.
+    """
+    lines = _whole_lines(path)
+    header = json.loads(lines[0]) if lines else None
+    return _settings_in(header, path), _trials_in(lines, path)
+
+
+def _whole_lines(path: Path) -> list[bytes]:
+    *lines, _ = path.read_bytes().split(b"\n")
+    for number, line in enumerate(lines, start=1):
+        try:
+            json.loads(line)
+        except ValueError:
+            place = f"{path}: line {number}"
+            raise UserError(place, "valid JSON", shown(line.decode(errors="replace"))) from None
+    return lines
+
+
+def _trials_in(lines: Sequence[bytes], path: Path) -> list[Trial]:
+    trials = [
+        parse(Trial, json.loads(line), f"{path}: line {number}")
+        for number, line in enumerate(lines[1:], start=2)
+    ]
+    lines_of = Counter((trial.method, trial.number) for trial in trials)
+    for (method, number), count in lines_of.items():
+        if count > 1:
+            hint = "two searches wrote to the same folder; remove it"
+            raise UserError(f"{path}: {method} trial {number}", "one line", str(count), hint)
+    return trials
 
 
 def _settings_in(header: Any, path: Path) -> dict[str, Any]:

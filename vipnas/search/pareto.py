@@ -5,7 +5,7 @@ A point is a row of numbers that are all minimised: the score is negated.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -23,6 +23,22 @@ Integers: TypeAlias = NDArray[np.int64]
 def to_minimise(fitness: float, cost: Cost, objectives: Sequence[Objective]) -> tuple[float, ...]:
     """Return the point of an architecture."""
     return tuple(-fitness if name == SCORE else cost.value(name) for name in objectives)
+
+
+def points_of(trials: Iterable[Trial], objectives: Sequence[Objective]) -> Floats:
+    """Return the points of all trials with a score, in their order."""
+    points = [to_minimise(t.fitness, t.cost, objectives) for t in trials if t.score is not None]
+    return np.array(points, dtype=np.float64).reshape(len(points), len(objectives))
+
+
+def to_unit_box(points: Mapping[str, Floats]) -> dict[str, Floats]:
+    """Scale the points of several searches, so that the box around all of them is 0 to 1."""
+    everything_NM = np.concatenate(list(points.values()))
+    if not len(everything_NM):
+        return dict(points)
+    low_M, high_M = everything_NM.min(axis=0), everything_NM.max(axis=0)
+    scale_M = np.where(high_M > low_M, high_M - low_M, 1.0)
+    return {name: (found_NM - low_M) / scale_M for name, found_NM in points.items()}
 
 
 def pareto_front(

@@ -1,0 +1,78 @@
+"""The page of runs: what it says, from files made by hand."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from report_fixture import NUM_TRIALS, write_run
+
+from vipnas.cli.main import main
+from vipnas.pipeline.report import levels_of
+from vipnas.pipeline.run_folder import RunFolder
+from vipnas.report.page import prose
+from vipnas.space.image import SearchSpace
+
+
+def charts_of(page: str) -> dict[str, Any]:
+    """The charts in a page, by their titles."""
+    blocks = re.findall(r'<script type="application/json">(.*?)</script>', page)
+    return {chart["title"]: chart for block in blocks for chart in json.loads(block)["charts"]}
+
+
+def series_of(chart: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {series["name"]: series for series in chart["series"]}
+
+
+def test_the_page_of_a_run_says_what_was_found(
+    tmp_path: Path, tiny_space: SearchSpace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = write_run(tmp_path / "mine", tiny_space)
+    assert main(["report", str(run)]) == 0
+    assert capsys.readouterr().out == f"report: {run / 'report.html'}\n"
+    page = (run / "report.html").read_text()
+    # Nothing is loaded: addresses are anchors of the page itself or data.
+    assert set(re.findall(r'(?:src|href)="([^#"]{5})', page)) == {"data:"}
+    (level,) = levels_of([RunFolder(run)])
+    winner = max(level.searched, key=lambda one: one.fitness)
+    assert level.winner == winner
+    assert f"<dd>{winner.score:.4f}</dd>" in page and "<dd>0.625</dd>" in page
+    assert ">0.250</td>" in page  # the AP of the largest network, of summary.json
+    charts = charts_of(page)
+    front = series_of(charts["score over MMACs"])
+    assert len(front["evolution"]["x"]) == len(front["random"]["x"]) == NUM_TRIALS
+    assert charts["score over MMACs"]["marks"] == [{"x": 5.0, "label": "budget 5.00"}]
+    best = series_of(charts["best score so far"])["evolution"]["y"]
+    assert best == sorted(best) and best[-1] == pytest.approx(winner.score)
+    loss = series_of(charts["retrain: loss"])["labels"]
+    assert (loss["x"], loss["y"]) == ([10, 20, 30], pytest.approx([1 / 10, 1 / 20, 1 / 30]))
+    assert "0:01:15" in page
+
+
+def test_several_runs_share_a_page_and_a_part_of_a_run_says_what_is_missing(
+    tmp_path: Path, tiny_space: SearchSpace
+) -> None:
+    runs = [write_run(tmp_path / f"seed{seed}", tiny_space, seed) for seed in (0, 1)]
+    output = tmp_path / "page.html"
+    assert main(["report", *map(str, runs), "-o", str(output)]) == 0
+    names = series_of(charts_of(output.read_text())["best score so far"])
+    assert list(names) == [f"{m}, seed{n}" for n in (0, 1) for m in ("evolution", "random")]
+    (tmp_path / "part" / "supernet").mkdir(parents=True)
+    assert main(["report", str(tmp_path / "part"), "-o", str(output)]) == 0
+    page = output.read_text()
+    assert "part has no search yet. <code>vipnas search</code>" in page
+    assert charts_of(page) == {}
+
+
+def test_a_folder_without_stages_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["report", str(tmp_path)]) == 1
+    assert f"{tmp_path}: expected the folder of a run" in capsys.readouterr().err
+
+
+def test_text_is_escaped() -> None:
+    assert prose("a <b> `c<d`") == "a &lt;b&gt; <code>c&lt;d</code>"

@@ -1,0 +1,54 @@
+"""The page of one run or several."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from vipnas.errors import UserError
+from vipnas.pipeline.run_folder import RunFolder
+from vipnas.report.page import write_report
+from vipnas.report.runs import LevelRun
+
+
+def report(folders: Sequence[RunFolder], output: Path | None = None) -> Path:
+    """Write the page of runs, both levels of each.
+
+    Args:
+        folders: The folders of the runs.
+        output: The HTML file; by default `report.html` in the first folder.
+
+    Raises:
+        UserError: If a folder is none of a run.
+    """
+    levels = levels_of(folders)
+    path = output or folders[0].root / "report.html"
+    write_report(path, ", ".join({run.name: None for run in levels}), levels)
+    return path
+
+
+def levels_of(folders: Sequence[RunFolder]) -> list[LevelRun]:
+    """Return all levels that runs have; equal names of folders are told apart by their paths."""
+    names = Counter(folder.root.resolve().name for folder in folders)
+    found = []
+    for folder in folders:
+        name = folder.root.resolve().name
+        if names[name] > 1:
+            name = str(folder.root)
+        found += list(_levels(folder, name if folder.name is None else f"{name} {folder.name}"))
+    return found
+
+
+def _levels(folder: RunFolder, name: str) -> Iterator[LevelRun]:
+    levels = {False: folder, True: folder.clips}
+    known = {
+        is_clip: level
+        for is_clip, level in levels.items()
+        if any(stage.is_dir() for stage in (level.supernet, level.search, level.retrain))
+    }
+    if not known:
+        hint = "a run has the folders supernet, search or retrain"
+        raise UserError(str(folder.root), "the folder of a run", "another folder", hint)
+    for is_clip, level in known.items():
+        yield LevelRun(name, is_clip, level.root, level.supernet, level.search, level.retrain)

@@ -1,0 +1,185 @@
+"""The results of a run, read from the files that its stages left. Any of them may be missing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from vipnas.arch.clip import VideoArch
+from vipnas.arch.image import Arch
+from vipnas.errors import UserError
+from vipnas.files import read_json
+from vipnas.models.file import read_header
+from vipnas.models.header import ModelHeader
+from vipnas.quantities import QUANTITIES, SCORE, Quantity
+from vipnas.search.journal import read_journal
+from vipnas.search.pareto import pareto_front
+from vipnas.search.trial import Trial
+
+RANDOM_SEARCH, REFERENCES = "random", "reference"
+REFERENCE_NAMES = ("largest", "smallest")
+
+
+@dataclass(frozen=True)
+class LevelRun:
+    """The results of one level of a run: of images, or of clips.
+
+    Attributes:
+        name: How the page names the run.
+        is_clip: Whether it is the temporal level.
+        root: The folder of the level.
+        supernet: The folder of the supernet.
+        search: The folder of the search.
+        retrain: The folder of the retrained network.
+    """
+
+    name: str
+    is_clip: bool
+    root: Path
+    supernet: Path
+    search: Path
+    retrain: Path
+
+    @property
+    def command(self) -> str:
+        """The prefix of the commands of this level."""
+        return "vipnas video" if self.is_clip else "vipnas"
+
+    @cached_property
+    def _journal(self) -> tuple[dict[str, Any], list[Trial]]:
+        path = self.search / "trials.jsonl"
+        return read_journal(path) if path.is_file() else ({}, [])
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings of the search; empty if there was none."""
+        return self._journal[0]
+
+    @property
+    def search_settings(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.settings.get("search", {})
+        return found
+
+    @property
+    def method(self) -> str:
+        """The name of the searcher."""
+        return str(self.search_settings.get("searcher", "search"))
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        return tuple(self.search_settings.get("objectives", (SCORE, "macs")))
+
+    def trials_of(self, method: str) -> list[Trial]:
+        """Return the trials of one method, by number."""
+        found = (trial for trial in self._journal[1] if trial.method == method)
+        return sorted(found, key=lambda trial: trial.number)
+
+    @cached_property
+    def searched(self) -> list[Trial]:
+        """The trials of the searcher."""
+        return self.trials_of(self.method)
+
+    @cached_property
+    def randoms(self) -> list[Trial]:
+        """The trials of random search."""
+        return [] if self.method == RANDOM_SEARCH else self.trials_of(RANDOM_SEARCH)
+
+    @cached_property
+    def references(self) -> dict[str, Trial]:
+        """The trials of the largest and the smallest architecture, by name."""
+        return dict(zip(REFERENCE_NAMES, self.trials_of(REFERENCES), strict=False))
+
+    @property
+    def winner(self) -> Trial | None:
+        """The best trial of the searcher."""
+        return best_of(self.searched)
+
+    @property
+    def front(self) -> list[Trial]:
+        return pareto_front(self.searched, self.objectives)
+
+    @property
+    def quantities(self) -> list[Quantity]:
+        """The costs that all trials have."""
+        costs = [trial.cost for trial in self._journal[1]]
+        return [
+            one for name, one in QUANTITIES.items() if all(c.get(name) is not None for c in costs)
+        ]
+
+    @cached_property
+    def summary(self) -> list[dict[str, Any]]:
+        """The rows of `summary.json`: metrics on the test split."""
+        rows: list[dict[str, Any]] = self._document(self.root / "summary.json").get("test", [])
+        return rows
+
+    @cached_property
+    def clip_summary(self) -> dict[str, Any]:
+        """Compute of the frames of a clip, and its drift; empty for images."""
+        found = self._document(self.root / "summary.json")
+        return {key: found[key] for key in ("along_clip", "drift") if key in found}
+
+    @cached_property
+    def test_metrics(self) -> dict[str, Any]:
+        """The metrics of the retrained network on the test split; empty without one."""
+        return self._document(self.retrain / "metrics.json")
+
+    @property
+    def network(self) -> Path:
+        return self.retrain / "network.safetensors"
+
+    @cached_property
+    def header(self) -> ModelHeader | None:
+        """The header of the retrained network."""
+        return read_header(self.network) if self.network.is_file() else None
+
+    @property
+    def found_arch(self) -> Arch | VideoArch | None:
+        """The architecture that was retrained, or else the winner of the search."""
+        if self.header is not None:
+            return self.header.clip if self.is_clip else self.header.arch
+        return None if self.winner is None else self.winner.arch
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """The seconds of each stage that ended."""
+        files = {
+            stage.name: stage / "seconds.json"
+            for stage in (self.supernet, self.search, self.retrain)
+        }
+        return {name: read_json(path) for name, path in files.items() if path.is_file()}
+
+    def curves_of(self, stage: Path) -> list[dict[str, Any]]:
+        """Return the lines of a stage's `metrics.jsonl`; those that a kill cut short are left out.
+
+        Raises:
+            UserError: If a line is no JSON.
+        """
+        path = stage / "metrics.jsonl"
+        if not path.is_file():
+            return []
+        *lines, _ = path.read_text(encoding="utf-8").split("\n")
+        try:
+            return [json.loads(line) for line in lines]
+        except ValueError as error:
+            raise UserError(str(path), "a JSON document in each line", str(error)) from None
+
+    def made_with(self, stage: Path) -> dict[str, Any]:
+        """Return the record `done.json` of a stage; empty without one."""
+        return self._document(stage / "done.json")
+
+    def _document(self, path: Path) -> dict[str, Any]:
+        if not path.is_file():
+            return {}
+        found = read_json(path)
+        if not isinstance(found, dict):
+            raise UserError(str(path), "a JSON object", type(found).__name__)
+        return found
+
+
+def best_of(trials: list[Trial]) -> Trial | None:
+    """Return the first trial with the highest score; None if none has a score."""
+    scored = [trial for trial in trials if trial.score is not None]
+    return max(scored, key=lambda trial: trial.fitness, default=None)
