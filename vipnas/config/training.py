@@ -273,8 +273,11 @@ class Monitoring(Strict):
         probe_persons: Number of validation persons per probe, and at most as many training crops to
             calibrate batch norm.
         random_probes: Number of random subnets per probe.
+        loggers: Where numbers and pictures go, besides `metrics.jsonl`: names of
+            `vipnas.training.callbacks.loggers`, and of packages that add a logger.
     """
 
     probe_epochs: PositiveFloat | None = 1.0
     probe_persons: PositiveInt = 100
     random_probes: NonNegativeInt = 2
+    loggers: tuple[str, ...] = ("tensorboard",)

@@ -6,10 +6,14 @@ from vipnas.config.experiment import ExperimentConfig
 from vipnas.config.search import SearchConfig
 from vipnas.runtimes.table import RUNTIMES
 from vipnas.search.table import searcher_settings
+from vipnas.tables import check_known
+from vipnas.training.callbacks.loggers import LOGGERS
 
 
 def check_names(config: ExperimentConfig, place: str) -> None:
-    """Raise UserError if the experiment names an unknown searcher, runtime or precision."""
+    """Raise UserError for an unknown searcher, runtime, precision or logger."""
+    for name in config.monitoring.loggers:
+        check_known(name, LOGGERS, f"{place}: monitoring.loggers")
     if config.search is not None:
         _check_search(config.search, f"{place}: search")
     if config.video is not None:

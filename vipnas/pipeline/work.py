@@ -127,7 +127,8 @@ def _monitor(
     save = partial(level.save_best, arch=probed.get("network"))
     best = BestNetwork(directory / "best.safetensors", measure, training.step, save)
     epoch_steps = schedule.num_steps_of(1, len(level.training_data))
-    return Monitor(directory, training, best, epoch_steps, probes)
+    loggers = level.experiment.config.monitoring.loggers
+    return Monitor(directory, training, best, epoch_steps, probes, loggers)
 
 
 def to_json(arch: Any | None) -> str | None:

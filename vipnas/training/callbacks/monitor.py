@@ -1,11 +1,13 @@
-"""Progress of a training: a bar or plain lines, TensorBoard, and the same numbers as JSON lines."""
+"""Progress of a training: a bar or plain lines, loggers, and the same numbers as JSON lines."""
 
 from __future__ import annotations
 
 import json
+import logging
 import math
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from vipnas.data.crops.images import write_png
 from vipnas.files import errors_name, write_atomically
 from vipnas.training.callbacks.keeping import BestNetwork
-from vipnas.training.callbacks.loggers import DEFAULT_LOGGER, LOGGERS
+from vipnas.training.callbacks.loggers import DEFAULT_LOGGER, LOGGERS, Logger
 from vipnas.training.callbacks.probes import Probes
 from vipnas.training.loop import Outcome, Training
+
+log = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LINES = 15.0
 STEPS_BETWEEN_NUMBERS = 20
@@ -38,6 +42,7 @@ class Monitor:
         best: BestNetwork | None = None,
         epoch_steps: int | None = None,
         probes: Probes[Any] | None = None,
+        loggers: Sequence[str] = (DEFAULT_LOGGER,),
     ) -> None:
         self.directory, self.best, self.epoch_steps = directory, best, epoch_steps
         self.probes = probes
@@ -46,7 +51,7 @@ class Monitor:
         directory.mkdir(parents=True, exist_ok=True)
         self.lines = directory / "metrics.jsonl"
         drop_lines_after(self.lines, training.step)
-        self.logger = LOGGERS[DEFAULT_LOGGER](directory, training.step)
+        self.loggers = {name: LOGGERS[name](directory, training.step) for name in loggers}
         self.clock = _Clock(training.step)
         self.last_line = time.monotonic()
         columns = (
@@ -67,7 +72,7 @@ class Monitor:
 
     def __exit__(self, *error: object) -> None:
         self.bar.stop()
-        self.logger.close()
+        self._log(lambda logger: logger.close())
 
     def after_step(self, training: Training, outcome: Outcome) -> None:
         """Show and log a step; only steps that are shown are read, which synchronises a GPU."""
@@ -97,7 +102,7 @@ class Monitor:
     def _probe(self, probes: Probes[Any], training: Training) -> dict[str, float]:
         seen = probes(training.averaged)
         self._offer(training, float(np.mean(list(seen.aps.values()))))
-        self.logger.log_picture(training.step, "heatmaps", seen.picture)
+        self._log(lambda logger: logger.log_picture(training.step, "heatmaps", seen.picture))
         write_png(self.directory / "heatmaps.png", seen.picture)
         aps = ", ".join(f"{name} {ap:.3f}" for name, ap in seen.aps.items())
         self._say(f"step {training.step}/{self.num_steps}, AP on the validation split: {aps}")
@@ -109,11 +114,23 @@ class Monitor:
             self.best.offer(training, score)
 
     def _write(self, step: int, numbers: dict[str, float]) -> None:
-        with errors_name(self.directory):
-            self.logger.log_numbers(step, numbers)
+        self._log(lambda logger: logger.log_numbers(step, numbers))
         plain = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
         with errors_name(self.lines), self.lines.open("a") as file:
             file.write(json.dumps({"step": step, **plain}) + "\n")
+
+    def _log(self, log_to: Callable[[Logger], object]) -> None:
+        """Call every logger. One that needs a service is left out once it fails."""
+        for name, logger in list(self.loggers.items()):
+            try:
+                with errors_name(self.directory):
+                    log_to(logger)
+            except Exception as error:  # services fail in any way; a training must not
+                if name == DEFAULT_LOGGER:
+                    raise
+                reason = f"{type(error).__name__}: {error}".splitlines()[0]
+                log.warning("logger %s: left out from here on: %s", name, reason)
+                del self.loggers[name]
 
     def _show(self, step: int, outcome: Outcome) -> None:
         text = ", ".join(f"{name} {float(loss):.2e}" for name, loss in outcome.losses.items())
