@@ -159,6 +159,16 @@ TEXTS = {
         "Describe the data of an experiment and draw a sheet of its crops.",
         ("vipnas inspect-data quickstart --split train --augmented --sheet crops.png",),
     ),
+    "import-data": Text(
+        "Convert labels of another program to a COCO annotation file: YOLO-pose folders, exports\n"
+        "of Label Studio (JSON) and CVAT (for images 1.1), DeepLabCut projects, SLEAP projects\n"
+        "and whatever else sleap-io reads.",
+        (
+            "vipnas import-data yolo-pose dataset/ --split val -o val.json --skeleton coco_17",
+            "vipnas import-data label-studio export.json -o data.json --images photos",
+            "vipnas import-data sleap labels.slp -o data.json --images frames",
+        ),
+    ),
     "synthesize": Text(
         "Generate synthetic images or videos of people with keypoint annotations.",
         (

@@ -1,0 +1,1 @@
+"""Read the labels of other programs, for annotation files in COCO form."""
