@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from experiment_fixture import EXPERIMENT, draw_people, files_below, write_experiment
 from model_fixture import save_network, save_supernet
+from spaces_fixture import INVERTED_YAML, space_from
 
 from vipnas.arch.io import read_arch, write_arch
 from vipnas.cli.main import main
@@ -226,8 +227,12 @@ def test_what_is_missing_is_said_before_data_are_drawn(fail: Run, tmp_path: Path
         "train-supernet", supernet=None, **drawn
     )
     sampling = changed("supernet", sampling={"macs_between": [1, 2]})
+    started = changed("supernet", init_from=str(weights))
     for command in ("train-supernet", "run"):
         assert "macs_between: expected a range that overlaps" in fail(command, **sampling, **drawn)
+        assert f"{weights}: expected a checkpoint, got no such file" in fail(
+            command, **started, **drawn
+        )
     begun = ("retrain", "--arch", str(smallest))
     assert f"{weights}: expected a checkpoint, got no such file" in fail(
         *begun, "--init-from", str(weights), **drawn
@@ -261,10 +266,12 @@ def test_the_action_of_video_is_named(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_weights_of_another_arch(fail: Run, tmp_path: Path) -> None:
     largest, weights = tmp_path / "largest.json", tmp_path / "small.safetensors"
     write_arch(largest, TINY.max_arch())
-    save_network(weights, PoseNet(TINY.min_arch()))
+    inverted = space_from(INVERTED_YAML, tmp_path, "inverted")
+    save_network(weights, PoseNet(inverted.min_arch()))
     begun = ("retrain", "--arch", str(largest), "--init-from", str(weights))
     message = fail(*begun, **changed("search", constraints=[]))
-    assert f"{weights}: arch.stages: expected (" in message
+    assert f"{weights}: arch.family: expected residual, got inverted_residual" in message
+    save_network(weights, PoseNet(TINY.min_arch()))
     message = fail("evaluate", str(weights), "--arch", str(largest))
     assert f"{weights}: arch.stages: expected (" in message
 

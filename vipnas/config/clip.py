@@ -11,6 +11,7 @@ from vipnas.arch.clip import Fusion
 from vipnas.config.data import ClipAugmentation
 from vipnas.config.search import SearchConfig
 from vipnas.config.training import Sampling, Schedule, SupernetConfig
+from vipnas.errors import UserError, shown
 from vipnas.files import Strict
 
 Boxes = Literal["annotated", "pose"]
@@ -69,6 +70,12 @@ class VideoSupernetConfig(SupernetConfig):
 
     sampling: Sampling = field(default_factory=lambda: Sampling("sandwich"))
     exposure: Exposure = field(default_factory=Exposure)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.init_from is not None:
+            hint = "it starts from the supernet of images"
+            raise UserError("init_from", "no such key for clips", shown(self.init_from), hint)
 
 
 @dataclass(frozen=True)

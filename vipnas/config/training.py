@@ -232,6 +232,10 @@ class SupernetConfig(Strict):
         sampling: Which subnets a step trains.
         distillation: What the smaller subnets learn from.
         progressive_shrinking: When choices become elastic.
+        init_from: Model to take the initial weights from: the file of a supernet or a network, or a
+            published checkpoint. Null starts from random weights.
+        init_arch: Architecture of a published checkpoint that does not contain it: a file or a
+            shipped name. Null is the largest of the space.
     """
 
     RENAMED: ClassVar = {"opening": "progressive_shrinking"}
@@ -240,8 +244,12 @@ class SupernetConfig(Strict):
     sampling: Sampling = field(default_factory=Sampling)
     distillation: Distillation = field(default_factory=Distillation)
     progressive_shrinking: ProgressiveShrinking = field(default_factory=ProgressiveShrinking)
+    init_from: str | None = None
+    init_arch: str | None = None
 
     def __post_init__(self) -> None:
+        if self.init_from is None and self.init_arch is not None:
+            raise UserError("init_arch", "init_from with this key", "none")
         all_open_epoch = self.progressive_shrinking.all_open_epoch
         if all_open_epoch >= self.schedule.epochs:
             expected = f"all choices elastic before epoch {self.schedule.epochs:g}, the last"
@@ -254,11 +262,19 @@ class RetrainConfig(Strict):
 
     Attributes:
         schedule: Length, batch size and learning rate.
-        init_from: Random weights, or those of the architecture in this experiment's supernet.
+        init_from: `scratch` for random weights, `supernet` for those of the architecture in this
+            experiment's supernet, or a model file as in `SupernetConfig`.
+        init_arch: As in `SupernetConfig`. Null is the architecture that is trained.
     """
 
     schedule: Schedule
-    init_from: Literal["scratch", "supernet"] = "scratch"
+    init_from: str = "scratch"
+    init_arch: str | None = None
+
+    @property
+    def init_file(self) -> str | None:
+        """The file of `init_from`; None if it is one of the two words."""
+        return None if self.init_from in ("scratch", "supernet") else self.init_from
 
 
 @dataclass(frozen=True)

@@ -48,12 +48,14 @@ class Facts:
         codec: The codec of the heatmaps.
         sigma_px: The sigma of the codec, in heatmap pixels.
         skeleton: A shipped name or a YAML file.
+        arch: The architecture of a published checkpoint.
         fallback: Ignore the facts if the file contains them, instead of raising an error.
     """
 
     codec: CodecName | None = None
     sigma_px: float | None = None
     skeleton: str | None = None
+    arch: Arch | None = None
     fallback: bool = False
 
     def check_needless(self, path: Path) -> None:
@@ -179,7 +181,7 @@ def _load_published(path: Path, arch: Arch | None, facts: Facts) -> PoseModel:
     if header is not None:
         facts.check_needless(path)
         _check_arch(header.key_frame, arch, path)
-    elif arch is None:
+    elif (arch := arch or facts.arch) is None:
         hint = "published weights do not contain their architecture"
         raise UserError(str(path), "--arch FILE", "none", hint)
     else:

@@ -175,7 +175,7 @@ class ClipLevel(Level[VideoArch]):
         margin = self.early_stop_margin(num_persons)
         return InheritedClipScore(supernet, evaluator, self.calibration, margin)
 
-    def supernet(self) -> FollowUpNet:
+    def supernet(self, directory: Path) -> FollowUpNet:
         """Build the supernet of the follow-up frames.
 
         Where both levels have the same largest architecture, it starts with the weights of the
@@ -206,7 +206,9 @@ class ClipLevel(Level[VideoArch]):
     def supernet_task(self, supernet: nn.Module) -> ClipTask:
         return self._task([supernet] * self.config.num_follow_ups, self.config.supernet.exposure)
 
-    def network(self, arch: VideoArch, init_from: Path | None) -> FollowUpNet | FollowUpNets:
+    def network(
+        self, arch: VideoArch, init_from: Path | None, directory: Path
+    ) -> FollowUpNet | FollowUpNets:
         """Return the networks of a clip: with weights of their own, or the supernet to share."""
         assert init_from is not None
         supernet = self.load_supernet(init_from)

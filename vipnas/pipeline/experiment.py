@@ -185,9 +185,27 @@ def _with_files_beside(config: ExperimentConfig, path: Path) -> ExperimentConfig
         config = replace(config, skeleton=str(skeleton))
     if (space := find_beside(path, config.space)) is not None:
         config = replace(config, space=str(space))
+    config = _with_weights_beside(config, path)
     video = config.video
     if video is None or video.space is None:
         return config
     if (space := find_beside(path, video.space)) is not None:
         config = replace(config, video=replace(video, space=str(space)))
     return config
+
+
+def _with_weights_beside(config: ExperimentConfig, path: Path) -> ExperimentConfig:
+    """Do the same for the models that trainings start from, and their architectures."""
+
+    def placed(name: str | None) -> str | None:
+        return name if name is None else str(find_beside(path, name) or name)
+
+    retrain, supernet = config.retrain, config.supernet
+    if retrain.init_file is not None:
+        init_from, init_arch = placed(retrain.init_file), placed(retrain.init_arch)
+        assert init_from is not None
+        retrain = replace(retrain, init_from=init_from, init_arch=init_arch)
+    if supernet is not None:
+        init_from, init_arch = placed(supernet.init_from), placed(supernet.init_arch)
+        supernet = replace(supernet, init_from=init_from, init_arch=init_arch)
+    return replace(config, retrain=retrain, supernet=supernet)

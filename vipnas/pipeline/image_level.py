@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,13 @@ from vipnas.evaluation.scoring import InheritedScore
 from vipnas.files import read_json, to_plain
 from vipnas.models.counting import count_cost
 from vipnas.models.posenet import PoseNet
+from vipnas.pipeline.initial import InitialWeights, initial_weights, start_from
 from vipnas.pipeline.level import Level
-from vipnas.pipeline.models import initial_network, open_network, open_supernet
+from vipnas.pipeline.models import open_network, open_supernet
 from vipnas.pipeline.run_folder import RunFolder
 from vipnas.quantities import Cost
 from vipnas.search.constraints import CostOf
 from vipnas.search.trial import Trial
-from vipnas.settings import content_digest
 from vipnas.space.image import SearchSpace
 from vipnas.training.compute import make_forward
 from vipnas.training.step import ImageTask
@@ -65,8 +65,21 @@ class ImageLevel(Level[Arch]):
     def cost_of(self) -> tuple[CostOf[Arch], dict[str, str | None]]:
         return cost_of_images(self.search_config, self.space)
 
-    def supernet(self) -> PoseNet:
-        return PoseNet(self.space.max_arch())
+    @property
+    def _initial_supernet(self) -> InitialWeights | None:
+        config = self.supernet_config
+        if config.init_from is None:
+            return None
+        return initial_weights(Path(config.init_from), config.init_arch)
+
+    def check_initial_supernet(self) -> None:
+        self._initial_supernet  # noqa: B018 (raises)
+
+    def supernet(self, directory: Path) -> PoseNet:
+        supernet = PoseNet(self.space.max_arch())
+        if (weights := self._initial_supernet) is not None:
+            start_from(self.experiment, supernet, weights, directory)
+        return supernet
 
     def blank(self, arch: Arch | None) -> PoseNet:
         return PoseNet(arch or self.space.max_arch(), initialise=False)
@@ -74,10 +87,14 @@ class ImageLevel(Level[Arch]):
     def supernet_task(self, supernet: nn.Module) -> ImageTask:
         return self._task(supernet)
 
-    def network(self, arch: Arch, init_from: Path | None) -> PoseNet:
-        if init_from is None:
-            return PoseNet(arch)
-        return initial_network(self.experiment, init_from, arch)
+    def network(self, arch: Arch, init_from: Path | None, directory: Path) -> PoseNet:
+        network = PoseNet(arch)
+        if init_from is not None:
+            start_from(self.experiment, network, self._initial_network(init_from), directory)
+        return network
+
+    def _initial_network(self, init_from: Path) -> InitialWeights:
+        return initial_weights(init_from, self.config.retrain.init_arch)
 
     def network_task(self, network: nn.Module, arch: Arch) -> tuple[ImageTask, None]:
         return self._task(network), None
@@ -102,22 +119,33 @@ class ImageLevel(Level[Arch]):
         return self.experiment.training_settings()
 
     def supernet_settings(self) -> dict[str, Any]:
-        return {"supernet": to_plain(self.supernet_config)}
+        config, weights = self.supernet_config, self._initial_supernet
+        plain = to_plain(replace(config, init_from=None, init_arch=None))
+        return {"supernet": plain, **({} if weights is None else weights.settings())}
 
     def search_settings(self) -> dict[str, Any]:
         return {"flip_test": self.config.flip_test}
 
     def retrain_settings(self, arch: Arch, init_from: Path | None) -> dict[str, Any]:
+        config = self.config.retrain
+        kind = config.init_from if config.init_file is None else "file"
+        weights = None if init_from is None else self._initial_network(init_from)
         return {
-            "retrain": to_plain(self.config.retrain),
+            "retrain": to_plain(replace(config, init_from=kind, init_arch=None)),
             "arch": to_plain(arch, defaults=False),
-            "init_from": None if init_from is None else content_digest(init_from),
+            **({} if weights is None else weights.settings()),
             "calibration_batch_size": self.config.evaluation_batch_size,
         }
 
     @property
     def starts_from_supernet(self) -> bool:
         return self.config.retrain.init_from == "supernet"
+
+    def initial_weights(self, init_from: Path | None) -> Path | None:
+        file = self.config.retrain.init_file
+        if init_from is None and file is not None:
+            init_from = Path(file)
+        return super().initial_weights(init_from)
 
     def load_supernet(self, path: Path) -> PoseNet:
         return open_supernet(self.experiment, path)

@@ -25,6 +25,7 @@ from vipnas.files import parse_json, to_plain
 from vipnas.models.file import write_model
 from vipnas.models.header import HeaderMetrics
 from vipnas.pipeline.experiment import Experiment
+from vipnas.pipeline.initial import check_exists
 from vipnas.pipeline.model_header import header_of
 from vipnas.pipeline.run_folder import RunFolder
 from vipnas.pipeline.work import needed
@@ -102,9 +103,12 @@ class Level(ABC, Generic[A]):
     def cost_of(self) -> tuple[CostOf[Any], dict[str, str | None]]:
         """Return the cost function of the search, and its settings for the journal."""
 
+    def check_initial_supernet(self) -> None:  # noqa: B027 (most start from random weights)
+        """Raise UserError if the file that the supernet starts from is missing."""
+
     @abstractmethod
-    def supernet(self) -> nn.Module:
-        """Build the supernet that training starts from."""
+    def supernet(self, directory: Path) -> nn.Module:
+        """Build the supernet that training starts from; `directory` is for reports about it."""
 
     @abstractmethod
     def blank(self, arch: A | None) -> nn.Module:
@@ -118,8 +122,11 @@ class Level(ABC, Generic[A]):
         """Return the task of training the supernet."""
 
     @abstractmethod
-    def network(self, arch: A, init_from: Path | None) -> nn.Module:
-        """Build what retraining trains, with the weights it starts from."""
+    def network(self, arch: A, init_from: Path | None, directory: Path) -> nn.Module:
+        """Build what retraining trains, with the weights it starts from.
+
+        `directory` is for reports about them.
+        """
 
     @abstractmethod
     def network_task(self, network: nn.Module, arch: A) -> tuple[Task[A], A | None]:
@@ -177,9 +184,7 @@ class Level(ABC, Generic[A]):
         """Return the file that retraining starts from; raises UserError if it is missing."""
         if init_from is None:
             return existing_supernet(self) if self.starts_from_supernet else None
-        if not init_from.is_file():
-            found = "a folder" if init_from.is_dir() else "no such file"
-            raise UserError(str(init_from), "a checkpoint", found)
+        check_exists(init_from)
         return init_from
 
     def replay_state(self) -> dict[str, Any]:

@@ -8,11 +8,10 @@ from vipnas.arch.image import Arch
 from vipnas.deploy.loading import Facts, load
 from vipnas.deploy.model import PoseModel
 from vipnas.errors import UserError
-from vipnas.evaluation.subnets import Calibration, take_subnet
+from vipnas.evaluation.subnets import Calibration
 from vipnas.files import first_difference
 from vipnas.models.clipnet import FollowUpNet, VideoNet
 from vipnas.models.file import (
-    SUFFIX,
     difference,
     read_clip,
     read_clip_supernet,
@@ -105,26 +104,6 @@ def open_supernet(experiment: Experiment, path: Path) -> PoseNet:
         place, found, needed = other
         raise UserError(f"{path}: space.{place}", str(needed), str(found))
     return read_network(path)[0].to(experiment.device)
-
-
-def initial_network(experiment: Experiment, path: Path, arch: Arch) -> PoseNet:
-    """Return the network that a training starts from.
-
-    It is an uncalibrated subnet if the file is that of a supernet. Any other file must have the
-    same architecture.
-    """
-    if path.suffix != SUFFIX:
-        model = load(path, arch, facts=_facts_of(experiment))
-        model.skeleton.check_joints(experiment.skeleton, str(path))
-        return model.pose_net()
-    network, header = read_network(path)
-    header.skeleton.check_joints(experiment.skeleton, str(path))
-    if header.kind == "supernet":
-        space = header.search_space(str(path))
-        return take_subnet(network, space, arch, None, 1, str(path))
-    if error := difference(network.arch, arch):
-        raise error.inside(f"{path}: arch", ".")
-    return network
 
 
 def open_clip(experiment: Experiment, path: Path) -> VideoNet:

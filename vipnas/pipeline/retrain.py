@@ -64,7 +64,7 @@ def _train(
 ) -> None:
     experiment = level.experiment
     seed_process(experiment.config.seed)
-    network = level.network(arch, init_from).to(experiment.device)
+    network = level.network(arch, init_from, target.parent).to(experiment.device)
     with timed(target.parent, experiment.processes.is_first):
         trained = train(
             level,

@@ -43,7 +43,7 @@ def train_supernet(
 def _train(level: Level[A], target: Path, settings: dict[str, Any]) -> None:
     experiment = level.experiment
     seed_process(experiment.config.seed)
-    supernet = level.supernet().to(experiment.device)
+    supernet = level.supernet(target.parent).to(experiment.device)
     backward = backward_of(level, supernet, len(level.training_data))
     with timed(target.parent, experiment.processes.is_first):
         trained = train(
@@ -75,11 +75,12 @@ def backward_of(level: Level[A], supernet: nn.Module, num_persons: int) -> Backw
 
 
 def check_sampling(level: Level[Any]) -> None:
-    """Raise UserError if the supernet cannot be sampled as configured.
+    """Raise UserError if the supernet cannot be sampled or started as configured.
 
     Call it before the data are read, which may have to be synthesized.
     """
     subnet_sampler(level, num_persons=1)
+    level.check_initial_supernet()
 
 
 def subnet_sampler(level: Level[A], num_persons: int | None = None) -> SubnetSampler[A]:
