@@ -16,7 +16,10 @@ def add_import_command(commands: Commands) -> None:
         "import-data", help="convert labels of other programs to COCO annotations"
     )
     command.add_argument(
-        "format", choices=IMPORTERS, metavar="FORMAT", help=f"one of {', '.join(IMPORTERS)}"
+        "format",
+        choices=tuple(IMPORTERS),  # shtab takes a mapping for subcommands
+        metavar="FORMAT",
+        help=f"one of {', '.join(IMPORTERS)}",
     )
     command.add_argument("source", type=Path, metavar="SOURCE", help="file or folder to read")
     command.add_argument(
