@@ -25,7 +25,7 @@ from vipnas.pipeline.level import best_file, network_file, supernet_file
 from vipnas.pipeline.models import open_clip
 from vipnas.pipeline.search import search_methods
 from vipnas.quantities import QUANTITIES, header_cells, known_quantities, value_cells
-from vipnas.viz.fronts import write_figure
+from vipnas.viz.figures import write_figure
 
 LONGEST_DISTANCE = 7
 

@@ -26,6 +26,8 @@ from vipnas.training.callbacks.probes import Probes
 from vipnas.training.failure import FailureFile
 from vipnas.training.loop import Backward, Callback, Training
 from vipnas.training.step_time import SlowSteps, time_step, undone
+from vipnas.viz.curves import draw_curves
+from vipnas.viz.sheets import crop_sheet
 
 if TYPE_CHECKING:
     from vipnas.pipeline.experiment import Experiment
@@ -35,6 +37,9 @@ A = TypeVar("A")
 Section = TypeVar("Section")
 
 log = logging.getLogger(__name__)
+
+# Crops on the picture of a training's first batch.
+MAX_CROPS = 24
 
 
 def train(
@@ -80,6 +85,7 @@ def train(
         if processes.is_first:
             monitor = stack.enter_context(_monitor(level, directory, training, schedule, probed))
             all_callbacks = [SlowSteps(directory.name), monitor, checkpoint, *callbacks]
+            _draw_crops(directory / "crops.png", experiment, next(batches(0, 1)))
         training.run(
             partial(batches, num_workers=config.data.num_workers),
             backward,
@@ -87,7 +93,15 @@ def train(
             failure,
             same_every_step,
         )
+    if processes.is_first:
+        draw_curves(directory / "curves.png", directory / "metrics.jsonl")
     return training.averaged
+
+
+def _draw_crops(path: Path, experiment: Experiment, first_batch: Batch) -> None:
+    """Draw crops of the first step, to be looked at before the training ends; frames for clips."""
+    images, keypoints = first_batch[0].flatten(0, -4).numpy(), first_batch[1].flatten(0, -3).numpy()
+    crop_sheet(path, images[:MAX_CROPS], keypoints[:MAX_CROPS], experiment.skeleton)
 
 
 def _files(

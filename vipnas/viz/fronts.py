@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from vipnas.files import write_atomically
 from vipnas.quantities import DEFAULT_OBJECTIVES, SCORE, Objective, Quantity, costs_among
 from vipnas.search.pareto import pareto_front
 from vipnas.search.trial import Trial
+from vipnas.viz.figures import RANDOM, REFERENCE, SERIES, write_figure
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-COLOURS = ("tab:blue", "tab:gray")
+# Of the search, and of random search.
+COLOURS = (SERIES[0], RANDOM)
 
 
 def draw_front(
@@ -52,18 +48,12 @@ def draw_front(
             if trial.score is None:
                 continue
             x, y = _points([trial], cost)
-            panel.plot(x, y, "D", color="tab:orange")
+            panel.plot(x, y, "D", color=REFERENCE)
             panel.annotate(name, (x[0], y[0]), xytext=(6, 6), textcoords="offset points")
         panel.margins(0.12)
-        panel.legend(loc="lower right")
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.legend(loc="lower right", frameon=False)
     write_figure(path, figure)
-
-
-def write_figure(path: Path, figure: Figure, dots_per_inch: int = 120) -> None:
-    """Write a figure as a PNG atomically."""
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=dots_per_inch)
-    write_atomically(path, content.getvalue())
 
 
 def _points(trials: Sequence[Trial], cost: Quantity) -> tuple[list[float], list[float | None]]:

@@ -1,4 +1,4 @@
-"""Contact sheets of predictions."""
+"""Contact sheets of predictions, and of training crops."""
 
 from __future__ import annotations
 
@@ -41,11 +41,33 @@ def prediction_sheet(
         _pair(person, xy_K2, scores_K, skeleton, min_score)
         for person, xy_K2, scores_K in zip(persons, xy_NK2, scores_NK, strict=True)
     ]
-    blank = np.zeros_like(tiles[0])
-    tiles += [blank] * (-len(tiles) % min(COLUMNS, len(tiles)))
+    write_png(path, _grid(tiles))
+
+
+def crop_sheet(
+    path: Path,
+    images_N3HW: NDArray[np.uint8],
+    keypoints_NK3: NDArray[np.floating],
+    skeleton: Skeleton,
+) -> None:
+    """Write a PNG of crops as a training sees them, with their labels.
+
+    Args:
+        path: The PNG file.
+        images_N3HW: RGB crops.
+        keypoints_NK3: Labels in input pixels: x, y, and 0 for a joint without a label.
+        skeleton: The joints.
+    """
+    pairs = zip(images_N3HW.transpose(0, 2, 3, 1), keypoints_NK3, strict=True)
+    tiles = [draw_pose(np.ascontiguousarray(crop), labels, skeleton) for crop, labels in pairs]
+    write_png(path, _grid(tiles))
+
+
+def _grid(tiles: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Return the tiles in rows; the last row is filled up with black ones."""
     columns = min(COLUMNS, len(tiles))
-    rows = [np.hstack(tiles[i : i + columns]) for i in range(0, len(tiles), columns)]
-    write_png(path, np.vstack(rows))
+    tiles = tiles + [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
+    return np.vstack([np.hstack(tiles[i : i + columns]) for i in range(0, len(tiles), columns)])
 
 
 def _pair(
