@@ -245,8 +245,8 @@ def test_a_score_is_that_of_the_extracted_and_calibrated_networks(
         fixed_clips(clips_of(data, T, stride=T + 1), SKELETON, codec), key_frame, 64
     )
     evaluator = ClipEvaluator(keyed, data.ground_truth, SKELETON, codec)
-    score = InheritedClipScore(supernet, evaluator, keyed)
     space = video_space_of(small, T)
+    score = InheritedClipScore(supernet, space, evaluator, keyed)
     first, second = (space.sample(random.Random(seed)) for seed in range(2))
     found = evaluator.results(score.network(first))
     score(second)
@@ -265,8 +265,9 @@ def test_a_clip_scores_the_mean_similarity_of_its_frames_and_stops_early(
     clips = fixed_clips(clips_of(data, T, stride=T + 1), SKELETON, codec)
     keyed = with_key_frames(clips, key_frame.eval(), 64)
     evaluator = ClipEvaluator(keyed, data.ground_truth, SKELETON, codec, batch_size=2)
-    score = InheritedClipScore(supernet.eval(), evaluator, keyed, early_stop_margin=0.1)
-    arch = video_space_of(small, T).sample(random.Random(0))
+    space = video_space_of(small, T)
+    score = InheritedClipScore(supernet.eval(), space, evaluator, keyed, early_stop_margin=0.1)
+    arch = space.sample(random.Random(0))
     xy_NFK2, scores_NFK = evaluator.predict(score.network(arch))
     by_frame = [
         mean_similarity(

@@ -6,6 +6,7 @@ import math
 import pickle
 import random
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from torch import nn
 from training_fixture import supernet_of
 
 from vipnas.arch.image import Arch
+from vipnas.errors import UserError
 from vipnas.evaluation.evaluator import calibrate_bn
 from vipnas.evaluation.scoring import InheritedScore
 from vipnas.models.fold import fold_batch_norm
@@ -57,7 +59,9 @@ def test_a_score_depends_on_weights_and_arch_alone(tiny_space: SearchSpace) -> N
     rng = random.Random(0)
     archs = [tiny_space.max_arch(), *(tiny_space.sample(rng) for _ in range(2))]
     fresh, used = (
-        InheritedScore(supernet_of(tiny_space).eval(), evaluator, noise(tiny_space, 8, 2))
+        InheritedScore(
+            supernet_of(tiny_space).eval(), tiny_space, evaluator, noise(tiny_space, 8, 2)
+        )
         for _ in range(2)
     )
     for module in used.supernet.modules():
@@ -79,7 +83,7 @@ def test_a_score_depends_on_weights_and_arch_alone(tiny_space: SearchSpace) -> N
 def test_a_score_is_that_of_the_extracted_calibrated_network(tiny_space: SearchSpace) -> None:
     arch = tiny_space.min_arch()
     evaluator, images = evaluator_of(tiny_space), noise(tiny_space, 8, 2)
-    score = InheritedScore(supernet_of(tiny_space).eval(), evaluator, images)
+    score = InheritedScore(supernet_of(tiny_space).eval(), tiny_space, evaluator, images)
     by_hand = extract(score.supernet, arch)
     calibrate_bn(by_hand, images, evaluator.batch_size)
     expected_xy, expected_scores = evaluator.predict(by_hand)
@@ -89,9 +93,19 @@ def test_a_score_is_that_of_the_extracted_calibrated_network(tiny_space: SearchS
     assert score(arch) == evaluator.score(xy, scores) > 0
 
 
+def test_an_architecture_outside_of_the_space_has_no_score(tiny_space: SearchSpace) -> None:
+    evaluator, images = evaluator_of(tiny_space), noise(tiny_space, 8, 2)
+    score = InheritedScore(supernet_of(tiny_space).eval(), tiny_space, evaluator, images)
+    with pytest.raises(UserError) as refused:
+        score(replace(tiny_space.max_arch(), num_keypoints=13))
+    assert (refused.value.expected, refused.value.found) == ("17", "13")
+
+
 def test_a_copy_in_another_process_scores_bit_for_bit_the_same(tiny_space: SearchSpace) -> None:
     arch, evaluator = tiny_space.min_arch(), evaluator_of(tiny_space)
-    score = InheritedScore(supernet_of(tiny_space).eval(), evaluator, noise(tiny_space, 8, 2))
+    score = InheritedScore(
+        supernet_of(tiny_space).eval(), tiny_space, evaluator, noise(tiny_space, 8, 2)
+    )
     buffers: list[pickle.PickleBuffer] = []
     data = pickle.dumps(score, protocol=5, buffer_callback=buffers.append)
     # The crops travel beside the pickle, so that processes can share them; read-only then.
@@ -137,7 +151,7 @@ def test_out_of_memory_is_told_from_mistakes(
     arch: Arch = tiny_space.max_arch()
     supernet = Raises(arch)
     supernet.error = error
-    score = InheritedScore(supernet, evaluator_of(tiny_space), noise(tiny_space, 8, 2))
+    score = InheritedScore(supernet, tiny_space, evaluator_of(tiny_space), noise(tiny_space, 8, 2))
     with pytest.raises(kind) as raised:
         score(arch)
     assert type(raised.value) is kind and "\n" not in str(raised.value)
@@ -161,7 +175,7 @@ def test_an_arch_far_below_the_floor_is_scored_on_the_first_half_only(
     """Ten people in batches of 4: the first half are the first batch."""
     arch, evaluator = tiny_space.min_arch(), evaluator_of(tiny_space, flip_test=False)
     images = noise(tiny_space, 8, 2)
-    score = InheritedScore(supernet_of(tiny_space).eval(), evaluator, images, 0.1)
+    score = InheritedScore(supernet_of(tiny_space).eval(), tiny_space, evaluator, images, 0.1)
     heatmaps, _ = evaluator.codec.encode(evaluator.crops.keypoints_BK3)
     heatmaps[good:] = heatmaps[good:].flip(3)
     networks: list[TrackedPose] = []
@@ -185,7 +199,9 @@ def test_an_arch_far_below_the_floor_is_scored_on_the_first_half_only(
 
 def test_scored_in_halves_the_predictions_are_the_same_to_the_bit(tiny_space: SearchSpace) -> None:
     arch, evaluator = tiny_space.min_arch(), evaluator_of(tiny_space)
-    score = InheritedScore(supernet_of(tiny_space).eval(), evaluator, noise(tiny_space, 8, 2))
+    score = InheritedScore(
+        supernet_of(tiny_space).eval(), tiny_space, evaluator, noise(tiny_space, 8, 2)
+    )
     assert score._halves is not None
     first, rest = score._halves
     network = score.network(arch)

@@ -45,10 +45,10 @@ class StandInEvaluator:
         return Metrics(**{**dict.fromkeys(Metrics.__dataclass_fields__, 0.0), "ap": float(mean)})
 
 
-def scorer_of(evaluator: Any) -> Callable[[nn.Module], InheritedScore]:
+def scorer_of(space: SearchSpace, evaluator: Any) -> Callable[[nn.Module], InheritedScore]:
     def make(network: nn.Module) -> InheritedScore:
         assert isinstance(network, PoseNet)
-        return InheritedScore(network, evaluator, evaluator.images_B3HW)
+        return InheritedScore(network, space, evaluator, evaluator.images_B3HW)
 
     return make
 
@@ -56,7 +56,7 @@ def scorer_of(evaluator: Any) -> Callable[[nn.Module], InheritedScore]:
 def probes_of(space: SearchSpace, every_steps: int) -> Probes[Arch]:
     evaluator: Any = StandInEvaluator(space)
     archs = probed_archs(space, seed=0, num_random=1)
-    return Probes(archs, every_steps, scorer_of(evaluator))
+    return Probes(archs, every_steps, scorer_of(space, evaluator))
 
 
 def lines_of(directory: Path) -> list[dict[str, Any]]:
@@ -93,7 +93,7 @@ def test_the_averaged_weights_with_the_best_mean_are_kept(
 
     evaluator: Any = Better(tiny_space)
     archs = probed_archs(tiny_space, seed=0, num_random=0)
-    probes = Probes(archs, 2, scorer_of(evaluator))
+    probes = Probes(archs, 2, scorer_of(tiny_space, evaluator))
     trained = train(tiny_space, SCHEDULE, 4, tmp_path, probes=probes)
     assert read_header(tmp_path / "best.safetensors").metrics["score"] == pytest.approx(0.035)
     kept = load_network(tmp_path / "best.safetensors").state_dict()
@@ -187,5 +187,5 @@ def test_a_probe_that_fails_is_no_reason_to_stop(tiny_space: SearchSpace, tmp_pa
             raise FloatingPointError("the network's heatmaps are not finite")
 
     evaluator: Any = Fails(tiny_space)
-    probes = Probes({"network": tiny_space.max_arch()}, 1, scorer_of(evaluator))
+    probes = Probes({"network": tiny_space.max_arch()}, 1, scorer_of(tiny_space, evaluator))
     assert probes(supernet_of(tiny_space)).aps == {"network": 0.0}

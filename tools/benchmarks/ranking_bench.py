@@ -114,7 +114,9 @@ class Bench:
 
     def _score(self, supernet: Path) -> InheritedScore:
         weights = open_supernet(self.opened, supernet)
-        score = InheritedScore(weights, self.search_evaluator, self.opened.calibration_images)
+        score = InheritedScore(
+            weights, self.opened.space, self.search_evaluator, self.opened.calibration_images
+        )
         return score.to(self.opened.device)
 
     def measure(self, number: int, arch: Arch, source: Source) -> Trial:

@@ -70,7 +70,9 @@ def make_table(
     }
     num_done = _begin(path, header)
     supernet = open_supernet(experiment, supernet_file(ImageLevel(experiment)))
-    score = InheritedScore(supernet, experiment.evaluator("val"), experiment.calibration_images)
+    score = InheritedScore(
+        supernet, experiment.space, experiment.evaluator("val"), experiment.calibration_images
+    )
     size = math.prod(space.num_options)
     first, last = size * (part - 1) // num_parts, size * part // num_parts
     every_gene = itertools.product(*(range(count) for count in space.num_options))

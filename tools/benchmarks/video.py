@@ -147,7 +147,7 @@ def difference(level: ClipLevel, network: VideoNet, other: VideoNet) -> tuple[fl
     """Interval of the difference in OKS AP over the test videos."""
     data = level.videos("test")
     results, others = (
-        [item.result() for item in level.online(one)(data.videos)] for one in (network, other)
+        [item.result() for item in level.track(one, "test")] for one in (network, other)
     )
     videos = [[frame.image_id for frame in video.frames] for video in data.videos]
     return ap_difference_interval(data.ground_truth, results, others, data.skeleton, videos)

@@ -86,15 +86,17 @@ def _retrain(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from vipnas.pipeline.clip_level import ClipLevel, evaluate_video
+    from vipnas.evaluation.online import video_scores
+    from vipnas.pipeline.clip_level import ClipLevel
+    from vipnas.pipeline.models import open_clip
     from vipnas.viz.video_sheets import video_sheet
 
     level = ClipLevel(open_experiment(options))
-    scores, found = evaluate_video(level, options.model, options.split, options.boxes)
+    data, network = level.videos(options.split), open_clip(level.experiment, options.model)
+    found = level.track(network, options.split, options.boxes)
     if options.pictures is not None:
-        data = level.videos(options.split)
         video_sheet(options.pictures, data.videos[0], found, data.skeleton)
-    print_scores(scores, options.json)
+    print_scores(video_scores(data, found), options.json)
 
 
 def _export(options: argparse.Namespace) -> None:

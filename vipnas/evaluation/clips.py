@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,9 +31,11 @@ from vipnas.evaluation.evaluator import measure_statistics, middle_batch
 from vipnas.evaluation.metrics import Metrics
 from vipnas.evaluation.oks import mean_similarity
 from vipnas.evaluation.scoring import Inherited
-from vipnas.models.clipnet import FollowUpNet, FollowUpNets, Frame, extract_follow_up, propagate
+from vipnas.evaluation.subnets import take_clip
+from vipnas.models.clipnet import FollowUpNet, FollowUpNets, Frame, propagate
 from vipnas.models.fold import fold_batch_norm
 from vipnas.models.posenet import PoseNet
+from vipnas.space.clip import VideoSpace
 
 Results = list[dict[str, Any]]
 FloatArray = NDArray[np.float64]
@@ -190,6 +193,7 @@ class InheritedClipScore(Inherited[VideoArch]):
     """
 
     supernet: FollowUpNet | FollowUpNets
+    space: VideoSpace
     evaluator: ClipEvaluator
     calibration: KeyedClips
     early_stop_margin: float = 0.0
@@ -216,17 +220,11 @@ class InheritedClipScore(Inherited[VideoArch]):
         first = keyed.heatmaps_NKHW.to(device)
         return keyed.clips.frames[-1].images_B3HW, [first, *propagate(network, frames, first)][-1]
 
-    def _weights_of(self, number: int) -> FollowUpNet:
-        """Return the supernet, or the network of that follow-up frame, from 0."""
-        return self.supernet if isinstance(self.supernet, FollowUpNet) else self.supernet[number]
-
     def network(self, arch: VideoArch) -> FollowUpNets:
         """Return the follow-up networks, calibrated, for inference only: batch norm is folded."""
-        extracted = [
-            extract_follow_up(self._weights_of(number), follow_up)
-            for number, follow_up in enumerate(arch.follow_ups)
-        ]
-        networks = FollowUpNets(extracted).eval()
-        calibrate_along(networks, self.calibration, self.evaluator.batch_size)
+        calibrate = partial(
+            calibrate_along, keyed=self.calibration, batch_size=self.evaluator.batch_size
+        )
+        networks = take_clip(self.supernet, self.space, arch, calibrate, "the supernet of clips")
         fold_batch_norm(networks)
         return networks

@@ -21,11 +21,12 @@ from vipnas.config.clip import Boxes
 from vipnas.data.codecs.heatmap import HeatmapCodec
 from vipnas.data.crops.crops import fixed_crops
 from vipnas.data.crops.geometry import box_of_joints, invert
-from vipnas.data.formats.posetrack import Box, Frame, TrackedPerson, Video
+from vipnas.data.formats.posetrack import Box, Frame, PoseTrackData, TrackedPerson, Video
 from vipnas.data.formats.results import SCORE_THRESHOLD
 from vipnas.data.formats.skeletons import Skeleton
 from vipnas.data.poses import TrackedPose
 from vipnas.evaluation.clip_step import ClipStep, Seen
+from vipnas.evaluation.protocols import Score, protocols_for, score
 from vipnas.models.clipnet import VideoNet
 
 # A box around the joints of the previous frame grows by this factor: the outline is larger than the
@@ -188,3 +189,9 @@ def _in_box(detection: FrameDetection, box_xywh: Box, skeleton: Skeleton) -> Tra
         image_hw=detection.frame.image_hw,
         ignore_exif=detection.frame.ignore_exif,
     )
+
+
+def video_scores(data: PoseTrackData, found: Sequence[TrackedPose]) -> dict[str, Score]:
+    """Return OKS AP, and PoseTrack mAP where the labels allow it."""
+    wanted = [name for name in protocols_for(data) if name in ("coco", "posetrack")]
+    return score(data, [pose.result() for pose in found], wanted)

@@ -16,10 +16,12 @@ from torch import Tensor, nn
 
 from vipnas.arch.image import Arch
 from vipnas.data.crops.crops import normalise
-from vipnas.evaluation.evaluator import Evaluator, calibrate_bn
+from vipnas.evaluation.evaluator import Evaluator
 from vipnas.evaluation.metrics import Metrics
+from vipnas.evaluation.subnets import take_subnet
 from vipnas.models.fold import fold_batch_norm
-from vipnas.models.posenet import PoseNet, extract
+from vipnas.models.posenet import PoseNet
+from vipnas.space.image import SearchSpace
 
 A = TypeVar("A")
 
@@ -122,6 +124,7 @@ class InheritedScore(Inherited[Arch]):
     """
 
     supernet: PoseNet
+    space: SearchSpace
     evaluator: Evaluator
     calibration_images_N3HW: Tensor
     early_stop_margin: float = 0.0
@@ -130,11 +133,11 @@ class InheritedScore(Inherited[Arch]):
         """Move the supernet, in place, and all crops to a device."""
         crops = self.evaluator.crops
         crops = replace(crops, images_B3HW=crops.images_B3HW.to(device))
-        return InheritedScore(
-            self.supernet.to(device),
-            replace(self.evaluator, crops=crops),
-            self.calibration_images_N3HW.to(device),
-            self.early_stop_margin,
+        return replace(
+            self,
+            supernet=self.supernet.to(device),
+            evaluator=replace(self.evaluator, crops=crops),
+            calibration_images_N3HW=self.calibration_images_N3HW.to(device),
         )
 
     def of(self, supernet: nn.Module) -> InheritedScore:
@@ -149,8 +152,10 @@ class InheritedScore(Inherited[Arch]):
 
     def network(self, arch: Arch) -> PoseNet:
         """Return the subnet, calibrated, for inference only: batch norm is folded."""
-        subnet = extract(self.supernet, arch).eval()
-        calibrate_bn(subnet, self.calibration_images_N3HW, self.evaluator.batch_size)
+        images_N3HW, batch_size = self.calibration_images_N3HW, self.evaluator.batch_size
+        subnet = take_subnet(
+            self.supernet, self.space, arch, images_N3HW, batch_size, "the supernet"
+        )
         fold_batch_norm(subnet)
         return subnet
 
@@ -158,6 +163,7 @@ class InheritedScore(Inherited[Arch]):
         crops = self.evaluator.crops
         return _rebuild, (
             self.supernet,
+            self.space,
             replace(self.evaluator, crops=replace(crops, images_B3HW=None)),  # type: ignore[arg-type]
             _as_array(crops.images_B3HW),
             _as_array(self.calibration_images_N3HW),
@@ -167,6 +173,7 @@ class InheritedScore(Inherited[Arch]):
 
 def _rebuild(
     supernet: PoseNet,
+    space: SearchSpace,
     evaluator: Evaluator,
     images_NHW3: NDArray[np.uint8],
     calibration_images_NHW3: NDArray[np.uint8],
@@ -175,7 +182,7 @@ def _rebuild(
     crops = replace(evaluator.crops, images_B3HW=_as_tensor(images_NHW3))
     evaluator = replace(evaluator, crops=crops)
     calibration_images = _as_tensor(calibration_images_NHW3)
-    return InheritedScore(supernet, evaluator, calibration_images, early_stop_margin)
+    return InheritedScore(supernet, space, evaluator, calibration_images, early_stop_margin)
 
 
 def _as_array(images_N3HW: Tensor) -> NDArray[np.uint8]:

@@ -66,7 +66,7 @@ def take_subnet(
 
 
 def take_clip(
-    supernet: FollowUpNet,
+    supernet: FollowUpNet | FollowUpNets,
     space: VideoSpace,
     arch: VideoArch,
     calibrate: Callable[[FollowUpNets], None] | None,
@@ -74,11 +74,19 @@ def take_clip(
 ) -> FollowUpNets:
     """Return the follow-up networks of a clip, as `take_subnet` does for an image network.
 
-    `calibrate` measures their batch norm (`vipnas.evaluation.clips.calibrate_along`).
+    Args:
+        supernet: The supernet of all follow-up frames, or a network for each of them.
+        space: What it was trained for.
+        arch: The networks to take.
+        calibrate: Measures their batch norm (`vipnas.evaluation.clips.calibrate_along`).
+        place: What an error names.
     """
     space.check_arch(arch, place)
-    networks = FollowUpNets([extract_follow_up(supernet, one) for one in arch.follow_ups])
-    networks.eval()
+    extracted = [
+        extract_follow_up(supernet if isinstance(supernet, FollowUpNet) else supernet[number], one)
+        for number, one in enumerate(arch.follow_ups)
+    ]
+    networks = FollowUpNets(extracted).eval()
     if calibrate is not None:
         calibrate(networks)
     return networks

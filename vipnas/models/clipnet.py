@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from vipnas.arch.clip import FollowUp, Fusion, VideoArch
 from vipnas.arch.image import Arch
 from vipnas.models.elastic import ElasticLayer
-from vipnas.models.fusion import FusionModule, fusions_of, module_name, tap_of
+from vipnas.models.fusion import FusionModule, module_name, tap_of
 from vipnas.models.posenet import PoseNet, extract, segments
 
 # Heatmaps of a frame by its distance from the key frame, its images (B, 3, H, W) and the warped
@@ -38,9 +38,12 @@ class FollowUpNet(nn.Module):
     frames. With one fusion or none, it is a stand-alone network.
     """
 
-    def __init__(self, arch: Arch, fusions: Sequence[Fusion], initialise: bool = True) -> None:
+    def __init__(
+        self, arch: Arch, fusions: Sequence[Fusion | None], initialise: bool = True
+    ) -> None:
+        """Build the network, with the modules of all `fusions`; None needs no module."""
         super().__init__()
-        self.fusions = tuple(fusions)
+        self.fusions = tuple(fusion for fusion in fusions if fusion is not None)
         self.follow_up = FollowUp(arch, self.fusions[0] if self.fusions else None)
         self.posenet = PoseNet(arch, initialise)
         self.fusion_modules = nn.ModuleDict()
@@ -97,7 +100,7 @@ def extract_follow_up(supernet: FollowUpNet, follow_up: FollowUp) -> FollowUpNet
 
     They are those that `supernet(images, before, follow_up)` uses. See `extract`.
     """
-    network = FollowUpNet(follow_up.arch, fusions_of(follow_up), initialise=False)
+    network = FollowUpNet(follow_up.arch, [follow_up.fusion], initialise=False)
     network.posenet = extract(supernet.posenet, follow_up.arch)
     parameter = next(supernet.parameters())
     network.to(parameter.device, parameter.dtype)
@@ -176,8 +179,7 @@ def frames_of(images_BF3HW: Tensor, warps_BT23: Tensor) -> Iterator[Frame]:
 def build_video_net(arch: VideoArch, initialise: bool = True) -> VideoNet:
     """Build the stand-alone networks of a clip."""
     networks = [
-        FollowUpNet(follow_up.arch, fusions_of(follow_up), initialise)
-        for follow_up in arch.follow_ups
+        FollowUpNet(follow_up.arch, [follow_up.fusion], initialise) for follow_up in arch.follow_ups
     ]
     return VideoNet(PoseNet(arch.key_frame, initialise), FollowUpNets(networks))
 

@@ -111,8 +111,7 @@ def _build(header: ModelHeader) -> nn.Module:
         return build_video_net(header.clip, initialise=False)
     assert header.arch is not None
     if header.kind == "clip_supernet":
-        fusions = [fusion for fusion in header.fusions if fusion is not None]
-        return FollowUpNet(header.arch, fusions, initialise=False)
+        return FollowUpNet(header.arch, header.fusions, initialise=False)
     return PoseNet(header.arch, initialise=False)
 
 

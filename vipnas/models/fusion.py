@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vipnas.arch.clip import FollowUp, Fusion, Operation
+from vipnas.arch.clip import Fusion, Operation
 from vipnas.arch.image import Arch
 from vipnas.models.elastic import ElasticBatchNorm2d, ElasticConv2d
 from vipnas.models.posenet import segments
@@ -98,11 +98,6 @@ def resize(x_BCHW: Tensor, hw: Sequence[int]) -> Tensor:
     if x_BCHW.shape[2] < hw[0]:
         return F.interpolate(x_BCHW, size=tuple(hw), mode="bilinear", align_corners=False)
     return x_BCHW
-
-
-def fusions_of(follow_up: FollowUp) -> tuple[Fusion, ...]:
-    """Return the fusions of a stand-alone network: one or none."""
-    return () if follow_up.fusion is None else (follow_up.fusion,)
 
 
 def module_name(fusion: Fusion) -> str:

@@ -55,6 +55,7 @@ def summarise(level: ImageLevel) -> dict[str, Any]:
     experiment = level.experiment
     score = InheritedScore(
         level.load_supernet(supernet_file(level)).to(experiment.device),
+        level.space,
         experiment.evaluator("test"),
         experiment.calibration_images,
     )

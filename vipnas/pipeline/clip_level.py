@@ -13,9 +13,9 @@ from typing import Any
 
 from torch import nn
 
-from vipnas.arch.clip import Fusion, VideoArch
+from vipnas.arch.clip import VideoArch
 from vipnas.config.clip import Boxes, Exposure, VideoConfig
-from vipnas.data.crops.clips import TrainingClips, clips_of, fixed_clips
+from vipnas.data.crops.clips import TrainingClips, clips_of, fixed_clips, spread_clips
 from vipnas.data.formats.posetrack import PoseTrackData
 from vipnas.data.poses import TrackedPose
 from vipnas.errors import UserError
@@ -26,8 +26,7 @@ from vipnas.evaluation.clips import (
     calibrate_along,
     with_key_frames,
 )
-from vipnas.evaluation.online import OnlineLoop
-from vipnas.evaluation.protocols import Score, protocols_for, score
+from vipnas.evaluation.online import OnlineLoop, video_scores
 from vipnas.evaluation.subnets import take_clip
 from vipnas.files import to_plain
 from vipnas.models.clipnet import (
@@ -127,8 +126,7 @@ class ClipLevel(Level[VideoArch]):
         experiment = self.experiment
         data = experiment.train_data if split is None else experiment.data_of(split)
         if not isinstance(data, PoseTrackData):
-            found = "images, though there is a section video"
-            raise UserError("data", "videos: PoseTrack or synthetic_video", found)
+            raise UserError("data", "videos: PoseTrack or synthetic_video", "images")
         return data
 
     @cached_property
@@ -144,36 +142,26 @@ class ClipLevel(Level[VideoArch]):
         )
 
     def _keyed_clips(self, split: Split | None, at_most: int) -> KeyedClips:
-        """Return clips that do not overlap, spread over the videos."""
-        length = self.config.num_follow_ups + 1
-        clips = clips_of(self.videos(split), self.config.num_follow_ups, stride=length)
-        chosen = [clips[place] for place in _spread(len(clips), at_most)]
-        fixed = fixed_clips(chosen, self.experiment.skeleton, self.experiment.codec)
-        return with_key_frames(fixed, self.key_frame, self._batch_size)
-
-    @property
-    def _batch_size(self) -> int:
-        return self.experiment.config.evaluation_batch_size
+        clips = spread_clips(self.videos(split), self.config.num_follow_ups, at_most)
+        fixed = fixed_clips(clips, self.experiment.skeleton, self.experiment.codec)
+        return with_key_frames(fixed, self.key_frame, self.batch_size)
 
     @cached_property
     def calibration(self) -> KeyedClips:
         return self._keyed_clips(None, self.config.calibration_clips)
 
-    def _evaluator(self, split: Split, at_most: int) -> ClipEvaluator:
-        return ClipEvaluator(
-            self._keyed_clips(split, at_most),
-            self.videos(split).ground_truth,
-            self.experiment.skeleton,
-            self.experiment.codec,
-            self._batch_size,
-        )
-
     def scorer(self, supernet: nn.Module, num_persons: int | None = None) -> InheritedClipScore:
         assert isinstance(supernet, (FollowUpNet, FollowUpNets))
         at_most = min(self.config.val_clips, num_persons or self.config.val_clips)
-        evaluator = self._evaluator("val", at_most)
+        evaluator = ClipEvaluator(
+            self._keyed_clips("val", at_most),
+            self.videos("val").ground_truth,
+            self.experiment.skeleton,
+            self.experiment.codec,
+            self.batch_size,
+        )
         margin = self.early_stop_margin(num_persons)
-        return InheritedClipScore(supernet, evaluator, self.calibration, margin)
+        return InheritedClipScore(supernet, self.space, evaluator, self.calibration, margin)
 
     def supernet(self, directory: Path) -> FollowUpNet:
         """Build the supernet of the follow-up frames.
@@ -182,7 +170,7 @@ class ClipLevel(Level[VideoArch]):
         supernet of images, and with those of the key frame's network in their place: that has been
         trained for longer.
         """
-        supernet = FollowUpNet(self.space.image_space.max_arch(), self._fusions)
+        supernet = FollowUpNet(self.space.image_space.max_arch(), self.space.fusions)
         if (images_file := self._starts_from) is not None:
             supernet.posenet = open_supernet(self.experiment, images_file)
             insert(self.key_frame, supernet.posenet)
@@ -197,11 +185,7 @@ class ClipLevel(Level[VideoArch]):
     def blank(self, arch: VideoArch | None) -> FollowUpNet | FollowUpNets:
         if arch is not None and self.config.retrain.weights == "own":
             return build_video_net(arch, initialise=False).follow_ups
-        return FollowUpNet(self.space.image_space.max_arch(), self._fusions, initialise=False)
-
-    @property
-    def _fusions(self) -> list[Fusion]:
-        return [fusion for fusion in self.space.fusions if fusion is not None]
+        return FollowUpNet(self.space.image_space.max_arch(), self.space.fusions, initialise=False)
 
     def supernet_task(self, supernet: nn.Module) -> ClipTask:
         return self._task([supernet] * self.config.num_follow_ups, self.config.supernet.exposure)
@@ -240,14 +224,18 @@ class ClipLevel(Level[VideoArch]):
             processes,
         )
 
-    def online(self, network: VideoNet, boxes: Boxes | None = None) -> OnlineLoop:
-        return OnlineLoop(
+    def track(
+        self, network: VideoNet, split: Split, boxes: Boxes | None = None
+    ) -> list[TrackedPose]:
+        """Run the networks of a clip online over the videos of a split."""
+        loop = OnlineLoop(
             network.to(self.experiment.device),
             self.experiment.skeleton,
             self.experiment.codec,
             boxes or self.config.boxes,
-            self._batch_size,
+            self.batch_size,
         )
+        return loop(self.videos(split).videos)
 
     def settings(self) -> dict[str, Any]:
         return {
@@ -283,7 +271,7 @@ class ClipLevel(Level[VideoArch]):
             "video_arch": to_plain(arch, defaults=False),
             "init_from": content_digest(init_from),
             "calibration_clips": self.config.calibration_clips,
-            "calibration_batch_size": self._batch_size,
+            "calibration_batch_size": self.batch_size,
         }
 
     def scoring_settings(self) -> dict[str, Any]:
@@ -305,33 +293,10 @@ class ClipLevel(Level[VideoArch]):
 
     def calibrate(self, model: nn.Module) -> str:
         assert isinstance(model, VideoNet)
-        calibrate_along(model.follow_ups.eval(), self.calibration, self._batch_size)
+        calibrate_along(model.follow_ups.eval(), self.calibration, self.batch_size)
         return f"training clips of {self.experiment.name}"
 
     def test_metrics(self, path: Path) -> dict[str, Any]:
-        scores, _ = evaluate_video(self, path, "test")
+        found = self.track(open_clip(self.experiment, path), "test")
+        scores = video_scores(self.videos("test"), found)
         return {name: to_plain(value) for name, value in scores.items()}
-
-
-def evaluate_video(
-    level: ClipLevel, weights: Path, split: Split, boxes: Boxes | None = None
-) -> tuple[dict[str, Score], list[TrackedPose]]:
-    """Run a clip's networks online over the videos of a split.
-
-    Returns the metrics of every protocol that the labels allow, and what was found.
-    """
-    data = level.videos(split)
-    found = level.online(open_clip(level.experiment, weights), boxes)(data.videos)
-    return video_scores(data, found), found
-
-
-def video_scores(data: PoseTrackData, found: Sequence[TrackedPose]) -> dict[str, Score]:
-    """Return OKS AP, and PoseTrack mAP where the labels allow it."""
-    wanted = [name for name in protocols_for(data) if name in ("coco", "posetrack")]
-    return score(data, [item.result() for item in found], wanted)
-
-
-def _spread(count: int, at_most: int) -> list[int]:
-    """Return at most so many of `count` places, evenly spread."""
-    kept = min(count, at_most)
-    return [count * place // kept for place in range(kept)]

@@ -109,7 +109,8 @@ class ImageLevel(Level[Arch]):
         assert isinstance(supernet, PoseNet)
         evaluator = self.experiment.evaluator("val", num_persons)
         margin = self.early_stop_margin(num_persons)
-        return InheritedScore(supernet, evaluator, self._calibration(num_persons), margin)
+        images = self._calibration(num_persons)
+        return InheritedScore(supernet, self.space, evaluator, images, margin)
 
     def _calibration(self, at_most: int | None) -> Tensor:
         images: Tensor = self.experiment.calibration_images
@@ -134,7 +135,7 @@ class ImageLevel(Level[Arch]):
             "retrain": to_plain(replace(config, init_from=kind, init_arch=None)),
             "arch": to_plain(arch, defaults=False),
             **({} if weights is None else weights.settings()),
-            "calibration_batch_size": self.config.evaluation_batch_size,
+            "calibration_batch_size": self.batch_size,
         }
 
     @property
@@ -158,7 +159,7 @@ class ImageLevel(Level[Arch]):
             return "the batches of its training"
         assert isinstance(model, PoseNet)
         # The running statistics are of the last weights, not of the averaged ones.
-        calibrate_bn(model, self.experiment.calibration_images, self.config.evaluation_batch_size)
+        calibrate_bn(model, self.experiment.calibration_images, self.batch_size)
         return f"training crops of {self.experiment.name}"
 
     def test_metrics(self, path: Path) -> dict[str, Any]:

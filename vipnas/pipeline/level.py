@@ -95,6 +95,11 @@ class Level(ABC, Generic[A]):
     def retrain_schedule(self) -> Schedule:
         return self.config.retrain.schedule
 
+    @property
+    def batch_size(self) -> int:
+        """How many crops or clips are scored or calibrate at a time."""
+        return self.experiment.config.evaluation_batch_size
+
     @abstractmethod
     def count_cost(self, arch: A) -> Any:
         """Return MACs and parameters; those of a mean frame for a clip."""

@@ -73,6 +73,13 @@ def clips_of(data: PoseTrackData, num_follow_up: int, stride: int = 1) -> tuple[
     return clips
 
 
+def spread_clips(data: PoseTrackData, num_follow_up: int, at_most: int) -> tuple[Clip, ...]:
+    """Return at most so many clips that do not overlap, evenly spread over the videos."""
+    clips = clips_of(data, num_follow_up, stride=num_follow_up + 1)
+    kept = min(len(clips), at_most)
+    return tuple(clips[len(clips) * place // kept] for place in range(kept))
+
+
 def _pieces(data: PoseTrackData) -> list[list[TrackedPerson]]:
     """Return the unbroken pieces of all tracks."""
     usable = {person.annotation_id for person in data.persons}

@@ -8,7 +8,7 @@ import numpy as np
 from vipnas.data.formats.posetrack import TrackedPerson
 from vipnas.data.formats.skeletons import read_skeleton
 from vipnas.data.poses import TrackedPose
-from vipnas.pipeline.clip_summary import drift_of
+from vipnas.evaluation.drift import drift_of
 
 SKELETON = read_skeleton("posetrack_18")
 
