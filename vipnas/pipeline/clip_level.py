@@ -51,7 +51,7 @@ from vipnas.shipped import find_shipped
 from vipnas.space.clip import VideoSpace
 from vipnas.space.image import SearchSpace
 from vipnas.space.yaml import read_space
-from vipnas.training.compute import Forward, make_forward
+from vipnas.training.compute import make_forward
 from vipnas.training.step import ClipTask
 
 
@@ -188,6 +188,7 @@ class ClipLevel(Level[VideoArch]):
         return FollowUpNet(self.space.image_space.max_arch(), self.space.fusions, initialise=False)
 
     def supernet_task(self, supernet: nn.Module) -> ClipTask:
+        assert isinstance(supernet, FollowUpNet)
         return self._task([supernet] * self.config.num_follow_ups, self.config.supernet.exposure)
 
     def network(
@@ -207,15 +208,11 @@ class ClipLevel(Level[VideoArch]):
         if isinstance(network, FollowUpNet):
             return self._task([network] * len(arch.follow_ups), exposure), arch
         assert isinstance(network, FollowUpNets)
-        return self._task(list(network.networks), exposure), None
+        return self._task([network[n] for n in range(len(network.archs))], exposure), None
 
-    def _task(self, networks: Sequence[nn.Module], exposure: Exposure) -> ClipTask:
+    def _task(self, networks: Sequence[FollowUpNet], exposure: Exposure) -> ClipTask:
         compute, processes = self.experiment.config.compute, self.experiment.processes
-        forwards: dict[nn.Module, Forward] = {}
-        for network in networks:
-            assert isinstance(network, FollowUpNet)
-            if network not in forwards:
-                forwards[network] = make_forward(network, compute, processes)
+        forwards = {one: make_forward(one, compute, processes) for one in dict.fromkeys(networks)}
         return ClipTask(
             make_forward(self.key_frame, compute),
             [forwards[network] for network in networks],
