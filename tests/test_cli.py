@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from experiment_fixture import EXPERIMENT, draw_people, files_below, write_experiment
 from model_fixture import save_network, save_supernet
 from spaces_fixture import INVERTED_YAML, space_from
@@ -91,7 +92,7 @@ ONE_AT_A_TIME = {**EXPERIMENT["retrain"]["schedule"], "batch_size": 1}
         (changed("data", val_person=4), "got 'val_person' (did you mean 'val_persons'?)"),
         (changed("data", search_persons=4), "got 'search_persons' (renamed: use val_persons)"),
         (changed("data", train=None), "data: expected exactly one of synthetic"),
-        ({"space": "tinny"}, "tinny: expected a file, or one of search_spaces/: "),
+        ({"space": "tinny"}, "experiment.yaml: space: expected a file, or one of search_spaces/: "),
         (
             {"input_hw": [65, 48]},
             "tiny: input_hw: expected multiples of 8, the total strid",
@@ -147,7 +148,8 @@ def test_a_budget_out_of_reach_and_budgets_that_contradict(fail: Run, tmp_path: 
     saved_supernet(tmp_path)
     budget = [{"quantity": "macs", "at_most": 1000}]
     message = fail("search", **changed("search", constraints=budget))
-    assert "constraint macs: at_most: expected at least 4" in message and "got 1,000 (" in message
+    assert "experiment.yaml: search: constraint macs: at_most: expected at least 4" in message
+    assert "got 1,000 (" in message
     budget = [{"quantity": "mac", "at_most": 1000}]
     message = fail("search", **changed("search", constraints=budget))
     assert "search.constraints[0].quantity: expected one of macs, params, latency_ms, g" in message
@@ -222,7 +224,7 @@ def test_what_is_missing_is_said_before_data_are_drawn(fail: Run, tmp_path: Path
     assert "(run `vipnas search` first or give --arch)" in message
     smallest, weights = tmp_path / "smallest.json", tmp_path / "none.safetensors"
     write_arch(smallest, TINY.min_arch())
-    assert "tinny: expected a file, or one of" in fail("train-supernet", space="tinny", **drawn)
+    assert "space: expected a file, or one of" in fail("train-supernet", space="tinny", **drawn)
     assert "supernet: expected a section of the experiment" in fail(
         "train-supernet", supernet=None, **drawn
     )
@@ -358,3 +360,26 @@ def test_too_little_memory_is_one_line_and_a_bug_is_a_bug(
         return
     assert main(command) == 1
     assert capsys.readouterr().err == line
+
+
+def test_names_that_stand_for_no_file_are_those_of_a_setting(fail: Run) -> None:
+    message = fail("inspect-data", skeleton="*")
+    assert "experiment.yaml: skeleton: expected a file or a shipped skeleton, got '*'" in message
+    message = fail("inspect-data", space="tinny")
+    assert "experiment.yaml: space: expected a file, or one of search_spaces/" in message
+    assert "did you mean 'tiny'?" in message
+
+
+def test_an_empty_name_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["cost", ""]) == 1
+    assert capsys.readouterr().err.startswith("vipnas cost: '': expected a file, or one of")
+
+
+def test_a_model_whose_heatmaps_are_not_finite_is_named(fail: Run, tmp_path: Path) -> None:
+    network = PoseNet(TINY.min_arch())
+    with torch.no_grad():
+        next(network.parameters()).fill_(float("nan"))
+    path = tmp_path / "spoiled.safetensors"
+    save_network(path, network)
+    message = fail("evaluate", str(path))
+    assert f"{path}: expected finite heatmaps, got others" in message

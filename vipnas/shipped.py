@@ -17,7 +17,9 @@ SHIPPED_FILES = {
 }
 
 
-def find_shipped(kind: Kind, name_or_path: str, suffix: Suffix = "") -> Path:
+def find_shipped(
+    kind: Kind, name_or_path: str, suffix: Suffix = "", place: str | None = None
+) -> Path:
     """Return the path of an existing file, otherwise that of the shipped file with that name.
 
     Args:
@@ -26,6 +28,7 @@ def find_shipped(kind: Kind, name_or_path: str, suffix: Suffix = "") -> Path:
             be left out: `tiny`, `tiny.yaml`, `search_spaces/tiny.yaml`.
         suffix: Only files with this suffix count as shipped: `.yaml` for spaces, `.json` for
             architectures.
+        place: Where the name was given, for the error; by default the name itself.
 
     Raises:
         UserError: If neither exists. It lists the names and suggests the nearest one.
@@ -39,7 +42,8 @@ def find_shipped(kind: Kind, name_or_path: str, suffix: Suffix = "") -> Path:
     for known, path in shipped.items():
         if name in (known, known + path.suffix):
             return path
-    raise UserError.not_one_of(name_or_path, shipped, name, expected=f"a file, or one of {kind}/:")
+    place = place or name_or_path or "''"
+    raise UserError.not_one_of(place, shipped, name, expected=f"a file, or one of {kind}/:")
 
 
 def find_beside(file: Path, name: str) -> Path | None:

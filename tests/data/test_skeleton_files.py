@@ -151,7 +151,9 @@ def test_mistakes_are_named_in_one_line(
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"coco_71: expected .* neither \(did you mean 'coco_17'"):
+    with pytest.raises(
+        ValueError, match=r"coco_71: expected .* got 'coco_71' \(did you mean 'coco_17'"
+    ):
         read_skeleton("coco_71")
 
 

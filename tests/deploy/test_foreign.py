@@ -213,7 +213,7 @@ def test_a_joint_that_the_model_has_not_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ({"skeleton": "coco"}, "coco: expected a file or a shipped skeleton, got neither"),
+        ({"skeleton": "coco"}, "yaml: skeleton: expected a file or a shipped skeleton, got 'coco'"),
         ({"box_padding": 0}, "box_padding: expected a number above 0, got 0"),
         ({"aspect": "square"}, "aspect: expected .*, got 'square'"),
         ({"output": {"form": "simc"}}, "output: form: .*did you mean 'simcc'"),

@@ -22,7 +22,7 @@ from vipnas.data.crops.geometry import (
     transform,
 )
 from vipnas.data.crops.pictures import Picture, crop_into
-from vipnas.data.formats.skeletons import Skeleton, read_skeleton
+from vipnas.data.formats.skeletons import Skeleton, find_skeleton, read_skeleton
 from vipnas.deploy.clip_runner import ImageRunner, Runner
 from vipnas.deploy.description import (
     UINT8,
@@ -102,7 +102,9 @@ class ForeignPoseModel:
         self.path: Path = described.model
         self.box_padding = file.box_padding if box_padding is None else box_padding
         beside = described.folder / file.skeleton
-        self.skeleton: Skeleton = read_skeleton(beside if beside.is_file() else file.skeleton)
+        if not beside.is_file():
+            beside = find_skeleton(file.skeleton, f"{place}: skeleton")
+        self.skeleton: Skeleton = read_skeleton(beside)
         joints = file.joints or self.skeleton.joints
         for name in self.skeleton.joints:
             check_known(name, joints, f"{place}: joints: skeleton {self.skeleton.name}")

@@ -41,7 +41,13 @@ from vipnas.models.posenet import PoseNet, insert
 from vipnas.pipeline.experiment import Split
 from vipnas.pipeline.image_level import ImageLevel, cost_of_images
 from vipnas.pipeline.level import Level, network_file, supernet_file
-from vipnas.pipeline.models import open_clip, open_clip_supernet, open_network, open_supernet
+from vipnas.pipeline.models import (
+    finite_heatmaps_of,
+    open_clip,
+    open_clip_supernet,
+    open_network,
+    open_supernet,
+)
 from vipnas.pipeline.run_folder import RunFolder
 from vipnas.pipeline.work import needed
 from vipnas.quantities import Cost
@@ -294,6 +300,7 @@ class ClipLevel(Level[VideoArch]):
         return f"training clips of {self.experiment.name}"
 
     def test_metrics(self, path: Path) -> dict[str, Any]:
-        found = self.track(open_clip(self.experiment, path), "test")
+        with finite_heatmaps_of(path):
+            found = self.track(open_clip(self.experiment, path), "test")
         scores = video_scores(self.videos("test"), found)
         return {name: to_plain(value) for name, value in scores.items()}

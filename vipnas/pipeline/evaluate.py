@@ -14,7 +14,7 @@ from vipnas.errors import UserError
 from vipnas.evaluation.evaluator import Evaluator
 from vipnas.evaluation.protocols import DEFAULT_RULES, Rules, Score, protocols_for, score
 from vipnas.pipeline.experiment import Experiment, Split
-from vipnas.pipeline.models import open_model
+from vipnas.pipeline.models import finite_heatmaps_of, open_model
 from vipnas.viz.sheets import prediction_sheet
 
 
@@ -43,7 +43,8 @@ def evaluate(
     data = experiment.data_of(split)
     protocols = protocols_for(data, metrics)  # before it runs over all images for nothing
     evaluator = experiment.evaluator(split)
-    xy_NK2, scores_NK = evaluator.predict(network)
+    with finite_heatmaps_of(model):
+        xy_NK2, scores_NK = evaluator.predict(network)
     if pictures is not None:
         _draw_predictions(pictures, evaluator, xy_NK2, scores_NK)
     results = evaluator.results_of(xy_NK2, scores_NK)

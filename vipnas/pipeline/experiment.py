@@ -15,7 +15,7 @@ from vipnas.config.training import Compute
 from vipnas.data.codecs.heatmap import HeatmapCodec
 from vipnas.data.crops.loader import TrainingCrops
 from vipnas.data.formats.coco import PoseData
-from vipnas.data.formats.skeletons import Skeleton
+from vipnas.data.formats.skeletons import Skeleton, find_skeleton
 from vipnas.evaluation.evaluator import Evaluator
 from vipnas.files import to_plain
 from vipnas.pipeline.datasets import Datasets
@@ -180,22 +180,30 @@ class Experiment:
 
 
 def _with_files_beside(config: ExperimentConfig, path: Path) -> ExperimentConfig:
-    """Put the paths of files beside the experiment in the place of their names."""
-    if (skeleton := find_beside(path, config.skeleton)) is not None:
-        config = replace(config, skeleton=str(skeleton))
-    if (space := find_beside(path, config.space)) is not None:
-        config = replace(config, space=str(space))
+    """Replace the names of files beside the experiment by their paths.
+
+    Raises:
+        UserError: A name stands for no file.
+    """
+    skeleton = find_beside(path, config.skeleton)
+    skeleton = skeleton or find_skeleton(config.skeleton, f"{path}: skeleton")
+    space = _space_file(path, config.space, "space")
+    config = replace(config, skeleton=str(skeleton), space=str(space))
     config = _with_weights_beside(config, path)
     video = config.video
     if video is None or video.space is None:
         return config
-    if (space := find_beside(path, video.space)) is not None:
-        config = replace(config, video=replace(video, space=str(space)))
-    return config
+    space = _space_file(path, video.space, "video.space")
+    return replace(config, video=replace(video, space=str(space)))
+
+
+def _space_file(path: Path, name: str, key: str) -> Path:
+    beside = find_beside(path, name)
+    return beside or find_shipped("search_spaces", name, ".yaml", f"{path}: {key}")
 
 
 def _with_weights_beside(config: ExperimentConfig, path: Path) -> ExperimentConfig:
-    """Do the same for the models that trainings start from, and their architectures."""
+    """Do so for the models that trainings start from, and their architectures."""
 
     def placed(name: str | None) -> str | None:
         return name if name is None else str(find_beside(path, name) or name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from vipnas.arch.image import Arch
@@ -22,6 +24,15 @@ from vipnas.models.header import ModelHeader
 from vipnas.models.posenet import PoseNet
 from vipnas.pipeline.experiment import Experiment
 from vipnas.space.clip import VideoSpace
+
+
+@contextmanager
+def finite_heatmaps_of(path: Path) -> Iterator[None]:
+    """Name the file of a model whose heatmaps turn out not to be finite, in a UserError."""
+    try:
+        yield
+    except FloatingPointError:
+        raise UserError(str(path), "finite heatmaps", "others") from None
 
 
 def calibration_of(experiment: Experiment) -> Calibration:

@@ -52,7 +52,11 @@ def search(level: Level[A], ray: RaySettings | None = None) -> Path:
     """
     config = level.search_config
     cost_of, costs = level.cost_of()
-    searchers = searchers_of(config, level.space, level.experiment.config.seed, cost_of)
+    seed = level.experiment.config.seed
+    try:
+        searchers = searchers_of(config, level.space, seed, cost_of)
+    except UserError as error:
+        raise error.inside(f"{level.experiment.file}: search") from None
     directory = best_file(level).parent
     scorer = Scorer(level)
 

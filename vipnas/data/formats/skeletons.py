@@ -14,6 +14,7 @@ from typing import Literal
 
 from vipnas.arch.skeleton import Skeleton as Skeleton
 from vipnas.data.formats.sides import check_sides
+from vipnas.errors import UserError, shown
 from vipnas.files import Strict, did_you_mean, parse, read_yaml
 
 SKELETONS = Path(__file__).resolve().parent / "skeletons"
@@ -39,15 +40,7 @@ def read_skeleton(name_or_path: str | Path) -> Skeleton:
     Raises:
         ValueError: The file is not as expected. The message names file and key.
     """
-    path = Path(name_or_path)
-    if not path.is_file():
-        shipped = {file.stem: file for file in SKELETONS.glob("*.yaml")}
-        if str(name_or_path) not in shipped:
-            raise ValueError(
-                f"{name_or_path}: expected a file or a shipped skeleton, got neither "
-                f"({did_you_mean(str(name_or_path), shipped)})"
-            )
-        path = shipped[str(name_or_path)]
+    path = find_skeleton(str(name_or_path))
     where = str(path)
     file = parse(_SkeletonFile, read_yaml(path), where)
     index = _joint_index(file.joints, where)
@@ -66,6 +59,25 @@ def read_skeleton(name_or_path: str | Path) -> Skeleton:
     except ValueError as error:
         message = str(error)
         raise ValueError(message if message.startswith(where) else f"{where}: {message}") from None
+
+
+def find_skeleton(name_or_path: str, place: str | None = None) -> Path:
+    """Return the path of an existing file, otherwise that of the shipped skeleton.
+
+    Args:
+        name_or_path: A path, or a name.
+        place: Where the name was given, for the error; by default the name itself.
+
+    Raises:
+        UserError: Neither exists.
+    """
+    if Path(name_or_path).is_file():
+        return Path(name_or_path)
+    shipped = {file.stem: file for file in SKELETONS.glob("*.yaml")}
+    if name_or_path not in shipped:
+        expected, hint = "a file or a shipped skeleton", did_you_mean(name_or_path, shipped)
+        raise UserError(place or name_or_path or "''", expected, shown(name_or_path), hint)
+    return shipped[name_or_path]
 
 
 def _joint_index(joints: tuple[str, ...], where: str) -> dict[str, int]:
