@@ -1,28 +1,56 @@
-"""The commands that show results: `report`."""
+"""The commands that show results: `report` and `draw`."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vipnas.cli.arguments import Commands, name_argument
+from vipnas.errors import UserError
+
+if TYPE_CHECKING:
+    from vipnas.arch.clip import VideoArch
+    from vipnas.arch.image import Arch
+
+ARCH_HELP = "an arch JSON, a shipped name or a model file"
 
 
 def add_report_commands(commands: Commands) -> None:
-    """Add `report`."""
-    command = commands.add_parser("report", help="write an HTML page about runs")
-    command.add_argument(
+    """Add `report` and `draw`."""
+    report = commands.add_parser("report", help="write an HTML page about runs")
+    report.add_argument(
         "runs", nargs="+", type=Path, metavar="RUN", help="folder of a run, such as runs/quickstart"
     )
-    command.add_argument(
+    report.add_argument(
         "-o",
         "--output",
         type=Path,
         metavar="FILE",
         help="HTML file to write (default: report.html in the first folder)",
     )
-    name_argument(command)
-    command.set_defaults(run=_report)
+    report.add_argument(
+        "--beside",
+        nargs="+",
+        default=[],
+        metavar="ARCH",
+        help=f"architectures to draw beside the one found: {ARCH_HELP}",
+    )
+    name_argument(report)
+    report.set_defaults(run=_report)
+
+    draw = commands.add_parser("draw", help="draw an architecture, or two with their differences")
+    draw.add_argument("archs", nargs="+", metavar="ARCH", help=f"one or two, each {ARCH_HELP}")
+    draw.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="FILE", help="SVG file to write"
+    )
+    draw.add_argument(
+        "--latency-table",
+        type=Path,
+        metavar="FILE",
+        help="latency table: also show the predicted milliseconds of each part",
+    )
+    draw.set_defaults(run=_draw)
 
 
 def _report(options: argparse.Namespace) -> None:
@@ -31,4 +59,38 @@ def _report(options: argparse.Namespace) -> None:
     from vipnas.pipeline.run_folder import RunFolder
 
     folders = [RunFolder(folder, options.name) for folder in options.runs]
-    print(f"report: {report(folders, options.output)}")
+    beside = {arch: read_any_arch(arch) for arch in options.beside}
+    print(f"report: {report(folders, options.output, beside)}")
+
+
+def _draw(options: argparse.Namespace) -> None:
+    from vipnas.files import write_atomically
+    from vipnas.report.networks import part_ms_of
+    from vipnas.viz.architectures import draw_architectures, drawn_of
+
+    if len(options.archs) > 2:
+        raise UserError("ARCH", "one or two architectures", str(len(options.archs)))
+    networks = [drawn_of(name, read_any_arch(name)) for name in options.archs]
+    part_ms = None if options.latency_table is None else part_ms_of(options.latency_table)
+    second = networks[1] if len(networks) > 1 else ()
+    svg = draw_architectures(networks[0], second, part_ms, is_file=True)
+    write_atomically(options.output, svg)
+    print(f"draw: {options.output}")
+
+
+def read_any_arch(name: str) -> Arch | VideoArch:
+    """Return the architecture of a file or a shipped name: of an image network, or of a clip."""
+    from vipnas.arch.io import read_arch, read_video_arch
+    from vipnas.files import read_json
+    from vipnas.models.file import read_header
+    from vipnas.shipped import find_shipped
+
+    if name.endswith(".safetensors"):
+        header = read_header(Path(name))
+        arch = header.clip or header.arch
+        assert arch is not None, "a header has one of both"
+        return arch
+    path = find_shipped("search_spaces", name, ".json")
+    document = read_json(path)
+    is_clip = isinstance(document, dict) and "video_arch" in document
+    return read_video_arch(path) if is_clip else read_arch(path)

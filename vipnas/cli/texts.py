@@ -58,6 +58,17 @@ TEXTS = {
         (
             "vipnas report runs/quickstart",
             "vipnas report runs/seed0 runs/seed1 runs/seed2 -o seeds.html",
+            "vipnas report runs/quickstart --beside published/s_vipnas_res50",
+        ),
+    ),
+    "draw": Text(
+        "Draw an architecture stage by stage: resolution, width, blocks, kernel, groups,\n"
+        "attention, and the share of each part in the MACs. With a second architecture, the\n"
+        "choices that differ are marked.",
+        (
+            "vipnas draw published/s_vipnas_res50 -o arch.svg",
+            "vipnas draw runs/quickstart/search/best.json runs/quickstart/search/random_best.json"
+            " -o both.svg",
         ),
     ),
     "video": Text(

@@ -107,15 +107,19 @@ class Predictor:
         self._known: dict[Segment, float] = {}
 
     def __call__(self, arch: Arch) -> float:
-        total = 0.0
-        for segment in segments(arch):
-            ms = self._known.get(segment)
-            if ms is None:
-                layers = (layer._replace(name="") for layer in segment.layers())
-                ms = self._known[segment] = predicted_ms(self._model, layers)
-            total += ms
         # A fit may extrapolate below zero.
-        return max(LEAST_MS, total)
+        return max(LEAST_MS, sum(self.segment_ms(arch).values()))
+
+    def segment_ms(self, arch: Arch) -> dict[str, float]:
+        """Return the predicted milliseconds of each segment of a network, by its name."""
+        return {segment.name: self._segment_ms(segment) for segment in segments(arch)}
+
+    def _segment_ms(self, segment: Segment) -> float:
+        ms = self._known.get(segment)
+        if ms is None:
+            layers = (layer._replace(name="") for layer in segment.layers())
+            ms = self._known[segment] = predicted_ms(self._model, layers)
+        return ms
 
     def __str__(self) -> str:
         errors = ", ".join(f"{name} {error:.1%}" for name, error in self.choice.errors.items())

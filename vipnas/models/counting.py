@@ -26,12 +26,13 @@ def count_cost(arch: Arch) -> Cost:
     into the convolution before it; so are activations, pooling and softmax. Parameters are all that
     training learns, including batch-norm scales and shifts.
     """
-    macs = params = 0
-    for segment in segments(arch):
-        segment_macs, segment_params = _segment_cost(segment)
-        macs += segment_macs
-        params += segment_params
-    return Cost(macs, params)
+    costs = [cost for _, cost in segment_costs(arch)]
+    return Cost(sum(cost.macs for cost in costs), sum(cost.params for cost in costs))
+
+
+def segment_costs(arch: Arch) -> list[tuple[Segment, Cost]]:
+    """Return the segments of a network in the order they run, each with its cost."""
+    return [(segment, _segment_cost(segment)) for segment in segments(arch)]
 
 
 class LayerCost(NamedTuple):
@@ -48,9 +49,9 @@ def layer_costs(arch: Arch) -> list[tuple[Layer, LayerCost]]:
 
 
 @lru_cache(maxsize=1 << 20)
-def _segment_cost(segment: Segment) -> tuple[int, int]:
+def _segment_cost(segment: Segment) -> Cost:
     costs = [_layer_cost(layer._replace(name="")) for layer in segment.layers()]
-    return sum(cost.macs for cost in costs), sum(cost.params for cost in costs)
+    return Cost(sum(cost.macs for cost in costs), sum(cost.params for cost in costs))
 
 
 @lru_cache(maxsize=1 << 20)

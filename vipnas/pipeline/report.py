@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from vipnas.errors import UserError
 from vipnas.pipeline.run_folder import RunFolder
 from vipnas.report.page import write_report
-from vipnas.report.runs import LevelRun
+from vipnas.report.runs import AnyArch, LevelRun
 
 
-def report(folders: Sequence[RunFolder], output: Path | None = None) -> Path:
+def report(
+    folders: Sequence[RunFolder],
+    output: Path | None = None,
+    beside: Mapping[str, AnyArch] | None = None,
+) -> Path:
     """Write the page of runs, both levels of each.
 
     Args:
         folders: The folders of the runs.
         output: The HTML file; by default `report.html` in the first folder.
+        beside: Architectures that are drawn beside those found, by name.
 
     Raises:
         UserError: If a folder is none of a run.
     """
-    levels = levels_of(folders)
+    levels = [replace(run, beside=beside or {}) for run in levels_of(folders)]
     path = output or folders[0].root / "report.html"
     write_report(path, ", ".join({run.name: None for run in levels}), levels)
     return path
@@ -51,4 +57,12 @@ def _levels(folder: RunFolder, name: str) -> Iterator[LevelRun]:
         hint = "a run has the folders supernet, search or retrain"
         raise UserError(str(folder.root), "the folder of a run", "another folder", hint)
     for is_clip, level in known.items():
-        yield LevelRun(name, is_clip, level.root, level.supernet, level.search, level.retrain)
+        run = LevelRun(name, is_clip, level.root, level.supernet, level.search, level.retrain)
+        yield replace(run, latency_table=_latency_table(run))
+
+
+def _latency_table(run: LevelRun) -> Path | None:
+    """Return the table of a search by milliseconds, if its file is where the experiment says."""
+    latency = run.search_settings.get("latency")
+    table = None if latency is None else Path(latency["table"])
+    return table if table is not None and table.is_file() else None

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import mean, stdev
+from typing import Any, NamedTuple
 
 from vipnas.quantities import QUANTITIES, Cost
-from vipnas.report.blocks import Block, Card, Cards, Code, Section, Table, missing
+from vipnas.report.blocks import Block, Card, Cards, Code, Folded, Section, Table, missing
 from vipnas.report.describe import shown_cost
 from vipnas.report.runs import LevelRun, best_of
 from vipnas.search.trial import Trial
 
-METRICS = {"ap": "AP", "ap50": "AP50", "ap75": "AP75", "ar": "AR"}
+METRICS = {"map": "PoseTrack mAP", "ap": "AP", "ap50": "AP50", "ap75": "AP75", "ar": "AR"}
 UNKNOWN = "–"
 
 
@@ -31,34 +32,47 @@ class Row:
     name: str
     cost: Cost
     score: float | None = None
-    metrics: dict[str, Any] | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
     is_answer: bool = False
 
 
 def answer(runs: Sequence[LevelRun]) -> Section:
     """Return the section: metrics and cost of the network found, and a table of all networks."""
-    blocks: list[Block] = []
-    for run in runs:
-        blocks += _answer_of(run)
-    blocks.append(_table(runs))
+    blocks: list[Block] = [_unfinished(run) for run in runs if run.winner is None]
+    finished = [run for run in runs if run.winner is not None]
+    if len(finished) == 1:
+        blocks.append(_cards(finished[0]))
+    if len(finished) > 1:
+        blocks.append(_runs_table(finished))
+    blocks += _missing_metrics(finished)
+    networks = _table(runs)
+    blocks.append(networks if len(runs) == 1 else Folded("All networks of all runs", [networks]))
     blocks += [_commands(run) for run in runs if run.network.is_file()]
     lead = "Scores are the mean object keypoint similarity on the validation split, with weights "
     lead += "inherited from the supernet. AP and AR are those of the test split."
     return Section("answer", "The network found", lead, blocks)
 
 
-def _answer_of(run: LevelRun) -> list[Block]:
-    """Return the cards of a run; a line that says what to run next where it is not complete."""
+def _unfinished(run: LevelRun) -> Block:
+    text = f"{run.name} has no search yet. `{run.command} search` with its experiment brings it."
+    return missing(text)
+
+
+def _missing_metrics(runs: Sequence[LevelRun]) -> list[Block]:
+    names = [run.name for run in runs if not run.test_metrics]
+    if not names:
+        return []
+    which = f"Not retrained yet: {', '.join(names)}."
+    return [missing(f"{which} `{runs[0].command} retrain` with the experiment brings AP.")]
+
+
+def _cards(run: LevelRun) -> Cards:
     winner = run.winner
-    if winner is None:
-        text = (
-            f"{run.name} has no search yet. `{run.command} search` with its experiment brings it."
-        )
-        return [missing(text)]
+    assert winner is not None, "only runs with a winner have cards"
     cards: list[Card] = []
-    metrics = coco_of(run.test_metrics)
-    if metrics:
-        cards.append(Card("AP on the test split", f"{metrics['ap']:.3f}", "retrained"))
+    for name, value in metrics_of(run.test_metrics).items():
+        if name in ("ap", "map"):
+            cards.append(Card(f"{METRICS[name]} on the test split", f"{value:.3f}", "retrained"))
     cards.append(Card("score", f"{winner.fitness:.4f}", _against(winner, best_of(run.randoms))))
     largest = run.references.get("largest")
     for quantity in run.quantities:
@@ -67,11 +81,51 @@ def _answer_of(run: LevelRun) -> list[Block]:
         if largest is not None:
             note = f"{value / largest.cost.value(quantity.name):.0%} of the largest network"
         cards.append(Card(quantity.unit, quantity.shown(value), note))
-    blocks: list[Block] = [Cards(cards, run.name)]
-    if not metrics:
-        text = "The network is not retrained yet. "
-        blocks.append(missing(text + f"`{run.command} retrain` with its experiment brings AP."))
-    return blocks
+    return Cards(cards)
+
+
+def _runs_table(runs: Sequence[LevelRun]) -> Table:
+    """Return a row for each run, then their mean and standard deviation."""
+    measures = [
+        Measure("score", ".4f", [_score(run.winner) for run in runs]),
+        Measure("random search", ".4f", [_score(best_of(run.randoms)) for run in runs]),
+    ]
+    for name in ("ap", "map"):
+        values = [metrics_of(run.test_metrics).get(name) for run in runs]
+        measures.append(Measure(METRICS[name], ".3f", values))
+    for quantity in runs[0].quantities:
+        costs = [run.winner.cost.get(quantity.name) for run in runs if run.winner is not None]
+        scaled = [None if cost is None else cost / quantity.scale for cost in costs]
+        measures.append(Measure(quantity.unit, quantity.display, scaled))
+    known = [one for one in measures if any(value is not None for value in one.values)]
+    rows = [
+        [run.name, *(one.shown(one.values[number]) for one in known)]
+        for number, run in enumerate(runs)
+    ]
+    rows.append(["mean ± standard deviation", *(one.spread() for one in known)])
+    return Table(["run", *(one.name for one in known)], rows, [len(rows) - 1])
+
+
+class Measure(NamedTuple):
+    """A number of each run, and its format."""
+
+    name: str
+    display: str
+    values: Sequence[float | None]
+
+    def shown(self, value: float | None) -> str:
+        return UNKNOWN if value is None else format(value, self.display)
+
+    def spread(self) -> str:
+        """Return mean and standard deviation over the runs that have a value."""
+        known = [value for value in self.values if value is not None]
+        if len(known) < 2:
+            return UNKNOWN
+        return f"{self.shown(mean(known))} ± {self.shown(stdev(known))}"
+
+
+def _score(trial: Trial | None) -> float | None:
+    return None if trial is None else trial.score
 
 
 def _against(winner: Trial, random: Trial | None) -> str:
@@ -81,15 +135,18 @@ def _against(winner: Trial, random: Trial | None) -> str:
     return f"{difference:+.4f} against random search's best"
 
 
-def coco_of(metrics: dict[str, Any]) -> dict[str, Any]:
-    """Return the COCO metrics of a document of either level."""
-    found: dict[str, Any] = metrics.get("coco", metrics)
-    return found
+def metrics_of(metrics: dict[str, Any]) -> dict[str, float]:
+    """Return the metrics of a document of either level that have a value, by name."""
+    coco: dict[str, Any] = metrics.get("coco", metrics)
+    found = {**coco, "map": metrics.get("posetrack", {}).get("mean")}
+    known = {name: value for name in METRICS if (value := found.get(name)) is not None}
+    # -1 is COCO's word for no person of that kind.
+    return {name: float(value) for name, value in known.items() if value >= 0}
 
 
 def _table(runs: Sequence[LevelRun]) -> Table:
     rows = [(run, row) for run in runs for row in _rows(run)]
-    names = {name for _, row in rows for name in METRICS if name in (row.metrics or {})}
+    names = {name for _, row in rows for name in METRICS if name in row.metrics}
     metrics = {name: label for name, label in METRICS.items() if name in names}
     costs = [
         quantity
@@ -113,37 +170,37 @@ def _table(runs: Sequence[LevelRun]) -> Table:
     )
 
 
-def _shown_metric(metrics: dict[str, Any] | None, name: str) -> str:
-    value = (metrics or {}).get(name)
-    return UNKNOWN if value is None or value < 0 else f"{value:.3f}"
+def _shown_metric(metrics: Mapping[str, float], name: str) -> str:
+    return f"{metrics[name]:.3f}" if name in metrics else UNKNOWN
 
 
 def _rows(run: LevelRun) -> Iterator[Row]:
     """Yield the networks of a run: retrained first, then those with inherited weights."""
     winner = run.winner
     if winner is not None and run.test_metrics:
-        metrics = coco_of(run.test_metrics)
+        metrics = metrics_of(run.test_metrics)
         yield Row("found, retrained", winner.cost, None, metrics, is_answer=True)
     trials = {
         f"{run.method}'s best": winner,
         "random search's best": best_of(run.randoms),
         **run.references,
     }
-    inherited = {_name_of(row): coco_of(row) for row in run.summary}
+    rows = {_name_of(row, run.method): row for row in run.summary}
     for name, trial in trials.items():
         if trial is not None:
-            metrics_of = inherited.pop(name, None)
+            metrics = metrics_of(rows.pop(name, {}))
             is_answer = trial is winner and not run.test_metrics
-            yield Row(f"{name}, inherited", trial.cost, trial.score, metrics_of, is_answer)
-    for row in run.summary:
-        if (name := _name_of(row)) in inherited and "retrained" not in name:
-            yield Row(name, _cost_of(row), None, inherited[name])
+            yield Row(f"{name}, inherited", trial.cost, trial.score, metrics, is_answer)
+    for name, row in rows.items():
+        if "retrained" not in name:
+            yield Row(name, _cost_of(row), None, metrics_of(row))
 
 
-def _name_of(row: dict[str, Any]) -> str:
+def _name_of(row: dict[str, Any], method: str) -> str:
     """Return how the table names a row of `summary.json`."""
     name = str(row.get("network", row.get("networks", ""))).removesuffix(", inherited")
-    return {"random's best": "random search's best"}.get(name, name)
+    known = {"random's best": "random search's best", "found": f"{method}'s best"}
+    return known.get(name, name)
 
 
 def _cost_of(row: dict[str, Any]) -> Cost:

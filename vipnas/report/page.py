@@ -17,13 +17,21 @@ from vipnas.files import write_atomically
 from vipnas.report.answer import answer
 from vipnas.report.blocks import Charts, Section
 from vipnas.report.curves import curves
+from vipnas.report.networks import networks
 from vipnas.report.reproduction import reproduction
 from vipnas.report.runs import LevelRun
 from vipnas.report.searches import front, progress
 
 MakeSection: TypeAlias = Callable[[Sequence[LevelRun]], Section | None]
 # In the order of the page.
-SECTIONS: tuple[MakeSection, ...] = (answer, front, progress, curves, reproduction)
+SECTIONS: tuple[MakeSection, ...] = (
+    answer,
+    front,
+    progress,
+    networks,
+    curves,
+    reproduction,
+)
 PAGE_FILES = Path(__file__).resolve().parent / "page"
 # Significant digits of coordinates, far finer than a pixel.
 DIGITS = 7

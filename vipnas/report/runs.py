@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from vipnas.arch.clip import VideoArch
 from vipnas.arch.image import Arch
@@ -19,6 +20,7 @@ from vipnas.search.journal import read_journal
 from vipnas.search.pareto import pareto_front
 from vipnas.search.trial import Trial
 
+AnyArch: TypeAlias = Arch | VideoArch
 RANDOM_SEARCH, REFERENCES = "random", "reference"
 REFERENCE_NAMES = ("largest", "smallest")
 
@@ -34,6 +36,8 @@ class LevelRun:
         supernet: The folder of the supernet.
         search: The folder of the search.
         retrain: The folder of the retrained network.
+        latency_table: The latency table of the search, where it was searched by milliseconds.
+        beside: Other architectures to draw beside the one found, by name.
     """
 
     name: str
@@ -42,6 +46,8 @@ class LevelRun:
     supernet: Path
     search: Path
     retrain: Path
+    latency_table: Path | None = None
+    beside: Mapping[str, AnyArch] = field(default_factory=dict)
 
     @property
     def command(self) -> str:
@@ -136,7 +142,7 @@ class LevelRun:
         return read_header(self.network) if self.network.is_file() else None
 
     @property
-    def found_arch(self) -> Arch | VideoArch | None:
+    def found_arch(self) -> AnyArch | None:
         """The architecture that was retrained, or else the winner of the search."""
         if self.header is not None:
             return self.header.clip if self.is_clip else self.header.arch

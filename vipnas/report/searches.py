@@ -25,6 +25,8 @@ from vipnas.report.runs import LevelRun
 from vipnas.search.pareto import pareto_front
 from vipnas.search.trial import Trial
 
+# Trials of a search from which their points are drawn smaller.
+MANY = 200
 SCORE_LABEL = "score with inherited weights"
 
 
@@ -71,15 +73,18 @@ def _key(run: LevelRun, group: str) -> str:
 
 
 def _front_chart(runs: Sequence[LevelRun], quantity: Quantity) -> Chart:
+    several = len(runs) > 1
+    series = [
+        one
+        for number, run in enumerate(runs)
+        for one in _front_series(run, quantity, colour_of(number), several)
+    ]
     return Chart(
         f"score over {quantity.label}",
         quantity.label,
         SCORE_LABEL,
-        [
-            series
-            for number, run in enumerate(runs)
-            for series in _front_series(run, quantity, colour_of(number), len(runs) > 1)
-        ],
+        # Random search first, so that it covers nothing.
+        sorted(series, key=lambda one: (one.kind != "points", one.symbol != "ring", one.size_px)),
         list(_budgets(runs, quantity)),
     )
 
@@ -100,14 +105,15 @@ def _front_series(
         symbol: Symbol = "ring" if group == "random" else "circle"
         x, y = _points(trials, quantity)
         name = group + suffix
-        yield Series(name, x, y, shade, "points", _key(run, group), 6.0, symbol, faint=True)
+        size_px = 4.0 if len(trials) > MANY else 6.0
+        yield Series(name, x, y, shade, "points", _key(run, group), size_px, symbol, faint=True)
         line = _points(pareto_front(trials, ("score", quantity.name)), quantity)
-        yield Series(f"front of {name}", *line, shade, "step", dashed=group == "random")
+        yield Series(name, *line, shade, "step", dashed=group == "random")
     for group, trials in groups.items():
         if group in (*run.references, "winner"):
             is_winner = group == "winner"
             yield Series(
-                group + suffix,
+                "winner" if is_winner else "largest, smallest",
                 *_points(trials, quantity),
                 WINNER if is_winner else REFERENCE,
                 "points",

@@ -136,21 +136,25 @@ const Charts = (() => {
   function legend(u, chart) {
     const box = document.createElement("div");
     box.className = "legend";
+    const named = new Map();
     chart.series.forEach((series, s) => {
-      if (!series.x.length) return;
+      if (series.x.length) named.set(series.name, [...(named.get(series.name) || []), s]);
+    });
+    for (const [name, numbers] of named) {
+      const series = chart.series[numbers[0]];
       const entry = document.createElement("button"), symbol = document.createElement("i");
       entry.type = "button";
       entry.setAttribute("aria-pressed", "true");
       symbol.style.color = `var(${series.colour})`;
       symbol.innerHTML = symbolOf(series);
-      entry.append(symbol, series.name);
+      entry.append(symbol, name);
       entry.addEventListener("click", () => {
-        const show = !u.series[s + 1].show;
-        u.setSeries(s + 1, { show });
+        const show = !u.series[numbers[0] + 1].show;
+        u.batch(() => numbers.forEach((s) => u.setSeries(s + 1, { show })));
         entry.setAttribute("aria-pressed", String(show));
       });
       box.append(entry);
-    });
+    }
     return box;
   }
 
