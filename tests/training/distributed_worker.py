@@ -97,8 +97,8 @@ def train_together(case: str, processes: Processes, directory: Path) -> Training
         key_frame, follow_up = video_supernet(TINY)
         supernet = follow_up.double()
         backward = clip_backward(processes, follow_up, key_frame)
-    elif case == "retrain":
-        backward = network_backward(ImageTask(in_double, codec))
+    elif case in ("retrain", "taught"):
+        backward = network_backward(ImageTask(in_double, codec, 0.5 * (case == "taught")))
     else:
         backward = supernet_backward(ImageTask(in_double, codec), members_of, reduce=processes.mean)
     training = Training(supernet, SCHEDULE, NUM_STEPS, compute, processes)
@@ -110,6 +110,8 @@ def train_together(case: str, processes: Processes, directory: Path) -> Training
             batch = joint_clips(step) if case == "clips" else joint_batch(step)
             if case == "not finite" and step == 2:
                 batch[1][5, 0] = torch.tensor([torch.nan, 1.0, 2.0])
+            if case == "taught":  # the teacher finds the joints of another step
+                batch = *batch, joint_batch(step + NUM_STEPS)[1] * torch.tensor([1, 1, 0.25])
             share = processes.share(ROWS)
             yield tuple(part[share] for part in batch)
 

@@ -55,7 +55,8 @@ def trained(state: dict[str, Any]) -> dict[str, Tensor]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("number", "case"), [(2, "supernet"), (4, "supernet"), (2, "retrain"), (2, "clips")]
+    ("number", "case"),
+    [(2, "supernet"), (4, "supernet"), (2, "retrain"), (2, "taught"), (2, "clips")],
 )
 def test_several_processes_train_what_one_does(number: int, case: str, tmp_path: Path) -> None:
     assert start(number, tmp_path, case) == [(0, "")] * number

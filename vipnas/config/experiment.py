@@ -11,6 +11,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from vipnas.config.clip import VideoConfig
 from vipnas.config.data import Augmentation, Data
 from vipnas.config.search import SearchConfig
+from vipnas.config.teacher import Teacher
 from vipnas.config.training import Compute, Monitoring, RetrainConfig, SupernetConfig
 from vipnas.files import Strict, parse, read_yaml
 
@@ -40,6 +41,7 @@ class ExperimentConfig(Strict):
         keep_checkpoints: Number of checkpoints that are kept.
         compute: Precision, memory format and compilation.
         monitoring: What is measured during a training.
+        teacher: A pose model that networks of images learn from beside the labels; null for none.
         video: The temporal level; null for images only.
     """
 
@@ -60,6 +62,7 @@ class ExperimentConfig(Strict):
     keep_checkpoints: PositiveInt = 2
     compute: Compute = field(default_factory=Compute)
     monitoring: Monitoring = field(default_factory=Monitoring)
+    teacher: Teacher | None = None
     video: VideoConfig | None = None
 
 

@@ -216,4 +216,7 @@ def _with_weights_beside(config: ExperimentConfig, path: Path) -> ExperimentConf
     if supernet is not None:
         init_from, init_arch = placed(supernet.init_from), placed(supernet.init_arch)
         supernet = replace(supernet, init_from=init_from, init_arch=init_arch)
-    return replace(config, retrain=retrain, supernet=supernet)
+    teacher = config.teacher
+    if teacher is not None and (model := placed(teacher.model)) is not None:
+        teacher = replace(teacher, model=model)
+    return replace(config, retrain=retrain, supernet=supernet, teacher=teacher)

@@ -67,6 +67,7 @@ def _rows(
         "front": [to_plain(trial) for trial in front],
         "settings": {
             **level.settings(),
+            **level.teacher_settings("retrain"),
             "retrain": to_plain(level.retrain_schedule),
             "init_from": None if start is None else content_digest(start),
         },

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from vipnas.arch.image import Arch
 from vipnas.config.experiment import ExperimentConfig
 from vipnas.config.search import SearchConfig
+from vipnas.config.teacher import Stage
 from vipnas.data.crops.loader import TrainingCrops
 from vipnas.evaluation.evaluator import calibrate_bn
 from vipnas.evaluation.metrics import Metrics
@@ -22,6 +24,7 @@ from vipnas.pipeline.initial import InitialWeights, initial_weights, start_from
 from vipnas.pipeline.level import Level
 from vipnas.pipeline.models import open_network, open_supernet
 from vipnas.pipeline.run_folder import RunFolder
+from vipnas.pipeline.teacher import settings_of, taught_crops
 from vipnas.quantities import Cost
 from vipnas.search.constraints import CostOf
 from vipnas.search.trial import Trial
@@ -51,9 +54,9 @@ class ImageLevel(Level[Arch]):
     def space(self) -> SearchSpace:
         return self.experiment.space
 
-    @property
+    @cached_property
     def training_data(self) -> TrainingCrops:
-        return self.experiment.training_crops
+        return taught_crops(self.experiment)
 
     @property
     def sampler_seed(self) -> int:
@@ -85,7 +88,7 @@ class ImageLevel(Level[Arch]):
         return PoseNet(arch or self.space.max_arch(), initialise=False)
 
     def supernet_task(self, supernet: nn.Module) -> ImageTask:
-        return self._task(supernet)
+        return self._task(supernet, "supernet")
 
     def network(self, arch: Arch, init_from: Path | None, directory: Path) -> PoseNet:
         network = PoseNet(arch)
@@ -97,13 +100,14 @@ class ImageLevel(Level[Arch]):
         return initial_weights(init_from, self.config.retrain.init_arch)
 
     def network_task(self, network: nn.Module, arch: Arch) -> tuple[ImageTask, None]:
-        return self._task(network), None
+        return self._task(network, "retrain"), None
 
-    def _task(self, network: nn.Module) -> ImageTask:
+    def _task(self, network: nn.Module, stage: Stage) -> ImageTask:
         assert isinstance(network, PoseNet)
-        experiment = self.experiment
+        experiment, teacher = self.experiment, self.config.teacher
         forward = make_forward(network, experiment.config.compute, experiment.processes)
-        return ImageTask(forward, experiment.codec)
+        weight = 0.0 if teacher is None else teacher.weight_on(stage)
+        return ImageTask(forward, experiment.codec, weight)
 
     def scorer(self, supernet: nn.Module, num_persons: int | None = None) -> InheritedScore:
         assert isinstance(supernet, PoseNet)
@@ -122,7 +126,11 @@ class ImageLevel(Level[Arch]):
     def supernet_settings(self) -> dict[str, Any]:
         config, weights = self.supernet_config, self._initial_supernet
         plain = to_plain(replace(config, init_from=None, init_arch=None))
-        return {"supernet": plain, **({} if weights is None else weights.settings())}
+        return {
+            "supernet": plain,
+            **({} if weights is None else weights.settings()),
+            **self.teacher_settings("supernet"),
+        }
 
     def search_settings(self) -> dict[str, Any]:
         return {"flip_test": self.config.flip_test}
@@ -135,8 +143,12 @@ class ImageLevel(Level[Arch]):
             "retrain": to_plain(replace(config, init_from=kind, init_arch=None)),
             "arch": to_plain(arch, defaults=False),
             **({} if weights is None else weights.settings()),
+            **self.teacher_settings("retrain"),
             "calibration_batch_size": self.batch_size,
         }
+
+    def teacher_settings(self, stage: Stage) -> dict[str, Any]:
+        return settings_of(self.config.teacher, stage)
 
     @property
     def starts_from_supernet(self) -> bool:

@@ -17,6 +17,7 @@ from vipnas.arch.io import read_arch_as, write_arch
 from vipnas.config.clip import VideoConfig
 from vipnas.config.experiment import ExperimentConfig
 from vipnas.config.search import SearchConfig
+from vipnas.config.teacher import Stage
 from vipnas.config.training import Schedule, SupernetConfig
 from vipnas.data.crops.loader import Batch, KeyedBatches
 from vipnas.errors import UserError
@@ -175,6 +176,10 @@ class Level(ABC, Generic[A]):
     @abstractmethod
     def retrain_settings(self, arch: A, init_from: Path | None) -> dict[str, Any]:
         """Return what a retraining depends on besides."""
+
+    def teacher_settings(self, stage: Stage) -> dict[str, Any]:
+        """Return the outer teacher that a stage learns from, by content; empty without one."""
+        return {}
 
     def scoring_settings(self) -> dict[str, Any]:
         """Return what test metrics depend on besides the experiment's."""

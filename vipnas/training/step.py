@@ -28,6 +28,7 @@ from vipnas.training.distributed import ALONE, Processes
 from vipnas.training.failure import Backward
 from vipnas.training.losses import heatmap_loss, student_loss
 from vipnas.training.sampling import SampledSubnet
+from vipnas.training.teacher import taught_targets
 
 A = TypeVar("A")
 Runs = TypeVar("Runs", contravariant=True)
@@ -67,14 +68,23 @@ class Task(Protocol[Runs]):
 
 @dataclass(frozen=True)
 class ImageTask:
-    """Train a network of images: batches are `images_B3HW` (uint8) and `keypoints_BK3`."""
+    """Train a network of images.
+
+    Batches are `images_B3HW` (uint8), `keypoints_BK3` and, with a teacher, its joints likewise.
+    `teacher_weight` is that of `taught_targets`; 0 ignores the teacher.
+    """
 
     forward: Forward
     codec: HeatmapCodec
+    teacher_weight: float = 0.0
 
     def prepare(self, step: int, batch: Batch) -> Prepared:
-        images_B3HW, keypoints_BK3 = batch
-        targets, weights = self.codec.encode(keypoints_BK3)
+        images_B3HW, keypoints_BK3, *taught = batch
+        if taught and self.teacher_weight > 0:
+            weight = self.teacher_weight
+            targets, weights = taught_targets(self.codec, keypoints_BK3, taught[0], weight)
+        else:
+            targets, weights = self.codec.encode(keypoints_BK3)
         return Prepared([Frame(0, normalise(images_B3HW))], [targets], [weights])
 
     def run_of(self, arch: Arch | None) -> RunFrame:

@@ -70,21 +70,23 @@ class HeatmapCodec:
         """Encode keypoints.
 
         Args:
-            keypoints_BK3: x and y in input pixels, and visibility.
+            keypoints_BK3: x and y in input pixels, and visibility: 0 not labelled, 1 or 2
+                labelled, a fraction for a label of less weight.
 
         Returns:
             Targets (B, K, H, W) and weights (B, K), float32, on the device of the keypoints. The
-            weight is 1 for a labelled joint whose nearest pixel is on the map, else 0. With weight
-            0, the target is 0 everywhere.
+            weight is the visibility, at most 1, for a joint whose nearest pixel is on the map, else
+            0. With weight 0, the target is 0 everywhere.
         """
         keypoints = keypoints_BK3.float()
         x, y = (keypoints[..., axis] / self.stride_xy[axis] for axis in (0, 1))
         height, width = self.heatmap_hw
         on_map = (x >= -0.5) & (x < width - 0.5) & (y >= -0.5) & (y < height - 0.5)
-        weights_BK = (on_map & (keypoints[..., 2] > 0)).float()
-        rows_BKH = self._gaussian(y, height) * weights_BK[..., None]
+        is_shown_BK = (on_map & (keypoints[..., 2] > 0)).float()
+        rows_BKH = self._gaussian(y, height) * is_shown_BK[..., None]
         columns_BKW = self._gaussian(x, width)
-        return rows_BKH[..., :, None] * columns_BKW[..., None, :], weights_BK
+        targets_BKHW = rows_BKH[..., :, None] * columns_BKW[..., None, :]
+        return targets_BKHW, is_shown_BK * keypoints[..., 2].clamp(max=1)
 
     def _gaussian(self, centre: Tensor, length: int) -> Tensor:
         distance = torch.arange(length, device=centre.device) - centre[..., None]

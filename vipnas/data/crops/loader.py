@@ -32,8 +32,8 @@ from vipnas.data.formats.coco import Person
 from vipnas.data.formats.skeletons import Skeleton
 
 Key = tuple[int, int]  # epoch, index of the person
-# images_B3HW uint8 and keypoints_BK3 float32 in input pixels. For clips: images_BF3HW,
-# keypoints_BFK3 and warps_BT23.
+# images_B3HW uint8 and keypoints_BK3 float32 in input pixels; with a teacher its joints, likewise.
+# For clips: images_BF3HW, keypoints_BFK3 and warps_BT23.
 Batch = tuple[Tensor, ...]
 AnyBatch = TypeVar("AnyBatch", covariant=True)
 
@@ -51,6 +51,8 @@ class TrainingCrops(Dataset[Batch]):
             By default it is a ValueError.
         span_hw: That of the codec, if it differs from `input_hw`.
         cache: From `open_crop_cache` with the same persons.
+        teacher_NK3: Joints that a teacher found: x and y in image pixels, and score. Batches then
+            have them as a third tensor.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class TrainingCrops(Dataset[Batch]):
         skip_bad_images: bool = False,
         span_hw: tuple[int, int] | None = None,
         cache: CropCache | None = None,
+        teacher_NK3: NDArray[np.float32] | None = None,
     ) -> None:
         if not persons:
             raise ValueError("training crops: expected at least one person, got none")
@@ -74,6 +77,7 @@ class TrainingCrops(Dataset[Batch]):
         self.skip_bad_images = skip_bad_images
         self.span_hw = span_hw or input_hw
         self.cache = cache
+        self.teacher_NK3 = teacher_NK3
         if cache is not None and len(cache) != len(persons):
             raise ValueError(
                 f"training crops: expected a cache of {len(persons)} persons, got {len(cache)}"
@@ -82,35 +86,54 @@ class TrainingCrops(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.persons)
 
+    def taught_by(self, joints_NK3: NDArray[np.float32]) -> TrainingCrops:
+        """Return the same crops with the joints that a teacher found on the persons."""
+        return TrainingCrops(
+            self.persons,
+            self.skeleton,
+            self.input_hw,
+            self.augmentation,
+            self.seed,
+            self.skip_bad_images,
+            self.span_hw,
+            self.cache,
+            joints_NK3,
+        )
+
     def __getitem__(self, key: Key) -> Batch:
         """Return image (3, H, W) uint8 and keypoints (K, 3) float32 in input pixels."""
-        images_B3HW, keypoints_BK3 = self.__getitems__([key])
-        return images_B3HW[0], keypoints_BK3[0]
+        return tuple(part[0] for part in self.__getitems__([key]))
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
         """Return a batch at once, which torch's loader prefers."""
         images = np.empty((len(keys), *self.input_hw, 3), np.uint8)
+        places = np.empty(len(keys), np.int64)
         keypoints = np.empty((len(keys), self.skeleton.num_joints, 3), np.float32)
         matrices = np.empty((len(keys), 2, 3))
         mirrored = np.empty(len(keys), bool)
         scratch = np.empty((*self.input_hw, 4), np.uint8)
         for row, (epoch, index) in enumerate(keys):
             draws = crop_draws(self.seed, epoch, index)
-            person, picture = self._readable(index)
+            places[row], picture = self._readable(index)
+            person = self.persons[places[row]]
             matrices[row], mirrored[row] = augmented_matrix(
                 person, self.skeleton, self.span_hw, self.augmentation, draws
             )
             crop_into(images[row], picture, matrices[row], scratch)
             keypoints[row] = person.keypoints_K3
-        keypoints = keypoints_in_crops(keypoints, self.skeleton, matrices, mirrored)
-        return torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(keypoints)
+        joints = [keypoints]
+        if self.teacher_NK3 is not None:
+            joints.append(self.teacher_NK3[places])
+        moved = [keypoints_in_crops(one, self.skeleton, matrices, mirrored) for one in joints]
+        return torch.from_numpy(images).permute(0, 3, 1, 2), *map(torch.from_numpy, moved)
 
-    def _readable(self, index: int) -> tuple[Person, Picture]:
+    def _readable(self, index: int) -> tuple[int, Picture]:
+        """Return the place of the person, or of the next one that can be read, and its pixels."""
         for offset in range(len(self.persons)):
             place = (index + offset) % len(self.persons)
             person = self.persons[place]
             try:
-                return person, self._picture(place, person)
+                return place, self._picture(place, person)
             except ValueError as error:
                 if not self.skip_bad_images:
                     raise
