@@ -19,7 +19,8 @@ def point_at_first(page: Page, kind: str) -> str:
     """Move the pointer to the first point of a series of the front; return the text it shows."""
     x, y = page.value(
         "(() => { const u = Charts.shown[0].u,"
-        f" s = u.series.findIndex((one) => one && one.label === '{kind}'), box = u.over.getBoundingClientRect();"
+        f" s = u.series.findIndex((one) => one && one.label === '{kind}'),"
+        " box = u.over.getBoundingClientRect();"
         "return [box.left + u.valToPos(u.data[s][0][0], 'x'),"
         " box.top + u.valToPos(u.data[s][1][0], 'y')] })()"
     )

@@ -14,7 +14,7 @@ from tools.benchmarks.command import command_line
 from vipnas.files import to_plain, write_atomically
 from vipnas.latency.interleaved import Latency
 from vipnas.quantities import Cost
-from vipnas.viz.figures import write_figure
+from vipnas.viz.plots import write_figure
 
 GROUPS = {
     "a": ("latency search", "tab:red", "o"),

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.stats import kendalltau, spearmanr
 
 from vipnas.quantities import Cost
-from vipnas.viz.figures import write_figure
+from vipnas.viz.plots import write_figure
 
 Floats = NDArray[np.float64]
 Coefficient = Callable[[Floats, Floats], float]

@@ -49,7 +49,7 @@ from vipnas.search.pareto import hypervolume
 from vipnas.search.searchers import EvolutionSearcher, RandomSearcher, Searcher
 from vipnas.search.searchers_nsga2 import NSGA2Searcher
 from vipnas.search.searchers_predictor import PredictorSearcher
-from vipnas.viz.figures import write_figure
+from vipnas.viz.plots import write_figure
 
 NUM_EVALUATIONS, PREDICTOR_EVALUATIONS = 2000, 1000
 COUNTS = (100, 200, 500, 1000, 2000)

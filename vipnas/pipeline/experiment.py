@@ -183,7 +183,7 @@ def _with_files_beside(config: ExperimentConfig, path: Path) -> ExperimentConfig
     """Replace the names of files beside the experiment by their paths.
 
     Raises:
-        UserError: A name stands for no file.
+        UserError: No file has one of the names.
     """
     skeleton = find_beside(path, config.skeleton)
     skeleton = skeleton or find_skeleton(config.skeleton, f"{path}: skeleton")

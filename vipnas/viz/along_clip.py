@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from vipnas.quantities import QUANTITIES
-from vipnas.viz.figures import write_figure
+from vipnas.viz.plots import write_figure
 
 
 def draw_along_clip(

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vipnas.viz.figures import SERIES, write_figure
+from vipnas.viz.plots import SERIES, write_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,7 +8,7 @@ from pathlib import Path
 from vipnas.quantities import DEFAULT_OBJECTIVES, SCORE, Objective, Quantity, costs_among
 from vipnas.search.pareto import pareto_front
 from vipnas.search.trial import Trial
-from vipnas.viz.figures import RANDOM, REFERENCE, SERIES, write_figure
+from vipnas.viz.plots import RANDOM, REFERENCE, SERIES, write_figure
 
 # Of the search, and of random search.
 COLOURS = (SERIES[0], RANDOM)
