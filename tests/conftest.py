@@ -61,14 +61,15 @@ SPACES = ("tiny", "inverted", "s_vipnas_res50", "s_vipnas_mbv3", "lat_vipnas")
 
 @pytest.fixture(scope="session", params=SPACES)
 def space(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> SearchSpace:
-    """Each family small, and each shipped space at an input that a test can afford."""
+    """Each family small, one with two input sizes, and each shipped space at a small input."""
     from spaces_fixture import INVERTED_YAML, space_from
 
     from vipnas.shipped import find_shipped
     from vipnas.space.yaml import read_space
 
     if request.param == "inverted":
-        return space_from(INVERTED_YAML, tmp_path_factory.mktemp("spaces"), "inverted")
+        inverted = space_from(INVERTED_YAML, tmp_path_factory.mktemp("spaces"), "inverted")
+        return inverted.with_facts(input_hw=((16, 16), (32, 32)))
     small_hw = (32, 32) if request.param == "tiny" else (64, 64)
     return read_space(find_shipped("search_spaces", request.param)).with_facts(input_hw=small_hw)
 

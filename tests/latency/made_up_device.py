@@ -32,6 +32,7 @@ class MadeUpDevice:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.batches: list[int] = []
+        self.shapes_CHW: list[tuple[int, int, int]] = []
         self.slowness = 1.0
         monkeypatch.setattr(profile, "measure_with_anchor", self.measure_with_anchor)
         monkeypatch.setattr(profile, "Block", lambda layer: layer)
@@ -52,6 +53,7 @@ class MadeUpDevice:
     ) -> list[WithAnchor]:
         self.batches.append(len(modules))
         assert len(shapes_CHW) == len(modules)
+        self.shapes_CHW += shapes_CHW
         anchor_ms = self.latency(layers_of(anchor)).median_ms
         alone = [[x] if isinstance(x, Layer) else layers_of(x) for x in modules]
         return [WithAnchor(self.latency(layers), anchor_ms) for layers in alone]

@@ -69,6 +69,22 @@ def test_a_table_holds_what_was_asked_for(
         assert timing.latency.median_ms == pytest.approx(made_up_ms([layer]))
 
 
+def test_each_network_is_measured_and_predicted_at_its_own_size(
+    device: MadeUpDevice, tiny_space: SearchSpace, tmp_path: Path
+) -> None:
+    sized = tiny_space.with_facts(input_hw=((32, 24), (64, 48)))
+    path = tmp_path / "table.json"
+    table = profile_space(sized, KEY, path, Profile(num_archs=24, num_blocks=40), quiet)
+    shapes = [shape for shape in device.shapes_CHW[:24]]
+    assert shapes == [(3, *timing.arch.input_hw) for timing in table.archs]
+    assert {shape[1:] for shape in shapes} == {(32, 24), (64, 48)}
+    predictor = Predictor(table, digest(path))
+    for arch in (sized.min_arch(), sized.sample(random.Random(0))):
+        for size in sized.inputs_hw:
+            at = replace(arch, input_hw=size)
+            assert predictor(at) == pytest.approx(made_up_ms(layers_of(at)), rel=0.15)
+
+
 def test_a_killed_profile_goes_on_where_it_was(
     device: MadeUpDevice, tiny_space: SearchSpace, tmp_path: Path
 ) -> None:

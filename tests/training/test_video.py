@@ -198,7 +198,7 @@ def test_smaller_clips_learn_from_the_largest_as_smaller_networks_of_images_do(
     subnets = [SampledSubnet("largest", (largest,)), SampledSubnet("random", (random_one,))]
     twin = copy.deepcopy(supernet)
     found = supernet_backward(task, lambda step: subnets, Distillation("mse"))(0, clips(space))
-    prepared = task.prepare(0, clips(space))
+    prepared = task.prepare(0, clips(space))(None)
 
     def heatmaps(arch: VideoArch) -> list[Tensor]:
         run = task_of(space, key_frame, twin).run_of(arch)
@@ -216,11 +216,13 @@ def test_the_noise_of_a_joint_batch_is_shared_among_processes(
     exposure = Exposure(teacher_forcing_steps=1, teacher_forcing_noise_px=2.0)
     alone = task_of(space, key_frame, supernet, exposure)
     clip = clips(space)
-    expected = alone.prepare(0, clip).feed(1, torch.empty(0))
+    expected = alone.prepare(0, clip)(None).feed(1, torch.empty(0))
     for rank in range(2):
         processes = Processes(rank, 2)
         share = processes.share(2)
-        part = replace(alone, processes=processes).prepare(0, tuple(one[share] for one in clip))
+        part = replace(alone, processes=processes).prepare(0, tuple(one[share] for one in clip))(
+            None
+        )
         assert torch.equal(part.feed(1, torch.empty(0)), expected[share])
 
 

@@ -22,7 +22,8 @@ def space_of(arch: Arch) -> SearchSpace:
         )
         for number, part in enumerate(parts)
     )
-    return SearchSpace("one", arch.family, arch.input_hw, arch.num_keypoints, parts=tuple(options))
+    sizes = (arch.input_hw,)
+    return SearchSpace("one", arch.family, sizes, arch.num_keypoints, parts=tuple(options))
 
 
 def scaled(arch: Arch, factor: float, multiple: int) -> Arch:

@@ -136,6 +136,6 @@ def _export(options: argparse.Namespace) -> None:
     codec = model.codec if options.with_decode else None
     form = Form(file_format, options.precision, options.with_preprocessing, codec)
     experiment = calibrating_experiment(options)
-    crops = None if experiment is None else experiment.calibration_images
+    crops = None if experiment is None else experiment.at(model.arch).calibration_images
     exported = export_network(model.pose_net(), options.output, form, crops, model.header)
     print(f"export: {exported}")

@@ -31,7 +31,8 @@ class ExperimentConfig(Strict):
         supernet: How the supernet is trained; not needed to retrain a known architecture.
         search: How the supernet is searched; not needed to retrain a known architecture.
         skeleton: Joints and limbs: a shipped name or a YAML file.
-        input_hw: Input height and width in pixels; null takes those of the space.
+        input_hw: Input height and width in pixels, or a list of several options; null takes those
+            of the space.
         codec: How heatmaps become coordinates (`vipnas/data/codecs/heatmap.py`).
         sigma_px: Standard deviation of the target heatmaps, in heatmap pixels.
         augmentation: How training crops vary.
@@ -52,7 +53,7 @@ class ExperimentConfig(Strict):
     supernet: SupernetConfig | None = None
     search: SearchConfig | None = None
     skeleton: str = "coco_17"
-    input_hw: tuple[int, int] | None = None
+    input_hw: tuple[int, int] | tuple[tuple[int, int], ...] | None = None
     codec: Literal["quarter", "dark", "udp"] = "quarter"
     sigma_px: PositiveFloat = 2.0
     augmentation: Augmentation = field(default_factory=Augmentation)

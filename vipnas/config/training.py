@@ -101,7 +101,7 @@ class Compute(Strict):
 
 Strategy = Literal["sandwich", "uniform", "uniform_macs", "cost_balanced", "best_up", "worst_up"]
 
-Choice = Literal["width", "depth", "kernel_size", "groups", "attention", "expand_ratio"]
+Choice = Literal["input_hw", "width", "depth", "kernel_size", "groups", "attention", "expand_ratio"]
 
 # Strategies that train random subnets only.
 RANDOM_ONLY: tuple[Strategy, ...] = ("uniform", "uniform_macs")

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from vipnas.arch.image import Arch
 from vipnas.arch.io import read_arch
@@ -148,9 +149,7 @@ def _load_model(
         )
     header.skeleton.check_joints(calibration.skeleton, place)
     images = calibration.images()
-    if tuple(images.shape[2:]) != header.input.hw:
-        found = tuple(images.shape[2:])
-        raise UserError(f"{path}: input_hw", f"{found} of the crops", str(header.input.hw))
+    _check_size(arch, images, path)
     network = read_network(path)[0].to(device)
     if space is None:
         calibrate_bn(network, images, calibration.batch_size)
@@ -160,12 +159,21 @@ def _load_model(
         header,
         kind="image",
         arch=arch,
+        input=replace(header.input, hw=arch.input_hw),
         space=None,
         space_name=None,
         batch_norm=BatchNorm(True, calibration.on),
         metrics={},
     )
     return PoseModel(network, header, path)
+
+
+def _check_size(arch: Arch, images_N3HW: Tensor, path: Path) -> None:
+    """Raise UserError unless crops can be resized to the input of an architecture."""
+    (height, width), (crops_h, crops_w) = arch.input_hw, images_N3HW.shape[2:]
+    if height > crops_h or height * crops_w != width * crops_h:
+        found = (crops_h, crops_w)
+        raise UserError(f"{path}: input_hw", f"{found} of the crops", str(arch.input_hw))
 
 
 def _load_published(path: Path, arch: Arch | None, facts: Facts) -> PoseModel:

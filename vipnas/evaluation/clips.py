@@ -110,6 +110,10 @@ class ClipEvaluator:
     codec: HeatmapCodec
     batch_size: int = 32
 
+    def at(self, arch: VideoArch) -> ClipEvaluator:
+        """Return an evaluator for networks of this architecture's sizes."""
+        return self
+
     def __call__(self, networks: FollowUpNets) -> Metrics:
         """Return the ten COCO metrics over all frames of all clips.
 

@@ -11,22 +11,24 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from vipnas.arch.image import Arch
 from vipnas.data.codecs.heatmap import HeatmapCodec, flip_back
 from vipnas.data.crops.crops import Crops, normalise
+from vipnas.data.crops.resizing import SizeHW, resize_crops, resize_points
 from vipnas.data.formats.results import keypoint_results
 from vipnas.data.formats.skeletons import Skeleton
 from vipnas.evaluation.coco_ap import coco_metrics
 from vipnas.evaluation.metrics import Metrics
 from vipnas.evaluation.oks import mean_similarity, suppress
+from vipnas.models.posenet import PoseNet
 
 # B batch, K keypoints, H W height and width of the network's input, N all crops
 
 
-def calibrate_bn(network: nn.Module, images_N3HW: Tensor, batch_size: int) -> None:
-    """Measure the batch-norm statistics of this network on fixed uint8 crops."""
-    device = _device_of(network)
-    images = (normalise(images.to(device)) for images in _batches(images_N3HW, batch_size))
-    measure_statistics(network, ((batch,) for batch in images))
+def calibrate_bn(network: PoseNet, images_N3HW: Tensor, batch_size: int) -> None:
+    """Measure the batch-norm statistics of this network on fixed uint8 crops, at its own size."""
+    batches = inputs_of(network, images_N3HW, network.arch.input_hw, batch_size)
+    measure_statistics(network, ((images,) for images in batches))
 
 
 @torch.no_grad()
@@ -63,7 +65,7 @@ class Evaluator:
     The result depends on the network alone.
 
     Attributes:
-        crops: The crops of all persons.
+        crops: The crops of all persons. They are resized if the codec is for a smaller input.
         ground_truth: The COCO dict of these persons.
         skeleton: The joints.
         codec: Decodes the heatmaps.
@@ -81,6 +83,10 @@ class Evaluator:
     flip_test: bool = True
     box_scores_N: NDArray[np.float64] | None = None
     suppression: str | None = None
+
+    def at(self, arch: Arch) -> Evaluator:
+        """Return an evaluator for networks of this architecture's sizes, on the same crops."""
+        return replace(self, codec=self.codec.at(arch))
 
     def __call__(self, network: nn.Module) -> Metrics:
         """Return the ten COCO metrics of a network, whose training mode is restored.
@@ -134,16 +140,17 @@ class Evaluator:
         """Return keypoints (N, K, 2) in pixels of each person's image, and their scores (N, K)."""
         was_training = network.training
         network.eval()
-        device = _device_of(network)
+        input_hw, images_N3HW = self.codec.input_hw, self.crops.images_B3HW
         decoded = []
-        for images in _batches(self.crops.images_B3HW, self.batch_size):
-            heatmaps_BKHW = self._heatmaps(network, normalise(images.to(device)))
+        for images in inputs_of(network, images_N3HW, input_hw, self.batch_size):
+            heatmaps_BKHW = self._heatmaps(network, images)
             # One number that is not finite makes the sum so; testing each takes 14 times as long.
             if not torch.isfinite(heatmaps_BKHW.sum()):
                 raise FloatingPointError("the network's heatmaps are not finite")
             decoded.append(self.codec.decode(heatmaps_BKHW))
         network.train(was_training)
-        xy_NK2 = torch.cat([xy for xy, _ in decoded])
+        crops_h, crops_w = images_N3HW.shape[2:]
+        xy_NK2 = resize_points(torch.cat([xy for xy, _ in decoded]), input_hw, (crops_h, crops_w))
         scores_NK = torch.cat([scores for _, scores in decoded])
         return self.crops.to_image(xy_NK2), scores_NK.cpu().numpy()
 
@@ -185,9 +192,10 @@ def mirror(images_B3HW: Tensor, shift: bool) -> Tensor:
     return torch.cat((mirrored[..., :1], mirrored[..., :-1]), dim=3) if shift else mirrored
 
 
-def _batches(images_N3HW: Tensor, batch_size: int) -> Iterator[Tensor]:
-    return iter(images_N3HW.split(batch_size))
-
-
-def _device_of(network: nn.Module) -> torch.device:
-    return next(network.parameters()).device
+def inputs_of(
+    network: nn.Module, images_N3HW: Tensor, input_hw: SizeHW, batch_size: int
+) -> Iterator[Tensor]:
+    """Yield batches of uint8 crops as a network takes them: on its device, of its size."""
+    device = next(network.parameters()).device
+    for images in images_N3HW.split(batch_size):
+        yield normalise(resize_crops(images.to(device), input_hw))

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vipnas.arch.image import Arch
-from vipnas.data.crops.crops import normalise
-from vipnas.evaluation.evaluator import Evaluator
+from vipnas.evaluation.evaluator import Evaluator, inputs_of
 from vipnas.evaluation.metrics import Metrics
 from vipnas.evaluation.subnets import take_subnet
 from vipnas.models.fold import fold_batch_norm
@@ -31,6 +30,7 @@ class Evaluates(Protocol):
 
     batch_size: int
 
+    def at(self, arch: Any) -> Evaluates: ...
     def __call__(self, network: Any) -> Metrics: ...
     def predict(self, network: Any) -> tuple[NDArray[np.float64], NDArray[np.float32]]: ...
     def score(self, xy: NDArray[np.float64], scores: NDArray[np.float32]) -> float: ...
@@ -63,7 +63,11 @@ class Inherited(ABC, Generic[A]):
         """Return the first crops (count, 3, H, W), uint8, and the network's heatmaps of them."""
 
     def metrics(self, arch: A) -> Metrics:
-        metrics: Metrics = self.evaluator(self.network(arch))
+        return self.metrics_of(self.network(arch), arch)
+
+    def metrics_of(self, network: nn.Module, arch: A) -> Metrics:
+        """Return the metrics of a subnet that `network` returned."""
+        metrics: Metrics = self.evaluator.at(arch)(network)
         return metrics
 
     def __call__(self, arch: A) -> float:
@@ -95,8 +99,8 @@ class Inherited(ABC, Generic[A]):
     def _above(self, arch: A, floor: float) -> tuple[float, bool]:
         network, halves = self.network(arch), self._halves
         if math.isinf(floor) or halves is None:
-            return self.evaluator.score(*self.evaluator.predict(network)), False
-        first, rest = halves
+            return self.evaluator.score(*self.evaluator.at(arch).predict(network)), False
+        first, rest = (half.at(arch) for half in halves)
         found = first.predict(network)
         rough = first.score(*found)
         if rough + self.early_stop_margin < floor:
@@ -146,9 +150,10 @@ class InheritedScore(Inherited[Arch]):
 
     @torch.no_grad()
     def seen(self, network: nn.Module, count: int) -> tuple[Tensor, Tensor]:
+        assert isinstance(network, PoseNet)
         images_B3HW = self.evaluator.crops.images_B3HW[:count]
-        device = next(network.parameters()).device
-        return images_B3HW, network(normalise(images_B3HW.to(device)))
+        (images,) = inputs_of(network, images_B3HW, network.arch.input_hw, count)
+        return images_B3HW, network(images)
 
     def network(self, arch: Arch) -> PoseNet:
         """Return the subnet, calibrated, for inference only: batch norm is folded."""

@@ -32,10 +32,15 @@ from vipnas.threads import allowed_cores
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from vipnas.models.posenet import PoseNet
+
 
 @dataclass(frozen=True)
 class Key(Strict):
-    """Everything that a latency depends on besides the network; compare only equal keys."""
+    """Everything that a latency depends on besides the network; compare only equal keys.
+
+    The key of a table has the largest input size of its space. Each network runs at its own.
+    """
 
     device: str
     runtime: str
@@ -111,7 +116,7 @@ def measure_arch(arch: Arch, key: Key, max_spread: float = MAX_SPREAD) -> Latenc
 
 
 def measure_with_anchor(
-    anchor: nn.Module,
+    anchor: PoseNet,
     modules: Sequence[nn.Module],
     shapes_CHW: Sequence[tuple[int, int, int]],
     key: Key,
@@ -120,11 +125,11 @@ def measure_with_anchor(
 ) -> list[WithAnchor]:
     """Measure any modules with one tensor in and one out, each with an anchor in the same rounds.
 
-    As `measure_archs`. The anchor is a network for the key's images. The weights of all change.
+    As `measure_archs`. The weights of all change.
     """
     pairs = zip(modules, shapes_CHW, strict=True)
     runs = [quick_run(module, shape, key) for module, shape in pairs]
-    anchor_run = quick_run(anchor, (3, *key.input_hw), key)
+    anchor_run = quick_run(anchor, (3, *anchor.arch.input_hw), key)
     return interleaved_with_anchor(anchor_run, runs, max_spread, rounds)
 
 

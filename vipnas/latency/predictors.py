@@ -139,7 +139,7 @@ class Predictor:
             here, there = getattr(key, field.name), getattr(self.key, field.name)
             if here != there:
                 raise UserError(field.name, repr(there), repr(here))
-        return measure_arch(arch, key)
+        return measure_arch(arch, replace(key, input_hw=arch.input_hw))
 
 
 def key_like(key: Key) -> Key:

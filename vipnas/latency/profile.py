@@ -204,7 +204,7 @@ class _Bench:
 
     def archs(self, archs: Sequence[Arch], show: Show) -> list[ArchTiming]:
         networks = [PoseNet(arch) for arch in archs]
-        shapes = [(3, *self.key.input_hw)] * len(archs)
+        shapes = [(3, *arch.input_hw) for arch in archs]
         found = self._measure(networks, shapes, ARCH_ROUNDS, show)
         return [
             ArchTiming(arch=arch, latency=latency, anchor_ms=anchor_ms)

@@ -147,7 +147,7 @@ def check_table(
         raise UserError(
             str(path),
             f"a table of the space {space.name}",
-            f"one of {table.space_name} with other options or another input size",
+            f"one of {table.space_name} with other options or other input sizes",
             "run `vipnas profile` for it",
         )
     for field in fields(Key):

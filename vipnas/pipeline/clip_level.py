@@ -108,7 +108,7 @@ class ClipLevel(Level[VideoArch]):
     def _image_space(self) -> SearchSpace:
         own = self.experiment.space
         if self.config.space is None:
-            return own
+            return own.with_facts(own.input_hw)
         space = read_space(find_shipped("search_spaces", self.config.space, ".yaml"))
         return space.with_facts(own.input_hw, own.num_keypoints)
 

@@ -74,8 +74,8 @@ class Datasets:
 
     def _check_batch_norm(self, space: SearchSpace) -> None:
         """Batch norm needs two values of a channel: of one pixel, two images."""
-        config, stride = self.config, space.min_arch().total_stride
-        if space.input_hw != (stride, stride):
+        config, smallest = self.config, space.min_arch()
+        if smallest.input_hw != (smallest.total_stride, smallest.total_stride):
             return
         schedules = {"retrain": config.retrain.schedule}
         if config.supernet is not None:
@@ -92,7 +92,7 @@ class Datasets:
         sizes["data.calibration_persons, in the last batch"] = rest or config.evaluation_batch_size
         for name, size in sizes.items():
             if size < 2:
-                hint = f"the last stage sees 1 x 1 pixel of input_hw {list(space.input_hw)}"
+                hint = f"the last stage sees 1 x 1 pixel of input_hw {list(smallest.input_hw)}"
                 expected = "2 or more images at a time for batch norm"
                 raise UserError(name, expected, str(size), hint)
 

@@ -39,7 +39,8 @@ def evaluate(
         results_file: JSON in COCO results form to write, of all that was found.
         rules: How the protocols count.
     """
-    network = open_model(experiment, model, arch_file).heatmap_network()
+    opened = open_model(experiment, model, arch_file)
+    network, experiment = opened.heatmap_network(), experiment.at(opened.arch)
     data = experiment.data_of(split)
     protocols = protocols_for(data, metrics)  # before it runs over all images for nothing
     evaluator = experiment.evaluator(split)

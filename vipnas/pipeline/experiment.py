@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vipnas.arch.image import Arch
 from vipnas.config.experiment import ExperimentConfig, read_experiment
 from vipnas.config.training import Compute
 from vipnas.data.codecs.heatmap import HeatmapCodec
@@ -107,6 +108,15 @@ class Experiment:
     @property
     def space(self) -> SearchSpace:
         return self.datasets.space
+
+    def at(self, arch: Arch) -> Experiment:
+        """Return the experiment with the input size of an architecture of its space alone.
+
+        A network by itself is trained and tested on crops of its own size, which are not resized.
+        """
+        if not self.space.has_sizes or arch.input_hw not in self.space.inputs_hw:
+            return self
+        return replace(self, config=replace(self.config, input_hw=arch.input_hw))
 
     @property
     def codec(self) -> HeatmapCodec:

@@ -46,6 +46,9 @@ class ImageLevel(Level[Arch]):
     def config(self) -> ExperimentConfig:
         return self.experiment.config
 
+    def at(self, arch: Arch) -> ImageLevel:
+        return ImageLevel(self.experiment.at(arch))
+
     @property
     def folder(self) -> RunFolder:
         return self.experiment.folder

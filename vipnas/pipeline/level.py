@@ -60,6 +60,10 @@ class Level(ABC, Generic[A]):
     def config(self) -> ExperimentConfig | VideoConfig:
         """What holds the sections `supernet`, `search` and `retrain` of this level."""
 
+    def at(self, arch: A) -> Level[A]:
+        """Return the level for one architecture by itself, with crops of its input size."""
+        return self
+
     @property
     @abstractmethod
     def folder(self) -> RunFolder:

@@ -44,6 +44,9 @@ def header_of(
     assert images is None or isinstance(images, SearchSpace)
     assert isinstance(network, PoseNet | VideoNet | FollowUpNet)
     arch = network.follow_up.arch if isinstance(network, FollowUpNet) else network.arch
+    clip = arch if isinstance(arch, VideoArch) else clips.max_arch() if clips else None
+    key_frame = clip.key_frame if clip else arch
+    assert isinstance(key_frame, Arch)
     kinds: tuple[Kind, Kind] = ("image", "supernet")
     if clips is not None or isinstance(network, VideoNet):
         kinds = ("clip", "clip_supernet")
@@ -52,10 +55,10 @@ def header_of(
         skeleton=experiment.skeleton,
         codec=experiment.config.codec,
         sigma_px=experiment.config.sigma_px,
-        input=input_format(experiment.space.input_hw, experiment.codec),
+        input=input_format(key_frame.input_hw, experiment.codec),
         batch_norm=BatchNorm(calibrated_on is not None, calibrated_on),
         arch=arch if isinstance(arch, Arch) else None,
-        clip=arch if isinstance(arch, VideoArch) else clips.max_arch() if clips else None,
+        clip=clip,
         space=None if images is None else images.to_plain(),
         space_name=None if images is None else images.name,
         fusions=() if clips is None else clips.fusions,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from vipnas.arch.image import Arch
@@ -74,9 +75,11 @@ def _facts_of(experiment: Experiment) -> Facts:
 
 
 def check_facts(experiment: Experiment, header: ModelHeader, path: Path) -> None:
-    """Raise UserError unless a file has the joints, sizes and targets of the experiment."""
+    """Raise UserError unless a file has the joints, targets and an input size of the experiment."""
     header.skeleton.check_joints(experiment.skeleton, str(path))
     largest, config = experiment.space.max_arch(), experiment.config
+    if header.key_frame.input_hw in experiment.space.inputs_hw:
+        largest = replace(largest, input_hw=header.key_frame.input_hw)
     is_udp = "udp" if config.codec == "udp" else "no udp"
     for name, found, needed in (
         ("input_hw", header.key_frame.input_hw, largest.input_hw),

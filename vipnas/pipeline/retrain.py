@@ -42,6 +42,7 @@ def retrain(
     """
     arch = read_within_budgets(level, arch_file)
     init_from = level.initial_weights(init_from)
+    level = level.at(arch)
     target = network_file(level)
     if directory is not None:
         target = directory / target.name

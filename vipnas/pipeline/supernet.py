@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 
+from vipnas.errors import UserError
 from vipnas.pipeline.level import Level, supernet_file
 from vipnas.pipeline.work import at_work, timed, train
 from vipnas.training.callbacks.probes import probed_archs
@@ -75,12 +76,16 @@ def backward_of(level: Level[A], supernet: nn.Module, num_persons: int) -> Backw
 
 
 def check_sampling(level: Level[Any]) -> None:
-    """Raise UserError if the supernet cannot be sampled or started as configured.
+    """Raise UserError if the supernet cannot be sampled, started or distilled as configured.
 
     Call it before the data are read, which may have to be synthesized.
     """
     subnet_sampler(level, num_persons=1)
     level.check_initial_supernet()
+    loss = level.supernet_config.distillation.loss
+    if loss != "labels" and "input_hw" in level.space.choices:
+        hint = "heatmaps of different input sizes cannot be compared"
+        raise UserError("supernet.distillation.loss", "labels, as input_hw is a choice", loss, hint)
 
 
 def subnet_sampler(level: Level[A], num_persons: int | None = None) -> SubnetSampler[A]:

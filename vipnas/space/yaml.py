@@ -16,7 +16,9 @@ from vipnas.space.image import (
     Part,
     PartOptions,
     SearchSpace,
+    SizeHW,
     check_options,
+    sorted_sizes,
 )
 
 # Raised with every choice that came later; a file of an earlier version does not offer it.
@@ -51,12 +53,19 @@ def parse_space(document: Any, name: str, where: str) -> SearchSpace:
     space = SearchSpace(
         name=name,
         family=parse(Family, document["family"], f"{where}: family"),  # type: ignore[arg-type]
-        input_hw=parse(tuple[int, int], document["input_hw"], f"{where}: input_hw"),
+        inputs_hw=_read_sizes(document["input_hw"], f"{where}: input_hw"),
         num_keypoints=parse(int, document["num_keypoints"], f"{where}: num_keypoints"),
         parts=tuple(parts),
     )
     _check_space(space, where)
     return space
+
+
+def _read_sizes(raw: Any, where: str) -> tuple[SizeHW, ...]:
+    """Read one input size, or a list of them."""
+    if isinstance(raw, list) and raw and all(isinstance(size, list) for size in raw):
+        return sorted_sizes(parse(tuple[SizeHW, ...], raw, where))
+    return sorted_sizes(parse(tuple[int, int], raw, where))
 
 
 def _read_part(raw: Any, kind: type[Part], place: str, file: str) -> PartOptions:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple, Protocol, TypeVar
 
 import torch
@@ -22,6 +23,7 @@ from vipnas.config.training import Distillation
 from vipnas.data.codecs.heatmap import HeatmapCodec
 from vipnas.data.crops.crops import normalise
 from vipnas.data.crops.loader import Batch
+from vipnas.data.crops.resizing import resize_crops, resize_points
 from vipnas.models.clipnet import Feed, Frame, RunFrame, detached, propagate
 from vipnas.training.compute import Forward
 from vipnas.training.distributed import ALONE, Processes
@@ -59,8 +61,11 @@ class Prepared(NamedTuple):
 class Task(Protocol[Runs]):
     """How a level prepares and runs a batch."""
 
-    def prepare(self, step: int, batch: Batch) -> Prepared:
-        """Normalise the images and encode the targets of a batch."""
+    def prepare(self, step: int, batch: Batch) -> Callable[[Runs | None], Prepared]:
+        """Return what gives an architecture its images and targets, prepared once for each size.
+
+        None is the whole network.
+        """
 
     def run_of(self, arch: Runs | None) -> RunFrame:
         """Return the function that runs an architecture; None is the whole network."""
@@ -78,14 +83,21 @@ class ImageTask:
     codec: HeatmapCodec
     teacher_weight: float = 0.0
 
-    def prepare(self, step: int, batch: Batch) -> Prepared:
-        images_B3HW, keypoints_BK3, *taught = batch
-        if taught and self.teacher_weight > 0:
-            weight = self.teacher_weight
-            targets, weights = taught_targets(self.codec, keypoints_BK3, taught[0], weight)
-        else:
-            targets, weights = self.codec.encode(keypoints_BK3)
-        return Prepared([Frame(0, normalise(images_B3HW))], [targets], [weights])
+    def prepare(self, step: int, batch: Batch) -> Callable[[Arch | None], Prepared]:
+        images_B3HW, *joints = batch
+        crops_hw = self.codec.input_hw
+
+        @cache
+        def prepared(codec: HeatmapCodec) -> Prepared:
+            images = normalise(resize_crops(images_B3HW, codec.input_hw))
+            labels, *taught = (resize_points(one, crops_hw, codec.input_hw) for one in joints)
+            if taught and self.teacher_weight > 0:
+                targets, weights = taught_targets(codec, labels, taught[0], self.teacher_weight)
+            else:
+                targets, weights = codec.encode(labels)
+            return Prepared([Frame(0, images)], [targets], [weights])
+
+        return lambda arch: prepared(self.codec if arch is None else self.codec.at(arch))
 
     def run_of(self, arch: Arch | None) -> RunFrame:
         return lambda distance, images, before: self.forward(images, arch)
@@ -106,7 +118,7 @@ class ClipTask:
     exposure: Exposure
     processes: Processes = ALONE
 
-    def prepare(self, step: int, batch: Batch) -> Prepared:
+    def prepare(self, step: int, batch: Batch) -> Callable[[VideoArch | None], Prepared]:
         images_BF3HW, keypoints_BFK3, warps_BT23 = batch
         length = images_BF3HW.shape[:2]
         images = normalise(images_BF3HW.flatten(0, 1)).unflatten(0, length)
@@ -114,13 +126,14 @@ class ClipTask:
         targets, weights = targets.unflatten(0, length), weights.unflatten(0, length)
         with torch.no_grad():
             first = self.key_frame(images[:, 0], None)
-        return Prepared(
+        prepared = Prepared(
             [Frame(n, images[:, n], warps_BT23[:, n - 1]) for n in range(1, length[1])],
             list(targets.unbind(1))[1:],
             list(weights.unbind(1))[1:],
             first,
             self._feed(keypoints_BFK3, step),
         )
+        return lambda arch: prepared
 
     def run_of(self, arch: VideoArch | None) -> RunFrame:
         def run(distance: int, images_B3HW: Tensor, before_BKHW: Tensor | None) -> Tensor:
@@ -160,10 +173,11 @@ def supernet_backward(
     distillation = distillation or Distillation()
 
     def backward(step: int, batch: Batch) -> dict[str, Tensor]:
-        prepared = task.prepare(step, batch)
+        prepare = task.prepare(step, batch)
         teacher: list[Tensor] | None = None
 
         def run(arch: A) -> tuple[Tensor, list[Tensor]]:
+            prepared = prepare(arch)
             heatmaps = _heatmaps(task, prepared, arch)
             if teacher is None:
                 losses = prepared.losses(heatmaps)
@@ -191,7 +205,7 @@ def network_backward(task: Task[A], arch: A | None = None) -> Backward:
     """
 
     def backward(step: int, batch: Batch) -> dict[str, Tensor]:
-        prepared = task.prepare(step, batch)
+        prepared = task.prepare(step, batch)(arch)
         losses = torch.stack(prepared.losses(_heatmaps(task, prepared, arch)))
         losses.mean().backward()
         return dict(zip(prepared.names(), losses.detach().unbind(), strict=True))

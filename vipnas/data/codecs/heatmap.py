@@ -14,11 +14,12 @@ B batch, K keypoints, H W height and width of the heatmaps.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from vipnas.arch.image import Arch
 from vipnas.data.codecs.dark import refine
 from vipnas.files import did_you_mean
 
@@ -44,6 +45,10 @@ class HeatmapCodec:
     def __post_init__(self) -> None:
         if min(*self.input_hw, *self.heatmap_hw) < 1 or not self.sigma_px > 0:
             raise ValueError(f"codec: expected sizes and a sigma above 0, got {self}")
+
+    def at(self, arch: Arch) -> HeatmapCodec:
+        """Return the codec for the sizes of an architecture, with as many pixels of sigma."""
+        return replace(self, input_hw=arch.input_hw, heatmap_hw=arch.heatmap_hw)
 
     @property
     def span_hw(self) -> tuple[int, int]:

@@ -54,7 +54,7 @@ class Probes(Generic[A]):
         for name, arch in self.archs.items():
             subnet = scorer.network(arch)
             try:
-                aps[name] = scorer.evaluator(subnet).ap
+                aps[name] = scorer.metrics_of(subnet, arch).ap
             except FloatingPointError:  # the training itself stops, or recovers
                 aps[name] = 0.0
             rows.append(heatmaps_over_crops(*scorer.seen(subnet, PICTURED)))
