@@ -151,6 +151,7 @@ class Bench:
             {"network": arch},
             same_every_step=True,
         )
+        assert isinstance(trained, PoseNet)
         calibrate_bn(trained, experiment.calibration_images, self.test_evaluator.batch_size)
         ap = self.test_evaluator(trained).ap
         shutil.rmtree(directory)

@@ -37,6 +37,9 @@ class VideoSpace(GeneSpace[VideoArch]):
         if not self.fusions or len(set(self.fusions)) < len(self.fusions):
             found = ", ".join(str(fusion or "none") for fusion in self.fusions) or "no fusion"
             raise UserError("fusions", "one or more different fusions", found)
+        if len(self.image_space.inputs_hw) > 1:
+            found = str([list(hw) for hw in self.image_space.inputs_hw])
+            raise UserError("input_hw", "one size in a space of clips", found)
         for fusion in self.fusions:
             FollowUp(self.image_space.min_arch(), fusion)
         self.min_arch()
