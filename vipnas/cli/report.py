@@ -36,6 +36,13 @@ def add_report_commands(commands: Commands) -> None:
         metavar="ARCH",
         help=f"architectures to draw beside the one found: {ARCH_HELP}",
     )
+    report.add_argument(
+        "--optuna",
+        type=Path,
+        metavar="FILE",
+        help="also write the trials as Optuna studies, an SQLite file such as study.db for"
+        " optuna-dashboard (pip install 'vipnas[optuna]')",
+    )
     name_argument(report)
     report.set_defaults(run=_report)
 
@@ -55,12 +62,17 @@ def add_report_commands(commands: Commands) -> None:
 
 def _report(options: argparse.Namespace) -> None:
     # Imported here, as torch takes longer to import than `vipnas --help` may take.
-    from vipnas.pipeline.report import report
+    from vipnas.pipeline.report import levels_of, report
     from vipnas.pipeline.run_folder import RunFolder
 
     folders = [RunFolder(folder, options.name) for folder in options.runs]
     beside = {arch: read_any_arch(arch) for arch in options.beside}
     print(f"report: {report(folders, options.output, beside)}")
+    if options.optuna is not None:
+        from vipnas.report.optuna_study import write_studies
+
+        names = write_studies(options.optuna, levels_of(folders))
+        print(f"report: {options.optuna}: studies {', '.join(names)}")
 
 
 def _draw(options: argparse.Namespace) -> None:

@@ -27,8 +27,7 @@ def networks(runs: Sequence[LevelRun]) -> Section | None:
             continue
         arch = found[run.name]
         if arch in drawn:
-            blocks.append(Text(f"{run.name} found the same architecture as {drawn[arch]}."))
-            continue
+            continue  # named beside the first run that found it
         drawn[arch] = run.name
         rest = {name: other for name, other in found.items() if name != run.name}
         blocks += _drawings(run, arch, {**run.beside, **rest})
@@ -52,9 +51,10 @@ def _drawings(run: LevelRun, arch: AnyArch, others: Mapping[str, AnyArch]) -> li
     part_ms = None if run.latency_table is None else part_ms_of(run.latency_table)
     own = drawn_of(f"{run.name}: found", arch)
     different = {name: other for name, other in beside.items() if other != arch}
-    blocks: list[Block] = [
-        Text(f"{name} is the same architecture.") for name in beside.keys() - different.keys()
-    ]
+    equal = [name for name, other in beside.items() if other == arch]
+    blocks: list[Block] = []
+    if equal:
+        blocks.append(Text(f"The same architecture: {', '.join(equal)}."))
     svgs = {
         name: draw_architectures(own, drawn_of(name, other), part_ms)
         for name, other in different.items()

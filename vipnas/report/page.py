@@ -17,10 +17,12 @@ from vipnas.files import write_atomically
 from vipnas.report.answer import answer
 from vipnas.report.blocks import Charts, Section
 from vipnas.report.curves import curves
+from vipnas.report.matters import matters
 from vipnas.report.networks import networks
 from vipnas.report.reproduction import reproduction
 from vipnas.report.runs import LevelRun
 from vipnas.report.searches import front, progress
+from vipnas.report.trust import trust
 
 MakeSection: TypeAlias = Callable[[Sequence[LevelRun]], Section | None]
 # In the order of the page.
@@ -29,6 +31,8 @@ SECTIONS: tuple[MakeSection, ...] = (
     front,
     progress,
     networks,
+    matters,
+    trust,
     curves,
     reproduction,
 )
