@@ -7,8 +7,10 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from search_fixture import Separable, trial
 
+from vipnas.data.crops.images import write_png
 from vipnas.files import to_plain
 from vipnas.search.journal import Journal
 from vipnas.space.image import SearchSpace
@@ -54,6 +56,15 @@ def write_run(
         (folder / stage / "seconds.json").write_text("75.0")
     metrics = {"ap": 0.625, "ap50": 0.75, "ap75": 0.5, "ar": 0.7, "settings": {}}
     (folder / "retrain" / "metrics.json").write_text(json.dumps(metrics))
+    details = {
+        "num_images": 40,
+        "ap_interval": [0.5, 0.7],
+        "ap_by_joint": {"left_knee": 0.375},
+        "precision": {"0.50": [1.0, 0.5, 0.0]},
+    }
+    (folder / "retrain" / "details.json").write_text(json.dumps(details))
+    picture = np.zeros((8, 6, 3), np.uint8)
+    write_png(folder / "retrain" / "predictions_worst.png", picture)
     rows = [{"network": "largest, inherited", "macs": 1, "params": 1, "ap": 0.25}]
     (folder / "summary.json").write_text(json.dumps({"test": rows}))
     return folder

@@ -63,6 +63,7 @@ def test_few_or_equal_scores_have_no_importance(tiny_space: SearchSpace) -> None
     assert importance_of([trial(n, arch, n / 100) for n, arch in enumerate(archs[:5])]) is None
 
 
+@pytest.mark.slow
 def test_trials_become_optuna_studies(
     tmp_path: Path, tiny_space: SearchSpace, capsys: pytest.CaptureFixture[str]
 ) -> None:

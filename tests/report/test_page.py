@@ -50,6 +50,10 @@ def test_the_page_of_a_run_says_what_was_found(
     assert best == sorted(best) and best[-1] == pytest.approx(winner.score)
     loss = series_of(charts["retrain: loss"])["labels"]
     assert (loss["x"], loss["y"]) == ([10, 20, 30], pytest.approx([1 / 10, 1 / 20, 1 / 30]))
+    recall = series_of(charts["precision over recall"])["OKS 0.50"]
+    assert (recall["x"], recall["y"]) == ([0, 0.5, 1], [1, 0.5, 0])
+    assert "0.500 to 0.700 with 95 % confidence, 40 images" in page
+    assert "left knee" in page and page.count("data:image/jpeg") == 1
     assert "0:01:15" in page
 
 
@@ -66,6 +70,25 @@ def test_several_runs_share_a_page_and_a_part_of_a_run_says_what_is_missing(
     page = output.read_text()
     assert "part has no search yet. <code>vipnas search</code>" in page
     assert charts_of(page) == {}
+
+
+def test_a_clip_shows_its_compute_and_its_drift(tmp_path: Path, tiny_space: SearchSpace) -> None:
+    run = write_run(tmp_path / "mine", tiny_space)
+    write_run(run / "video", tiny_space, seed=1)
+    drift = [{"distance": n, "oks": 0.5 - n / 10, "error_percent": n} for n in range(3)]
+    along = [{"frame": 0, "fusion": "key frame", "macs": 3e6}]
+    along += [{"frame": 1, "fusion": "add at 2", "macs": 1e6}]
+    (run / "video" / "summary.json").write_text(json.dumps({"along_clip": along, "drift": drift}))
+    assert main(["report", str(run)]) == 0
+    page = (run / "report.html").read_text()
+    assert page.count("<main") == 2
+    assert series_of(charts_of(page)["similarity"])["mine"]["y"] == [0.5, 0.4, 0.3]
+    assert re.findall(r">(frame 1, add at 2|mean|1\.00|2\.00)<", page)[-4:] == [
+        "frame 1, add at 2",
+        "1.00",
+        "mean",
+        "2.00",
+    ]
 
 
 def test_a_folder_without_stages_is_refused(

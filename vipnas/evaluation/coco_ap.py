@@ -111,6 +111,23 @@ def _as_pycocotools_divides(
     return precision
 
 
+def precision_by_recall(
+    ground_truth: dict[str, Any], results: Sequence[dict[str, Any]], skeleton: Skeleton
+) -> dict[str, list[float]]:
+    """Return the precision at recalls of 0, 0.01 … 1 for people of every size.
+
+    The keys are thresholds of the similarity, 0.50 to 0.95. Empty if no person is labelled.
+    """
+    evaluation = _evaluation(ground_truth, results, skeleton)
+    evaluation.evaluate()
+    evaluation.accumulate()
+    precision_TR = evaluation.eval["precision"][:, :, 0, 0, -1]
+    if (precision_TR < 0).all():
+        return {}
+    pairs = zip(evaluation.params.iouThrs, precision_TR, strict=True)
+    return {f"{threshold:.2f}": found_R.round(4).tolist() for threshold, found_R in pairs}
+
+
 def ap_interval(
     ground_truth: dict[str, Any],
     results: Sequence[dict[str, Any]],

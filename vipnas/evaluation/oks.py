@@ -57,17 +57,27 @@ def mean_similarity(
     areas_N: NDArray[np.floating],
     sigmas_K: Sequence[float],
 ) -> float:
-    """Return the mean object keypoint similarity (0..1) of N poses to their own labels.
+    """Return the mean of `own_similarities`, without people who have no labelled joint."""
+    similarities_N = own_similarities(xy_NK2, truth_NK3, areas_N, sigmas_K)
+    known_N = ~np.isnan(similarities_N)
+    return float(similarities_N[known_N].mean()) if known_N.any() else 0.0
 
-    Labels are x, y and visibility. Joints without a label do not count, nor do people without any.
+
+def own_similarities(
+    xy_NK2: NDArray[np.floating],
+    truth_NK3: NDArray[np.floating],
+    areas_N: NDArray[np.floating],
+    sigmas_K: Sequence[float],
+) -> FloatArray:
+    """Return the object keypoint similarity (0..1) of each pose to its own labels.
+
+    Labels are x, y and visibility. Joints without a label do not count; NaN where none has one.
     """
     squares_NK = np.square(xy_NK2 - truth_NK3[..., :2]).sum(axis=2, dtype=np.float64)
     labelled_NK = truth_NK3[..., 2] > 0
     counts_N = labelled_NK.sum(axis=1)
-    if not counts_N.any():
-        return 0.0
     sums_N = (_similarity(squares_NK, areas_N, sigmas_K) * labelled_NK).sum(axis=1)
-    return float((sums_N[counts_N > 0] / counts_N[counts_N > 0]).mean())
+    return np.where(counts_N > 0, sums_N / np.maximum(counts_N, 1), np.nan)
 
 
 def _similarity(

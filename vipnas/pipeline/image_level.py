@@ -14,12 +14,14 @@ from vipnas.config.experiment import ExperimentConfig
 from vipnas.config.search import SearchConfig
 from vipnas.config.teacher import Stage
 from vipnas.data.crops.loader import TrainingCrops
+from vipnas.evaluation.coco_ap import coco_metrics
 from vipnas.evaluation.evaluator import calibrate_bn
 from vipnas.evaluation.metrics import Metrics
 from vipnas.evaluation.scoring import InheritedScore
 from vipnas.files import read_json, to_plain
 from vipnas.models.counting import count_cost
 from vipnas.models.posenet import PoseNet
+from vipnas.pipeline.details import write_details
 from vipnas.pipeline.initial import InitialWeights, initial_weights, start_from
 from vipnas.pipeline.level import Level
 from vipnas.pipeline.models import open_network, open_supernet
@@ -179,8 +181,12 @@ class ImageLevel(Level[Arch]):
 
     def test_metrics(self, path: Path) -> dict[str, Any]:
         network = open_network(self.experiment, path)
-        metrics = self.experiment.evaluator("test")(network)
+        evaluator = self.experiment.evaluator("test")
+        xy_px, scores = evaluator.predict(network)
+        results = evaluator.results_of(xy_px, scores)
+        metrics = coco_metrics(evaluator.ground_truth, results, evaluator.skeleton)
         print(f"retrain: {metrics} on the test set; {path}")
+        write_details(path.parent, evaluator, xy_px, scores)
         return dict(to_plain(metrics))
 
     def measured(self, path: Path, best: Trial) -> dict[str, Any]:

@@ -72,7 +72,8 @@ def _cards(run: LevelRun) -> Cards:
     cards: list[Card] = []
     for name, value in metrics_of(run.test_metrics).items():
         if name in ("ap", "map"):
-            cards.append(Card(f"{METRICS[name]} on the test split", f"{value:.3f}", "retrained"))
+            note = _interval(run) if name == "ap" else "retrained"
+            cards.append(Card(f"{METRICS[name]} on the test split", f"{value:.3f}", note))
     cards.append(Card("score", f"{winner.fitness:.4f}", _against(winner, best_of(run.randoms))))
     largest = run.references.get("largest")
     for quantity in run.quantities:
@@ -82,6 +83,14 @@ def _cards(run: LevelRun) -> Cards:
             note = f"{value / largest.cost.value(quantity.name):.0%} of the largest network"
         cards.append(Card(quantity.unit, quantity.shown(value), note))
     return Cards(cards)
+
+
+def _interval(run: LevelRun) -> str:
+    """Return the interval of the AP; clips and older runs have none."""
+    if "ap_interval" not in run.details:
+        return "retrained"
+    low, high = run.details["ap_interval"]
+    return f"{low:.3f} to {high:.3f} with 95 % confidence, {run.details['num_images']} images"
 
 
 def _runs_table(runs: Sequence[LevelRun]) -> Table:

@@ -14,8 +14,10 @@ from markupsafe import Markup, escape
 
 import vipnas
 from vipnas.files import write_atomically
+from vipnas.report.accuracy import accuracy, predictions
 from vipnas.report.answer import answer
 from vipnas.report.blocks import Charts, Section
+from vipnas.report.clips import clips
 from vipnas.report.curves import curves
 from vipnas.report.matters import matters
 from vipnas.report.networks import networks
@@ -33,6 +35,9 @@ SECTIONS: tuple[MakeSection, ...] = (
     networks,
     matters,
     trust,
+    accuracy,
+    predictions,
+    clips,
     curves,
     reproduction,
 )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
 
-LABELS_PX, PLOT_PX, NOTES_PX, ROW_PX = 190, 420, 110, 21
+LABELS_PX, PLOT_PX, NOTES_PX, ROW_PX = 236, 420, 110, 21
 
 
 class Bar(NamedTuple):

@@ -132,6 +132,11 @@ class LevelRun:
         """The metrics of the retrained network on the test split; empty without one."""
         return self._document(self.retrain / "metrics.json")
 
+    @cached_property
+    def details(self) -> dict[str, Any]:
+        """The details of the test metrics; empty without them."""
+        return self._document(self.retrain / "details.json")
+
     @property
     def network(self) -> Path:
         return self.retrain / "network.safetensors"

@@ -1,0 +1,60 @@
+"""The section of clips: compute of each frame, and the error with distance from the key frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vipnas.quantities import QUANTITIES
+from vipnas.report.blocks import Block, Chart, Charts, Drawing, Section, Series, missing
+from vipnas.report.rows import Bar, draw_bars
+from vipnas.report.runs import LevelRun
+from vipnas.report.searches import colour_of
+
+# The key in summary.json, the heading, and the label.
+DRIFT = (
+    ("oks", "similarity", "mean OKS"),
+    ("error_percent", "joint error", "% of the person's size"),
+)
+
+
+def clips(runs: Sequence[LevelRun]) -> Section | None:
+    """Return the section; None for images."""
+    runs = [run for run in runs if run.is_clip]
+    if not runs:
+        return None
+    lead = "Key frames have the large network; the frames after it see its heatmaps."
+    title, blocks = "Compute and drift of a clip", list[Block]()
+    known = [run for run in runs if run.clip_summary]
+    if not known:
+        blocks.append(missing("`vipnas run` with the experiment brings compute and drift."))
+    for run in known:
+        blocks.append(Drawing(_compute(run), f"{run.name}: MMACs of each frame."))
+    charts = [
+        Chart(heading, "frames since the key frame", label, series, whole_x=True)
+        for key, heading, label in DRIFT
+        if (series := [_drift(run, key, number) for number, run in enumerate(known)])
+    ]
+    if charts:
+        blocks.append(Charts(charts))
+    return Section("clips", title, lead, blocks)
+
+
+def _compute(run: LevelRun) -> str:
+    macs = QUANTITIES["macs"]
+    frames = run.clip_summary.get("along_clip", ())
+    bars = [
+        Bar(
+            f"frame {frame['frame']}, {frame['fusion']}",
+            frame[macs.name],
+            macs.shown(frame[macs.name]),
+        )
+        for frame in frames
+    ]
+    mean = sum(bar.value for bar in bars) / max(len(bars), 1)
+    return draw_bars([*bars, Bar("mean", mean, macs.shown(mean))], "--run2")
+
+
+def _drift(run: LevelRun, key: str, number: int) -> Series:
+    rows = run.clip_summary.get("drift", ())
+    distances, values = [float(row["distance"]) for row in rows], [row[key] for row in rows]
+    return Series(run.name, distances, values, colour_of(number))
