@@ -67,10 +67,7 @@ def synthetic(options: argparse.Namespace) -> list[str]:
     rng = random.Random(0)
     drawn = [problem.point(feasible.sample(rng)) for _ in range(10_000)]
     reference = (max(score for score, _ in drawn), max(cost for _, cost in drawn))
-    started = time.process_time()
-    for _ in range(NUM_EVALUATIONS):
-        problem.point(feasible.space.min_arch())
-    own_seconds = (time.process_time() - started) / NUM_EVALUATIONS
+    own_seconds = _own_seconds(problem, feasible)
 
     def ours(make: Callable[[int], Searcher[Genes]], seed: int, count: int) -> list[Point]:
         return searched(make(seed), problem.score, problem.cost, count)
@@ -114,6 +111,14 @@ def synthetic(options: argparse.Namespace) -> list[str]:
         "",
         *_needed(runs, share),
     ]
+
+
+def _own_seconds(problem: Problem, feasible: FeasibleSpace[Genes]) -> float:
+    """The processor's time of an evaluation of the problem itself."""
+    started = time.process_time()
+    for _ in range(NUM_EVALUATIONS):
+        problem.point(feasible.space.min_arch())
+    return (time.process_time() - started) / NUM_EVALUATIONS
 
 
 def kept(path: Path | None, search: Callable[[], list[Point]]) -> tuple[list[Point], float]:
@@ -192,13 +197,6 @@ def table(options: argparse.Namespace) -> list[str]:
     reference = (max(score for score, _ in points) + 1e-9, max(macs for _, macs in points) + 1)
     whole = hypervolume(points, reference)
     counts = [round(len(scores) * part) for part in SHARES_OF_BUDGET]
-    ageing = Evolution(survivors="youngest")
-    best_searchers: dict[str, Callable[[int], Searcher[Genes]]] = {
-        "random": lambda seed: RandomSearcher(within, seed),
-        "EvolutionSearcher": lambda seed: EvolutionSearcher(within, seed, Evolution()),
-        "the same, youngest survive": lambda seed: EvolutionSearcher(within, seed, ageing),
-        "PredictorSearcher": lambda seed: PredictorSearcher(within, seed, Predictor(), ("score",)),
-    }
 
     def run_all(searchers: Mapping[str, Callable[[int], Searcher[Genes]]]) -> Runs:
         return {
@@ -226,12 +224,22 @@ def table(options: argparse.Namespace) -> list[str]:
         "",
         "Regret in AP points within the budget, mean (lowest to highest seed):",
         "",
-        *rows(run_all(best_searchers), regret, counts),
+        *rows(run_all(best_searchers(within)), regret, counts),
         "",
         "Hypervolume of (AP, MACs) in % of the true front's, mean (lowest to highest seed):",
         "",
         *rows(fronts, share, counts),
     ]
+
+
+def best_searchers(within: FeasibleSpace[Genes]) -> Mapping[str, Callable[[int], Searcher[Genes]]]:
+    ageing = Evolution(survivors="youngest")
+    return {
+        "random": lambda seed: RandomSearcher(within, seed),
+        "EvolutionSearcher": lambda seed: EvolutionSearcher(within, seed, Evolution()),
+        "the same, youngest survive": lambda seed: EvolutionSearcher(within, seed, ageing),
+        "PredictorSearcher": lambda seed: PredictorSearcher(within, seed, Predictor(), ("score",)),
+    }
 
 
 def draw(path: Path, runs: Runs, share: Measure, whole: str) -> None:

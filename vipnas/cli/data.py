@@ -58,11 +58,17 @@ def _add_synthesize(commands: Commands) -> None:
         metavar="N",
         help="number of worker processes (default: %(default)s)",
     )
-    look = synthesize.add_argument_group("content")
-    look.add_argument(
+    _add_content(synthesize)
+    _add_videos(synthesize)
+    synthesize.set_defaults(run=_synthesize)
+
+
+def _add_content(synthesize: argparse.ArgumentParser) -> None:
+    content = synthesize.add_argument_group("content")
+    content.add_argument(
         "--seed", type=int, default=0, metavar="N", help="random seed (default: %(default)s)"
     )
-    look.add_argument(
+    content.add_argument(
         "--image-hw",
         type=int,
         nargs=2,
@@ -70,7 +76,7 @@ def _add_synthesize(commands: Commands) -> None:
         metavar="PX",
         help="height and width in pixels (default: 240 320)",
     )
-    look.add_argument(
+    content.add_argument(
         "--people",
         type=int,
         nargs=2,
@@ -78,13 +84,16 @@ def _add_synthesize(commands: Commands) -> None:
         metavar="N",
         help="least and most people per image, or at a time (default: 1 3)",
     )
-    look.add_argument(
+    content.add_argument(
         "--difficulty",
         type=float,
         default=1.0,
         metavar="X",
         help="0 to 1: variety of poses, looks and occlusions (default: %(default)s)",
     )
+
+
+def _add_videos(synthesize: argparse.ArgumentParser) -> None:
     videos = synthesize.add_argument_group("videos")
     videos.add_argument(
         "--video", action="store_true", help="write videos with tracks in PoseTrack18 format"
@@ -98,7 +107,6 @@ def _add_synthesize(commands: Commands) -> None:
     videos.add_argument(
         "--speed", type=float, metavar="X", help="speed of the people, 1 is natural (default: 1)"
     )
-    synthesize.set_defaults(run=_synthesize)
 
 
 def _inspect(options: argparse.Namespace) -> None:

@@ -12,7 +12,8 @@ N images, H W height and width of the model's input.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -171,6 +172,17 @@ def parse_output(
     if names is not None and not (isinstance(names, list) and set(map(type, names)) == {str}):
         raise UserError(f"{place}: names", "a list of the outputs' names", shown(names))
     return parse(forms[form], options, place), names
+
+
+@contextmanager
+def outputs_of(place: str) -> Iterator[None]:
+    """Name the model in the errors of a form that reads its outputs."""
+    try:
+        yield
+    except UserError as error:
+        raise error.inside(place) from None
+    except ValueError as error:  # of numpy, for shapes that the form does not expect
+        raise UserError(f"{place}: outputs", "shapes of the form", "others", str(error)) from None
 
 
 class DescribedModel:

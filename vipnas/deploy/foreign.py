@@ -30,6 +30,7 @@ from vipnas.deploy.description import (
     DescribedModel,
     ImageInput,
     find_description,
+    outputs_of,
     parse_output,
 )
 from vipnas.deploy.detected_boxes import Detector
@@ -186,14 +187,8 @@ class ForeignPoseModel:
     def _joints(self, crops_NHW3: UINT8) -> Joints:
         """Return the joints of crops, in the order of the skeleton."""
         outputs = self._model.run(crops_NHW3)
-        try:
+        with outputs_of(self._place):
             found = self._form.joints(outputs, self.input_hw, len(crops_NHW3), self._num_joints)
-        except UserError as error:
-            raise error.inside(self._place) from None
-        except ValueError as error:  # of numpy, for shapes that the form does not expect
-            raise UserError(
-                f"{self._place}: outputs", "shapes of the form", "others", str(error)
-            ) from None
         if not (np.isfinite(found.xy).all() and np.isfinite(found.scores).all()):
             raise UserError(f"{self._place}: outputs", "finite numbers", "others")
         return Joints(found.xy[:, self._order], found.scores[:, self._order])

@@ -12,7 +12,14 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
-from vipnas.deploy.description import UINT8, Described, DescribedModel, ImageInput, parse_output
+from vipnas.deploy.description import (
+    UINT8,
+    Described,
+    DescribedModel,
+    ImageInput,
+    outputs_of,
+    parse_output,
+)
 from vipnas.deploy.detected_boxes import FIRST_FRAMES, DetectedBoxes, within
 from vipnas.deploy.detector_forms import FORMS, Candidates, DetectorForm, FloatArray, SizeHW
 from vipnas.errors import UserError
@@ -105,14 +112,8 @@ class OnnxDetector:
     def _candidates(self, fitted: UINT8) -> Candidates:
         """Return all candidates in pixels of the input."""
         outputs = self._model.run(fitted[None])
-        try:
+        with outputs_of(self._place):
             found = self._form.persons(outputs, self._model.input_hw, self._file.person_class)
-        except UserError as error:
-            raise error.inside(self._place) from None
-        except ValueError as error:  # of numpy, for shapes that the form does not expect
-            raise UserError(
-                f"{self._place}: outputs", "shapes of the form", "others", str(error)
-            ) from None
         if not (np.isfinite(found.boxes_xyxy).all() and np.isfinite(found.scores).all()):
             raise UserError(f"{self._place}: outputs", "finite numbers", "others")
         low, high = found.scores.min(initial=0), found.scores.max(initial=0)

@@ -186,15 +186,7 @@ def write_poses(
             for frame, poses in find_poses(model, source, detector, settings, stopwatch):
                 with stopwatch.on("drawing"):
                     picture = poses.plot(min_score) if draws else None
-                found = WrittenPoses(
-                    frame,
-                    poses.keypoints,
-                    poses.scores,
-                    poses.boxes_xyxy,
-                    poses.ids,
-                    picture,
-                    poses.box_scores,
-                )
+                found = _written(frame, poses, picture)
                 with stopwatch.on("writing"):
                     for writer in writers:
                         writer.write(found)
@@ -213,6 +205,18 @@ def write_poses(
     ms_by_part = {part: 1000 * stopwatch.seconds[part] / max(1, num_frames) for part in parts}
     num_tracks = None if source.kind in STILL_KINDS else len(ids)
     return Summary(num_frames, num_persons, num_tracks, ms_by_part, is_interrupted)
+
+
+def _written(frame: SourceFrame, poses: PoseResult, picture: UINT8 | None) -> WrittenPoses:
+    return WrittenPoses(
+        frame,
+        poses.keypoints,
+        poses.scores,
+        poses.boxes_xyxy,
+        poses.ids,
+        picture,
+        poses.box_scores,
+    )
 
 
 def _in_images(

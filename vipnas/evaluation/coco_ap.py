@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from vipnas.data.formats.coco import PERSON_CATEGORY
 from vipnas.data.formats.json_values import unexpected
+from vipnas.data.formats.results import keypoints_of
 from vipnas.data.formats.skeletons import Skeleton
 from vipnas.errors import UserError
 from vipnas.evaluation.metrics import Metrics
@@ -254,19 +255,12 @@ def _as_annotations(
                 "the id of an image of the ground truth",
                 result["image_id"],
             )
-        if len(result["keypoints"]) != 3 * skeleton.num_joints:
-            raise UserError(
-                f"result {number}: keypoints",
-                f"{3 * skeleton.num_joints} numbers",
-                str(len(result["keypoints"])),
-            )
-    keypoints_NK3 = np.array([result["keypoints"] for result in results], np.float64)
+    keypoints_NK3 = keypoints_of(results, skeleton)
     scores_N = np.array([result["score"] for result in results], np.float64)
-    finite_N = np.isfinite(keypoints_NK3).all(axis=1) & np.isfinite(scores_N)
+    finite_N = np.isfinite(keypoints_NK3).all(axis=(1, 2)) & np.isfinite(scores_N)
     if not finite_N.all():
         number = int(np.flatnonzero(~finite_N)[0])
         raise UserError(f"result {number}", "finite numbers", "others")
-    keypoints_NK3 = keypoints_NK3.reshape(len(results), -1, 3)
     low_N2, high_N2 = keypoints_NK3[..., :2].min(axis=1), keypoints_NK3[..., :2].max(axis=1)
     size_N2 = high_N2 - low_N2
     boxes = np.concatenate((low_N2, size_N2), axis=1).tolist()

@@ -113,11 +113,7 @@ def mota(
     Raises:
         UserError: A result has no track id, no annotated frame counts, or motmetrics is missing.
     """
-    for number, result in enumerate(results):
-        if result.get("track_id") is None:
-            raise UserError(
-                f"result {number}: track_id", "a number", "none", "results of `track` have one"
-            )
+    _check_tracks(results)
     counts = np.zeros((skeleton.num_joints, 4))  # misses, switches, false positives, objects
     annotated_K = np.zeros(skeleton.num_joints, bool)
     for video in videos:
@@ -146,6 +142,14 @@ def mota(
     }
     mean, num_switches = float(np.mean(list(by_joint.values()))), int(counts[:, 1].sum())
     return Mota(mean, by_joint, num_switches, rule)
+
+
+def _check_tracks(results: Sequence[dict[str, Any]]) -> None:
+    for number, result in enumerate(results):
+        if result.get("track_id") is None:
+            raise UserError(
+                f"result {number}: track_id", "a number", "none", "results of `track` have one"
+            )
 
 
 def _poseval(video: Video, pairs: Sequence[FramePairs], skeleton: Skeleton) -> FloatArray:

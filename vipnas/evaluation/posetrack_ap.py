@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vipnas.data.formats.posetrack import Frame
+from vipnas.data.formats.results import keypoints_of
 from vipnas.data.formats.skeletons import Skeleton
 from vipnas.errors import UserError
 from vipnas.evaluation.pck import HEAD_OF_DIAGONAL
@@ -123,15 +124,7 @@ def _by_image(
     """Return keypoints (P, K, 3) and track ids of the results of each image."""
     if not results:
         return {}
-    for number, result in enumerate(results):
-        if len(result["keypoints"]) != 3 * skeleton.num_joints:
-            raise UserError(
-                f"result {number}: keypoints",
-                f"{3 * skeleton.num_joints} numbers",
-                str(len(result["keypoints"])),
-            )
-    keypoints_NK3 = np.array([result["keypoints"] for result in results], np.float64)
-    keypoints_NK3 = keypoints_NK3.reshape(len(results), -1, 3)
+    keypoints_NK3 = keypoints_of(results, skeleton)
     if not np.isfinite(keypoints_NK3).all():
         raise UserError("results: keypoints", "finite numbers", "others")
     numbers: dict[int, list[int]] = {}

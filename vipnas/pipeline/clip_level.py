@@ -40,7 +40,7 @@ from vipnas.models.counting import mean_cost
 from vipnas.models.posenet import PoseNet, insert
 from vipnas.pipeline.experiment import Split
 from vipnas.pipeline.image_level import ImageLevel, cost_of_images
-from vipnas.pipeline.level import Level, network_file, supernet_file
+from vipnas.pipeline.level import Level, existing, network_file, supernet_file
 from vipnas.pipeline.models import (
     finite_heatmaps_of,
     open_clip,
@@ -84,11 +84,8 @@ class ClipLevel(Level[VideoArch]):
 
     @property
     def key_frame_file(self) -> Path:
-        path = network_file(ImageLevel(replace(self.experiment, search_name=None)))
-        if not path.exists():
-            hint = "run `vipnas retrain` first"
-            raise UserError(str(path), "the network of the key frames", "none", hint)
-        return path
+        file = network_file(ImageLevel(replace(self.experiment, search_name=None)))
+        return existing(file, "the network of the key frames", "run `vipnas retrain` first")
 
     @cached_property
     def key_frame(self) -> PoseNet:

@@ -152,13 +152,8 @@ class Experiment:
         """Return all that any training of this experiment depends on, as plain values."""
         config = self.config
         return {
-            "seed": config.seed,
-            "space": self.space.to_plain(),
-            "skeleton": self.datasets.skeleton_settings(),
-            "train": self.datasets.train_settings(),
-            "augmentation": to_plain(config.augmentation),
+            **self._crop_settings(),
             "udp": config.codec == "udp",
-            "sigma_px": config.sigma_px,
             **({} if config.compute == Compute() else {"compute": to_plain(config.compute)}),
         }
 
@@ -166,15 +161,21 @@ class Experiment:
         """Return all that scores with a supernet's weights depend on, beside these."""
         config = self.config
         return {
-            "seed": config.seed,
+            **self._crop_settings(),
+            "codec": config.codec,
+            "evaluation_batch_size": config.evaluation_batch_size,
+            "device": self.device.type,
+        }
+
+    def _crop_settings(self) -> dict[str, Any]:
+        """Return what training crops and their targets depend on, but for the codec."""
+        return {
+            "seed": self.config.seed,
             "space": self.space.to_plain(),
             "skeleton": self.datasets.skeleton_settings(),
             "train": self.datasets.train_settings(),
-            "augmentation": to_plain(config.augmentation),
-            "codec": config.codec,
-            "sigma_px": config.sigma_px,
-            "evaluation_batch_size": config.evaluation_batch_size,
-            "device": self.device.type,
+            "augmentation": to_plain(self.config.augmentation),
+            "sigma_px": self.config.sigma_px,
         }
 
     def scoring_settings(self) -> dict[str, Any]:

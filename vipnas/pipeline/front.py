@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -62,17 +63,7 @@ def _rows(
     """Return the rows of `front.json`, which is written unless it is done."""
     experiment, directory = level.experiment, level.folder.retrain
     target = directory / "front.json"
-    start = level.initial_weights(init_from)
-    made_with: dict[str, Any] = {
-        "front": [to_plain(trial) for trial in front],
-        "settings": {
-            **level.settings(),
-            **level.teacher_settings("retrain"),
-            "retrain": to_plain(level.retrain_schedule),
-            "init_from": None if start is None else content_digest(start),
-        },
-        "scoring": experiment.scoring_settings() | level.scoring_settings(),
-    }
+    made_with = _made_with(level, front, init_from)
     if target.exists():
         found = read_json(target)
         if found["front"] == made_with["front"]:
@@ -89,25 +80,48 @@ def _rows(
         write_arch(_arch_file(directory, number), trial.arch, **found)
     # Read here, so that workers do not synthesize the same data in parallel.
     _ = experiment.train_data, experiment.test_data
-    names = [str(number) for number in range(len(front))]
-    if ray is None:
-        for name in names:
-            _train(level, directory, init_from, None, name, None)
-    else:
-        threads = max(1, usable_cores() // ray.num_workers)
-        absolute = replace(
-            experiment,
-            output=experiment.output.resolve(),
-            data_root=experiment.data_root.resolve(),
-            device=torch.device(experiment.device.type),  # Ray renumbers a worker's GPUs
-        )
-        run = partial(
-            _train, replace(level, experiment=absolute), directory.resolve(), init_from, threads
-        )
-        run_all(run, names, replace(ray, threads=threads), directory)
+    _train_all(level, directory, init_from, [str(number) for number in range(len(front))], ray)
     rows = [_row(directory, number, trial) for number, trial in enumerate(front)]
     write_atomically(target, json.dumps({**made_with, "rows": rows}, indent=1) + "\n")
     return rows
+
+
+def _made_with(level: Level[Any], front: Sequence[Trial], init_from: Path | None) -> dict[str, Any]:
+    start = level.initial_weights(init_from)
+    return {
+        "front": [to_plain(trial) for trial in front],
+        "settings": {
+            **level.settings(),
+            **level.teacher_settings("retrain"),
+            "retrain": to_plain(level.retrain_schedule),
+            "init_from": None if start is None else content_digest(start),
+        },
+        "scoring": level.experiment.scoring_settings() | level.scoring_settings(),
+    }
+
+
+def _train_all(
+    level: Level[Any],
+    directory: Path,
+    init_from: Path | None,
+    names: Sequence[str],
+    ray: RaySettings | None,
+) -> None:
+    """Train the architectures of the front, in this process or by Ray."""
+    if ray is None:
+        for name in names:
+            _train(level, directory, init_from, None, name, None)
+        return
+    experiment, threads = level.experiment, max(1, usable_cores() // ray.num_workers)
+    absolute = replace(
+        experiment,
+        output=experiment.output.resolve(),
+        data_root=experiment.data_root.resolve(),
+        device=torch.device(experiment.device.type),  # Ray renumbers a worker's GPUs
+    )
+    level = replace(level, experiment=absolute)
+    run = partial(_train, level, directory.resolve(), init_from, threads)
+    run_all(run, names, replace(ray, threads=threads), directory)
 
 
 def _read_front(level: Level[Any], path: Path) -> list[Trial]:

@@ -252,17 +252,21 @@ class Level(ABC, Generic[A]):
         return {}
 
 
+def existing(file: Path, expected: str, hint: str) -> Path:
+    """Return the file of an earlier stage; raises UserError if there is none."""
+    if not file.exists():
+        raise UserError(str(file), expected, "none", hint)
+    return file
+
+
 def supernet_file(level: Level[Any]) -> Path:
     return level.folder.supernet / "supernet.safetensors"
 
 
 def existing_supernet(level: Level[Any]) -> Path:
     """Return the trained supernet; raises UserError if there is none yet."""
-    file = supernet_file(level)
-    if not file.exists():
-        hint = f"run `{level.commands} train-supernet` first"
-        raise UserError(str(file), "a supernet", "none", hint)
-    return file
+    hint = f"run `{level.commands} train-supernet` first"
+    return existing(supernet_file(level), "a supernet", hint)
 
 
 def best_file(level: Level[Any], method: str | None = None) -> Path:
@@ -273,11 +277,8 @@ def best_file(level: Level[Any], method: str | None = None) -> Path:
 
 def existing_best(level: Level[Any]) -> Path:
     """Return the best architecture; raises UserError if nothing was searched yet."""
-    file = best_file(level)
-    if not file.exists():
-        hint = f"run `{level.commands} search` first or give --arch"
-        raise UserError(str(file), "the architecture of a search", "none", hint)
-    return file
+    hint = f"run `{level.commands} search` first or give --arch"
+    return existing(best_file(level), "the architecture of a search", hint)
 
 
 def network_file(level: Level[Any]) -> Path:

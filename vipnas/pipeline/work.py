@@ -68,18 +68,13 @@ def train(
     """
     experiment, data = level.experiment, level.training_data
     config, processes = experiment.config, experiment.processes
-    checkpoint, failure = _files(level, directory, schedule, settings, stage, probed)
     num_steps = schedule.num_steps(len(data))
+    checkpoint, failure = _files(level, directory, schedule, settings, stage, probed)
     training = Training(network, schedule, num_steps, config.compute, processes)
     checkpoint.resume(training)
-
-    def batches(first: int, count: int, num_workers: int = 0) -> Iterator[Batch]:
-        share = processes.share(schedule.batch_size)
-        return training_batches(data, schedule.batch_size, first, count, num_workers, share)
-
-    checkpoint.threads = _set_threads(
-        experiment, directory.name, training, backward, batches, checkpoint.threads
-    )
+    share = processes.share(schedule.batch_size)
+    batches = partial(training_batches, data, schedule.batch_size, share=share)
+    _set_threads(experiment, directory.name, training, backward, batches, checkpoint)
     with ExitStack() as stack:
         all_callbacks: list[Callback] = []
         if processes.is_first:
@@ -156,9 +151,9 @@ def _set_threads(
     training: Training,
     backward: Backward,
     batches: Callable[[int, int], Iterator[Batch]],
-    kept: int | None,
-) -> int:
-    """Set PyTorch's number of threads for the rest of the stage, and return it.
+    checkpoint: CheckpointFile,
+) -> None:
+    """Set PyTorch's number of threads for the rest of the stage; the checkpoint keeps it.
 
     Steps are timed where they run on the CPU of one process, as they are.
     """
@@ -177,13 +172,13 @@ def _set_threads(
         and training.step < training.num_steps
     )
     most = most_threads(os.environ)
-    threads = choose_threads(kept, compute.threads, most, timed if can_time else None)
+    threads = choose_threads(checkpoint.threads, compute.threads, most, timed if can_time else None)
     torch.set_num_threads(threads.number)
     if processes.is_first:
         print(f"{name}: {threads}", flush=True)
         if threads.number > most:
             log.warning("%s: the process may use %d cores only", name, most)
-    return threads.number
+    checkpoint.threads = threads.number
 
 
 def _probes(level: Level[A], schedule: Schedule, archs: Mapping[str, A]) -> Probes[A] | None:

@@ -43,8 +43,7 @@ def run_all(
     # Workers stay in the working directory of the command, to which paths may be relative.
     os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
     owns_ray = start_ray(settings)
-    ray, tune = import_ray(), import_ray("ray.tune")
-    schedulers = import_ray("ray.tune.schedulers")
+    ray, tune, schedulers = map(import_ray, ("ray", "ray.tune", "ray.tune.schedulers"))
 
     def trial(config: dict[str, str]) -> None:
         def report(share: float, score: float) -> None:

@@ -52,9 +52,8 @@ def search(
 ) -> list[Trial]:
     """Score `num_trials` architectures that the searcher proposes; fewer if it has no new ones.
 
-    Results are written to the journal as they arrive, so that a kill loses only what was being
-    scored. Trials of this method in the journal are told again instead of scored. An architecture
-    that another method scored is not scored twice.
+    Results are written to the journal as they arrive: a kill loses only what was being scored.
+    Neither the journal's trials of this method nor what another method scored are scored again.
 
     Args:
         searcher: Proposes architectures.
@@ -65,15 +64,13 @@ def search(
         journal: The journal of the search.
         show: Called with every new trial.
         pending: Number of architectures that are proposed before the first score is told.
-        stop_early: The objectives of the search. If given, scoring may stop early below the best
-            score of architectures that cost no more (`floor_of`), as neither the winner nor a front
-            needs the exact score.
+        stop_early: The objectives of the search, if scoring may stop early below the best score of
+            architectures that cost no more (`floor_of`): no winner and no front needs such a score.
 
     Returns:
         The trials of this method, in the order of their numbers.
     """
-    earlier_only = None if stop_early is None else earlier
-    history = _History(searcher, method, cost_of, journal, show, earlier_only)
+    history = _History(searcher, method, cost_of, journal, show, stop_early, earlier)
     history.check_number(num_trials)
     asked: list[A] = []
     trials: list[Trial] = []
@@ -84,17 +81,12 @@ def search(
                 num_trials = len(asked)
                 break
             if not history.holds(len(asked), arch):
-                floor = None if stop_early is None else floor_of(cost_of(arch), trials, stop_early)
-                workers.submit(len(asked), arch, floor)
+                workers.submit(len(asked), arch, history.floor(arch, trials))
             asked.append(arch)
         if len(trials) == len(asked):
             return trials
-        while len(trials) not in history.trials:
-            scored = workers.next()
-            history.add(asked[scored.number], scored)
-        trial = history.trials[len(trials)]
-        searcher.tell(asked[trial.number], trial.fitness)
-        trials.append(trial)
+        trials.append(history.wait_for(len(trials), asked, workers))
+        searcher.tell(asked[trials[-1].number], trials[-1].fitness)
         _check_failures(trials)
 
 
@@ -121,20 +113,21 @@ class _History(Generic[A]):
         cost_of: CostOf[A],
         journal: Journal,
         show: Callable[[Trial], None],
-        earlier: Collection[str] | None = None,
+        stop_early: Sequence[Objective] | None,
+        earlier: Collection[str],
     ) -> None:
-        """With `earlier`, trial n takes over only trials up to n of these methods."""
+        """With `stop_early`, trial n takes over only trials up to n of the methods `earlier`."""
         self.searcher, self.method, self.cost_of = searcher, method, cost_of
         self.journal, self.show = journal, show
         self.trials = {trial.number: trial for trial in journal.trials if trial.method == method}
-        self.up_to_own_number = earlier is not None
+        self.stop_early = stop_early
         # Of several trials of one architecture, the one with the lowest number is kept.
         self.of_others = {
             trial.arch: trial
             for trial in sorted(journal.trials, key=lambda trial: -trial.number)
             if trial.method != method
             and not trial.partial
-            and (earlier is None or trial.method in earlier)
+            and (stop_early is None or trial.method in earlier)
         }
 
     def check_number(self, num_trials: int) -> None:
@@ -158,10 +151,23 @@ class _History(Generic[A]):
                 )
             return True
         same = self.of_others.get(arch)  # type: ignore[call-overload]
-        if same is None or (self.up_to_own_number and same.number > number):
+        if same is None or (self.stop_early is not None and same.number > number):
             return False
         self.add(arch, Scored(number, same.score, same.failure, seconds=0.0))
         return True
+
+    def floor(self, arch: A, told: Sequence[Trial]) -> float | None:
+        """Return the score below which scoring may stop early; None if it may not."""
+        if self.stop_early is None:
+            return None
+        return floor_of(self.cost_of(arch), told, self.stop_early)
+
+    def wait_for(self, number: int, asked: Sequence[A], workers: Workers[A]) -> Trial:
+        """Return a trial, once the workers have scored it."""
+        while number not in self.trials:
+            scored = workers.next()
+            self.add(asked[scored.number], scored)
+        return self.trials[number]
 
     def add(self, arch: A, scored: Scored) -> None:
         origin = self.searcher.origin(arch)

@@ -46,22 +46,25 @@ class Proportions:
 
 
 @dataclass(frozen=True)
-class ArmPose:
-    """Angles of an arm in degrees, 0 hanging down. `twist` turns the upper arm inwards."""
+class LimbPose:
+    """Angles of a limb in degrees, where it leaves the trunk; 0 hanging down."""
 
     flex: float = 0.0
     abduct: float = 0.0
     twist: float = 0.0
+
+
+@dataclass(frozen=True)
+class ArmPose(LimbPose):
+    """Angles of an arm in degrees. `twist` turns the upper arm inwards."""
+
     elbow: float = 0.0
 
 
 @dataclass(frozen=True)
-class LegPose:
-    """Angles of a leg in degrees, 0 when upright. `ankle` above 0 points the toes down."""
+class LegPose(LimbPose):
+    """Angles of a leg in degrees. `ankle` above 0 points the toes down."""
 
-    flex: float = 0.0
-    abduct: float = 0.0
-    twist: float = 0.0
     knee: float = 0.0
     ankle: float = 0.0
 
@@ -201,6 +204,12 @@ def _add_head(
         points[name] = points["head"] + head @ (axes * position)
 
 
+def _limb(trunk: Matrix, pose: LimbPose, sign: float) -> Matrix:
+    """Return the frame of an upper arm or a thigh; `sign` is 1 on the left, -1 on the right."""
+    raised = trunk @ rotation_x(-pose.flex) @ rotation_z(sign * pose.abduct)
+    return np.asarray(raised @ rotation_y(-sign * pose.twist))
+
+
 def _add_arm(
     points: dict[str, Vector],
     frames: dict[str, Matrix],
@@ -210,8 +219,7 @@ def _add_arm(
     sign: float,
 ) -> None:
     unit, chest = proportions.stature_m, frames["chest"]
-    upper = chest @ rotation_x(-pose.flex) @ rotation_z(sign * pose.abduct)
-    upper = upper @ rotation_y(-sign * pose.twist)
+    upper = _limb(chest, pose, sign)
     # The collar bone lifts the shoulder and draws it in as the arm rises.
     raised = 0.5 * (1.0 + float(chest[:, 1] @ upper @ _up(-1.0)))
     width = (0.112 - 0.022 * raised) * proportions.shoulders
@@ -233,8 +241,7 @@ def _add_leg(
     sign: float,
 ) -> None:
     unit, pelvis = proportions.stature_m, frames["pelvis"]
-    thigh = pelvis @ rotation_x(-pose.flex) @ rotation_z(sign * pose.abduct)
-    thigh = thigh @ rotation_y(-sign * pose.twist)
+    thigh = _limb(pelvis, pose, sign)
     shin = thigh @ rotation_x(pose.knee)
     foot = shin @ rotation_x(pose.ankle)
     hip = points["pelvis"] + pelvis @ np.array([sign * 0.056 * unit * proportions.hips, 0.0, 0.0])

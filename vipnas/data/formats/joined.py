@@ -76,25 +76,25 @@ def join(parts: Sequence[PoseData], renumber: bool = False) -> PoseData:
         _renamed(part, root, images, annotations)
         for part, images, annotations in zip(parts, new_images, new_annotations, strict=True)
     ]
-    categories = {
-        category["id"]: category
-        for entries in _entries(parts, "categories")
-        for category in entries
-    }
     return PoseData(
         parts[0].skeleton,
         root,
         tuple(person for part in renamed for person in part.persons),
-        {
-            "images": [image for images in _entries(renamed, "images") for image in images],
-            "annotations": [e for entries in _entries(renamed, "annotations") for e in entries],
-            "categories": list(categories.values()),
-        },
+        _joined_documents(renamed),
         {key: text for part in renamed for key, text in part.skipped_images.items()},
         parts[0].ignore_exif,
         tuple(entry for part in renamed for entry in part.left_out),
         ", ".join(part.source for part in parts),
     )
+
+
+def _joined_documents(parts: Sequence[PoseData]) -> dict[str, Any]:
+    categories = itertools.chain(*_entries(parts, "categories"))
+    return {
+        "images": list(itertools.chain(*_entries(parts, "images"))),
+        "annotations": list(itertools.chain(*_entries(parts, "annotations"))),
+        "categories": list({category["id"]: category for category in categories}.values()),
+    }
 
 
 def _entries(parts: Sequence[PoseData], key: str) -> list[list[dict[str, Any]]]:

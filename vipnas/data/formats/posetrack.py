@@ -137,12 +137,8 @@ def read_posetrack(
         f"{annotations}: annotation",
     )
     whole = checked_whole(replace(join(parts), source=str(annotations)), reading)
-    tracked = {
-        person.annotation_id: person
-        for frames in videos.values()
-        for frame in frames
-        for person in frame.people
-    }
+    frames = [frame for in_video in videos.values() for frame in in_video]
+    tracked = {person.annotation_id: person for frame in frames for person in frame.people}
     return PoseTrackData(
         skeleton,
         image_root,
@@ -152,11 +148,12 @@ def read_posetrack(
         whole.ignore_exif,
         whole.left_out,
         whole.source,
-        tuple(
-            Video(name, tuple(sorted(frames, key=lambda frame: frame.number)))
-            for name, frames in videos.items()
-        ),
+        tuple(_video(name, in_video) for name, in_video in videos.items()),
     )
+
+
+def _video(name: str, frames: Sequence[Frame]) -> Video:
+    return Video(name, tuple(sorted(frames, key=lambda frame: frame.number)))
 
 
 def _tracked_people(

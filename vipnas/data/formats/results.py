@@ -21,6 +21,7 @@ from vipnas.data.formats.json_values import (
     whole_number,
 )
 from vipnas.data.formats.skeletons import Skeleton
+from vipnas.errors import UserError
 from vipnas.files import read_json, write_atomically
 
 log = logging.getLogger(__name__)
@@ -52,6 +53,20 @@ def read_results(
     for position, entry in enumerate(raw):
         _check_result(entry, f"{path}: result {position}", skeleton)
     return raw if data is None else _of_categories(raw, data, path)
+
+
+def keypoints_of(results: Sequence[dict[str, Any]], skeleton: Skeleton) -> NDArray[np.float64]:
+    """Return the keypoints (N, K, 3) of results.
+
+    Raises:
+        UserError: A result has another number of joints.
+    """
+    expected = 3 * skeleton.num_joints
+    for position, result in enumerate(results):
+        if (found := len(result["keypoints"])) != expected:
+            raise UserError(f"result {position}: keypoints", f"{expected} numbers", str(found))
+    keypoints_NK3 = np.array([result["keypoints"] for result in results], np.float64)
+    return keypoints_NK3.reshape(len(results), skeleton.num_joints, 3)
 
 
 def _check_result(entry: Any, place: str, skeleton: Skeleton) -> None:
