@@ -55,7 +55,6 @@ from vipnas.search.constraints import CostOf
 from vipnas.settings import content_digest
 from vipnas.shipped import find_shipped
 from vipnas.space.clip import VideoSpace
-from vipnas.space.image import SearchSpace
 from vipnas.space.yaml import read_space
 from vipnas.training.compute import make_forward
 from vipnas.training.step import ClipTask
@@ -95,19 +94,13 @@ class ClipLevel(Level[VideoArch]):
 
     @cached_property
     def space(self) -> VideoSpace:
-        return VideoSpace(
-            self.key_frame.arch,
-            self._image_space(),
-            self.config.fusion.options,
-            self.config.num_follow_ups,
-        )
-
-    def _image_space(self) -> SearchSpace:
         own = self.experiment.space
-        if self.config.space is None:
-            return own.with_facts(own.input_hw)
-        space = read_space(find_shipped("search_spaces", self.config.space, ".yaml"))
-        return space.with_facts(own.input_hw, own.num_keypoints)
+        images = own.with_facts(own.input_hw)
+        if self.config.space is not None:
+            named = read_space(find_shipped("search_spaces", self.config.space, ".yaml"))
+            images = named.with_facts(own.input_hw, own.num_keypoints)
+        fusions, num_follow_ups = self.config.fusion.options, self.config.num_follow_ups
+        return VideoSpace(self.key_frame.arch, images, fusions, num_follow_ups)
 
     @property
     def network_step_is_static(self) -> bool:
