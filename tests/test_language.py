@@ -23,7 +23,7 @@ PATTERNS = {
     r"(?i)\bdrawn (people|persons?|videos?|images?|data|sets?)\b": "synthetic people, videos",
     r"(?i)\banew\b": "regenerated, re-measured",
     r"(?i)\b(go|goes|going|went) on\b": "resumes, continues",
-    r"(?i)(?<!viz\.)\bfigures\b": "metrics",
+    r"(?i)\bfigures\b": "metrics",
     r"(?i)\b(held|hold|holds) out\b": "validation split",
     r"\bsearch_(persons|clips)\b": "val_persons, val_clips",
     r"""split\W+["']search["']""": "val",
