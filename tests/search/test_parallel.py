@@ -21,7 +21,8 @@ from vipnas.models.counting import count_cost
 from vipnas.search.constraints import FeasibleSpace
 from vipnas.search.journal import Journal
 from vipnas.search.loop import search
-from vipnas.search.parallel import RaySettings, RayWorkers
+from vipnas.search.parallel import RayWorkers
+from vipnas.search.ray_cluster import RaySettings
 from vipnas.search.searchers import EvolutionSearcher
 from vipnas.search.trial import Trial
 from vipnas.search.workers import InProcess

@@ -14,7 +14,7 @@ import torch
 from experiment_fixture import EXPERIMENT, write_experiment
 
 from vipnas.cli.main import main
-from vipnas.search.parallel import HTTP2_PREFACE, RaySettings, _check_room, check_address
+from vipnas.search.ray_cluster import HTTP2_PREFACE, RaySettings, _check_room, check_address
 
 Serve = Callable[[bytes], str]
 SETTINGS_FRAME = bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))

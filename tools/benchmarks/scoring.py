@@ -42,7 +42,8 @@ from vipnas.pipeline.scorer import Scorer
 from vipnas.search.journal import Journal
 from vipnas.search.listed import Listed
 from vipnas.search.loop import search
-from vipnas.search.parallel import RaySettings, RayWorkers
+from vipnas.search.parallel import RayWorkers
+from vipnas.search.ray_cluster import RaySettings
 from vipnas.search.score_predictor import ScorePredictor
 from vipnas.search.trial import Trial
 from vipnas.space.image import SearchSpace

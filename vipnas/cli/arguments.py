@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from vipnas.evaluation.protocols import Score
     from vipnas.pipeline.experiment import Experiment
     from vipnas.pipeline.run_folder import RunFolder
-    from vipnas.search.parallel import RaySettings
+    from vipnas.search.ray_cluster import RaySettings
 
 
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
@@ -210,7 +210,7 @@ def ray_settings(options: argparse.Namespace) -> RaySettings | None:
     """Return the settings of `worker_arguments`; None to work in this process."""
     import torch
 
-    from vipnas.search.parallel import RaySettings, check_address
+    from vipnas.search.ray_cluster import RaySettings, check_address
     from vipnas.training.distributed import device_name
 
     if options.workers is None:

@@ -20,7 +20,7 @@ from vipnas.pipeline.retrain import retrain
 from vipnas.pipeline.search import search, search_methods
 from vipnas.pipeline.supernet import train_supernet
 from vipnas.quantities import header_cells, known_quantities, value_cells
-from vipnas.search.parallel import RaySettings
+from vipnas.search.ray_cluster import RaySettings
 
 
 def run(experiment: Experiment, ray: RaySettings | None = None) -> Path:

@@ -20,7 +20,7 @@ from vipnas.pipeline.retrain import retrain
 from vipnas.pipeline.work import at_work
 from vipnas.quantities import header_cells, known_quantities, value_cells
 from vipnas.search.asha import Report, run_all
-from vipnas.search.parallel import RaySettings
+from vipnas.search.ray_cluster import RaySettings
 from vipnas.search.trial import Trial
 from vipnas.settings import check_settings, content_digest
 from vipnas.threads import usable_cores

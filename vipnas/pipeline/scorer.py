@@ -17,7 +17,8 @@ from vipnas.memory import keep_freed_memory
 from vipnas.pipeline.level import Level, existing_supernet
 from vipnas.search.constraints import A
 from vipnas.search.loop import Workers
-from vipnas.search.parallel import RaySettings, RayWorkers
+from vipnas.search.parallel import RayWorkers
+from vipnas.search.ray_cluster import RaySettings
 from vipnas.search.workers import Evaluate, InProcess, MakeEvaluate
 from vipnas.settings import content_digest
 

@@ -20,8 +20,8 @@ from vipnas.search.journal import Journal
 from vipnas.search.listed import Listed
 from vipnas.search.loop import Workers
 from vipnas.search.loop import search as run_search
-from vipnas.search.parallel import RaySettings
 from vipnas.search.pareto import hypervolume, pareto_front, points_of, to_unit_box
+from vipnas.search.ray_cluster import RaySettings
 from vipnas.search.searchers import RandomSearcher, Searcher
 from vipnas.search.table import SEARCHERS, make_searcher
 from vipnas.search.trial import Trial

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from vipnas.errors import UserError
-from vipnas.search.parallel import RaySettings, import_ray, start_ray
+from vipnas.search.ray_cluster import RaySettings, import_ray, start_ray
 
 REDUCTION = 3
 # In percent of the run, because rungs are whole numbers.

@@ -8,22 +8,20 @@ a killed worker costs time and changes no trial.
 
 from __future__ import annotations
 
-import importlib
 import logging
 import math
 import os
 import platform
 import re
-import socket
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Generic
 
 from vipnas.errors import UserError
 from vipnas.search.constraints import A
+from vipnas.search.ray_cluster import RaySettings, import_ray, start_ray
 from vipnas.search.workers import MakeEvaluate, Scored, scored
 
 log = logging.getLogger(__name__)
@@ -31,38 +29,6 @@ log = logging.getLogger(__name__)
 # Time for the first worker to start, with imports and crops, on a slow file system.
 SECONDS_TO_START = 600.0
 LOST_WHILE_STARTING = 3
-# Ray itself waits for minutes where nothing, or something else, listens.
-SECONDS_TO_CONNECT = 5.0
-# What a client of HTTP/2, and so of gRPC, sends first, and the type of the frame that answers.
-HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
-HTTP2_SETTINGS = 4
-
-
-@dataclass(frozen=True)
-class RaySettings:
-    """Number and size of the workers.
-
-    Attributes:
-        num_workers: Number of workers.
-        gpus_per_worker: GPUs per worker; a fraction lets several workers share a GPU.
-        threads: CPU cores per worker.
-        address: Address of a cluster, "auto" for the one on this machine, None to start one.
-        seconds_limit: Time limit for one architecture; None waits for ever.
-    """
-
-    num_workers: int
-    gpus_per_worker: float = 0.0
-    threads: int = 1
-    address: str | None = None
-    seconds_limit: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.num_workers < 1 or self.threads < 1 or self.gpus_per_worker < 0:
-            raise UserError(
-                "workers",
-                "at least 1 worker with at least 1 thread and 0 GPUs",
-                f"{self.num_workers} with {self.threads} and {self.gpus_per_worker:g}",
-            )
 
 
 @dataclass(frozen=True)
@@ -268,73 +234,3 @@ def _reason(error: Exception) -> str:
     """Return one line of Ray's message."""
     exit_type = re.search(r"exit type: (\w+)", str(error))
     return exit_type[1] if exit_type else (str(error) or type(error).__name__).splitlines()[0]
-
-
-def check_address(address: str | None) -> None:
-    """Raises ValueError in one line where no gRPC server listens at the address of a cluster."""
-    found = re.fullmatch(r"(?:ray://)?\[?([^/]+?)\]?:(\d{1,5})", address or "")
-    if found is None:  # "auto", or what Ray refuses at once
-        return
-    host, port = found[1], int(found[2])
-    try:
-        with socket.create_connection((host, port), timeout=SECONDS_TO_CONNECT) as server:
-            server.sendall(HTTP2_PREFACE)
-            answer = server.recv(9)
-        # With TLS the answer is encrypted.
-        if os.environ.get("RAY_USE_TLS", "0") == "0" and answer[3:4] != bytes((HTTP2_SETTINGS,)):
-            raise ConnectionError("something that is not Ray")
-    except (OSError, OverflowError) as error:
-        raise ValueError(
-            f"--ray-address {address}: expected a cluster that listens, got {error}"
-            " (`ray status` prints the address of a running one)"
-        ) from None
-
-
-def start_ray(settings: RaySettings) -> bool:
-    """Join the cluster or start Ray on this machine; return False if this process has done so."""
-    ray = import_ray()
-    if ray.is_initialized():
-        return False
-    check_address(settings.address)
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # A cluster has its own number of cores.
-    own = {"num_cpus": settings.num_workers * settings.threads, "include_dashboard": False}
-    try:
-        ray.init(
-            settings.address or "local",
-            log_to_driver=False,
-            configure_logging=False,
-            **({} if settings.address else own),
-        )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        where = f"--ray-address {settings.address}" if settings.address else "Ray on this machine"
-        raise ValueError(f"{where}: {error}") from None
-    try:
-        _check_room(settings, [node["Resources"] for node in ray.nodes() if node["Alive"]])
-    except ValueError:
-        ray.shutdown()
-        raise
-    return True
-
-
-def _check_room(settings: RaySettings, nodes: Sequence[Mapping[str, float]]) -> None:
-    """A worker that fits on no machine would wait for ever."""
-    needed = {"CPU": float(settings.threads), "GPU": settings.gpus_per_worker}
-    if any(all(node.get(kind, 0.0) >= n for kind, n in needed.items()) for node in nodes):
-        return
-    found = ", ".join(
-        f"{node.get('CPU', 0):g} cores and {node.get('GPU', 0):g} GPUs" for node in nodes
-    )
-    raise ValueError(
-        f"--gpus-per-worker: expected a machine with {needed['CPU']:g} cores and"
-        f" {needed['GPU']:g} GPUs for each worker, got {found or 'none'}"
-    )
-
-
-def import_ray(part: str = "ray") -> Any:
-    """Import Ray or one of its modules; only needed with --workers."""
-    try:
-        return importlib.import_module(part)
-    except ImportError:
-        hint = "pip install 'vipnas[cluster]'"
-        raise UserError("--workers", "Ray to be installed", "no module ray", hint) from None
