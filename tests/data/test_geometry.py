@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vipnas.config.data import BoxFit
 from vipnas.data.crops.geometry import crop_region, input_from_image, invert, transform
 
 Box = tuple[float, float, float, float]
@@ -23,7 +24,7 @@ def test_region_by_hand() -> None:
     assert list(centre_xy) == [40, 40]
     assert list(size_wh) == [75, 100]
     # A tall box gets wider instead.
-    assert crop_region((0, 0, 10, 80), (256, 192), padding=1)[1] == (60, 80)
+    assert crop_region((0, 0, 10, 80), (256, 192), BoxFit(1))[1] == (60, 80)
 
 
 @given(boxes, inputs)

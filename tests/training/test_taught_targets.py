@@ -48,7 +48,7 @@ def test_a_weight_of_0_is_no_teacher() -> None:
     images = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
     tasks = [ImageTask(lambda images, arch: images, CODEC, weight) for weight in (0.0, 0.4)]
     (without, _), (ignored, taught) = (
-        [task.prepare(0, batch) for task in tasks]
+        [task.prepare(0, batch)(None) for task in tasks]
         for batch in ((images, LABELS), (images, LABELS, TEACHER))
     )
     assert torch.equal(without.targets[0], ignored.targets[0])

@@ -122,6 +122,7 @@ def _inspect(options: argparse.Namespace) -> None:
         options.num_persons,
         augmentation,
         experiment.config.seed,
+        experiment.config.box,
     )
     print(text)
 

@@ -186,6 +186,20 @@ class Data(Strict):
 
 
 @dataclass(frozen=True)
+class BoxFit(Strict):
+    """How the region of a crop is made from the box of a person.
+
+    Attributes:
+        padding: The region is the box, enlarged by this factor. The published networks have 1.25.
+        aspect: `extend` the shorter side of the box to the aspect ratio of the input, or `stretch`
+            the crop, so that its sides have different scales.
+    """
+
+    padding: PositiveFloat = 1.25
+    aspect: Literal["extend", "stretch"] = "extend"
+
+
+@dataclass(frozen=True)
 class Augmentation(Strict):
     """How training crops are augmented; the defaults are the recipe of the published networks.
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from vipnas.config.clip import VideoConfig
-from vipnas.config.data import Augmentation, Data
+from vipnas.config.data import Augmentation, BoxFit, Data
 from vipnas.config.search import SearchConfig
 from vipnas.config.teacher import Teacher
 from vipnas.config.training import Compute, Monitoring, RetrainConfig, SupernetConfig
@@ -35,6 +35,7 @@ class ExperimentConfig(Strict):
             of the space.
         codec: How heatmaps become coordinates (`vipnas/data/codecs/heatmap.py`).
         sigma_px: Standard deviation of the target heatmaps, in heatmap pixels.
+        box: How the region of a crop is made from the box of a person.
         augmentation: How training crops vary.
         flip_test: Average the heatmaps of each crop and its mirror image when evaluating.
         evaluation_batch_size: Crops per batch when evaluating.
@@ -56,6 +57,7 @@ class ExperimentConfig(Strict):
     input_hw: tuple[int, int] | tuple[tuple[int, int], ...] | None = None
     codec: Literal["quarter", "dark", "udp"] = "quarter"
     sigma_px: PositiveFloat = 2.0
+    box: BoxFit = field(default_factory=BoxFit)
     augmentation: Augmentation = field(default_factory=Augmentation)
     flip_test: bool = True
     evaluation_batch_size: PositiveInt = 64

@@ -14,9 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vipnas.config.data import BoxFit
 from vipnas.data.codecs.heatmap import HeatmapCodec
 from vipnas.data.crops.crops import normalise
-from vipnas.data.crops.geometry import BOX_PADDING, FloatArray
+from vipnas.data.crops.geometry import PUBLISHED_FIT, FloatArray
 from vipnas.data.crops.pictures import box_crops
 from vipnas.data.formats.skeletons import Skeleton
 from vipnas.evaluation.clip_step import ClipStep, Seen
@@ -109,7 +110,7 @@ class ClipRunner:
         codec: Decodes their heatmaps.
         device: Where `run` takes its crops.
         batch_size: Crops that run at once; changes nothing but the speed.
-        box_padding: How much wider and higher than its box a crop is.
+        fit: How the region of a crop is made from the box.
         normalise: From uint8 crops (N, 3, H, W) to what `run` takes.
         place: Names the networks in errors.
     """
@@ -120,7 +121,7 @@ class ClipRunner:
     codec: HeatmapCodec
     device: torch.device = torch.device("cpu")
     batch_size: int = 64
-    box_padding: float = BOX_PADDING
+    fit: BoxFit = PUBLISHED_FIT
     normalise: Callable[[Tensor], Tensor] = normalise
     place: str = "networks"
 
@@ -140,7 +141,7 @@ class ClipRunner:
         """
         codec, num_persons = self.codec, len(boxes_xyxy)
         crops_NHW3, input_from_image_N23 = box_crops(
-            image, boxes_xyxy, codec.input_hw, codec.span_hw, self.box_padding
+            image, boxes_xyxy, codec.input_hw, codec.span_hw, self.fit
         )
         images_N3HW = torch.from_numpy(crops_NHW3).permute(0, 3, 1, 2)
         step = ClipStep(self.run, codec, self.device, self.batch_size, self.normalise, self.place)

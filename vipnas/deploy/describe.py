@@ -38,6 +38,7 @@ def describe(header: ModelHeader, form: str) -> Iterator[str]:
     yield (
         f"input: {height} x {width} (height x width), {facts.colour_order.upper()}, mean"
         f" {_numbers(facts.mean)}, std {_numbers(facts.std)}; box padding {facts.box_padding:g}"
+        f"{', stretched' if facts.aspect == 'stretch' else ''}"
     )
     norm = header.batch_norm
     yield f"batch norm: {f'measured on {norm.on}' if norm.calibrated else 'not calibrated'}"

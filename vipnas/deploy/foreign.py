@@ -13,8 +13,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from vipnas.config.data import BoxFit
 from vipnas.data.crops.geometry import (
-    BOX_PADDING,
+    PUBLISHED_FIT,
     FloatArray,
     crop_region,
     input_from_image,
@@ -66,7 +67,7 @@ class PoseFile(Strict):
     output: dict[str, Any]
     skeleton: str
     joints: tuple[str, ...] | None = None
-    box_padding: float = BOX_PADDING
+    box_padding: float = PUBLISHED_FIT.padding
     aspect: Literal["extend", "stretch"] = "extend"
 
     def __post_init__(self) -> None:
@@ -172,17 +173,9 @@ class ForeignPoseModel:
         """Return the affine from image to input."""
         left, top, right, bottom = box_xyxy
         span_hw = self._form.span_hw(self.input_hw)
-        if self._aspect == "stretch":
-            scale_x = span_hw[1] / (right - left) / self.box_padding
-            scale_y = span_hw[0] / (bottom - top) / self.box_padding
-            return np.array(
-                (
-                    (scale_x, 0, span_hw[1] / 2 - scale_x * (left + right) / 2),
-                    (0, scale_y, span_hw[0] / 2 - scale_y * (top + bottom) / 2),
-                )
-            )
         box_xywh = (left, top, right - left, bottom - top)
-        return input_from_image(*crop_region(box_xywh, span_hw, self.box_padding), span_hw)
+        fit = BoxFit(self.box_padding, self._aspect)
+        return input_from_image(*crop_region(box_xywh, span_hw, fit), span_hw)
 
     def _joints(self, crops_NHW3: UINT8) -> Joints:
         """Return the joints of crops, in the order of the skeleton."""

@@ -17,9 +17,10 @@ from torch import Tensor
 
 from vipnas.arch.image import Arch
 from vipnas.arch.io import read_arch
+from vipnas.config.data import BoxFit
 from vipnas.data.codecs.heatmap import HeatmapCodec, make_codec
 from vipnas.data.crops.crops import IMAGENET_MEAN_RGB, IMAGENET_STD_RGB
-from vipnas.data.crops.geometry import BOX_PADDING
+from vipnas.data.crops.geometry import PUBLISHED_FIT
 from vipnas.data.formats.skeletons import read_skeleton
 from vipnas.deploy.model import PoseModel
 from vipnas.errors import UserError, shown
@@ -111,10 +112,17 @@ def load(
     return replace(model, flip_test=flip_test)
 
 
-def input_format(input_hw: tuple[int, int], codec: HeatmapCodec) -> InputFormat:
+def input_format(
+    input_hw: tuple[int, int], codec: HeatmapCodec, fit: BoxFit = PUBLISHED_FIT
+) -> InputFormat:
     """Return the format of the crops of this version of vipnas."""
     return InputFormat(
-        input_hw, IMAGENET_MEAN_RGB, IMAGENET_STD_RGB, BOX_PADDING, codec.shift_flipped
+        input_hw,
+        IMAGENET_MEAN_RGB,
+        IMAGENET_STD_RGB,
+        fit.padding,
+        codec.shift_flipped,
+        aspect=fit.aspect,
     )
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from vipnas.arch.image import Arch
 from vipnas.arch.skeleton import Skeleton
+from vipnas.config.data import BoxFit
 from vipnas.data.codecs.heatmap import HeatmapCodec, make_codec
 from vipnas.data.crops.geometry import invert, transform
 from vipnas.data.crops.pictures import box_crops
@@ -67,6 +68,10 @@ class PoseModel:
         header = self.header
         return make_codec(header.codec, header.input.hw, self.arch.heatmap_hw, header.sigma_px)
 
+    @property
+    def _fit(self) -> BoxFit:
+        return BoxFit(self.header.input.box_padding, self.header.input.aspect)
+
     def predict(
         self, image: UINT8, boxes_xyxy: ArrayLike | None = None, bgr: bool = False
     ) -> PoseResult:
@@ -88,7 +93,7 @@ class PoseModel:
         boxes_N4 = checked_boxes(boxes_xyxy, image)
         shown = self.header.input
         crops_NHW3, input_from_image_N23 = box_crops(
-            image, boxes_N4, shown.hw, self.codec.span_hw, shown.box_padding
+            image, boxes_N4, shown.hw, self.codec.span_hw, self._fit
         )
         crops_N3HW = torch.from_numpy(crops_NHW3).permute(0, 3, 1, 2)
         found = [self._find(part) for part in crops_N3HW.split(self.batch_size) if len(part)]
@@ -134,7 +139,7 @@ class PoseModel:
             self.codec,
             next(self.network.parameters()).device,
             self.batch_size,
-            self.header.input.box_padding,
+            self._fit,
             self._normalised,
             str(self.path),
         )

@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vipnas.config.clip import Boxes
+from vipnas.config.data import BoxFit
 from vipnas.data.codecs.heatmap import HeatmapCodec
 from vipnas.data.crops.crops import fixed_crops
-from vipnas.data.crops.geometry import box_of_joints, invert
+from vipnas.data.crops.geometry import PUBLISHED_FIT, box_of_joints, invert
 from vipnas.data.formats.posetrack import Box, Frame, PoseTrackData, TrackedPerson, Video
 from vipnas.data.formats.results import SCORE_THRESHOLD
 from vipnas.data.formats.skeletons import Skeleton
@@ -80,6 +81,7 @@ class OnlineLoop:
         boxes: Each frame's annotated box, or the box of the pose in the previous frame. The first
             frame of a tracklet always takes the former, frames without labels the latter.
         batch_size: How many persons run at a time. It changes only the speed.
+        fit: How the region of a crop is made from the box.
     """
 
     network: VideoNet
@@ -87,6 +89,7 @@ class OnlineLoop:
     codec: HeatmapCodec
     boxes: Boxes = "annotated"
     batch_size: int = 64
+    fit: BoxFit = PUBLISHED_FIT
 
     def __call__(self, videos: Sequence[Video]) -> list[TrackedPose]:
         """Return the poses in labelled frames, in the order of the videos and frames."""
@@ -121,7 +124,9 @@ class OnlineLoop:
             for detection, box in zip(detections, boxes, strict=True)
         ]
         codec = self.codec
-        crops = fixed_crops(persons, self.skeleton, codec.input_hw, span_hw=codec.span_hw)
+        crops = fixed_crops(
+            persons, self.skeleton, codec.input_hw, span_hw=codec.span_hw, fit=self.fit
+        )
         input_from_image_N23 = invert(crops.image_from_input_B23)
         found = step(distance, crops.images_B3HW, input_from_image_N23, before and before.seen)
         joints_NK3 = np.concatenate(

@@ -29,8 +29,6 @@ HeaderMetrics: TypeAlias = dict[str, float | int | str]
 class InputFormat(Strict):
     """How the input of a network is made from the box of a person.
 
-    The box is extended to the aspect ratio of the input, then enlarged by `box_padding`.
-
     Attributes:
         hw: Height and width of the input in pixels.
         mean: Mean of each channel, whose values are in 0..1.
@@ -38,7 +36,8 @@ class InputFormat(Strict):
         box_padding: The factor by which the box is enlarged.
         flip_shift: Whether heatmaps of mirrored crops are shifted by a pixel before averaging.
         colour_order: Order of the channels.
-        aspect: How the box is fitted to the aspect ratio.
+        aspect: `extend`: the box is extended to the aspect ratio of the input. `stretch`: the crop
+            is stretched to it.
         interpolation: How pixels are resampled.
     """
 
@@ -48,7 +47,7 @@ class InputFormat(Strict):
     box_padding: float
     flip_shift: bool
     colour_order: Literal["rgb"] = "rgb"
-    aspect: Literal["extend"] = "extend"
+    aspect: Literal["extend", "stretch"] = "extend"
     interpolation: Literal["bilinear"] = "bilinear"
 
 

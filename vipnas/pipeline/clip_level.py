@@ -135,11 +135,13 @@ class ClipLevel(Level[VideoArch]):
             self.config.augmentation,
             experiment.config.seed,
             experiment.skip_bad_images,
+            experiment.config.box,
         )
 
     def _keyed_clips(self, split: Split | None, at_most: int) -> KeyedClips:
         clips = spread_clips(self.videos(split), self.config.num_follow_ups, at_most)
-        fixed = fixed_clips(clips, self.experiment.skeleton, self.experiment.codec)
+        experiment = self.experiment
+        fixed = fixed_clips(clips, experiment.skeleton, experiment.codec, fit=experiment.config.box)
         return with_key_frames(fixed, self.key_frame, self.batch_size)
 
     @cached_property
@@ -227,6 +229,7 @@ class ClipLevel(Level[VideoArch]):
             self.experiment.codec,
             boxes or self.config.boxes,
             self.batch_size,
+            self.experiment.config.box,
         )
         return loop(self.videos(split).videos)
 

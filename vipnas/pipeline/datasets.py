@@ -151,6 +151,7 @@ class Datasets:
             self.skip_bad_images,
             self.codec.span_hw,
             self._crop_cache(),
+            fit=self.config.box,
         )
 
     @cached_property
@@ -273,6 +274,7 @@ class Datasets:
             augmentation,
             self.config.seed,
             self.codec.span_hw,
+            self.config.box,
         )
 
     def _crop_cache(self) -> CropCache | None:
@@ -284,6 +286,7 @@ class Datasets:
             self.skeleton,
             self.codec.span_hw,
             self.config.augmentation,
+            self.config.box,
         )
 
     def _read(self, source: Source) -> PoseData:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from vipnas.arch.image import Arch
+from vipnas.config.data import BoxFit
 from vipnas.config.experiment import ExperimentConfig, read_experiment
 from vipnas.config.training import Compute
 from vipnas.data.codecs.heatmap import HeatmapCodec
@@ -157,6 +158,12 @@ class Experiment:
             **({} if config.compute == Compute() else {"compute": to_plain(config.compute)}),
         }
 
+    def _sigma_and_box(self) -> dict[str, Any]:
+        """Return settings of targets and crops; the box only if it is not fitted as before."""
+        config = self.config
+        box = {} if config.box == BoxFit() else {"box": to_plain(config.box)}
+        return {"sigma_px": config.sigma_px, **box}
+
     def inherited_settings(self) -> dict[str, Any]:
         """Return all that scores with a supernet's weights depend on, beside these."""
         config = self.config
@@ -175,7 +182,7 @@ class Experiment:
             "skeleton": self.datasets.skeleton_settings(),
             "train": self.datasets.train_settings(),
             "augmentation": to_plain(self.config.augmentation),
-            "sigma_px": self.config.sigma_px,
+            **self._sigma_and_box(),
         }
 
     def scoring_settings(self) -> dict[str, Any]:
@@ -185,7 +192,7 @@ class Experiment:
             "test": self.datasets.test_settings(),
             "skeleton": self.datasets.skeleton_settings(),
             "codec": config.codec,
-            "sigma_px": config.sigma_px,
+            **self._sigma_and_box(),
             "flip_test": config.flip_test,
         }
 

@@ -55,7 +55,7 @@ def header_of(
         skeleton=experiment.skeleton,
         codec=experiment.config.codec,
         sigma_px=experiment.config.sigma_px,
-        input=input_format(key_frame.input_hw, experiment.codec),
+        input=input_format(key_frame.input_hw, experiment.codec, experiment.config.box),
         batch_norm=BatchNorm(calibrated_on is not None, calibrated_on),
         arch=arch if isinstance(arch, Arch) else None,
         clip=clip,

@@ -86,6 +86,8 @@ def check_facts(experiment: Experiment, header: ModelHeader, path: Path) -> None
         ("heatmap_hw", header.key_frame.heatmap_hw, largest.heatmap_hw),
         ("codec", "udp" if header.codec == "udp" else "no udp", is_udp),
         ("sigma_px", header.sigma_px, config.sigma_px),
+        ("box.padding", header.input.box_padding, config.box.padding),
+        ("box.aspect", header.input.aspect, config.box.aspect),
     ):
         if found != needed:
             raise UserError(f"{path}: {name}", f"the experiment's {needed}", str(found))

@@ -12,9 +12,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vipnas.config.data import Augmentation
+from vipnas.config.data import Augmentation, BoxFit
 from vipnas.data.codecs.heatmap import HeatmapCodec
 from vipnas.data.crops.crops import Crops, fixed_crops
+from vipnas.data.crops.geometry import PUBLISHED_FIT
 from vipnas.data.crops.images import write_png
 from vipnas.data.formats.coco import Person, PoseData
 from vipnas.data.formats.posetrack import PoseTrackData, TrackedPerson
@@ -33,6 +34,7 @@ def inspect_data(
     num_persons: int = 24,
     augmentation: Augmentation | None = None,
     seed: int = 0,
+    fit: BoxFit = PUBLISHED_FIT,
 ) -> str:
     """Write a contact sheet and return a description of the data.
 
@@ -43,6 +45,7 @@ def inspect_data(
         num_persons: Number of persons on the sheet, chosen by the seed.
         augmentation: Show crops as in the first epoch of training, not as in evaluation.
         seed: Seed of the choice and of the augmentation.
+        fit: How the region of a crop is made from the box.
     """
     if num_persons < 1:
         raise ValueError(f"num_persons: expected 1 or more, got {num_persons}")
@@ -50,7 +53,7 @@ def inspect_data(
     chosen = sorted(rng.permutation(len(data.persons))[:num_persons].tolist())
     persons = [data.persons[index] for index in chosen]
     crops = fixed_crops(
-        persons, data.skeleton, codec.input_hw, augmentation, seed, span_hw=codec.span_hw
+        persons, data.skeleton, codec.input_hw, augmentation, seed, codec.span_hw, fit
     )
     write_png(output, contact_sheet(crops, data.skeleton, codec))
     return "\n".join([*describe(data), f"contact sheet of {len(persons)} persons: {output}"])

@@ -5,10 +5,17 @@ from __future__ import annotations
 import hashlib
 import math
 import struct
+from dataclasses import replace
 from typing import NamedTuple
 
-from vipnas.config.data import Augmentation
-from vipnas.data.crops.geometry import FloatArray, Pair, crop_region, input_from_image
+from vipnas.config.data import Augmentation, BoxFit
+from vipnas.data.crops.geometry import (
+    PUBLISHED_FIT,
+    FloatArray,
+    Pair,
+    crop_region,
+    input_from_image,
+)
 from vipnas.data.crops.images import REDUCTIONS
 from vipnas.data.formats.coco import Person
 from vipnas.data.formats.skeletons import Skeleton
@@ -51,12 +58,13 @@ def augmented_matrix(
     input_hw: tuple[int, int],
     augmentation: Augmentation,
     draws: Draws,
+    fit: BoxFit = PUBLISHED_FIT,
 ) -> tuple[FloatArray, bool]:
     """Return the matrix (2, 3), input from image, of a random crop, and whether it is mirrored."""
-    centre_xy, size_wh = crop_region(person.box_xywh, input_hw)
+    centre_xy, size_wh = crop_region(person.box_xywh, input_hw, fit)
     if draws.half_body < augmentation.half_body_probability:
         prefer_upper = draws.upper_body < augmentation.upper_body_probability
-        half = _half_body_region(person, skeleton, input_hw, augmentation, prefer_upper)
+        half = _half_body_region(person, skeleton, input_hw, augmentation, prefer_upper, fit)
         centre_xy, size_wh = half or (centre_xy, size_wh)
     factor = 1 + augmentation.scale_factor * _limited(draws.scale, 1)
     size_wh = (size_wh[0] * factor, size_wh[1] * factor)
@@ -77,6 +85,7 @@ def _half_body_region(
     input_hw: tuple[int, int],
     augmentation: Augmentation,
     prefer_upper: bool,
+    fit: BoxFit,
 ) -> tuple[Pair, Pair] | None:
     """Return the region around the labelled joints of one half, or None if they are too few."""
     # Python floats: for so few numbers, NumPy is several times slower.
@@ -96,33 +105,43 @@ def _half_body_region(
         return None
     # The published recipe centres the crop on the mean of the joints, not on their box.
     box_xywh = sum(xs) / len(xs) - width / 2, sum(ys) / len(ys) - height / 2, width, height
-    return crop_region(box_xywh, input_hw, HALF_BODY_PADDING)
+    return crop_region(box_xywh, input_hw, replace(fit, padding=HALF_BODY_PADDING))
 
 
 def possible_regions(
-    person: Person, skeleton: Skeleton, input_hw: tuple[int, int], augmentation: Augmentation
+    person: Person,
+    skeleton: Skeleton,
+    input_hw: tuple[int, int],
+    augmentation: Augmentation,
+    fit: BoxFit = PUBLISHED_FIT,
 ) -> list[tuple[Pair, Pair]]:
     """Return centres and sizes of all regions that a crop may show, before scale and rotation."""
-    regions = [crop_region(person.box_xywh, input_hw)]
+    regions = [crop_region(person.box_xywh, input_hw, fit)]
     if augmentation.half_body_probability > 0:
         for prefer_upper in (True, False):
-            half = _half_body_region(person, skeleton, input_hw, augmentation, prefer_upper)
+            half = _half_body_region(person, skeleton, input_hw, augmentation, prefer_upper, fit)
             if half is not None:
                 regions.append(half)
     return regions
 
 
 def decode_reduction(
-    person: Person, skeleton: Skeleton, input_hw: tuple[int, int], augmentation: Augmentation
+    person: Person,
+    skeleton: Skeleton,
+    input_hw: tuple[int, int],
+    augmentation: Augmentation,
+    fit: BoxFit = PUBLISHED_FIT,
 ) -> int:
     """Return the largest factor (1, 2 or 4) that decoding may reduce the image by.
 
     No crop of the person then shows fewer pixels of the image than the input has.
     """
-    width = crop_region(person.box_xywh, input_hw)[1][0]
+    width = crop_region(person.box_xywh, input_hw, fit)[1][0]
     nearest = 1 - augmentation.scale_factor
     if width * nearest < 2 * input_hw[1]:
         return 1  # as for most persons: skip the slower test
-    regions = possible_regions(person, skeleton, input_hw, augmentation)
+    regions = possible_regions(person, skeleton, input_hw, augmentation, fit)
     room = min(size_wh[0] for _, size_wh in regions) * nearest / input_hw[1]
+    if fit.aspect == "stretch":
+        room = min(room, min(size_wh[1] for _, size_wh in regions) * nearest / input_hw[0])
     return max(reduction for reduction in (1, *REDUCTIONS) if reduction <= max(room, 1))

@@ -25,8 +25,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vipnas.config.data import Augmentation
+from vipnas.config.data import Augmentation, BoxFit
 from vipnas.data.crops.augmentation import decode_reduction, possible_regions
+from vipnas.data.crops.geometry import PUBLISHED_FIT
 from vipnas.data.crops.images import JPEG_START
 from vipnas.data.crops.pictures import Picture, with_fourth_channel
 from vipnas.data.formats.coco import Person
@@ -136,6 +137,7 @@ def open_crop_cache(
     skeleton: Skeleton,
     span_hw: tuple[int, int],
     augmentation: Augmentation,
+    fit: BoxFit = PUBLISHED_FIT,
 ) -> CropCache:
     """Open the cache of these training crops, from an earlier run or new.
 
@@ -147,6 +149,7 @@ def open_crop_cache(
         skeleton: Their joints.
         span_hw: That of the codec: the input size, except for `udp`.
         augmentation: How training crops vary.
+        fit: How the region of a crop is made from the box.
 
     Raises:
         ValueError: The image size of a person is unknown.
@@ -157,12 +160,14 @@ def open_crop_cache(
         if person.image_path not in files:
             files[person.image_path] = _stamp(person.image_path)
         size, modified, is_jpeg = files[person.image_path]
-        reduction = decode_reduction(person, skeleton, span_hw, augmentation) if is_jpeg else 1
-        rects.append(_visible(person, skeleton, span_hw, augmentation, reduction))
+        reduction = decode_reduction(person, skeleton, span_hw, augmentation, fit) if is_jpeg else 1
+        rects.append(_visible(person, skeleton, span_hw, augmentation, fit, reduction))
         reductions.append(reduction)
         key = (person.annotation_id, person.box_xywh, str(person.image_path), size, modified)
         stamps.append((*key, rects[-1], reduction))
     facts: list[Any] = [FORMAT, span_hw, to_plain(augmentation), skeleton.name, stamps]
+    if fit != PUBLISHED_FIT:
+        facts.append(to_plain(fit))
     if any(person.ignore_exif for person in persons):
         facts.append("as stored")
     digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
@@ -198,6 +203,7 @@ def _visible(
     skeleton: Skeleton,
     span_hw: tuple[int, int],
     augmentation: Augmentation,
+    fit: BoxFit,
     reduction: int,
 ) -> tuple[int, int, int, int]:
     """Return left, top, right and bottom of all that crops may show, in reduced pixels."""
@@ -208,7 +214,7 @@ def _visible(
         )
     furthest = 1 + augmentation.scale_factor
     lows, highs = [], []
-    for (x, y), (width, height) in possible_regions(person, skeleton, span_hw, augmentation):
+    for (x, y), (width, height) in possible_regions(person, skeleton, span_hw, augmentation, fit):
         # Every rotation of a crop is inside its circumscribed circle.
         radius = hypot(width, height) / 2 * furthest
         lows.append((x - radius, y - radius))

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from vipnas.config.data import JITTER_LIMIT, ClipAugmentation, Follow
+from vipnas.config.data import JITTER_LIMIT, BoxFit, ClipAugmentation, Follow
 from vipnas.data.codecs.heatmap import HeatmapCodec
 from vipnas.data.crops.augmentation import augmented_matrix, crop_draws, decode_reduction
 from vipnas.data.crops.crops import Crops, fixed_crops, keypoints_in_crops
-from vipnas.data.crops.geometry import FloatArray, heatmap_warp, invert
+from vipnas.data.crops.geometry import PUBLISHED_FIT, FloatArray, heatmap_warp, invert
 from vipnas.data.crops.images import read_reduced
 from vipnas.data.crops.loader import Key
 from vipnas.data.crops.pictures import Picture, crop_into
@@ -126,6 +126,7 @@ class TrainingClips(Dataset[ClipBatch]):
         seed: Seed of the augmentation.
         skip_bad_images: If an image cannot be read any more, log its clip and use the next one. By
             default it is a ValueError.
+        fit: How the region of a crop is made from the box.
     """
 
     clips: Sequence[Clip]
@@ -134,6 +135,7 @@ class TrainingClips(Dataset[ClipBatch]):
     augmentation: ClipAugmentation
     seed: int
     skip_bad_images: bool = False
+    fit: BoxFit = PUBLISHED_FIT
 
     def __post_init__(self) -> None:
         if len({len(clip.people) for clip in self.clips}) != 1:
@@ -186,6 +188,7 @@ class TrainingClips(Dataset[ClipBatch]):
                 self.codec.span_hw,
                 settings.crop,
                 draws,
+                self.fit,
             )
             shift = (settings.shift * right, settings.shift * down)
             matrices.append(_nudged(matrix, shift, 1 + settings.scale * larger, self.codec.span_hw))
@@ -209,7 +212,7 @@ class TrainingClips(Dataset[ClipBatch]):
         person = clip.people[frame]
         shown = clip.boxed_by(frame, self.augmentation.follow)
         reduction = decode_reduction(
-            shown, self.skeleton, self.codec.span_hw, self.augmentation.crop
+            shown, self.skeleton, self.codec.span_hw, self.augmentation.crop, self.fit
         )
         image = read_reduced(person.image_path, reduction, person.image_hw, person.ignore_exif)
         return Picture(*image)
@@ -254,7 +257,11 @@ class FixedClips:
 
 
 def fixed_clips(
-    clips: Sequence[Clip], skeleton: Skeleton, codec: HeatmapCodec, follow: Follow = "own"
+    clips: Sequence[Clip],
+    skeleton: Skeleton,
+    codec: HeatmapCodec,
+    follow: Follow = "own",
+    fit: BoxFit = PUBLISHED_FIT,
 ) -> FixedClips:
     """Crop every clip once, without augmentation.
 
@@ -263,6 +270,7 @@ def fixed_clips(
         skeleton: The joints of the persons.
         codec: Gives the sizes of inputs and heatmaps.
         follow: Whose box a frame is cropped by. The persons of the crops have this box.
+        fit: How the region of a crop is made from the box.
 
     Raises:
         ValueError: An image cannot be read. The message names it.
@@ -273,7 +281,8 @@ def fixed_clips(
             replace(clip.people[frame], box_xywh=clip.boxed_by(frame, follow).box_xywh)
             for clip in clips
         ]
-        frames.append(fixed_crops(persons, skeleton, codec.input_hw, span_hw=codec.span_hw))
+        crops = fixed_crops(persons, skeleton, codec.input_hw, span_hw=codec.span_hw, fit=fit)
+        frames.append(crops)
     matrices_NF23: NDArray[np.float64] = np.stack(
         [invert(crops.image_from_input_B23) for crops in frames], axis=1
     )

@@ -18,8 +18,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vipnas.config.data import Augmentation as Augmentation
+from vipnas.config.data import BoxFit
 from vipnas.data.crops.augmentation import augmented_matrix, crop_draws, decode_reduction
-from vipnas.data.crops.geometry import FloatArray, crop_region, input_from_image, invert, transform
+from vipnas.data.crops.geometry import (
+    PUBLISHED_FIT,
+    FloatArray,
+    crop_region,
+    input_from_image,
+    invert,
+    transform,
+)
 from vipnas.data.crops.images import read_reduced
 from vipnas.data.crops.pictures import Picture, crop_into
 from vipnas.data.formats.coco import Person
@@ -82,6 +90,7 @@ def fixed_crops(
     augmentation: Augmentation | None = None,
     seed: int = 0,
     span_hw: tuple[int, int] | None = None,
+    fit: BoxFit = PUBLISHED_FIT,
 ) -> Crops:
     """Crop every person once, in their order. Each image is decoded once.
 
@@ -93,6 +102,7 @@ def fixed_crops(
             epoch 0 of `TrainingCrops` with the same seed and persons.
         seed: Seed of the augmentation.
         span_hw: That of the codec, if it differs from `input_hw`.
+        fit: How the region of a crop is made from the box.
 
     Raises:
         ValueError: An image cannot be read. Bad images are skipped by `read_coco` only, because
@@ -100,7 +110,7 @@ def fixed_crops(
     """
     span_hw = span_hw or input_hw
     views = [
-        _fixed_view(persons, index, skeleton, span_hw, augmentation, seed)
+        _fixed_view(persons, index, skeleton, span_hw, augmentation, seed, fit)
         for index in range(len(persons))
     ]
     matrices = np.array([view.matrix_23 for view in views]).reshape(-1, 2, 3)
@@ -135,13 +145,14 @@ def _fixed_view(
     span_hw: tuple[int, int],
     augmentation: Augmentation | None,
     seed: int,
+    fit: BoxFit,
 ) -> _View:
     if augmentation is None:
-        centre_xy, size_wh = crop_region(persons[index].box_xywh, span_hw)
+        centre_xy, size_wh = crop_region(persons[index].box_xywh, span_hw, fit)
         return _View(input_from_image(centre_xy, size_wh, span_hw), False, 1)
     draws = crop_draws(seed, 0, index)
-    view = augmented_matrix(persons[index], skeleton, span_hw, augmentation, draws)
-    return _View(*view, decode_reduction(persons[index], skeleton, span_hw, augmentation))
+    view = augmented_matrix(persons[index], skeleton, span_hw, augmentation, draws, fit)
+    return _View(*view, decode_reduction(persons[index], skeleton, span_hw, augmentation, fit))
 
 
 def _cut(

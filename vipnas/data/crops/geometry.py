@@ -21,25 +21,31 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from vipnas.config.data import BoxFit
+
 FloatArray = NDArray[np.float64]
 Pair = tuple[float, float]
 
-BOX_PADDING = 1.25  # as in the published networks
+PUBLISHED_FIT = BoxFit()
+# Regions whose aspect ratio differs from that of the input by rounding only are not stretched.
+SAME_ASPECT = 1e-9
 
 
 def crop_region(
-    box_xywh: Sequence[float], input_hw: tuple[int, int], padding: float = BOX_PADDING
+    box_xywh: Sequence[float], input_hw: tuple[int, int], fit: BoxFit = PUBLISHED_FIT
 ) -> tuple[Pair, Pair]:
     """Return centre (x, y) and size (width, height) of the region of a crop, in image pixels.
 
-    The box is extended to the aspect ratio of the input, then padded. The region may exceed the
-    image; the crop is black there.
+    The region may exceed the image; the crop is black there.
     """
     x, y, width, height = box_xywh
+    centre_xy = x + width / 2, y + height / 2
+    if fit.aspect == "stretch":
+        return centre_xy, (width * fit.padding, height * fit.padding)
     aspect_ratio = input_hw[1] / input_hw[0]
-    padded_width = max(width, height * aspect_ratio) * padding
-    padded_height = max(height, width / aspect_ratio) * padding
-    return (x + width / 2, y + height / 2), (padded_width, padded_height)
+    padded_width = max(width, height * aspect_ratio) * fit.padding
+    padded_height = max(height, width / aspect_ratio) * fit.padding
+    return centre_xy, (padded_width, padded_height)
 
 
 def input_from_image(
@@ -51,9 +57,11 @@ def input_from_image(
 ) -> FloatArray:
     """Return the affine of a crop, with scale, rotation and flip.
 
+    A region of another aspect ratio is stretched to the input, after the rotation.
+
     Args:
         centre_xy: Centre of the region in image pixels.
-        size_wh: Size of the region in image pixels, with the aspect ratio of the input.
+        size_wh: Size of the region in image pixels.
         input_hw: Height and width of the input.
         rotation_deg: Clockwise rotation of the picture about the centre, as seen.
         flip: Mirror the rotated picture left to right.
@@ -64,10 +72,14 @@ def input_from_image(
     cos = scale * math.cos(math.radians(rotation_deg))
     sin = scale * math.sin(math.radians(rotation_deg))
     sign = -1.0 if flip else 1.0
+    stretch = input_h / (size_wh[1] * scale)
+    if abs(stretch - 1) < SAME_ASPECT:
+        stretch = 1.0
+    sin_y, cos_y = stretch * sin, stretch * cos
     return np.array(
         (
             (sign * cos, -sign * sin, input_w / 2 - sign * (cos * centre_x - sin * centre_y)),
-            (sin, cos, input_h / 2 - (sin * centre_x + cos * centre_y)),
+            (sin_y, cos_y, input_h / 2 - (sin_y * centre_x + cos_y * centre_y)),
         )
     )
 

@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from vipnas.config.data import Augmentation
+from vipnas.config.data import Augmentation, BoxFit
 from vipnas.data.crops.augmentation import augmented_matrix, crop_draws, decode_reduction
 from vipnas.data.crops.cache import CropCache
 from vipnas.data.crops.crops import keypoints_in_crops
+from vipnas.data.crops.geometry import PUBLISHED_FIT
 from vipnas.data.crops.images import read_reduced
 from vipnas.data.crops.pictures import Picture, crop_into
 from vipnas.data.crops.skipped import log_skipped
@@ -53,6 +54,7 @@ class TrainingCrops(Dataset[Batch]):
         cache: From `open_crop_cache` with the same persons.
         teacher_NK3: Joints that a teacher found: x and y in image pixels, and score. Batches then
             have them as a third tensor.
+        fit: How the region of a crop is made from the box.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class TrainingCrops(Dataset[Batch]):
         span_hw: tuple[int, int] | None = None,
         cache: CropCache | None = None,
         teacher_NK3: NDArray[np.float32] | None = None,
+        fit: BoxFit = PUBLISHED_FIT,
     ) -> None:
         if not persons:
             raise ValueError("training crops: expected at least one person, got none")
@@ -78,6 +81,7 @@ class TrainingCrops(Dataset[Batch]):
         self.span_hw = span_hw or input_hw
         self.cache = cache
         self.teacher_NK3 = teacher_NK3
+        self.fit = fit
         if cache is not None and len(cache) != len(persons):
             raise ValueError(
                 f"training crops: expected a cache of {len(persons)} persons, got {len(cache)}"
@@ -98,6 +102,7 @@ class TrainingCrops(Dataset[Batch]):
             self.span_hw,
             self.cache,
             joints_NK3,
+            self.fit,
         )
 
     def __getitem__(self, key: Key) -> Batch:
@@ -117,7 +122,7 @@ class TrainingCrops(Dataset[Batch]):
             places[row], picture = self._readable(index)
             person = self.persons[places[row]]
             matrices[row], mirrored[row] = augmented_matrix(
-                person, self.skeleton, self.span_hw, self.augmentation, draws
+                person, self.skeleton, self.span_hw, self.augmentation, draws, self.fit
             )
             crop_into(images[row], picture, matrices[row], scratch)
             keypoints[row] = person.keypoints_K3
@@ -148,7 +153,9 @@ class TrainingCrops(Dataset[Batch]):
         kept = self.cache.get(index) if self.cache is not None else None
         if kept is not None:
             return kept
-        reduction = decode_reduction(person, self.skeleton, self.span_hw, self.augmentation)
+        reduction = decode_reduction(
+            person, self.skeleton, self.span_hw, self.augmentation, self.fit
+        )
         image = read_reduced(person.image_path, reduction, person.image_hw, person.ignore_exif)
         picture = Picture(*image)
         return picture if self.cache is None else self.cache.keep(index, picture)

@@ -8,8 +8,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vipnas.config.data import BoxFit
 from vipnas.data.crops.boxes import xywh_from_xyxy
-from vipnas.data.crops.geometry import BOX_PADDING, FloatArray, crop_region, input_from_image
+from vipnas.data.crops.geometry import (
+    PUBLISHED_FIT,
+    FloatArray,
+    crop_region,
+    input_from_image,
+)
 
 # OpenCV warps four channels twice as fast as three, with equal results. Up to this many values,
 # adding a channel costs less.
@@ -82,7 +88,7 @@ def box_crops(
     boxes_xyxy: FloatArray,
     input_hw: tuple[int, int],
     span_hw: tuple[int, int],
-    padding: float = BOX_PADDING,
+    fit: BoxFit = PUBLISHED_FIT,
 ) -> tuple[NDArray[np.uint8], FloatArray]:
     """Crop each box of an image that is in memory.
 
@@ -91,7 +97,7 @@ def box_crops(
         boxes_xyxy: (N, 4), left, top, right and bottom in pixels.
         input_hw: Size of the crops.
         span_hw: That of the codec.
-        padding: How much wider and higher than its box a crop is.
+        fit: How the region of a crop is made from the box.
 
     Returns:
         uint8 crops (N, H, W, 3), and the affines (N, 2, 3) from the image to them.
@@ -100,7 +106,7 @@ def box_crops(
     input_from_image_N23 = np.empty((len(boxes_xyxy), 2, 3))
     picture = Picture(image_HW3)
     for row, box_xywh in enumerate(xywh_from_xyxy(boxes_xyxy).tolist()):
-        region = crop_region(box_xywh, span_hw, padding)
+        region = crop_region(box_xywh, span_hw, fit)
         input_from_image_N23[row] = input_from_image(*region, span_hw)
         crop_into(crops_NHW3[row], picture, input_from_image_N23[row])
     return crops_NHW3, input_from_image_N23
