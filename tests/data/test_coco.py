@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vipnas.data.formats.coco import PoseData, hold_out, read_coco, subset
+from vipnas.data.formats.coco import PoseData, read_coco
 from vipnas.data.formats.reading import Reading
 from vipnas.data.formats.skeletons import COCO_17, read_skeleton
+from vipnas.data.formats.splits import hold_out, subset
 
 needs_data = pytest.mark.skipif(
     "VIPNAS_DATA" not in os.environ, reason="VIPNAS_DATA does not name the folder of real data"

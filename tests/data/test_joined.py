@@ -9,17 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
+from errors_fixture import refused
 from experiment_fixture import EXPERIMENT
 
 from vipnas.cli.main import main
-from vipnas.config.data import PoseFiles
+from vipnas.config.data import Augmentation, PoseFiles
+from vipnas.data.codecs.heatmap import HeatmapCodec
 from vipnas.data.crops.crops import fixed_crops
+from vipnas.data.crops.loader import TrainingCrops
 from vipnas.data.formats.coco import PoseData, read_coco
 from vipnas.data.formats.joined import read_coco_files
 from vipnas.data.formats.reading import Reading
 from vipnas.data.formats.skeletons import COCO_17
+from vipnas.data.formats.splits import hold_out
 from vipnas.files import parse, to_plain
+from vipnas.training.losses import heatmap_loss
 
 Files = list[tuple[Path, Path]]
 
@@ -211,3 +217,60 @@ def test_an_experiment_of_two_files(
     assert re.search(r"persons with labelled joints: [4-6] of [4-6] annotations", said)
     assert main([*arguments, "--split", "test"]) == 1
     assert "b.json: image 1: expected in one file only" in capsys.readouterr().err
+
+
+def test_real_labels_win_and_validation_is_on_them(files: Files) -> None:
+    (first, folder), second = files
+    document = json.loads(first.read_text())
+    pseudo = first.with_name("pseudo.json")
+    pseudo.write_text(json.dumps({**document, "info": {"pseudo_labels": True}}))
+    # The second file, and pseudo-labels for both.
+    extra = second[0].with_name("extra.json")
+    extra_document = json.loads(second[0].read_text())
+    extra.write_text(json.dumps({**extra_document, "info": {"pseudo_labels": True}}))
+    whole = read_coco_files([(pseudo, folder), second, (extra, second[1])], COCO_17, renumber=True)
+    real = [person for person in whole.persons if not person.is_pseudo]
+    assert without_ids(real) == without_ids(read_coco(*second, COCO_17).persons)
+    added = [person for person in whole.persons if person.is_pseudo]
+    assert without_ids(added) == without_ids(read_coco(pseudo, folder, COCO_17).persons)
+    rest, val = hold_out(whole, 1, seed=0)
+    assert len(val.persons) and not any(person.is_pseudo for person in val.persons)
+    assert sum(person.is_pseudo for person in rest.persons) == len(added)
+    with pytest.raises(ValueError, match="val_persons"):
+        hold_out(whole, len(real) + 1, seed=0)
+    alone = read_coco(pseudo, folder, COCO_17)
+    assert len(hold_out(alone, 1, seed=0)[1].persons)
+
+
+def without_ids(persons: Any) -> list[Any]:
+    return [(p.box_xywh, p.area, p.keypoints_K3.tolist()) for p in persons]
+
+
+def test_weights_of_files_are_those_of_the_loss(files: Files) -> None:
+    data = read_coco_files(files, COCO_17, weights=(1.0, 0.25))
+    weights = [person.weight for person in data.persons]
+    assert set(weights) == {1.0, 0.25}
+    crops = TrainingCrops(data.persons, COCO_17, (64, 48), Augmentation(), 0)
+    _, keypoints = crops.__getitems__([(0, index) for index in range(len(crops))])
+    labelled = [person.keypoints_K3[:, 2].max() > 0 for person in data.persons]
+    assert all(labelled)
+    expected = [2.0 if weight == 1 else 0.5 for weight in weights]
+    assert keypoints[..., 2].amax(dim=1).tolist() == expected
+    codec = HeatmapCodec((64, 48), (16, 12))
+    targets, found = codec.encode(torch.tensor([[[24.0, 32, 2], [24, 32, 0.5], [24, 32, 0]]]))
+    assert found.tolist() == [[1.0, 0.5, 0.0]]
+    assert torch.equal(targets[0, 0], targets[0, 1])
+    heatmaps = torch.zeros_like(targets)
+    losses = [
+        heatmap_loss(heatmaps[:, k : k + 1], targets[:, k : k + 1], found[:, k : k + 1])
+        for k in range(2)
+    ]
+    torch.testing.assert_close(losses[1], 0.25 * losses[0])
+
+
+@pytest.mark.parametrize("weights", [[1.0], [1.0, 0.0], [1.0, 1.5]])
+def test_weights_that_are_none(weights: list[float]) -> None:
+    raw = {"images": "images", "annotations": ["a.json", "b.json"]}
+    assert parse(PoseFiles, {**raw, "weights": [1.0, 0.5]}, "file").weights == (1.0, 0.5)
+    with refused("file: weights", "for each of the 2 annotation files", str(weights)):
+        parse(PoseFiles, {**raw, "weights": weights}, "file")

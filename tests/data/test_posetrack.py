@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 import pytest
 
-from vipnas.data.formats.coco import hold_out, subset
 from vipnas.data.formats.posetrack import PoseTrackData, read_posetrack
 from vipnas.data.formats.reading import Reading
 from vipnas.data.formats.skeletons import read_skeleton
+from vipnas.data.formats.splits import hold_out, subset
 from vipnas.evaluation.protocols import protocols_for
 
 POSETRACK_18 = read_skeleton("posetrack_18")

@@ -13,10 +13,11 @@ from experiment_fixture import EXPERIMENT, write_experiment
 
 from vipnas.cli.main import main
 from vipnas.data.crops.crops import fixed_crops
-from vipnas.data.formats.coco import PoseData, hold_out, read_coco
+from vipnas.data.formats.coco import PoseData, read_coco
 from vipnas.data.formats.reading import Reading
 from vipnas.data.formats.results import read_results
 from vipnas.data.formats.skeletons import COCO_17
+from vipnas.data.formats.splits import hold_out
 from vipnas.evaluation.protocols import score
 
 END = b"\xff\xd9"

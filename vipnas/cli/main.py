@@ -13,6 +13,7 @@ from vipnas.cli.data import add_data_commands
 from vipnas.cli.device import add_device_commands
 from vipnas.cli.experiment import add_experiment_commands
 from vipnas.cli.import_data import add_import_command
+from vipnas.cli.label import add_label_command
 from vipnas.cli.model import add_network_commands
 from vipnas.cli.parser import Parser
 from vipnas.cli.predict import add_predict_command
@@ -73,6 +74,7 @@ def parser_of_all_commands() -> argparse.ArgumentParser:
     add_video_commands(commands)
     add_network_commands(commands)
     add_predict_command(commands)
+    add_label_command(commands)
     add_device_commands(commands)
     add_report_commands(commands)
     add_data_commands(commands)

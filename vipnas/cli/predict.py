@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vipnas.cli.arguments import Commands, count, model_arguments, model_of, open_device
 from vipnas.cli.stopping import ended_by_signals
 from vipnas.runtimes.table import RUNTIMES
+
+if TYPE_CHECKING:
+    from vipnas.deploy.detected_boxes import Detector
+    from vipnas.deploy.predictor import PoseFinder
+    from vipnas.deploy.source import Source
 
 
 def add_predict_command(commands: Commands) -> None:
     """Add `predict`."""
     predict = commands.add_parser("predict", help="find poses in images, videos and cameras")
     model_arguments(predict)
-    predict.add_argument(
-        "sources",
-        nargs="+",
-        metavar="SOURCE",
-        help="images, folders and globs; or one video, number of a camera, or address of a stream",
-    )
+    source_arguments(predict)
     predict.add_argument(
         "-o",
         "--output",
@@ -29,19 +32,30 @@ def add_predict_command(commands: Commands) -> None:
         help="video with poses (.mp4, .webm), numbers (.json, .csv), or a folder for pictures and"
         " keypoints.json; may be given several times",
     )
-    predict.add_argument(
-        "--skip-bad-images",
-        action="store_true",
-        help="skip images that cannot be read, with a warning (default: an error)",
-    )
-    _add_people(predict)
-    _add_computing(predict)
+    people_arguments(predict)
+    computing_arguments(predict)
     _add_output(predict)
     predict.set_defaults(run=_predict)
 
 
-def _add_people(predict: argparse.ArgumentParser) -> None:
-    people = predict.add_argument_group("people")
+def source_arguments(command: argparse.ArgumentParser) -> None:
+    """Add SOURCE and `--skip-bad-images`, of `opened`."""
+    command.add_argument(
+        "sources",
+        nargs="+",
+        metavar="SOURCE",
+        help="images, folders and globs; or one video, number of a camera, or address of a stream",
+    )
+    command.add_argument(
+        "--skip-bad-images",
+        action="store_true",
+        help="skip images that cannot be read, with a warning (default: an error)",
+    )
+
+
+def people_arguments(command: argparse.ArgumentParser) -> None:
+    """Add who is looked for, and how persons are followed."""
+    people = command.add_argument_group("people")
     people.add_argument(
         "--detector",
         metavar="SPEC",
@@ -63,8 +77,9 @@ def _add_people(predict: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_computing(predict: argparse.ArgumentParser) -> None:
-    computing = predict.add_argument_group("computing")
+def computing_arguments(command: argparse.ArgumentParser) -> None:
+    """Add how a model is run, of `opened`."""
+    computing = command.add_argument_group("computing")
     computing.add_argument(
         "--runtime",
         choices=tuple(RUNTIMES),
@@ -117,21 +132,23 @@ def _predict(options: argparse.Namespace) -> None:
         _run(options)
 
 
-def _run(options: argparse.Namespace) -> None:
+@contextmanager
+def opened(
+    options: argparse.Namespace, output: Path | None
+) -> Iterator[tuple[Source, PoseFinder, Detector | None]]:
+    """Open source, model and detector of the options; images in the folder `output` are skipped."""
     import torch
 
     from vipnas.deploy.detectors import open_detector
     from vipnas.deploy.opening import open_poses
-    from vipnas.deploy.predictor import STILL_KINDS, TrackSettings, write_poses
+    from vipnas.deploy.predictor import STILL_KINDS
     from vipnas.deploy.sources import open_source
-    from vipnas.deploy.writers import open_writers
 
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     threads, device = options.threads or 1, str(open_device(options))
-    folder = next((Path(path) for path in options.output if not Path(path).suffix), None)
     bad = options.skip_bad_images
-    with open_source(options.sources, output=folder, skip_bad_images=bad) as source:
+    with open_source(options.sources, output=output, skip_bad_images=bad) as source:
         is_still = source.kind in STILL_KINDS
         flip_test = is_still if options.flip_test is None else options.flip_test
         model = open_poses(
@@ -142,6 +159,15 @@ def _run(options: argparse.Namespace) -> None:
             device,
         )
         detector = None if options.detector is None else open_detector(options.detector, threads)
+        yield source, model, detector
+
+
+def _run(options: argparse.Namespace) -> None:
+    from vipnas.deploy.predictor import TrackSettings, write_poses
+    from vipnas.deploy.writers import open_writers
+
+    folder = next((Path(path) for path in options.output if not Path(path).suffix), None)
+    with opened(options, folder) as (source, model, detector):
         writers = open_writers(
             options.output,
             model.skeleton,

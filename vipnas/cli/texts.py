@@ -166,6 +166,17 @@ TEXTS = {
             "vipnas predict movenet:movenet-thunder.onnx 0 -o camera.mp4",
         ),
     ),
+    "label": Text(
+        "Write the joints that a model finds as a COCO annotation file, to train on. Joints below\n"
+        "the threshold are not labelled; frames of a video are written as images beside the file.",
+        (
+            "vipnas label network.safetensors photos/ -o photos.json --detector"
+            " nanodet:nanodet.onnx",
+            "vipnas label movenet:movenet-thunder.onnx photos/ -o photos.json --calibrate-on"
+            " train.json --calibrate-images images --precision 0.9",
+            "vipnas label network.safetensors clip.mp4 -o clip.json --every 10",
+        ),
+    ),
     "inspect-data": Text(
         "Describe the data of an experiment and draw a sheet of its crops.",
         ("vipnas inspect-data quickstart --split train --augmented --sheet crops.png",),

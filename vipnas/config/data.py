@@ -96,11 +96,14 @@ class PoseFiles(Strict):
             several annotation files.
         annotations: A COCO keypoint file, or several that are read as one data set.
         posetrack: A folder of PoseTrack18 files, one per video, or one merged file.
+        weights: Weight in the loss of the labels of each annotation file of `train`, above 0, up to
+            1; null is 1 for all.
     """
 
     images: Names
     annotations: Names | None = None
     posetrack: str | None = None
+    weights: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         if (self.annotations is None) == (self.posetrack is None):
@@ -112,6 +115,16 @@ class PoseFiles(Strict):
         if not isinstance(self.images, str) and len(self.images) != num_files:
             expected = f"one folder, or one for each of the {num_files} annotation files"
             raise UserError("images", expected, str(len(self.images)))
+
+        self._check_weights(num_files)
+
+    def _check_weights(self, num_files: int) -> None:
+        weights = self.weights
+        if weights is None:
+            return
+        if len(weights) != num_files or not all(0 < weight <= 1 for weight in weights):
+            expected = f"a number above 0, up to 1, for each of the {num_files} annotation files"
+            raise UserError("weights", expected, str(list(weights)))
 
     @property
     def coco_files(self) -> tuple[tuple[str, str], ...]:
@@ -177,6 +190,8 @@ class Data(Strict):
             given = [name for name in names if getattr(self, name) is not None]
             expected = "exactly one of synthetic, synthetic_video, or train and test"
             raise UserError("", expected, ", ".join(given) or "none")
+        if self.test is not None and self.test.weights is not None:
+            raise UserError("test.weights", "no such key", str(list(self.test.weights)))
         chosen = self.categories
         if chosen is not None and (
             self.train is None or not chosen or len({*chosen}) < len(chosen)

@@ -80,6 +80,17 @@ def own_similarities(
     return np.where(counts_N > 0, sums_N / np.maximum(counts_N, 1), np.nan)
 
 
+def joint_similarity(
+    xy_NK2: NDArray[np.floating],
+    truth_NK2: NDArray[np.floating],
+    areas_N: NDArray[np.floating],
+    sigmas_K: Sequence[float],
+) -> FloatArray:
+    """Return the similarity (N, K) of each joint to its label, in 0..1."""
+    squares_NK = np.square(xy_NK2 - truth_NK2).sum(axis=2, dtype=np.float64)
+    return _similarity(squares_NK, areas_N, sigmas_K)
+
+
 def _similarity(
     squares_K: FloatArray, areas: NDArray[np.floating], sigmas_K: Sequence[float]
 ) -> FloatArray:

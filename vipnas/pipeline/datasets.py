@@ -23,13 +23,14 @@ from vipnas.data.codecs.heatmap import HeatmapCodec, make_codec
 from vipnas.data.crops.cache import CropCache, open_crop_cache
 from vipnas.data.crops.crops import Crops, fixed_crops
 from vipnas.data.crops.loader import TrainingCrops
-from vipnas.data.formats.coco import Person, PoseData, hold_out, read_coco, subset
+from vipnas.data.formats.coco import Person, PoseData, read_coco
 from vipnas.data.formats.detections import read_detections
 from vipnas.data.formats.joined import read_coco_files
 from vipnas.data.formats.posetrack import read_posetrack
 from vipnas.data.formats.posetrack_files import annotation_files
 from vipnas.data.formats.reading import Reading
 from vipnas.data.formats.skeletons import Skeleton, read_skeleton
+from vipnas.data.formats.splits import hold_out, subset
 from vipnas.errors import UserError
 from vipnas.evaluation.evaluator import Evaluator
 from vipnas.files import to_plain
@@ -248,7 +249,11 @@ class Datasets:
         if files.posetrack is not None:
             paths = annotation_files(self.data_root / files.posetrack)
         digests = [content_digest(path) for path in paths]
-        chosen = {"categories": config.categories, "exif": config.exif}
+        chosen = {
+            "categories": config.categories,
+            "exif": config.exif,
+            "weights": files.weights,
+        }
         parts = (self.train_data, self.val_data) if source == "train" else (self.test_data,)
         named = [
             (image["file_name"], part.image_root / image["file_name"])
@@ -309,7 +314,8 @@ class Datasets:
             (self.data_root / annotations, self.data_root / images)
             for annotations, images in files.coco_files
         ]
-        return read_coco_files(coco_files, self.skeleton, self._reading, source == "train")
+        is_train = source == "train"
+        return read_coco_files(coco_files, self.skeleton, self._reading, is_train, files.weights)
 
     @property
     def _reading(self) -> Reading:

@@ -74,6 +74,7 @@ def describe(data: PoseData) -> list[str]:
         f"{len(truth['annotations']) + len(data.left_out)} annotations, "
         f"{num_crowds} of them crowds; at most {max(in_image.values())} in an image",
         *_left_out(data),
+        *_pseudo_labelled(data),
         _quantiles("box width", boxes_N4[:, 2]),
         _quantiles("box height", boxes_N4[:, 3]),
         _quantiles("area", np.array([person.area for person in persons])),
@@ -100,6 +101,12 @@ def _left_out(data: PoseData) -> list[str]:
         elif entry["num_keypoints"] == 0:
             reasons["no joint is labelled"] += 1
     return [f"annotations left out: {count}, {reason}" for reason, count in reasons.items()]
+
+
+def _pseudo_labelled(data: PoseData) -> list[str]:
+    """Return a line with the number of persons that a model labelled; none without them."""
+    number = sum(person.is_pseudo for person in data.persons)
+    return [f"persons labelled by a model: {number} of {len(data.persons)}"] if number else []
 
 
 def _describe_videos(data: PoseTrackData) -> list[str]:

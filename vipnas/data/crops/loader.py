@@ -126,6 +126,8 @@ class TrainingCrops(Dataset[Batch]):
             )
             crop_into(images[row], picture, matrices[row], scratch)
             keypoints[row] = person.keypoints_K3
+            if person.weight < 1:  # the loss squares the weights of joints
+                np.minimum(keypoints[row, :, 2], person.weight**0.5, out=keypoints[row, :, 2])
         joints = [keypoints]
         if self.teacher_NK3 is not None:
             joints.append(self.teacher_NK3[places])

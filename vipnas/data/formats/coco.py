@@ -49,6 +49,8 @@ class Person:
         ignore_exif: Whether all of this refers to the image as stored, before its EXIF orientation
             is applied.
         category_id: Id of the category in the annotation file.
+        weight: Weight of the labels in the loss, above 0, up to 1.
+        is_pseudo: Whether a model labelled the person (`vipnas label`).
     """
 
     annotation_id: int
@@ -60,6 +62,8 @@ class Person:
     image_hw: tuple[int, int] | None = None
     ignore_exif: bool = False
     category_id: int = PERSON_CATEGORY
+    weight: float = 1.0
+    is_pseudo: bool = False
 
 
 @dataclass(frozen=True)
@@ -177,14 +181,24 @@ def pose_data(
             for key, entry in chosen.items()
         ],
     }
+    is_pseudo = is_pseudo_labelled(raw)
     persons = tuple(
-        person_of(entry, images[entry["image_id"]], image_root, reading.ignore_exif)
+        replace(
+            person_of(entry, images[entry["image_id"]], image_root, reading.ignore_exif),
+            is_pseudo=is_pseudo,
+        )
         for entry in ground_truth["annotations"]
         if entry["num_keypoints"] > 0 and not entry["iscrowd"]
     )
     return PoseData(
         skeleton, image_root, persons, ground_truth, bad, reading.ignore_exif, left_out, where
     )
+
+
+def is_pseudo_labelled(raw: Mapping[str, Any]) -> bool:
+    """Whether `vipnas label` wrote a COCO document."""
+    info = raw.get("info")
+    return isinstance(info, Mapping) and info.get("pseudo_labels") is True
 
 
 def checked_whole(data: D, reading: Reading) -> D:
@@ -231,69 +245,3 @@ def person_of(
         ignore_exif=ignore_exif,
         category_id=entry["category_id"],
     )
-
-
-def hold_out(data: PoseData, num_persons: int, seed: int) -> tuple[PoseData, PoseData]:
-    """Split off a validation set of at least `num_persons` persons.
-
-    Whole images, or whole videos, whose frames are similar, are chosen in random order until they
-    have enough persons. The order depends on the seed and the ids only.
-
-    Returns:
-        The rest and the validation set. They share no image, and keep the order of the file.
-
-    Raises:
-        ValueError: Nothing would remain for training, or `num_persons` is below 1.
-    """
-    counts = _persons_in_units(data)
-    drawn: set[int | str] = set()
-    num_drawn = 0
-    for unit in _shuffled(counts, seed):
-        if num_drawn >= num_persons:
-            break
-        drawn.add(unit)
-        num_drawn += counts[unit]
-    if num_persons < 1 or num_drawn == len(data.persons):
-        raise ValueError(
-            f"{data.source}: data.val_persons: expected at least 1, and an image or video left for "
-            f"training, got {num_persons} of {len(data.persons)} persons in {len(counts)} images "
-            "or videos"
-        )
-    images = data.ground_truth["images"]
-    held_out = {image["id"] for image in images if data.unit_of(image) in drawn}
-    rest = {image["id"] for image in images} - held_out
-    return data.restricted_to(rest), data.restricted_to(held_out)
-
-
-def subset(data: PoseData, max_persons: int, seed: int) -> PoseData:
-    """Return at most `max_persons` persons in whole images or videos, chosen by the seed.
-
-    Raises:
-        ValueError: Every image or video has more persons than that.
-    """
-    if len(data.persons) <= max_persons:
-        return data
-    counts = _persons_in_units(data)
-    chosen: set[int | str] = set()
-    room = max_persons
-    for unit in _shuffled(counts, seed):
-        if counts[unit] <= room:
-            chosen.add(unit)
-            room -= counts[unit]
-    if not chosen:
-        raise ValueError(
-            f"{data.source}: data.max_train_persons: expected at least {min(counts.values())}, the "
-            f"fewest persons in an image or video, got {max_persons}"
-        )
-    images = data.ground_truth["images"]
-    return data.restricted_to({image["id"] for image in images if data.unit_of(image) in chosen})
-
-
-def _persons_in_units(data: PoseData) -> Counter[int | str]:
-    units = {image["id"]: data.unit_of(image) for image in data.ground_truth["images"]}
-    return Counter(units[person.image_id] for person in data.persons)
-
-
-def _shuffled(units: Counter[int | str], seed: int) -> list[int | str]:
-    ordered = sorted(units)  # all are numbers, or all are names
-    return [ordered[place] for place in np.random.default_rng(seed).permutation(len(ordered))]

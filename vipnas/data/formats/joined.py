@@ -23,8 +23,11 @@ def read_coco_files(
     skeleton: Skeleton,
     reading: Reading = DEFAULT_READING,
     renumber: bool = False,
+    weights: Sequence[float] | None = None,
 ) -> PoseData:
     """Read COCO keypoint files as one data set, in their order.
+
+    An image that is in a file of `vipnas label` and in another one has the other's labels only.
 
     Args:
         files: Each annotation file and the folder of its images.
@@ -32,15 +35,43 @@ def read_coco_files(
         reading: As in `read_coco`.
         renumber: If an image id occurs in several files, number all images from 1. Do not use it
             for data whose ids appear in files of results or detections.
+        weights: Weight in the loss of the labels of each file; all 1 by default.
 
     Raises:
         ValueError: As in `read_coco`, or an image is in several files.
     """
-    parts = [
-        pose_data(read_document(annotations), str(annotations), images, skeleton, reading)
-        for annotations, images in files
-    ]
-    return checked_whole(join(parts, renumber), reading)
+    parts = []
+    for (file, images), weight in zip(files, weights or [1.0] * len(files), strict=True):
+        part = pose_data(read_document(file), str(file), images, skeleton, reading)
+        persons = tuple(replace(person, weight=weight) for person in part.persons)
+        parts.append(replace(part, persons=persons))
+    return checked_whole(join(_with_real_labels_first(parts), renumber), reading)
+
+
+def _with_real_labels_first(parts: Sequence[PoseData]) -> list[PoseData]:
+    """Leave images out of the pseudo-labelled parts that another part has."""
+    real = {path for part in parts if not _is_pseudo(part) for path in _paths(part).values()}
+    kept = []
+    for part in parts:
+        if _is_pseudo(part):
+            paths = _paths(part)
+            own = {image_id for image_id, path in paths.items() if path not in real}
+            if len(own) < len(paths):
+                number = len(paths) - len(own)
+                log.warning("%s: %d images have labels in another file", part.source, number)
+            part = part.restricted_to(own)
+        kept.append(part)
+    return kept
+
+
+def _is_pseudo(part: PoseData) -> bool:
+    return any(person.is_pseudo for person in part.persons)
+
+
+def _paths(part: PoseData) -> dict[int, str]:
+    """Return the path of each image by its id."""
+    images = part.ground_truth["images"]
+    return {image["id"]: os.path.abspath(part.image_root / image["file_name"]) for image in images}
 
 
 def join(parts: Sequence[PoseData], renumber: bool = False) -> PoseData:
@@ -53,10 +84,7 @@ def join(parts: Sequence[PoseData], renumber: bool = False) -> PoseData:
     """
     if len(parts) == 1:
         return parts[0]
-    paths = [
-        [os.path.abspath(part.image_root / image["file_name"]) for image in images]
-        for part, images in zip(parts, _entries(parts, "images"), strict=True)
-    ]
+    paths = [list(_paths(part).values()) for part in parts]
     if shared := _shared_image(parts, paths):
         raise ValueError(f"{shared} (merge the two files into one)")
     image_ids, annotation_ids = _ids(parts, "images"), _ids(parts, "annotations")

@@ -1,0 +1,79 @@
+"""Split persons by whole images or videos: a validation set, a smaller training set."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+
+from vipnas.data.formats.coco import PoseData
+
+
+def hold_out(data: PoseData, num_persons: int, seed: int) -> tuple[PoseData, PoseData]:
+    """Split off a validation set of at least `num_persons` persons.
+
+    Persons that a model labelled are left in the rest, unless all persons are such.
+    Whole images, or whole videos, whose frames are similar, are chosen in random order until they
+    have enough persons. The order depends on the seed and the ids only.
+
+    Returns:
+        The rest and the validation set. They share no image, and keep the order of the file.
+
+    Raises:
+        ValueError: Nothing would remain for training, or `num_persons` is below 1.
+    """
+    counts = _persons_in_units(data, real_only=True)
+    drawn: set[int | str] = set()
+    num_drawn = 0
+    for unit in _shuffled(counts, seed):
+        if num_drawn >= num_persons:
+            break
+        drawn.add(unit)
+        num_drawn += counts[unit]
+    if num_persons < 1 or num_drawn < num_persons or num_drawn == len(data.persons):
+        raise ValueError(
+            f"{data.source}: data.val_persons: expected at least 1, and an image or video left for "
+            f"training, got {num_persons} of {sum(counts.values())} persons in {len(counts)} "
+            "images or videos"
+        )
+    images = data.ground_truth["images"]
+    held_out = {image["id"] for image in images if data.unit_of(image) in drawn}
+    rest = {image["id"] for image in images} - held_out
+    return data.restricted_to(rest), data.restricted_to(held_out)
+
+
+def subset(data: PoseData, max_persons: int, seed: int) -> PoseData:
+    """Return at most `max_persons` persons in whole images or videos, chosen by the seed.
+
+    Raises:
+        ValueError: Every image or video has more persons than that.
+    """
+    if len(data.persons) <= max_persons:
+        return data
+    counts = _persons_in_units(data)
+    chosen: set[int | str] = set()
+    room = max_persons
+    for unit in _shuffled(counts, seed):
+        if counts[unit] <= room:
+            chosen.add(unit)
+            room -= counts[unit]
+    if not chosen:
+        raise ValueError(
+            f"{data.source}: data.max_train_persons: expected at least {min(counts.values())}, the "
+            f"fewest persons in an image or video, got {max_persons}"
+        )
+    images = data.ground_truth["images"]
+    return data.restricted_to({image["id"] for image in images if data.unit_of(image) in chosen})
+
+
+def _persons_in_units(data: PoseData, real_only: bool = False) -> Counter[int | str]:
+    """Return the number of persons of each unit, without pseudo-labelled ones if others exist."""
+    units = {image["id"]: data.unit_of(image) for image in data.ground_truth["images"]}
+    real = [person for person in data.persons if not person.is_pseudo]
+    counted = real if real and real_only else data.persons
+    return Counter(units[person.image_id] for person in counted)
+
+
+def _shuffled(units: Counter[int | str], seed: int) -> list[int | str]:
+    ordered = sorted(units)  # all are numbers, or all are names
+    return [ordered[place] for place in np.random.default_rng(seed).permutation(len(ordered))]
