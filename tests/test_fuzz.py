@@ -11,8 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tool_fixture import tool
 
-kinds, runs = tool("fuzz.kinds"), tool("fuzz.runs")
-KINDS: dict[str, Any] = kinds.KINDS
+runs = tool("fuzz.runs")
+KINDS: dict[str, Any] = tool("fuzz.kinds").KINDS
+MODULES = [tool(f"fuzz.{name}") for name in ("kinds", "kinds_models", "kinds_video", "spoiling")]
+CHANGES = ("changed_document", "changed_bytes", "changed_text", "changed_arguments")
 EXAMPLES_A_SHARE = 2
 
 
@@ -26,9 +28,11 @@ def test_unspoiled_inputs_end_well(
     kind: str, sandbox: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else the spoiled ones would fail for another reason, and show nothing."""
-    for name in ("changed_document", "changed_bytes", "changed_text", "changed_arguments"):
-        monkeypatch.setattr(kinds, name, lambda unspoiled, *_: unspoiled)
-    monkeypatch.setattr(kinds, "_spoil_published", lambda *_: None)
+    for module in MODULES:
+        for name in CHANGES:
+            monkeypatch.setattr(module, name, lambda unspoiled, *_: unspoiled, raising=False)
+        for name in ("spoil_published", "_spoil_onnx"):
+            monkeypatch.setattr(module, name, lambda *_: None, raising=False)
     make, _ = KINDS[kind]
     for seed in range(4):
         rng = random.Random(seed)

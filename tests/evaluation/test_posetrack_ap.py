@@ -3,13 +3,13 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from posetrack_frames import POSETRACK_18, random_frames, random_results, truth_as_results
+from tool_fixture import tool
 
-from vipnas.data.formats.posetrack import Frame, read_posetrack
+from vipnas.data.formats.posetrack import read_posetrack
 from vipnas.evaluation.posetrack_ap import (
     average_precision,
     inside_polygon,
@@ -18,107 +18,14 @@ from vipnas.evaluation.posetrack_ap import (
 )
 
 
-def literal_inside(x: float, y: float, polygon: Any) -> bool:
-    inside = False
-    for number in range(len(polygon)):
-        (x1, y1), (x2, y2) = polygon[number - 1], polygon[number]
-        if (y1 > y) != (y2 > y) and x < (x2 - x1) * (y - y1) / (y2 - y1) + x1:
-            inside = not inside
-    return inside
-
-
-def literal_joints(keypoints: Any, frame: Frame, is_truth: bool) -> dict[int, tuple[float, ...]]:
-    """Joint -> x, y, score of what is there and not ignored."""
-    joints = {}
-    for number, (x, y, third) in enumerate(np.reshape(keypoints, (-1, 3)).tolist()):
-        there = third > 0 if is_truth else (x, y, third) != (0, 0, 0)
-        if there and not any(literal_inside(x, y, region) for region in frame.ignore_regions):
-            joints[number] = (x, y, third)
-    return joints
-
-
-def literal_ap(frames: tuple[Frame, ...], results: list[dict[str, Any]]) -> dict[str, float]:
-    """The rule word by word: one frame, one pair, one joint at a time."""
-    detections: dict[int, list[tuple[float, bool]]] = {joint: [] for joint in range(17)}
-    num_annotated = dict.fromkeys(range(17), 0)
-    for frame in frames:
-        if not frame.people:
-            continue
-        truths = [literal_joints(person.keypoints_K3, frame, True) for person in frame.people]
-        heads = [0.6 * math.hypot(*person.head_box_xywh[2:]) for person in frame.people]  # type: ignore[index]
-        predictions = [
-            literal_joints(result["keypoints"], frame, False)
-            for result in results
-            if result["image_id"] == frame.image_id
-        ]
-        for truth in truths:
-            for joint in truth:
-                num_annotated[joint] += 1
-
-        def near(
-            prediction: int,
-            person: int,
-            joint: int,
-            predictions: Any = predictions,
-            truths: Any = truths,
-            heads: Any = heads,
-        ) -> bool:
-            if joint not in predictions[prediction] or joint not in truths[person]:
-                return False
-            one, other = predictions[prediction][joint], truths[person][joint]
-            return math.dist(one[:2], other[:2]) / heads[person] <= 0.5
-
-        share = [
-            [
-                sum(near(p, g, joint) for joint in range(17)) / max(len(truths[g]), 1)
-                for g in range(len(truths))
-            ]
-            for p in range(len(predictions))
-        ]
-        assigned: dict[int, int] = {}
-        for g in range(len(truths)):
-            best, best_share = None, 0.0
-            for p in range(len(predictions)):
-                favourite = max(range(len(truths)), key=lambda g: share[p][g])
-                if favourite == g and share[p][g] > best_share:
-                    best, best_share = p, share[p][g]
-            if best is not None:
-                assigned[best] = g
-        for p, prediction in enumerate(predictions):
-            for joint, (_, _, score) in prediction.items():
-                right = p in assigned and near(p, assigned[p], joint)
-                detections[joint].append((score, right))
-    return {
-        POSETRACK_18.joints[joint]: literal_area(detections[joint], num_annotated[joint])
-        for joint in range(17)
-        if num_annotated[joint]
-    }
-
-
-def literal_area(detections: list[tuple[float, bool]], num_annotated: int) -> float:
-    """The VOC rule: walk down the recall levels with the best precision at or beyond each."""
-    ordered = sorted(reversed(detections), key=lambda detection: -detection[0])
-    points = [(0.0, 0.0)]
-    right = 0
-    for number, (_, is_right) in enumerate(ordered, start=1):
-        right += is_right
-        points.append((right / num_annotated, right / number))
-    points.append((1.0, 0.0))
-    area = 0.0
-    for index in range(1, len(points)):
-        step = points[index][0] - points[index - 1][0]
-        if step > 0:
-            area += step * max(precision for _, precision in points[index:])
-    return area
-
-
 @pytest.mark.parametrize("seed", range(12))
 def test_the_rule_word_by_word_gives_the_same(seed: int) -> None:
     rng = np.random.default_rng(seed)
     frames = random_frames(rng, num_frames=12, max_people=4)
     results = random_results(rng, frames)
     found = posetrack_ap(frames, results, POSETRACK_18)
-    expected = literal_ap(frames, results)
+    by_index = tool("fuzz.posetrack_rule").average_precisions(frames, results)
+    expected = {POSETRACK_18.joints[joint]: ap for joint, ap in by_index.items()}
     assert found.by_joint == pytest.approx(expected, abs=1e-12)
     assert found.mean == pytest.approx(np.mean(list(expected.values())))
     assert 0.05 < found.mean < 0.95

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -26,6 +27,7 @@ import torch
 from tools.fuzz.kinds import KINDS
 from tools.fuzz.runs import empty, run_case
 from tools.fuzz.sandbox import make_sandbox
+from vipnas.cli import main as command_line
 from vipnas.files import write_atomically
 
 SECONDS_LIMIT = 30  # of one input
@@ -42,6 +44,8 @@ def main() -> int:
     torch.set_num_threads(1)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
     signal.signal(signal.SIGALRM, _too_long)
+    # Every run would build the same parser again, which takes a quarter of the time.
+    command_line.parser_of_all_commands = cache(command_line.parser_of_all_commands)
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory)
         report = fuzz(options, root)

@@ -1,4 +1,7 @@
-"""Independent judges of runs that end well: pycocotools for AP, Pillow for images."""
+"""Independent judges of runs that end well.
+
+pycocotools for AP, the rules of the PoseTrack kit for mAP and MOTA, Pillow for images.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,21 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
+from statistics import fmean
 
 from PIL import Image, ImageOps
+
+from tools.fuzz import posetrack_rule
+from tools.fuzz.posetrack_rule import NUM_JOINTS
+from vipnas.data.formats.posetrack import read_posetrack
+from vipnas.data.formats.reading import Reading
+from vipnas.data.formats.skeletons import read_skeleton
 
 # Takes what a run printed; returns what is wrong, or None.
 Judge = Callable[[str], "str | None"]
 
 AP_TOLERANCE = 1e-6
+POSETRACK_18 = read_skeleton("posetrack_18")
 
 # pycocotools checks little: for documents of another form it raises any of these.
 _PYCOCOTOOLS_RAISES = (
@@ -36,6 +47,29 @@ def average_precision_agrees(truth: Path, found: Path) -> Judge:
         if ours is None or theirs is None or abs(ours["ap"] - theirs) <= AP_TOLERANCE:
             return None
         return f"AP {ours['ap']:.6f}, that of pycocotools is {theirs:.6f}"
+
+    return judge
+
+
+def posetrack_agrees(videos: Path, image_root: Path, found: Path) -> Judge:
+    """The printed mAP and MOTA are those of the restated rules, on the frames that vipnas reads."""
+
+    def judge(printed: str) -> str | None:
+        ours = json.loads(printed)
+        data = read_posetrack(videos, image_root, POSETRACK_18, Reading(check_images=False))
+        results = json.loads(found.read_text())
+        known = {frame.image_id for frame in data.frames}
+        results = [result for result in results if result["image_id"] in known]
+        by_joint = posetrack_rule.average_precisions(data.frames, results)
+        values = [("posetrack", fmean(by_joint.values()))]
+        if "mota" in ours and all(result.get("track_id") is not None for result in results):
+            left_out = set(range(NUM_JOINTS)) - by_joint.keys()
+            values.append(("mota", posetrack_rule.mota(data.videos, results, left_out)))
+        for protocol, theirs in values:
+            mean = ours[protocol]["mean"]
+            if abs(mean - theirs) > AP_TOLERANCE:
+                return f"{protocol} {mean:.6f}, by the rule {theirs:.6f}"
+        return None
 
     return judge
 

@@ -17,15 +17,15 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.fuzz.kinds import Case, Make
 from tools.fuzz.sandbox import Sandbox
+from tools.fuzz.spoiling import Case, Make
 from vipnas.cli.main import main
 
 MAX_LINE = 1000  # characters
 # A file, an option, a setting of an experiment, or a name that stands for no file.
 PLACE = re.compile(
     r"""\S\.(yaml|jsonl?|pth?|safetensors|jpg|png|onnx)\b | '/ | (^|[ (])--[a-z] | \b\w+\.\w+:[ ]
-    | ^\S*:[ ](neither[ ]a[ ]file[ ]nor|expected[ ]a[ ]file,[ ]or|no[ ]such[ ]file)""",
+    | ^\S*/\S*:[ ] | ^\S*:[ ]expected[ ]a[ ]file""",
     re.IGNORECASE | re.VERBOSE,
 )
 USAGE_CODE = 2  # of argparse

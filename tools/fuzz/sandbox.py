@@ -12,10 +12,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import yaml
 
 import vipnas
+from tools.fuzz.foreign import make_foreign_models
+from tools.fuzz.tracks import truth_with_tracks
 from vipnas.cli.main import main
+from vipnas.data.crops.images import read_image
 from vipnas.data.formats.skeletons import SKELETONS
 from vipnas.latency.interleaved import Latency
 from vipnas.latency.measure import Key
@@ -77,6 +81,16 @@ POSETRACK_DATA = {
     "calibration_persons": 2,
 }
 LATENCY: dict[str, Any] = {"table": "latency.json", "runtime": "onnxruntime", "any_device": True}
+VIDEO: dict[str, Any] = {
+    "num_follow_ups": 1,
+    "fusion": {"stages": [1]},
+    "supernet": {"schedule": SCHEDULE},
+    "search": {"num_trials": 2, "evolution": {"population_size": 2}},
+    "retrain": {"schedule": SCHEDULE},
+    "calibration_clips": 2,
+    "val_clips": 2,
+}
+LABELS = Path(__file__).resolve().parents[2] / "tests" / "artefacts" / "imports"
 # Of a finished run, what no command needs to find it done.
 NOT_NEEDED = ("checkpoint*.pt", "best.safetensors", "kept", "events.*", "data", "along_clip.png")
 
@@ -108,6 +122,37 @@ class Sandbox:
         """The network as a published checkpoint."""
         return self.root / "published.pth"
 
+    @property
+    def exported(self) -> Path:
+        """The network in ONNX."""
+        return self.root / "pose.onnx"
+
+    @property
+    def photo(self) -> Path:
+        return self.data / "test" / "images" / "000001.jpg"
+
+    @property
+    def foreign(self) -> Path:
+        """Folder of a detector and a pose model of others, each with its description."""
+        return self.root / "foreign"
+
+    @property
+    def labels(self) -> Path:
+        """Folder of labels of other programs."""
+        return LABELS
+
+    @property
+    def video_run(self) -> Path:
+        return self.root / "video_run"
+
+    @property
+    def clip(self) -> Path:
+        return self.video_run / "video" / "retrain" / "network.safetensors"
+
+    @property
+    def film(self) -> Path:
+        return self.root / "film.avi"
+
     def experiment(self, **changes: Any) -> dict[str, Any]:
         return {**copy.deepcopy(EXPERIMENT), **copy.deepcopy(changes)}
 
@@ -115,6 +160,11 @@ class Sandbox:
         """Write an experiment, its space and its skeleton into the folder of a case."""
         for name in ("experiment.yaml", "space.yaml", "skeleton.yaml"):
             shutil.copyfile(self.root / name, folder / name)
+
+    def lay_out_video(self, folder: Path) -> None:
+        """Write an experiment of clips, and its space, into the folder of a case."""
+        shutil.copyfile(self.root / "video_experiment.yaml", folder / "experiment.yaml")
+        shutil.copyfile(self.root / "space.yaml", folder / "space.yaml")
 
     def copy_run(self, folder: Path, *without: str) -> None:
         """Copy the finished run, without some of its stages."""
@@ -145,9 +195,29 @@ def make_sandbox(root: Path) -> Sandbox:
         for person in annotations
     ]
     (root / "detections.json").write_text(json.dumps(boxes))
+    _succeed("export", network, "-o", str(sandbox.exported))
     _write_latency_table(root / "latency.json", read_space(root / "space.yaml"))
     shutil.rmtree(root / "made")
+    make_videos(sandbox)
+    make_foreign_models(sandbox.foreign)
     return sandbox
+
+
+def make_videos(sandbox: Sandbox) -> None:
+    """Make what only the kinds of videos need: a run of clips, tracks, and a film."""
+    root, made = sandbox.root, sandbox.root / "made"
+    document = sandbox.experiment(skeleton="posetrack_18", data=POSETRACK_DATA, video=VIDEO)
+    file = root / "video_experiment.yaml"
+    file.write_text(yaml.safe_dump(document))
+    _succeed("run", str(file), "--output", str(made), "--data-root", str(sandbox.data))
+    shutil.copytree(made, sandbox.video_run, ignore=shutil.ignore_patterns(*NOT_NEEDED))
+    shutil.rmtree(made)
+    videos = sandbox.data / "videos"
+    (root / "tracks.json").write_text(truth_with_tracks(videos / "annotations"))
+    film = cv2.VideoWriter(str(sandbox.film), cv2.VideoWriter.fourcc(*"MJPG"), 25, IMAGE_HW)
+    for frame in sorted((videos / "images" / "000001").iterdir()):
+        film.write(read_image(frame))
+    film.release()
 
 
 def _write_latency_table(path: Path, space: SearchSpace) -> None:
