@@ -205,7 +205,9 @@ def test_a_description_beside_the_model_is_found(tmp_path: Path) -> None:
     [
         ({"fitt": "resize"}, r"detector\.yaml: .*got 'fitt' \(did you mean 'fit'\?"),
         ({"input": {"colour": "rbg"}}, r"detector\.yaml: input\.colour: expected .*, got 'rbg'"),
-        ({"input": {"colour": "rgb", "std": [1, 0, 1]}}, "input.std: expected numbers above 0"),
+        ({"input": {"colour": "rgb", "std": [1, 0, 1]}}, "input.std: expected numbers from 1e-06"),
+        ({"input": {"colour": "rgb", "std": [1, 1, 1e39]}}, "input.std: expected numbers from 1e"),
+        ({"input": {"colour": "rgb", "mean": [0, 1e39, 0]}}, "input.mean: expected numbers up to"),
         ({"input": {}}, r"input\.colour: expected a value, got none"),
         ({"output": {"form": "yolo8"}}, "output: form: expected one of .*did you mean 'yolov8'"),
         ({"output": {}}, "output: form: expected a name, got None"),

@@ -13,6 +13,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from onnx_fixture import write_node_model
 from published_fixture import read_reference, reference_images, reference_state
 from torch import Tensor, nn
 
@@ -20,11 +21,12 @@ from vipnas.arch.image import Arch, DeconvArch, StageArch, StemArch
 from vipnas.arch.io import arch_from_json, read_arch
 from vipnas.deploy import export
 from vipnas.deploy.export import Exported, export_onnx, relative_difference
+from vipnas.errors import UserError
 from vipnas.models.elastic import ElasticConv2d, ElasticDeconv2d
 from vipnas.models.posenet import PoseNet
 from vipnas.models.published import from_published
 from vipnas.runtimes import onnx_model
-from vipnas.runtimes.exported import ARCH_NOTE, INPUT_NOTE, OUTPUT_NOTE
+from vipnas.runtimes.exported import ARCH_NOTE, INPUT_NOTE, OUTPUT_NOTE, ExportedNetwork
 from vipnas.runtimes.onnxruntime import OPSET
 from vipnas.shipped import find_shipped
 from vipnas.space.yaml import read_space
@@ -250,3 +252,19 @@ def test_random_archs_of_every_space_are_exported(name: str, seed: int, tmp_path
     with torch.no_grad():
         wanted = network.eval()(images)
     assert relative_difference(run(result.path, images), wanted) <= result.tolerance
+
+
+def test_a_file_that_cannot_be_run_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "no_output.onnx"
+    write_node_model(path, "Identity", (1, 3, 64, 48), (1, 3, 64, 48))
+    model = onnx.load(path)
+    del model.graph.output[:]
+    note = model.metadata_props.add()
+    smallest = read_space(find_shipped("search_spaces", "tiny")).min_arch()
+    note.key, note.value = ARCH_NOTE, smallest.to_json()
+    path.write_bytes(model.SerializeToString())
+    network = ExportedNetwork(path, threads=1)
+    with pytest.raises(UserError) as caught:
+        network(torch.zeros(1, 3, 64, 48))
+    assert caught.value.place == str(path)
+    assert caught.value.expected == "a network that onnxruntime can run"

@@ -101,7 +101,7 @@ def _spoil_onnx(file: Path, rng: random.Random) -> None:
     graph = model.graph
     if rng.random() < 0.7:
         entry = rng.choice(list(model.metadata_props))
-        entry.value = changed_text(entry.value, rng)
+        entry.value = changed_text(entry.value, rng).encode(errors="replace").decode()
     else:
         part = rng.choice((graph.node, graph.initializer, graph.output, graph.input))
         del part[rng.randrange(len(part))]

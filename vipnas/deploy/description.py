@@ -34,6 +34,7 @@ Outputs = Mapping[str, Array]
 Kind = Literal["detectors", "poses"]
 T = TypeVar("T")
 
+MAX_VALUE, MIN_STD = 1e6, 1e-6  # beyond these, float32 images would overflow
 PRESETS = Path(__file__).resolve().parent / "presets"
 
 
@@ -56,8 +57,11 @@ class ImageInput(Strict):
     layout: Literal["nchw", "nhwc"] = "nchw"
 
     def __post_init__(self) -> None:
-        if not min(self.std) > 0:
-            raise UserError("std", "numbers above 0", str(list(self.std)))
+        if not max(map(abs, self.mean)) <= MAX_VALUE:
+            raise UserError("mean", f"numbers up to {MAX_VALUE:g}", str(list(self.mean)))
+        if not MIN_STD <= min(self.std) <= max(self.std) <= MAX_VALUE:
+            expected = f"numbers from {MIN_STD:g} to {MAX_VALUE:g}"
+            raise UserError("std", expected, str(list(self.std)))
         if self.hw is not None and min(self.hw) < 1:
             raise UserError("hw", "sizes above 0", str(list(self.hw)))
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -39,7 +41,8 @@ def open_exported(
         device: One of the runtime's devices.
 
     Returns:
-        The session, from inputs by name to the one output, and the file's notes.
+        The session, from inputs by name to the one output, and the file's notes. It raises
+        UserError for what the library refuses.
 
     Raises:
         UserError: If no runtime runs such files, it is not installed, or it cannot open the file.
@@ -51,9 +54,18 @@ def open_exported(
     runtime.check_installed()
     settings = RunSettings(threads, precision or "fp32", device)
     try:
-        return file.open(path, settings)
+        session, notes = file.open(path, settings)
     except Exception as error:  # the libraries' errors share no class
         raise UserError(str(path), f"a file for {runtime.name}", first_line(error)) from error
+
+    def run(inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+        try:
+            return session(inputs)
+        except Exception as error:
+            expected = f"a network that {runtime.name} can run"
+            raise UserError(str(path), expected, first_line(error)) from error
+
+    return run, notes
 
 
 def first_line(error: Exception) -> str:
