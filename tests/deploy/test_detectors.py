@@ -157,10 +157,10 @@ PRESET_OUTPUTS: dict[str, dict[str, np.ndarray]] = {
     "rtmdet-mmdeploy": {"labels": np.zeros((1, 9), np.int64), "dets": f32(1, 9, 5)},
     "ssd": {"scores": f32(1, 9, 21), "boxes": f32(1, 9, 4)},
     "ssd-tensorflow": {
-        "num_detections": f32(1),
-        "detection_boxes": f32(1, 9, 4),
-        "detection_scores": f32(1, 9),
-        "detection_classes": f32(1, 9),
+        "num_detections:0": f32(1),  # as the ONNX model zoo has them
+        "detection_boxes:0": f32(1, 9, 4),
+        "detection_scores:0": f32(1, 9),
+        "detection_classes:0": f32(1, 9),
     },
     "yolov10": {"output0": f32(1, 300, 6)},
     "yolov5": {"output0": f32(1, 252, 85)},

@@ -100,6 +100,23 @@ def test_a_person_keeps_the_score_of_the_last_detection() -> None:
     assert [frame.box_scores.tolist() for frame in frames] == [[0.75]] * 3 + [[0.5]] * 2
 
 
+def test_after_somebody_was_dropped_the_detector_looks_again() -> None:
+    """Person 1 is hidden in frame 3, and found again before the next run is due."""
+    hidden = [[(50, 50), (250, 50)]] * 3 + [[(50, 50)]] + [[(50, 50), (250, 50)]] * 4
+    scene = Scene(hidden)
+    frames = scene.run(scene.detect, detect_every=5, max_lost_frames=0)
+    assert scene.asked == [0, 4]
+    assert ids(frames) == [[0, 1]] * 8
+
+
+def test_weak_detections_confirm_but_start_nobody() -> None:
+    scene = Scene([[(50, 50), (250, 50)]] * 3)
+    boxes = [box_at(50, 50), box_at(250, 50)]
+    answers = iter([(boxes, [0.6, 0.4]), (boxes, [0.4, 0.4]), (boxes, [0.4, 0.5])])
+    frames = scene.run(lambda _: found(*next(answers)), detect_every=1, max_missed_detections=0)
+    assert ids(frames) == [[0], [0], [0, 1]]
+
+
 def test_a_detection_that_matches_nobody_is_born_with_a_key_frame() -> None:
     scene = Scene([[(50, 50)]] * 2 + [[(250, 50), (50, 50)]] * 4)
     frames = scene.run(scene.detect, detect_every=3)
@@ -217,6 +234,7 @@ def test_what_was_given_out_may_be_changed() -> None:
         ({"detect_every": 0}, "detect_every: expected 1 or more, got 0"),
         ({"max_lost_frames": -1}, "max_lost_frames: expected 0 or more, got -1"),
         ({"max_missed_detections": -1}, "max_missed_detections: expected 0 or more, got -1"),
+        ({"min_birth_score": 1.5}, "min_birth_score: expected 0 to 1, got 1.5"),
         ({"min_iou": 0.0}, "min_iou: expected above 0, to 1, got 0.0"),
         ({"max_similarity": 1.1}, "max_similarity: expected above 0, to 1, got 1.1"),
     ],

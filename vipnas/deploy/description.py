@@ -231,9 +231,14 @@ class DescribedModel:
     def run(self, images_NHW3: UINT8) -> dict[str, Array]:
         """Return the outputs by name for RGB images of the model's size."""
         outputs = self._model.run({self._tensor.name: self._packed(images_NHW3)})
-        for name in self._names or ():
-            check_known(name, outputs, f"{self.path}: output")
-        return {name: outputs[name] for name in self._names or outputs}
+        if self._names is None:
+            return outputs
+        # tf2onnx keeps the ":0" of TensorFlow's names.
+        known = {name.removesuffix(":0"): array for name, array in outputs.items()} | outputs
+        for name in self._names:
+            if name not in known:
+                check_known(name, outputs, f"{self.path}: output")
+        return {name: known[name] for name in self._names}
 
     def _packed(self, images_NHW3: UINT8) -> Array:
         images: Array = images_NHW3[..., ::-1] if self._input.colour == "bgr" else images_NHW3

@@ -57,12 +57,14 @@ class FollowRule:
     then stays where it is, and the next frame is a key frame.
 
     Attributes:
-        detect_every: Frames from one run of the detector to the next. It also runs where nobody is
-            followed.
+        detect_every: Frames from one run of the detector to the next, at most. It also runs where
+            nobody is followed, and in the frame after somebody was dropped.
         min_joint_score: Joints that score less count neither for boxes nor for being lost.
         max_lost_frames: A person who is lost in more consecutive frames is dropped.
         max_missed_detections: A person whom the detector misses in more consecutive runs is
             dropped.
+        min_birth_score: Detections that score less confirm followed persons, but start none, as in
+            ByteTrack (Zhang et al., ECCV 2022).
         min_iou: A detection with this IoU to a followed box is the same person.
         max_similarity: OKS above which two poses are one person, found twice.
 
@@ -74,6 +76,7 @@ class FollowRule:
     min_joint_score: float = SCORE_THRESHOLD
     max_lost_frames: int = 3
     max_missed_detections: int = 2
+    min_birth_score: float = 0.5
     min_iou: float = 0.3
     max_similarity: float = 0.8
 
@@ -83,6 +86,9 @@ class FollowRule:
             if getattr(self, name) < least:
                 found = getattr(self, name)
                 raise UserError(f"following: {name}", f"{least} or more", str(found))
+        if not 0 <= self.min_birth_score <= 1:
+            found = str(self.min_birth_score)
+            raise UserError("following: min_birth_score", "0 to 1", found)
         for name in ("min_iou", "max_similarity"):
             if not 0 < getattr(self, name) <= 1:
                 found = getattr(self, name)
@@ -115,12 +121,15 @@ def follow(
     """
     rule = rule or FollowRule()
     people: list[_Person] = []
-    for number, image in enumerate(images):
-        is_due = detect is not None and number % rule.detect_every == 0
-        is_detected = is_due or not people
+    frames_since, num_followed = 0, 0
+    for image in images:
+        # Who was dropped may be found again at once.
+        is_due = frames_since >= rule.detect_every or len(people) < num_followed
+        is_detected = not people or (detect is not None and is_due)
+        frames_since = 1 if is_detected else frames_since + 1
         if is_detected:
             people = _detected(people, (detect or whole_image)(image), rule)
-        boxes_N4 = _boxes(people)
+        boxes_N4, num_followed = _boxes(people), len(people)
         poses = runner(image, boxes_N4, [person.memory for person in people])
         kept = _distinct(people, boxes_N4, poses, tracker.skeleton, rule.max_similarity)
         people, boxes_N4, poses = [people[row] for row in kept], boxes_N4[kept], poses.of(kept)
@@ -209,7 +218,11 @@ def _detected(
         for row, person in enumerate(people)
     ]
     taken = set(matched.values())
-    born = [person for column, person in enumerate(found) if column not in taken]
+    born = [
+        person
+        for column, person in enumerate(found)
+        if column not in taken and person.box_score >= rule.min_birth_score
+    ]
     return [p for p in followed if p.missed_detections <= rule.max_missed_detections] + born
 
 
@@ -240,6 +253,8 @@ def _distinct(
     Of two with one pose the one who moved less stays: the other jumped onto that person. Somebody
     who was just born never replaces a person who was followed.
     """
+    if len(people) < 2:
+        return list(range(len(people)))
     areas_N = np.prod(boxes_N4[:, 2:] - boxes_N4[:, :2], axis=1)
     before_NK2 = np.array(
         [

@@ -99,7 +99,7 @@ def draw_box(drawn_HW3: UINT8, box_xyxy: NDArray[np.float64], colour: Colour) ->
     """Draw a box with a dark outline into the picture; one that is not finite is left out."""
     if not np.isfinite(box_xyxy).all():
         return
-    (left, top), (right, bottom) = (_fixed(corner) for corner in box_xyxy.reshape(2, 2))
+    (left, top), (right, bottom) = _fixed(box_xyxy.reshape(2, 2))
     width = 1 + round(max(drawn_HW3.shape[:2]) / 900)
     for shade, thickness in ((OUTLINE, width + 2), (colour, width)):
         cv2.rectangle(
@@ -155,8 +155,7 @@ class _Person(NamedTuple):
         drawn_J2 = places_K2[is_drawn_K]
         box_4 = np.concatenate((drawn_J2.min(axis=0), drawn_J2.max(axis=0)))
         # A joint that was found far away does not make the person larger.
-        low_2, high_2 = np.percentile(drawn_J2, (10, 90), axis=0)
-        side_px = min(1.25 * float((high_2 - low_2).max()), largest_px)
+        side_px = min(1.25 * float(_spread(drawn_J2).max()), largest_px)
         return cls(places_K2, sure_K, is_drawn_K, box_4, side_px)
 
 
@@ -179,9 +178,12 @@ def _draw_person(drawn_HW3: UINT8, person: _Person, skeleton: Skeleton) -> None:
         for (first, second), corners_42 in zip(limbs, _corners(ends_L22, widths_L), strict=True):
             colour = _limb_colour(colours[first], colours[second])
             cv2.fillConvexPoly(drawn_HW3, corners_42, colour, cv2.LINE_AA, _SHIFT)
-    for joint in np.flatnonzero(person.is_drawn_K).tolist():
-        centre, is_sure = _fixed(person.xy_K2[joint]), is_sure_K[joint]
-        radius = max(radius_px * float(sizes_K[joint]), _RADIUS_PX[0] if is_sure else _RING_PX)
+    rows_J = np.flatnonzero(person.is_drawn_K)
+    radii_J = np.where(is_sure_K[rows_J], _RADIUS_PX[0], _RING_PX)
+    radii_J = np.maximum(radius_px * sizes_K[rows_J], radii_J)
+    joints = rows_J.tolist(), _fixed(person.xy_K2[rows_J]), radii_J.tolist()
+    for joint, centre, radius in zip(*joints, strict=True):
+        is_sure = is_sure_K[joint]
         _draw_disc(drawn_HW3, centre, radius + outline_px, OUTLINE)
         _draw_disc(drawn_HW3, centre, radius, colours[joint])
         if not is_sure:
@@ -196,6 +198,16 @@ def _corners(ends_L22: NDArray[np.float64], widths_L: NDArray[np.float64]) -> ND
     sides_L42 = np.stack((across_L2, -across_L2, -across_L2, across_L2), axis=1)
     corners_L42 = ends_L22[:, (0, 0, 1, 1)] + sides_L42
     return np.asarray(np.rint(corners_L42 * 2**_SHIFT), np.int32)
+
+
+def _spread(xy_J2: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the distance (2,) from the 10th to the 90th percentile of x and of y."""
+    sorted_J2, last = np.sort(xy_J2, axis=0), len(xy_J2) - 1
+    places = np.array((0.1, 0.9)) * last
+    below, share_21 = places.astype(int), (places % 1)[:, None]
+    above = np.minimum(below + 1, last)
+    low_2, high_2 = sorted_J2[below] * (1 - share_21) + sorted_J2[above] * share_21
+    return np.asarray(high_2 - low_2)
 
 
 def _draw_disc(drawn_HW3: UINT8, centre: Point, radius_px: float, colour: Colour) -> None:
@@ -234,6 +246,7 @@ def _text_px(box_xyxy: NDArray[np.float64]) -> float:
     return float(np.clip(0.08 * sides.max(), *_TEXT_PX))
 
 
-def _fixed(xy: NDArray[np.float64]) -> Point:
-    x, y = (min(max(side, -_FARTHEST_PX), _FARTHEST_PX) * 2**_SHIFT for side in xy.tolist())
-    return round(x), round(y)
+def _fixed(xy_N2: NDArray[np.float64]) -> list[Point]:
+    """Return points as OpenCV takes them."""
+    fixed_N2 = np.rint(np.clip(xy_N2, -_FARTHEST_PX, _FARTHEST_PX) * 2**_SHIFT).astype(int)
+    return [(x, y) for x, y in fixed_N2.tolist()]
