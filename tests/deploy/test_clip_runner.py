@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -71,17 +72,31 @@ def run_along(runner: ClipRunner, video: Video) -> dict[int, tuple[np.ndarray, i
     return found
 
 
+def cut_together(first: Video, second: Video) -> Video:
+    """Two videos, one after the other: a scene change to people with the same track ids.
+
+    Person 0 is away in the second frame of each scene, and comes back.
+    """
+    frames = [frame for video in (first, second) for frame in video.frames[:5]]
+    for number, frame in enumerate(frames):
+        people = tuple(person for person in frame.people if number % 5 != 1 or person.track_id)
+        frames[number] = replace(frame, number=number, people=people)
+    return Video("cut", tuple(frames))
+
+
 @pytest.mark.parametrize("num_follow_ups", [0, 1, 2])
+@pytest.mark.parametrize("is_cut", [False, True])
 def test_with_the_true_boxes_it_is_the_online_loop(
-    data: PoseTrackData, network: VideoNet, codec: HeatmapCodec, num_follow_ups: int
+    data: PoseTrackData, network: VideoNet, codec: HeatmapCodec, num_follow_ups: int, is_cut: bool
 ) -> None:
+    videos = (cut_together(*data.videos),) if is_cut else data.videos
     nets = [network.follow_ups[number] for number in range(num_follow_ups)]
     video_net = VideoNet(network.key_frame, FollowUpNets(nets))
-    expected = OnlineLoop(video_net, SKELETON, codec)(data.videos)
+    expected = OnlineLoop(video_net, SKELETON, codec)(videos)
     runner = ClipRunner.of(video_net, SKELETON, codec)
     found = {
         annotation: pose
-        for video in data.videos
+        for video in videos
         for annotation, pose in run_along(runner, video).items()
     }
     assert len(found) == len(expected) > 20

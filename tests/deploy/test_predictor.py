@@ -6,11 +6,13 @@ import json
 import logging
 import re
 import resource
+import shutil
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -35,7 +37,7 @@ from vipnas.deploy.foreign import open_pose_model
 from vipnas.deploy.loading import load
 from vipnas.deploy.model import PoseModel
 from vipnas.deploy.opening import in_runtime, is_foreign
-from vipnas.deploy.predictor import find_poses, write_poses
+from vipnas.deploy.predictor import TrackSettings, find_poses, write_poses
 from vipnas.deploy.smoothing import OneEuroFilter
 from vipnas.deploy.source import Source, SourceFrame
 from vipnas.deploy.sources import open_source
@@ -500,6 +502,90 @@ def test_a_bad_input_is_one_line(
     assert video.read_bytes() == before
 
 
+def write_detector(folder: Path, boxes_14: Sequence[float], score: float) -> Path:
+    """A detector that finds the same box in every image of 64 x 64 pixels."""
+    outputs = {
+        "boxes": np.array([[boxes_14]], np.float32),
+        "scores": np.full((1, 1, 1), score, np.float32),
+    }
+    write_constant_model(folder / "detector.onnx", outputs)
+    (folder / "detector.yaml").write_text(
+        "model: detector.onnx\ninput: {colour: rgb}\n"
+        "output: {form: boxes, columns: [left, top, right, bottom]}\n"
+    )
+    return folder / "detector.yaml"
+
+
+@pytest.mark.parametrize(
+    ("box", "score", "expected"),
+    [
+        ((500, 500, 600, 600), 0.9, "boxes: expected some of a person's size within the image"),
+        ((5, 5, 50, 60), 0.0, "scores: expected some above 0"),
+    ],
+)
+def test_a_wrong_detector_is_told_and_the_frames_are_kept(
+    box: Sequence[float],
+    score: float,
+    expected: str,
+    model_file: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "long.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), FPS, IMAGE_HW[::-1])
+    for number in range(12):
+        writer.write(picture(number))
+    writer.release()
+    outputs = ["-o", str(tmp_path / "a.json"), "-o", str(tmp_path / "a.mp4")]
+    detector = ["--detector", str(write_detector(tmp_path, box, score))]
+    assert main(["predict", str(model_file), str(path), *outputs, *detector]) == 1
+    said = capfd.readouterr().err.splitlines()[-1]
+    assert said.startswith("vipnas predict: ") and expected in said and "none in 10 images" in said
+    assert json.loads((tmp_path / "a.json").read_text()) == []
+    with open_source(tmp_path / "a.mp4") as drawn:
+        assert len(list(drawn)) == 9
+
+
+def test_a_truncated_video_is_told_and_its_frames_are_kept(
+    video: Path,
+    model_file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    whole = video.read_bytes()
+    (tmp_path / "cut.avi").write_bytes(whole[: len(whole) // 3])
+    said = run(capsys, model_file, tmp_path / "cut.avi", "-o", tmp_path / "a.mp4")
+    assert "cut.avi: truncated or damaged: " in caplog.text
+    with open_source(tmp_path / "a.mp4") as drawn:
+        num_kept = len(list(drawn))
+    assert 0 < num_kept < NUM_FRAMES and f"predict: {num_kept} frames" in said
+
+
+def test_a_full_disk_is_told_and_the_frames_are_kept(
+    video: Path,
+    model_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    free = iter([2**30] * 3 + [2**20])
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=next(free)))
+    outputs = ["-o", str(tmp_path / "a.mp4"), "-o", str(tmp_path / "a.json")]
+    assert main(["predict", str(model_file), str(video), *outputs]) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "a.mp4: expected a file that can be written, got No space left on device" in said
+    assert "the first 3 frames are kept" in said
+    assert {entry["image_id"] for entry in json.loads((tmp_path / "a.json").read_text())} <= {
+        0,
+        1,
+        2,
+    }
+    with open_source(tmp_path / "a.mp4") as drawn:
+        assert len(list(drawn)) == 3
+
+
 def test_nobody_found_is_said(
     tmp_path: Path,
     tiny_space: SearchSpace,
@@ -591,22 +677,83 @@ def test_thunder_after_nanodet(vipnas_data: Path, models_folder: Path, tmp_path:
 
 
 @pytest.mark.slow
-def test_memory_does_not_grow_with_the_video(model_file: Path) -> None:
-    """Between frame 100 and frame 1,000 by less than 20 MB."""
-    model, peaks_kb = load(model_file, flip_test=False), []
-    for frame, _ in find_poses(model, Endless(), two_persons):
-        if frame.index in (100, 1000):
-            peaks_kb.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-    assert peaks_kb[1] - peaks_kb[0] < 20_000
+@pytest.mark.timeout(600)
+def test_memory_does_not_grow_with_the_video(model_file: Path, tmp_path: Path) -> None:
+    """Between frame 100 and frame 3,000 by less than 20 MB, although new persons come all along."""
+    source = Endless()
+    outputs = [tmp_path / "a.mp4", tmp_path / "a.json", tmp_path / "a.csv"]
+
+    def others(image: np.ndarray, name: str = "", index: int = 0) -> DetectedBoxes:
+        left, top = np.random.default_rng(index).uniform(0, 400, 2)
+        return DetectedBoxes(BOXES_N4 + (left, top, left, top), np.ones(2, np.float32))
+
+    settings = TrackSettings(detect_every=3, smooth=True)
+    model = load(model_file, flip_test=False)
+    summary = write_poses(model, source, open_writers(outputs, COCO_17), others, settings)
+    assert summary.num_frames == 3000
+    assert summary.num_tracks is not None and summary.num_tracks > 500
+    assert source.rss_mb[3000] - source.rss_mb[100] < 20
 
 
 class Endless(Source):
-    """1,001 frames of a video."""
+    """3,000 frames of a video, and the memory of the process when they were asked for."""
+
+    kind, place, fps = "video", "walk.avi", FPS
+
+    def __init__(self) -> None:
+        self.rss_mb: dict[int, float] = {}
+
+    def __iter__(self) -> Iterator[SourceFrame]:
+        for number in range(3001):
+            if number in (100, 3000):
+                pages = int(Path("/proc/self/statm").read_text().split()[1])
+                self.rss_mb[number] = pages * resource.getpagesize() / 2**20
+            if number < 3000:
+                image = np.tile(picture(number % 7), (5, 5, 1))
+                name = f"walk/{number:06d}"
+                yield SourceFrame(number, number / FPS, image, f"{name}.jpg", name)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("kind", ["onnx", "openvino", "torch", "clip"])
+def test_exported_models_find_the_same_in_a_whole_video(
+    kind: str,
+    network: PoseNet,
+    model_file: Path,
+    clip_file: Path,
+    clip_folder: Path,
+    tmp_path: Path,
+) -> None:
+    """99 % of the joints within 0.5 px, in the loop whose boxes come from the poses."""
+    path = clip_folder
+    if kind == "openvino":
+        pytest.importorskip("openvino")
+    if kind != "clip":
+        suffixes = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
+        path = tmp_path / f"pose{suffixes[kind]}"
+        export_network(network, path, Form(kind), header=load(model_file).header)
+    native = load(clip_file if kind == "clip" else model_file, flip_test=False)
+    distances = []
+    for one, other in zip(
+        *(
+            find_poses(model, Walk(), two_persons)
+            for model in (native, load(path, flip_test=False))
+        ),
+        strict=True,
+    ):
+        assert len(one[1]) == len(other[1]) > 0
+        distances.append(np.linalg.norm(one[1].keypoints - other[1].keypoints, axis=2))
+    assert len(distances) == 120
+    assert np.mean(np.concatenate(distances) < 0.5) >= 0.99
+
+
+class Walk(Source):
+    """120 frames of a video."""
 
     kind, place, fps = "video", "walk.avi", FPS
 
     def __iter__(self) -> Iterator[SourceFrame]:
-        for number in range(1001):
+        for number in range(120):
             name = f"walk/{number:06d}"
-            image = np.tile(picture(number % 7), (8, 8, 1))
-            yield SourceFrame(number, number / FPS, image, f"{name}.jpg", name)
+            yield SourceFrame(number, number / FPS, picture(number % 40), f"{name}.jpg", name)

@@ -1,11 +1,13 @@
-"""PoseTrack mAP and MOTA of `vipnas predict`'s loop on an annotated video.
+"""OKS AP, PoseTrack mAP, MOTA and milliseconds of `vipnas predict`'s loop on annotated videos.
 
-    python -m tools.benchmarks.tracking MODEL ANNOTATIONS.json IMAGES --detector SPEC
+    python -m tools.benchmarks.tracking ANNOTATIONS IMAGES MODEL ... [--detector SPEC]
                                         [--every 1 10] [--report FILE]
 
-The loop runs once in the annotated boxes of every frame, then with the detector every so many
-frames. Joints that the model's skeleton does not have, and those that score 0.2 or less, are not
-predicted. The official rules count (`poseval`).
+Each model runs once in the annotated boxes of every frame, then with the detector every so many
+frames and boxes from the poses in between. Without --detector, the annotated boxes are those of the
+detector. Joints that the model's skeleton does not have, and those that score 0.2 or less, are not
+predicted in PoseTrack's metrics. The official rules count (`poseval`). Milliseconds are those of
+the network, a frame.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +32,10 @@ from vipnas.deploy.detected_boxes import DetectedBoxes, Detector
 from vipnas.deploy.detectors import open_detector
 from vipnas.deploy.loading import load
 from vipnas.deploy.opening import open_poses
-from vipnas.deploy.predictor import PoseFinder, TrackSettings, find_poses
+from vipnas.deploy.predictor import PoseFinder, Stopwatch, TrackSettings, find_poses
 from vipnas.deploy.result import UINT8, PoseResult
 from vipnas.deploy.source import Kind, Source, SourceFrame
+from vipnas.evaluation.coco_ap import coco_metrics
 from vipnas.evaluation.mota import mota
 from vipnas.evaluation.posetrack_ap import posetrack_ap
 
@@ -72,7 +76,9 @@ def results_of(
     """Return the poses of a video in the joints of its annotations, in COCO results form."""
     results = []
     for frame, poses in zip(video.frames, found, strict=True):
-        shared = set(poses.skeleton.joints) - DIFFERENT_JOINTS
+        shared = set(poses.skeleton.joints)
+        if poses.skeleton.joints != skeleton.joints:
+            shared -= DIFFERENT_JOINTS
         for entry in poses.to_coco(frame.image_id):
             joints_K3 = np.reshape(entry["keypoints"], (-1, 3))
             wanted_K3 = np.zeros((skeleton.num_joints, 3))
@@ -87,43 +93,52 @@ def results_of(
 def judged(
     data: PoseTrackData, model: PoseFinder, detectors: Sequence[Detector], every: int
 ) -> str:
-    """Return the row of a table: how the loop does with a detector for each video."""
-    results = []
+    """Return the columns of a table: how the loop does with a detector for each video."""
+    results, num_ids, stopwatch = [], 0, Stopwatch()
     for video, detector in zip(data.videos, detectors, strict=True):
         settings = TrackSettings(detect_every=every)
-        frames = find_poses(model, AnnotatedVideo(video), detector, settings)
-        results += results_of(video, [poses for _, poses in frames], data.skeleton)
+        frames = find_poses(model, AnnotatedVideo(video), detector, settings, stopwatch)
+        found = results_of(video, [poses for _, poses in frames], data.skeleton)
+        num_ids += len({result["track_id"] for result in found})
+        results += found
     tracks = mota(data.videos, results, data.skeleton)
     ap = posetrack_ap(data.frames, results, data.skeleton)
-    num_ids = len({result["track_id"] for result in results})
-    return f"{tracks.mean:.3f} | {tracks.num_switches} | {ap.mean:.3f} | {num_ids} |"
+    oks_ap = coco_metrics(data.ground_truth, results, data.skeleton).ap
+    ms = 1000 * stopwatch.seconds["network"] / len(data.frames)
+    return (
+        f"{oks_ap:.3f} | {ap.mean:.3f} | {tracks.mean:.3f} | {tracks.num_switches} | {num_ids} |"
+        f" {ms:.1f} |"
+    )
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("model", help="as `vipnas predict` takes it")
-    parser.add_argument("annotations", type=Path, help="a file of PoseTrack18")
+    parser.add_argument("annotations", type=Path, help="a file of PoseTrack18, or a folder of such")
     parser.add_argument("images", type=Path, help="folder that the file names are below")
-    parser.add_argument("--detector", required=True, help="as `vipnas predict` takes it")
+    parser.add_argument("models", nargs="+", help="as `vipnas predict` takes them")
+    parser.add_argument("--detector", help="as `vipnas predict` takes it")
     parser.add_argument("--every", type=int, nargs="+", default=[1, 10])
     parser.add_argument("--report", type=Path, help="write the table there, as markdown")
     options = parser.parse_args()
     data = read_posetrack(options.annotations, options.images, read_skeleton("posetrack_18"))
-    model = open_poses(options.model, lambda: load(options.model, flip_test=False))
-    detector = open_detector(options.detector)
-    boxes = [AnnotatedBoxes(video) for video in data.videos]
+    annotated: list[Detector] = [AnnotatedBoxes(video) for video in data.videos]
+    detectors = annotated
+    if options.detector is not None:
+        detectors = [open_detector(options.detector)] * len(data.videos)
     lines = [
         f"# Tracking, {date.today()}",
         "",
-        f"{options.model} on {options.annotations.name}, {len(data.frames)} frames.",
+        f"{options.annotations.name}, {len(data.frames)} frames; detector: {options.detector}.",
         "",
-        "| boxes | MOTA | switches | PoseTrack mAP | ids |",
-        "|---|---|---|---|---|",
-        f"| annotated | {judged(data, model, boxes, 1)}",
+        "| model | boxes | OKS AP | PoseTrack mAP | MOTA | switches | ids | ms a frame |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    for every in options.every:
-        row = judged(data, model, [detector] * len(data.videos), every)
-        lines.append(f"| detector, every {every} frames | {row}")
+    for path in options.models:
+        model = open_poses(path, partial(load, path, flip_test=False))
+        lines.append(f"| {path} | annotated | {judged(data, model, annotated, 1)}")
+        for every in options.every:
+            row = judged(data, model, detectors, every)
+            lines.append(f"| {path} | every {every} frames | {row}")
     print("\n".join(lines))
     write_report(options.report, lines)
     return 0
