@@ -29,7 +29,7 @@ from vipnas.cli.main import main as vipnas
 from vipnas.config.training import Compute
 from vipnas.data.crops.crops import IMAGENET_MEAN_RGB, IMAGENET_STD_RGB
 from vipnas.deploy.loading import load
-from vipnas.latency.measure import least_busy_cores, on_cores
+from vipnas.latency.cores import least_busy_cores, on_cores
 from vipnas.runtimes.onnxruntime import inference_session
 from vipnas.runtimes.runtime import RunSettings
 from vipnas.threads import allowed_cores
@@ -50,7 +50,9 @@ class PlainLoop:
         height, width = header.input.hw
         session = inference_session(str(self.model), RunSettings(1))
         (name,) = [given.name for given in session.get_inputs()]
-        mean, std = (255 * np.float32(values) for values in (IMAGENET_MEAN_RGB, IMAGENET_STD_RGB))
+        mean, std = (
+            np.asarray(values, np.float32) * 255 for values in (IMAGENET_MEAN_RGB, IMAGENET_STD_RGB)
+        )
         video = cv2.VideoCapture(str(self.video))
         size_wh = int(video.get(cv2.CAP_PROP_FRAME_WIDTH)), int(video.get(4))
         writer = cv2.VideoWriter(str(self.output), cv2.VideoWriter.fourcc(*"mp4v"), 25.0, size_wh)
