@@ -72,6 +72,21 @@ def test_an_old_key_names_the_new_one(
             ("file: progressive_shrinking", "before epoch 1", "epoch 1"),
         ),
         (
+            SupernetConfig,
+            {"schedule": SCHEDULE, "init_arch": "a"},
+            ("file: init_arch", "init_from with this key", "none"),
+        ),
+        (
+            VideoConfig,
+            {**VIDEO, "supernet": {"schedule": SCHEDULE, "init_from": "a.pth"}},
+            ("file: supernet.init_from", "no such key for clips", "'a.pth'"),
+        ),
+        (
+            Data,
+            {"train": FILES, "test": {**FILES, "weights": [1.0]}},
+            ("file: test.weights", "no such key", "[1.0]"),
+        ),
+        (
             SearchConfig,
             {"num_trials": 1, "objectives": ["score", "latency_ms"]},
             ("file: latency", "a mapping", "none", "latency_ms"),

@@ -17,7 +17,9 @@ from model_fixture import save_network
 from onnx_fixture import write_constant_model
 
 from vipnas.cli.main import main
+from vipnas.config.teacher import Teacher
 from vipnas.data.formats.skeletons import COCO_17, read_skeleton
+from vipnas.files import parse, read_yaml
 from vipnas.models.posenet import PoseNet
 from vipnas.pipeline import teacher as teacher_module
 from vipnas.pipeline.experiment import Experiment
@@ -54,6 +56,13 @@ def experiment_of(directory: Path, run: Path | None = None, **changes: Any) -> E
     file = write_experiment(directory, document)
     output = run or directory / "run"
     return Experiment.open(file, output, directory / "data", torch.device("cpu"))
+
+
+def test_a_section_as_written_by_hand(tmp_path: Path) -> None:
+    file = tmp_path / "teacher.yaml"
+    file.write_text("{model: a.onnx, weight: 0.5, on: [retrain]}\n")  # `on` is a boolean to YAML
+    teacher = parse(Teacher, read_yaml(file), "teacher")
+    assert (teacher.weight_on("supernet"), teacher.weight_on("retrain")) == (0.0, 0.5)
 
 
 def test_its_joints_are_found_by_name_once(

@@ -138,7 +138,10 @@ def read_yaml(path: Path) -> Any:
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """Refuse keys that are given twice. Dates stay strings because no setting is a date."""
+    """Refuse keys that are given twice. Dates stay strings because no setting is a date.
+
+    So do keys, such as `on`, which YAML 1.1 takes for a boolean.
+    """
 
     yaml_implicit_resolvers = {
         first: [(tag, pattern) for tag, pattern in found if not tag.endswith(":timestamp")]
@@ -150,6 +153,8 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         lines: dict[tuple[str, str], int] = {}
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
+                if key.tag.endswith(":bool"):
+                    key.tag = self.DEFAULT_SCALAR_TAG
                 name, line = (key.tag, key.value), key.start_mark.line + 1
                 if name in lines:
                     what = f"line {line}: key {key.value!r} is on line {lines[name]} already"

@@ -157,6 +157,8 @@ def test_images_and_videos_are_labelled(
         (["photos", "--precision", "0.9"], "--precision: expected --calibrate-on with this option"),
         (["photos", "--calibrate-on", "none.json"], "none.json: "),
         (["none"], "none: expected an image, a folder"),
+        (["photos", "--every", "2"], "--every: expected a video with this option, got a source of"),
+        (["clip.avi", "--min-score", "0.95"], "expected a person with four joints to label, got"),
     ],
 )
 def test_bad_input_is_one_line_and_no_file(

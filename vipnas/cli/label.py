@@ -85,10 +85,12 @@ def _run(options: argparse.Namespace) -> None:
 
     path: Path = options.output
     with opened(options, None) as (source, model, detector):
-        if path.resolve() in {file.resolve() for file in source.files}:
-            raise UserError(str(path), "another file than the source", "the source")
         thresholds = _thresholds(options, model)
         is_still = source.kind in STILL_KINDS
+        if is_still and options.every > 1:
+            raise UserError(
+                "--every", "a video with this option", f"a source of kind {source.kind}"
+            )
         frames = None if is_still else path.with_name(f"{path.stem}_frames")
         name = Path(options.model).name.rpartition(":")[2]
         is_boxed = detector is not None

@@ -22,7 +22,7 @@ from vipnas.data.formats.coco_annotations import AREA_OF_BOX, box_around_joints
 from vipnas.data.formats.skeletons import Skeleton
 from vipnas.deploy.pose_files import SpoolWriter
 from vipnas.deploy.predictor import PoseFinder
-from vipnas.deploy.writer import FramePoses, make_folder
+from vipnas.deploy.writer import FramePoses
 from vipnas.errors import UserError
 from vipnas.evaluation.oks import joint_similarity
 from vipnas.evaluation.online import LEAST_JOINTS
@@ -124,7 +124,7 @@ class LabelWriter(SpoolWriter):
         model: Name of the model, for the file.
         frames: Folder for the frames of a video; None for images, which are files already.
         from_detector: Whether boxes are a detector's; otherwise they are put around the joints.
-        every: Of a video, write every so many frames.
+        every: Label every so many frames.
     """
 
     def __init__(
@@ -144,8 +144,6 @@ class LabelWriter(SpoolWriter):
         self._images: list[str] = []
         self._num_images_after = [0]
         self.num_persons = 0
-        if frames is not None:
-            make_folder(frames)
 
     @property
     def num_images(self) -> int:
