@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import math
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,6 +73,8 @@ def add_label_command(commands: Commands) -> None:
 def _label(options: argparse.Namespace) -> None:
     if options.output.suffix.lower() != ".json":
         raise UserError("--output", "a .json file", str(options.output))
+    if options.min_score is not None and not math.isfinite(options.min_score):
+        raise UserError("--min-score", "a finite number", f"{options.min_score:g}")
     for name in ("calibrate_images", "precision"):
         if getattr(options, name) is not None and options.calibrate_on is None:
             place = f"--{name.replace('_', '-')}"
@@ -82,6 +86,7 @@ def _label(options: argparse.Namespace) -> None:
 def _run(options: argparse.Namespace) -> None:
     from vipnas.deploy.labels import LabelWriter
     from vipnas.deploy.predictor import STILL_KINDS, TrackSettings, write_poses
+    from vipnas.deploy.writer import unwritable
 
     path: Path = options.output
     with opened(options, None) as (source, model, detector):
@@ -94,9 +99,12 @@ def _run(options: argparse.Namespace) -> None:
         frames = None if is_still else path.with_name(f"{path.stem}_frames")
         name = Path(options.model).name.rpartition(":")[2]
         is_boxed = detector is not None
-        writer = LabelWriter(
-            path, model.skeleton, thresholds, name, frames, is_boxed, options.every
-        )
+        try:
+            writer = LabelWriter(
+                path, model.skeleton, thresholds, name, frames, is_boxed, options.every
+            )
+        except OSError as error:
+            raise unwritable(path, error) from error
         settings = TrackSettings(options.detect_every, options.smooth)
         summary = write_poses(model, source, [writer], detector, settings)
     if not writer.num_persons:
@@ -130,6 +138,4 @@ def _thresholds(options: argparse.Namespace, model: PoseFinder) -> Thresholds:
 
 def _images_root(files: tuple[Path, ...]) -> Path:
     """Return the folder that the file names start from."""
-    import os
-
     return Path(os.path.commonpath([file.absolute().parent for file in files]))
