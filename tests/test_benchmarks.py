@@ -53,9 +53,9 @@ def test_the_summary_by_hand() -> None:
 def test_a_report_says_its_command_and_needs_no_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["/here/tools/bench.py", "--report", "a b.md"])
+    monkeypatch.setattr(sys, "argv", ["/here/tools/benchmarks/bench.py", "--report", "a b.md"])
     line = command.command_line()
-    assert line == "Command: `python tools/bench.py --report 'a b.md'`"
+    assert line == "Command: `python -m tools.benchmarks.bench --report 'a b.md'`"
     command.write_report(tmp_path / "new" / "report.md", [line, ""])
     assert (tmp_path / "new" / "report.md").read_text() == f"{line}\n\n"
     command.write_report(None, [line])

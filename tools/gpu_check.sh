@@ -4,9 +4,10 @@
 #
 #     tools/gpu_check.sh [FOLDER]          # reports go there; by default runs/gpu_check
 #
-# PYTHON names the interpreter. DEVICE=cpu rehearses the script on small inputs without a GPU. A
-# part that fails or runs out of time does not stop the others; the exit status says whether all
-# parts ended well.
+# PYTHON names the interpreter. A part that fails or runs out of time does not stop the others; the
+# exit status says whether all parts ended well.
+#
+# DEVICE=cpu rehearses the script without a GPU: small inputs, one repeat, and no verdict on ratios.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -22,25 +23,33 @@ part() {
     local seconds="$1" name="$2" started="$SECONDS"
     shift 2
     echo "gpu_check: $name (at most $seconds s)"
-    if timeout --signal=INT --kill-after=10 "$seconds" "$python" "$@" 2>&1 | tee "$folder/$name.log"; then
-        echo "gpu_check: $name: done in $((SECONDS - started)) s"
-    else
-        echo "gpu_check: $name: FAILED or out of time after $((SECONDS - started)) s"
-        failed=1
-    fi
+    timeout --signal=INT --kill-after=10 "$seconds" "$python" "$@" 2>&1 | tee "$folder/$name.log"
+    local status="$?" outcome=FAILED
+    case "$status" in
+        0) outcome="done" ;;
+        "$ratios_missed") [ "$device" = cpu ] && outcome="done, ratios not judged" ;;
+        124 | 137) outcome="OUT OF TIME" ;;
+    esac
+    echo "gpu_check: $name: $outcome after $((SECONDS - started)) s"
+    [[ "$outcome" = done* ]] || failed=1
 }
 
-size=(--full-size --batch-size 64 --precision bfloat16)
-[ "$device" = cpu ] && size=(--batch-size 2 --precision float32)
+ratios_missed=3  # the exit status of tools.benchmarks.supernet where a ratio is above its limit
+size=(--full-size --batch-size 64 --precision bfloat16 --repeats 3)
+seconds=80
+if [ "$device" = cpu ]; then
+    size=(--batch-size 1 --precision float32 --repeats 1)
+    seconds=5
+fi
 
 part 20 machine -c "import torch; print(torch.__version__, torch.cuda.get_device_name() if torch.cuda.is_available() else 'no GPU')"
-[ "$device" = cpu ] || part 150 tests -m pytest -q -m gpu -p no:cacheprovider
+part 150 tests -m pytest -q -m gpu -p no:cacheprovider
 for space in s_vipnas_res50 s_vipnas_mbv3 lat_vipnas; do
     part 100 "supernet_$space" -m tools.benchmarks.supernet --device "$device" "${size[@]}" \
-        --space "$space" --repeats 3 --seconds 80 --report "$folder/supernet_$space.md"
+        --space "$space" --seconds "$seconds" --report "$folder/supernet_$space.md"
 done
 for space in s_vipnas_res50 lat_vipnas; do
     part 60 "compile_$space" -m tools.benchmarks.compile --device "$device" "${size[@]}" \
-        --space "$space" --part largest --repeats 3 --report "$folder/compile_$space.md"
+        --space "$space" --part largest --report "$folder/compile_$space.md"
 done
 exit "$failed"

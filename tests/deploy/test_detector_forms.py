@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vipnas.deploy.detector_forms import FORMS, Candidates, DetectorForm, cells
+from vipnas.deploy.candidates import Candidates, cells
+from vipnas.deploy.detector_forms import FORMS, DetectorForm
 from vipnas.files import parse
 
 INPUT_HW = (64, 64)

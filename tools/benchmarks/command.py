@@ -21,7 +21,7 @@ def exit_with(main: Callable[[], int]) -> NoReturn:
 
 def command_line() -> str:
     """The line of a report that says how to make it again."""
-    words = ["python", f"tools/{Path(sys.argv[0]).name}", *sys.argv[1:]]
+    words = ["python", "-m", f"tools.benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]]
     return f"Command: `{shlex.join(words)}`"
 
 

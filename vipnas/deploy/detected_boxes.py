@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from vipnas.data.formats.coco import PERSON_CATEGORY
 from vipnas.data.formats.detections import read_boxes
+from vipnas.deploy.candidates import Candidates, FloatArray, SizeHW
 from vipnas.deploy.description import UINT8
-from vipnas.deploy.detector_forms import Candidates, FloatArray, SizeHW
 from vipnas.errors import UserError
 
 # In how many frames a detector must have found something that it can have found.

@@ -7,22 +7,30 @@ N candidates, C classes; boxes are left, top, right, bottom in pixels of the mod
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import expit, softmax
 
-from vipnas.deploy.description import Array, Outputs, unlike
+from vipnas.deploy.candidates import (
+    CENTRE,
+    CORNERS,
+    Candidates,
+    FloatArray,
+    SizeHW,
+    around,
+    boxes_of,
+    cells,
+    of_class,
+    rows_of,
+)
+from vipnas.deploy.description import Outputs, unlike
 from vipnas.errors import UserError
 from vipnas.files import Strict
 from vipnas.tables import check_known
 
-FloatArray = NDArray[np.float64]
-SizeHW = tuple[int, int]
 Activation = Literal["none", "sigmoid", "softmax"]
 
 ACTIVATIONS: dict[Activation, Callable[[FloatArray], FloatArray]] = {
@@ -30,16 +38,6 @@ ACTIVATIONS: dict[Activation, Callable[[FloatArray], FloatArray]] = {
     "sigmoid": expit,
     "softmax": lambda values: softmax(values, axis=-1),
 }
-CORNERS = ("left", "top", "right", "bottom")
-CENTRE = ("centre_x", "centre_y", "width", "height")
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """Boxes (N, 4) and the scores (N,) that they are persons."""
-
-    boxes_xyxy: FloatArray
-    scores: FloatArray
 
 
 class DetectorForm(Protocol):
@@ -90,8 +88,8 @@ class Yolox(Strict):
             with np.errstate(over="ignore"):  # of other outputs; infinite boxes are refused later
                 centres, sizes = corners_N2 + centres * stride_N1, np.exp(sizes) * stride_N1
         scores = ACTIVATIONS[self.activation](rows[:, 4:])
-        person_N = scores[:, 0] * _of_class(scores[:, 1:], person_class)
-        return Candidates(_around(centres, sizes), person_N)
+        person_N = scores[:, 0] * of_class(scores[:, 1:], person_class)
+        return Candidates(around(centres, sizes), person_N)
 
 
 @dataclass(frozen=True)
@@ -114,7 +112,7 @@ class Yolov8(Strict):
             raise unlike(f"one (1, 4 + classes, {num_cells})", outputs)
         rows = arrays[0][0].T.astype(np.float64)
         scores = ACTIVATIONS[self.activation](rows[:, 4:])
-        return Candidates(_around(rows[:, :2], rows[:, 2:4]), _of_class(scores, person_class))
+        return Candidates(around(rows[:, :2], rows[:, 2:4]), of_class(scores, person_class))
 
 
 @dataclass(frozen=True)
@@ -150,7 +148,7 @@ class Distances(Strict):
             sides = sides * stride_N1
         boxes_N4 = np.concatenate((points_N2 - sides[:, :2], points_N2 + sides[:, 2:]), axis=1)
         scores_NC = ACTIVATIONS[self.activation](scores_NC)
-        return Candidates(boxes_N4, _of_class(scores_NC, person_class))
+        return Candidates(boxes_N4, of_class(scores_NC, person_class))
 
     def _scores_and_sides(
         self, outputs: Outputs, input_hw: SizeHW
@@ -158,9 +156,9 @@ class Distances(Strict):
         """Class scores (N, C) and distances (N, 4 or more) of all levels."""
         levels = [len(cells(input_hw, (stride,), 0.0)[0]) for stride in self.strides]
         if len(outputs) == 1:
-            pairs = [self._split(_rows(array, sum(levels))) for array in outputs.values()]
+            pairs = [self._split(rows_of(array, sum(levels))) for array in outputs.values()]
         else:
-            rows = [[_rows(array, count) for array in outputs.values()] for count in levels]
+            rows = [[rows_of(array, count) for array in outputs.values()] for count in levels]
             pairs = [self._pair([one for one in level if one is not None]) for level in rows]
         found = [pair for pair in pairs if pair is not None]
         if len(found) != len(pairs) or len(outputs) not in (1, 2 * len(levels)):
@@ -223,9 +221,9 @@ class Boxes(Strict):
         if len(boxes) != len(scores):
             raise unlike("as many boxes as scores", outputs)
         scores = ACTIVATIONS[self.activation](scores)
-        boxes_N4 = _boxes_of(dict(zip(self.columns, boxes.T, strict=True)))
+        boxes_N4 = boxes_of(dict(zip(self.columns, boxes.T, strict=True)))
         scale = np.array(input_hw[::-1] * 2) if self.normalised else 1
-        return Candidates(boxes_N4 * scale, _of_class(scores, person_class))
+        return Candidates(boxes_N4 * scale, of_class(scores, person_class))
 
 
 @dataclass(frozen=True)
@@ -270,7 +268,7 @@ class EndToEnd(Strict):
         rows = np.concatenate([part.astype(np.float64) for part in parts], axis=1)
         values = dict(zip(self.columns, rows.T, strict=True))
         is_person = np.isclose(values.get("class", np.full(len(rows), person_class)), person_class)
-        boxes_N4 = _boxes_of(values) * (np.array(input_hw[::-1] * 2) if self.normalised else 1)
+        boxes_N4 = boxes_of(values) * (np.array(input_hw[::-1] * 2) if self.normalised else 1)
         return Candidates(boxes_N4[is_person], values["score"][is_person])
 
 
@@ -281,46 +279,3 @@ FORMS: dict[str, type[DetectorForm]] = {
     "boxes": Boxes,
     "end_to_end": EndToEnd,
 }
-
-
-def cells(input_hw: SizeHW, strides: Sequence[int], offset: float) -> tuple[FloatArray, FloatArray]:
-    """Return the points (N, 2) of all cells in pixels, and their strides (N, 1).
-
-    Cells are in order level by level and row by row; `offset` is in strides.
-    """
-    points, stride_of = [], []
-    for stride in strides:
-        rows, columns = (math.ceil(side / stride) for side in input_hw)
-        y, x = np.mgrid[:rows, :columns].reshape(2, -1)
-        points.append((np.stack((x, y), axis=1) + offset) * stride)
-        stride_of.append(np.full((rows * columns, 1), float(stride)))
-    return np.concatenate(points), np.concatenate(stride_of)
-
-
-def _rows(array: Array, num_cells: int) -> FloatArray | None:
-    """(cells, channels) of an output of so many cells; None for another."""
-    if array.ndim == 4 and array.shape[2] * array.shape[3] == num_cells:
-        return np.asarray(array[0].reshape(array.shape[1], -1).T, np.float64)
-    if array.ndim == 3 and array.shape[1] == num_cells:
-        return np.asarray(array[0], np.float64)
-    return None
-
-
-def _of_class(scores_NC: FloatArray, person_class: int) -> FloatArray:
-    if not 0 <= person_class < scores_NC.shape[1]:
-        raise UserError(
-            "person_class", f"0 to {scores_NC.shape[1] - 1}, the model's classes", str(person_class)
-        )
-    return scores_NC[:, person_class]
-
-
-def _around(centres_N2: FloatArray, sizes_N2: FloatArray) -> FloatArray:
-    return np.concatenate((centres_N2 - sizes_N2 / 2, centres_N2 + sizes_N2 / 2), axis=1)
-
-
-def _boxes_of(values: Mapping[str, FloatArray]) -> FloatArray:
-    """Boxes (N, 4) of columns by name."""
-    if CORNERS[0] in values:
-        return np.stack([values[name] for name in CORNERS], axis=1)
-    x, y, width, height = (values[name] for name in CENTRE)
-    return _around(np.stack((x, y), axis=1), np.stack((width, height), axis=1))

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
+from vipnas.deploy.candidates import Candidates, FloatArray, SizeHW
 from vipnas.deploy.description import (
     UINT8,
     Described,
@@ -21,7 +22,7 @@ from vipnas.deploy.description import (
     parse_output,
 )
 from vipnas.deploy.detected_boxes import FIRST_FRAMES, DetectedBoxes, within
-from vipnas.deploy.detector_forms import FORMS, Candidates, DetectorForm, FloatArray, SizeHW
+from vipnas.deploy.detector_forms import FORMS, DetectorForm
 from vipnas.errors import UserError
 from vipnas.files import Strict, parse
 from vipnas.runtimes.runtime import RunSettings

@@ -17,35 +17,26 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor
 
-from vipnas.config.data import Augmentation, PoseFiles, SyntheticData, SyntheticVideo
+from vipnas.config.data import Augmentation
 from vipnas.config.experiment import ExperimentConfig
 from vipnas.data.codecs.heatmap import HeatmapCodec, make_codec
 from vipnas.data.crops.cache import CropCache, open_crop_cache
 from vipnas.data.crops.crops import Crops, fixed_crops
 from vipnas.data.crops.loader import TrainingCrops
-from vipnas.data.formats.coco import Person, PoseData, read_coco
+from vipnas.data.formats.coco import Person, PoseData
 from vipnas.data.formats.detections import read_detections
-from vipnas.data.formats.joined import read_coco_files
-from vipnas.data.formats.posetrack import read_posetrack
-from vipnas.data.formats.posetrack_files import annotation_files
-from vipnas.data.formats.reading import Reading
 from vipnas.data.formats.skeletons import Skeleton, read_skeleton
 from vipnas.data.formats.splits import hold_out, subset
 from vipnas.errors import UserError
 from vipnas.evaluation.evaluator import Evaluator
 from vipnas.files import to_plain
-from vipnas.settings import content_digest, listing_digest, plain_digest
+from vipnas.pipeline.sources import Sources
+from vipnas.settings import content_digest, plain_digest
 from vipnas.shipped import find_shipped
 from vipnas.space.image import SearchSpace
 from vipnas.space.yaml import read_space
-from vipnas.synthetic import images, videos
-from vipnas.threads import usable_cores
 
 Split = Literal["test", "val"]
-Source = Literal["train", "test"]
-
-# The synthetic test set has another seed than the training set.
-TEST_SEED_OFFSET = 1_000_003
 
 
 @dataclass(frozen=True)
@@ -61,6 +52,18 @@ class Datasets:
     skip_bad_images: bool = False
     num_processes: int = 1
     check_images: bool = True
+
+    @cached_property
+    def sources(self) -> Sources:
+        return Sources(
+            self.config.data,
+            self.data_root,
+            self.synthetic,
+            self.skeleton,
+            self.config.seed,
+            self.skip_bad_images,
+            self.check_images,
+        )
 
     @cached_property
     def skeleton(self) -> Skeleton:
@@ -105,7 +108,7 @@ class Datasets:
 
     @cached_property
     def _train_and_val(self) -> tuple[PoseData, PoseData]:
-        data, config = self._read("train"), self.config.data
+        data, config = self.sources.read("train"), self.config.data
         if config.max_train_persons is not None:
             num_persons = config.max_train_persons + config.val_persons
             with self._errors_name("data.max_train_persons"):
@@ -116,10 +119,7 @@ class Datasets:
     @contextmanager
     def _errors_name(self, setting: str) -> Iterator[None]:
         """Name the training set's file, and the setting that asks for more than it holds."""
-        files = self.config.data.train
-        place = self.synthetic / "train"
-        if files is not None:
-            place = self.data_root / files.name
+        place = self.sources.place("train")
         try:
             yield
         except UserError as error:
@@ -139,7 +139,7 @@ class Datasets:
     @cached_property
     def test_data(self) -> PoseData:
         """The test split, for final metrics only: neither training nor search see it."""
-        return self._read("test")
+        return self.sources.read("test")
 
     @cached_property
     def training_crops(self) -> TrainingCrops:
@@ -230,46 +230,11 @@ class Datasets:
 
     @cached_property
     def _train_source(self) -> dict[str, Any]:
-        return self._source("train")
+        return self.sources.settings("train", lambda: (self.train_data, self.val_data))
 
     @cached_property
     def _test_source(self) -> dict[str, Any]:
-        return self._source("test")
-
-    def _source(self, source: Source) -> dict[str, Any]:
-        """Say what files hold, or which synthetic set it is: that needs no look at its files."""
-        config = self.config.data
-        if config.synthetic is not None:
-            return {"synthetic": images.settings_of(**self._images(config.synthetic, source))}
-        if config.synthetic_video is not None:
-            settings = videos.settings_of(**self._videos(config.synthetic_video, source))
-            return {"synthetic_video": settings}
-        files = self._files(source)
-        paths = [self.data_root / annotations for annotations, _ in files.coco_files]
-        if files.posetrack is not None:
-            paths = annotation_files(self.data_root / files.posetrack)
-        digests = [content_digest(path) for path in paths]
-        chosen = {
-            "categories": config.categories,
-            "exif": config.exif,
-            "weights": files.weights,
-        }
-        parts = (self.train_data, self.val_data) if source == "train" else (self.test_data,)
-        named = [
-            (image["file_name"], part.image_root / image["file_name"])
-            for part in parts
-            for image in part.ground_truth["images"]
-        ]
-        return {
-            "annotations": digests[0] if len(digests) == 1 else plain_digest(digests),
-            "images": listing_digest(named),
-            **{name: to_plain(value) for name, value in chosen.items() if value is not None},
-        }
-
-    def _files(self, source: Source) -> PoseFiles:
-        files = self.config.data.train if source == "train" else self.config.data.test
-        assert files is not None
-        return files
+        return self.sources.settings("test", lambda: (self.test_data,))
 
     def _crops(self, persons: Sequence[Person], augmentation: Augmentation | None = None) -> Crops:
         return fixed_crops(
@@ -293,65 +258,6 @@ class Datasets:
             self.config.augmentation,
             self.config.box,
         )
-
-    def _read(self, source: Source) -> PoseData:
-        config, directory = self.config.data, self.synthetic / source
-        num_workers = usable_cores()
-        if config.synthetic is not None:
-            drawn = self._images(config.synthetic, source)
-            images.synthesize(directory, **drawn, num_workers=num_workers)
-            return read_coco(directory / images.ANNOTATIONS, directory / "images", self.skeleton)
-        if config.synthetic_video is not None:
-            drawn = self._videos(config.synthetic_video, source)
-            videos.synthesize_video(directory, **drawn, num_workers=num_workers)
-            return read_posetrack(directory / "annotations", directory, self.skeleton)
-        files = self._files(source)
-        if files.posetrack is not None:
-            assert isinstance(files.images, str)
-            paths = self.data_root / files.posetrack, self.data_root / files.images
-            return read_posetrack(*paths, self.skeleton, self._reading)
-        coco_files = [
-            (self.data_root / annotations, self.data_root / images)
-            for annotations, images in files.coco_files
-        ]
-        is_train = source == "train"
-        return read_coco_files(coco_files, self.skeleton, self._reading, is_train, files.weights)
-
-    @property
-    def _reading(self) -> Reading:
-        data = self.config.data
-        return Reading(
-            self.skip_bad_images,
-            data.exif == "ignore",
-            data.categories,
-            check_images=self.check_images or self.skip_bad_images,  # only checks tell what to skip
-        )
-
-    def _images(self, config: SyntheticData, source: Source) -> dict[str, Any]:
-        train = source == "train"
-        return {
-            "num_images": config.num_train_images if train else config.num_test_images,
-            "seed": self._synthetic_seed(source),
-            "image_hw": config.image_hw,
-            "people_per_image": config.people_per_image,
-            "difficulty": config.difficulty,
-        }
-
-    def _videos(self, config: SyntheticVideo, source: Source) -> dict[str, Any]:
-        train = source == "train"
-        own = config.num_train_frames if train else None
-        return {
-            "num_videos": config.num_train_videos if train else config.num_test_videos,
-            "seed": self._synthetic_seed(source),
-            "num_frames": own or config.num_frames,
-            "image_hw": config.image_hw,
-            "people_per_video": config.people_per_video,
-            "difficulty": config.difficulty,
-            "speed": config.speed,
-        }
-
-    def _synthetic_seed(self, source: Source) -> int:
-        return self.config.seed + (TEST_SEED_OFFSET if source == "test" else 0)
 
 
 def _some_images(data: PoseData, max_persons: int, seed: int) -> PoseData:

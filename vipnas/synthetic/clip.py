@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vipnas.synthetic.backdrop import Sensor, background, occlude, random_light, random_sensor
+from vipnas.synthetic.backdrop import background, occlude, random_light
 from vipnas.synthetic.body import (
     BODY_TO_CAMERA,
     Camera,
@@ -36,6 +36,7 @@ from vipnas.synthetic.motion import Motion, random_motion
 from vipnas.synthetic.paint import Look, random_look
 from vipnas.synthetic.poses import random_proportions
 from vipnas.synthetic.scene import Box, Scene, annotate, draw_people, place_person, random_camera
+from vipnas.synthetic.sensor import Sensor, random_sensor
 
 BACKDROP_SHARE = 1.5  # size relative to the image, so that the camera can turn
 MAX_DEPTH_CHANGE = 0.35  # of a person's distance to the camera, by walking

@@ -6,14 +6,16 @@ Angles are in degrees, as in `body`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 
 from vipnas.synthetic.body import ArmPose, LegPose, Pose, Proportions
 
 Range = tuple[float, float]
+Limb = TypeVar("Limb", ArmPose, LegPose)
 
 # Lowest and highest joint angles of a healthy adult, generously.
 ARM_LIMITS = {"flex": (-60, 180), "abduct": (-20, 180), "twist": (-95, 95), "elbow": (0, 150)}
@@ -272,19 +274,15 @@ def within_limits(pose: Pose) -> Pose:
     """Clip the angles of arms and legs to their limits."""
     return replace(
         pose,
-        left_arm=_clip_arm(pose.left_arm),
-        right_arm=_clip_arm(pose.right_arm),
-        left_leg=_clip_leg(pose.left_leg),
-        right_leg=_clip_leg(pose.right_leg),
+        left_arm=_clip(pose.left_arm, ARM_LIMITS),
+        right_arm=_clip(pose.right_arm, ARM_LIMITS),
+        left_leg=_clip(pose.left_leg, LEG_LIMITS),
+        right_leg=_clip(pose.right_leg, LEG_LIMITS),
     )
 
 
-def _clip_arm(arm: ArmPose) -> ArmPose:
-    return ArmPose(**{n: min(max(getattr(arm, n), a), b) for n, (a, b) in ARM_LIMITS.items()})
-
-
-def _clip_leg(leg: LegPose) -> LegPose:
-    return LegPose(**{n: min(max(getattr(leg, n), a), b) for n, (a, b) in LEG_LIMITS.items()})
+def _clip(limb: Limb, limits: Mapping[str, Range]) -> Limb:
+    return replace(limb, **{n: min(max(getattr(limb, n), a), b) for n, (a, b) in limits.items()})
 
 
 def random_proportions(rng: np.random.Generator) -> Proportions:

@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vipnas.data.formats.skeletons import COCO_17
-from vipnas.synthetic.backdrop import background, occlude, random_light, random_sensor
+from vipnas.synthetic.backdrop import background, occlude, random_light
 from vipnas.synthetic.body import Body, Camera
 from vipnas.synthetic.draw import Canvas, Light
 from vipnas.synthetic.figure import Person
 from vipnas.synthetic.paint import random_look
 from vipnas.synthetic.person import draw_person, draw_shadow, keypoints_xyv, silhouette
 from vipnas.synthetic.poses import random_pose, random_proportions
+from vipnas.synthetic.sensor import random_sensor
 
 # Stature in image heights, log-uniform: 60 to 220 pixels of 240.
 STATURE_RANGE = (0.25, 0.92)

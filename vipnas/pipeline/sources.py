@@ -1,0 +1,142 @@
+"""Where the people of an experiment come from: files or synthesis; read, and told by content."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from vipnas.config.data import Data, PoseFiles, SyntheticData, SyntheticVideo
+from vipnas.data.formats.coco import PoseData, read_coco
+from vipnas.data.formats.joined import read_coco_files
+from vipnas.data.formats.posetrack import read_posetrack
+from vipnas.data.formats.posetrack_files import annotation_files
+from vipnas.data.formats.reading import Reading
+from vipnas.data.formats.skeletons import Skeleton
+from vipnas.files import to_plain
+from vipnas.settings import content_digest, listing_digest, plain_digest
+from vipnas.synthetic import images, videos
+from vipnas.threads import usable_cores
+
+Source = Literal["train", "test"]
+
+# The synthetic test set has another seed than the training set.
+TEST_SEED_OFFSET = 1_000_003
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The sources that the section `data` names.
+
+    Paths of the data are relative to `data_root`; synthetic sets are written below `synthetic`.
+    """
+
+    config: Data
+    data_root: Path
+    synthetic: Path
+    skeleton: Skeleton
+    seed: int
+    skip_bad_images: bool = False
+    check_images: bool = True
+
+    def place(self, source: Source) -> Path:
+        """Return the folder or the file that errors about a source name."""
+        files = self.config.train if source == "train" else self.config.test
+        return self.synthetic / source if files is None else self.data_root / files.name
+
+    def read(self, source: Source) -> PoseData:
+        """Read the people of a source; synthetic ones are generated first."""
+        config, directory = self.config, self.synthetic / source
+        num_workers = usable_cores()
+        if config.synthetic is not None:
+            drawn = self._images(config.synthetic, source)
+            images.synthesize(directory, **drawn, num_workers=num_workers)
+            return read_coco(directory / images.ANNOTATIONS, directory / "images", self.skeleton)
+        if config.synthetic_video is not None:
+            drawn = self._videos(config.synthetic_video, source)
+            videos.synthesize_video(directory, **drawn, num_workers=num_workers)
+            return read_posetrack(directory / "annotations", directory, self.skeleton)
+        files = self._files(source)
+        if files.posetrack is not None:
+            assert isinstance(files.images, str)
+            paths = self.data_root / files.posetrack, self.data_root / files.images
+            return read_posetrack(*paths, self.skeleton, self._reading)
+        coco_files = [
+            (self.data_root / annotations, self.data_root / images)
+            for annotations, images in files.coco_files
+        ]
+        is_train = source == "train"
+        return read_coco_files(coco_files, self.skeleton, self._reading, is_train, files.weights)
+
+    def settings(self, source: Source, parts: Callable[[], Sequence[PoseData]]) -> dict[str, Any]:
+        """Return what files hold, or which synthetic set it is, which needs no look at its files.
+
+        `parts` returns the data sets that were read from the source.
+        """
+        config = self.config
+        if config.synthetic is not None:
+            return {"synthetic": images.settings_of(**self._images(config.synthetic, source))}
+        if config.synthetic_video is not None:
+            settings = videos.settings_of(**self._videos(config.synthetic_video, source))
+            return {"synthetic_video": settings}
+        files = self._files(source)
+        paths = [self.data_root / annotations for annotations, _ in files.coco_files]
+        if files.posetrack is not None:
+            paths = annotation_files(self.data_root / files.posetrack)
+        digests = [content_digest(path) for path in paths]
+        chosen = {
+            "categories": config.categories,
+            "exif": config.exif,
+            "weights": files.weights,
+        }
+        named = [
+            (image["file_name"], part.image_root / image["file_name"])
+            for part in parts()
+            for image in part.ground_truth["images"]
+        ]
+        return {
+            "annotations": digests[0] if len(digests) == 1 else plain_digest(digests),
+            "images": listing_digest(named),
+            **{name: to_plain(value) for name, value in chosen.items() if value is not None},
+        }
+
+    def _files(self, source: Source) -> PoseFiles:
+        files = self.config.train if source == "train" else self.config.test
+        assert files is not None
+        return files
+
+    @property
+    def _reading(self) -> Reading:
+        return Reading(
+            self.skip_bad_images,
+            self.config.exif == "ignore",
+            self.config.categories,
+            check_images=self.check_images or self.skip_bad_images,  # only checks tell what to skip
+        )
+
+    def _images(self, config: SyntheticData, source: Source) -> dict[str, Any]:
+        train = source == "train"
+        return {
+            "num_images": config.num_train_images if train else config.num_test_images,
+            "seed": self._synthetic_seed(source),
+            "image_hw": config.image_hw,
+            "people_per_image": config.people_per_image,
+            "difficulty": config.difficulty,
+        }
+
+    def _videos(self, config: SyntheticVideo, source: Source) -> dict[str, Any]:
+        train = source == "train"
+        own = config.num_train_frames if train else None
+        return {
+            "num_videos": config.num_train_videos if train else config.num_test_videos,
+            "seed": self._synthetic_seed(source),
+            "num_frames": own or config.num_frames,
+            "image_hw": config.image_hw,
+            "people_per_video": config.people_per_video,
+            "difficulty": config.difficulty,
+            "speed": config.speed,
+        }
+
+    def _synthetic_seed(self, source: Source) -> int:
+        return self.seed + (TEST_SEED_OFFSET if source == "test" else 0)
