@@ -7,7 +7,8 @@
 # PYTHON names the interpreter. A part that fails or runs out of time does not stop the others; the
 # exit status says whether all parts ended well.
 #
-# DEVICE=cpu rehearses the script without a GPU: small inputs, one repeat, and no verdict on ratios.
+# DEVICE=cpu rehearses the script without a GPU: small inputs, one repeat, more time, and no verdict
+# on ratios.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -20,7 +21,7 @@ failed=0
 
 # part SECONDS NAME ARGUMENTS...: run python with a time limit; its output is kept and shown.
 part() {
-    local seconds="$1" name="$2" started="$SECONDS"
+    local seconds="$(($1 * patience))" name="$2" started="$SECONDS"
     shift 2
     echo "gpu_check: $name (at most $seconds s)"
     timeout --signal=INT --kill-after=10 "$seconds" "$python" "$@" 2>&1 | tee "$folder/$name.log"
@@ -37,7 +38,9 @@ part() {
 ratios_missed=3  # the exit status of tools.benchmarks.supernet where a ratio is above its limit
 size=(--full-size --batch-size 64 --precision bfloat16 --repeats 3)
 seconds=80
+patience=1
 if [ "$device" = cpu ]; then
+    patience=5
     size=(--batch-size 1 --precision float32 --repeats 1)
     seconds=5
 fi
