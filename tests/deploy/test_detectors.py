@@ -15,7 +15,8 @@ from onnx_fixture import write_constant_model, write_node_model
 
 from vipnas.data.crops.images import read_image
 from vipnas.deploy.candidates import Candidates
-from vipnas.deploy.description import DescribedModel, ImageInput, find_description, preset_names
+from vipnas.deploy.described_model import DescribedModel
+from vipnas.deploy.description import ImageInput, find_description, preset_names
 from vipnas.deploy.detected_boxes import FIRST_FRAMES
 from vipnas.deploy.detectors import Detector, open_detector
 from vipnas.deploy.onnx_detector import fit_image, suppress

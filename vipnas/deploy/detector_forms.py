@@ -26,7 +26,8 @@ from vipnas.deploy.candidates import (
     of_class,
     rows_of,
 )
-from vipnas.deploy.description import Outputs, unlike
+from vipnas.deploy.described_model import unlike
+from vipnas.deploy.description import Outputs
 from vipnas.errors import UserError
 from vipnas.files import Strict
 from vipnas.tables import check_known

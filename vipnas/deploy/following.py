@@ -133,15 +133,13 @@ def follow(
         poses = runner(image, boxes_N4, [person.memory for person in people])
         kept = _distinct(people, boxes_N4, poses, tracker.skeleton, rule.max_similarity)
         people, boxes_N4, poses = [people[row] for row in kept], boxes_N4[kept], poses.of(kept)
-        known_ids = [person.id for person in people]
-        ids = tracker.update(poses.keypoints, poses.scores, boxes_N4, known_ids)
+        ids = tracker.update(poses.keypoints, poses.scores, boxes_N4, [one.id for one in people])
         is_key_frame = np.array([person.memory is None for person in people], bool)
         box_scores_N = np.array([person.box_score for person in people], np.float32)
+        found = zip(people, ids.tolist(), *poses, strict=True)
         people = [
             person.followed(number, xy_K2, scores_K, memory, rule)
-            for person, number, xy_K2, scores_K, memory in zip(
-                people, ids.tolist(), *poses, strict=True
-            )
+            for person, number, xy_K2, scores_K, memory in found
         ]
         people = [person for person in people if person.is_followed(rule, image)]
         yield TrackedFrame(

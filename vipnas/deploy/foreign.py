@@ -25,13 +25,12 @@ from vipnas.data.crops.geometry import (
 from vipnas.data.crops.pictures import Picture, crop_into
 from vipnas.data.formats.skeletons import Skeleton, find_skeleton, read_skeleton
 from vipnas.deploy.clip_runner import ImageRunner, Runner
+from vipnas.deploy.described_model import DescribedModel, outputs_of
 from vipnas.deploy.description import (
     UINT8,
     Described,
-    DescribedModel,
     ImageInput,
     find_description,
-    outputs_of,
     parse_output,
 )
 from vipnas.deploy.detected_boxes import Detector

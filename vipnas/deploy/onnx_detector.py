@@ -13,12 +13,11 @@ import cv2
 import numpy as np
 
 from vipnas.deploy.candidates import Candidates, FloatArray, SizeHW
+from vipnas.deploy.described_model import DescribedModel, outputs_of
 from vipnas.deploy.description import (
     UINT8,
     Described,
-    DescribedModel,
     ImageInput,
-    outputs_of,
     parse_output,
 )
 from vipnas.deploy.detected_boxes import FIRST_FRAMES, DetectedBoxes, within

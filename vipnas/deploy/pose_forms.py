@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from vipnas.data.codecs.heatmap import make_codec
-from vipnas.deploy.description import Array, Outputs, unlike
+from vipnas.deploy.described_model import unlike
+from vipnas.deploy.description import Array, Outputs
 from vipnas.errors import UserError
 from vipnas.files import Strict
 
