@@ -125,7 +125,7 @@ class Browser:
         self._pages: dict[str, Page] = {}
 
     def open(self, url: str, width: int = 1280, height: int = 800, scale: float = 1.0) -> Page:
-        """Open a page of this size, and return before it has loaded."""
+        """Open a page of this size, and wait until all that it names has loaded."""
         target = self.send("Target.createTarget", url="about:blank")["targetId"]
         session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         page = self._pages[session] = Page(self, session)
@@ -133,6 +133,7 @@ class Browser:
             page.send(f"{domain}.enable")
         page.resize(width, height, scale)
         page.send("Page.navigate", url=url)
+        page.wait_for("document.readyState === 'complete'")
         return page
 
     def send(self, method: str, session: str | None = None, **parameters: Any) -> dict[str, Any]:

@@ -112,7 +112,11 @@ def test_the_wheel_holds_the_sources_and_what_is_shipped_and_nothing_else(wheel:
         for folder in ("data/formats/skeletons", "deploy/presets")
         for path in (ROOT / "vipnas" / folder).rglob("*.yaml")
     }
-    facts |= {path.relative_to(ROOT).as_posix() for path in (ROOT / "vipnas/report/page").iterdir()}
+    facts |= {
+        path.relative_to(ROOT).as_posix()
+        for folder in ("report/page", "deploy/web")
+        for path in (ROOT / "vipnas" / folder).iterdir()
+    }
     assert packed == sources | shipped | facts | {"vipnas/py.typed"}
 
 

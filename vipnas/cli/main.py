@@ -12,6 +12,7 @@ from vipnas.cli.completion import add_completion_command
 from vipnas.cli.data import add_data_commands
 from vipnas.cli.device import add_device_commands
 from vipnas.cli.experiment import add_experiment_commands
+from vipnas.cli.export import add_export_command
 from vipnas.cli.import_data import add_import_command
 from vipnas.cli.label import add_label_command
 from vipnas.cli.model import add_network_commands
@@ -73,6 +74,7 @@ def parser_of_all_commands() -> argparse.ArgumentParser:
     add_experiment_commands(commands)
     add_video_commands(commands)
     add_network_commands(commands)
+    add_export_command(commands)
     add_predict_command(commands)
     add_label_command(commands)
     add_device_commands(commands)

@@ -1,4 +1,4 @@
-"""The commands of one model: cost, info, convert, export."""
+"""The commands of one model: cost, info, convert."""
 
 from __future__ import annotations
 
@@ -7,18 +7,12 @@ import json
 import sys
 from pathlib import Path
 
-from vipnas.cli.arguments import (
-    Commands,
-    calibrating_experiment,
-    model_arguments,
-    model_of,
-)
+from vipnas.cli.arguments import Commands, model_arguments, model_of
 from vipnas.cli.device import key_of, runtime_arguments
-from vipnas.runtimes.table import runtime_of_file
 
 
 def add_network_commands(commands: Commands) -> None:
-    """Add `cost`, `info`, `convert` and `export`."""
+    """Add `cost`, `info` and `convert`."""
     _add_cost(commands)
 
     info = commands.add_parser("info", help="describe a model file")
@@ -38,31 +32,6 @@ def add_network_commands(commands: Commands) -> None:
         "-o", "--output", type=Path, required=True, metavar="FILE", help="file to write"
     )
     convert.set_defaults(run=_convert)
-
-    export = commands.add_parser("export", help="export a model for another runtime")
-    model_arguments(export)
-    export.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="FILE", help="file to write"
-    )
-    export.add_argument(
-        "--format",
-        metavar="NAME",
-        help="file format of a runtime (default: by the suffix of --output)",
-    )
-    export.add_argument(
-        "--precision",
-        default="fp32",
-        metavar="NAME",
-        help="precision of weights, and of activations with int8, which is scaled on the crops of"
-        " --experiment (default: %(default)s)",
-    )
-    export.add_argument(
-        "--with-preprocessing", action="store_true", help="take uint8 RGB (N, H, W, 3)"
-    )
-    export.add_argument(
-        "--with-decode", action="store_true", help="give x, y, score by the codec, not heatmaps"
-    )
-    export.set_defaults(run=_export)
 
 
 def _add_cost(commands: Commands) -> None:
@@ -126,16 +95,3 @@ def _convert(options: argparse.Namespace) -> None:
 def _check_suffix(path: Path, suffix: str) -> None:
     if path.suffix != suffix:
         raise ValueError(f"--output {path}: expected a name that ends with {suffix}")
-
-
-def _export(options: argparse.Namespace) -> None:
-    from vipnas.deploy.export import Form, export_network
-
-    file_format = options.format or runtime_of_file(options.output)[1].name
-    model = model_of(options)
-    codec = model.codec if options.with_decode else None
-    form = Form(file_format, options.precision, options.with_preprocessing, codec)
-    experiment = calibrating_experiment(options)
-    crops = None if experiment is None else experiment.at(model.arch).calibration_images
-    exported = export_network(model.pose_net(), options.output, form, crops, model.header)
-    print(f"export: {exported}")

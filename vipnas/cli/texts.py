@@ -149,10 +149,14 @@ TEXTS = {
         ),
     ),
     "export": Text(
-        "Export a network for another runtime, and compare its outputs with PyTorch.",
+        "Export a network for another runtime, and compare its outputs with PyTorch. The format\n"
+        "web is a page that runs it in a browser, on a camera or on files.",
         (
             "vipnas export runs/quickstart/retrain/network.safetensors -o pose.onnx",
             "vipnas export network.pth --arch published/s_vipnas_mbv3 -o pose.onnx",
+            "vipnas export network.safetensors --format web -o page",
+            "vipnas export network.safetensors --format web --detector nanodet:nanodet.onnx"
+            " -o page",
         ),
     ),
     "predict": Text(

@@ -43,13 +43,27 @@ class DeployedNet(nn.Module):
             images = (images.permute(0, 3, 1, 2).float() - self.mean) / self.std
         weight = next(self.network.parameters())
         heatmaps: Tensor = self.network(images.to(weight.dtype)).float()
-        if self.codec is None:
-            return heatmaps
-        xy_NK2, scores_NK = self.codec.decode(heatmaps)
-        return torch.cat((xy_NK2, scores_NK[..., None]), dim=2)
+        return heatmaps if self.codec is None else joints_of(self.codec, heatmaps)
 
     def images_from(self, crops_N3HW: Tensor) -> Tensor:
         """Return uint8 RGB crops in the form that `forward` takes."""
         if self.with_preprocessing:
             return crops_N3HW.permute(0, 2, 3, 1).contiguous()
         return (crops_N3HW.float() - self.mean) / self.std
+
+
+class Decoder(nn.Module):
+    """From heatmaps (N, K, h, w) to joints (N, K, 3): x, y in input pixels and the score."""
+
+    def __init__(self, codec: HeatmapCodec) -> None:
+        super().__init__()
+        self.codec = codec
+
+    def forward(self, heatmaps: Tensor) -> Tensor:
+        return joints_of(self.codec, heatmaps)
+
+
+def joints_of(codec: HeatmapCodec, heatmaps: Tensor) -> Tensor:
+    """Return joints (N, K, 3) of heatmaps (N, K, h, w)."""
+    xy_NK2, scores_NK = codec.decode(heatmaps)
+    return torch.cat((xy_NK2, scores_NK[..., None]), dim=2)

@@ -34,6 +34,10 @@ def outputs_of(place: str) -> Iterator[None]:
 class DescribedModel:
     """A model that takes images and gives outputs as its description says.
 
+    Attributes:
+        path: The ONNX file.
+        names: The outputs that `run` returns, in this order; None for all.
+
     Args:
         path: The ONNX file.
         image_input: How pixels enter it.
@@ -54,7 +58,7 @@ class DescribedModel:
         settings: RunSettings | None = None,
     ) -> None:
         self.path = path
-        self._names = names
+        self.names = names
         self._model: ForeignModel = open_foreign(path, runtime, settings)
         self._tensor = _image_tensor(self._model, image_input, path)
         self._input = _with_size(image_input, self._tensor, path)
@@ -66,6 +70,11 @@ class DescribedModel:
         return self._input.hw
 
     @property
+    def dtype(self) -> str:
+        """NumPy's name of the type of its input."""
+        return self._tensor.dtype
+
+    @property
     def batch(self) -> int | None:
         """How many images it takes at once: 1, or None for any number."""
         return self._tensor.shape[0]
@@ -73,14 +82,14 @@ class DescribedModel:
     def run(self, images_NHW3: UINT8) -> dict[str, Array]:
         """Return the outputs by name for RGB images of the model's size."""
         outputs = self._model.run({self._tensor.name: self._packed(images_NHW3)})
-        if self._names is None:
+        if self.names is None:
             return outputs
         # tf2onnx keeps the ":0" of TensorFlow's names.
         known = {name.removesuffix(":0"): array for name, array in outputs.items()} | outputs
-        for name in self._names:
+        for name in self.names:
             if name not in known:
                 check_known(name, outputs, f"{self.path}: output")
-        return {name: known[name] for name in self._names}
+        return {name: known[name] for name in self.names}
 
     def _packed(self, images_NHW3: UINT8) -> Array:
         images: Array = images_NHW3[..., ::-1] if self._input.colour == "bgr" else images_NHW3

@@ -139,17 +139,24 @@ def export_onnx(network: PoseNet, path: Path, header: ModelHeader | None = None)
     return export_network(network, path, Form(), header=header)
 
 
-def export_module(eager: nn.Module, inputs_of: InputsOf, path: Path, arch_json: str) -> Exported:
-    """Export any network to heatmaps in the default form.
+def export_module(
+    eager: nn.Module,
+    inputs_of: InputsOf,
+    path: Path,
+    arch_json: str,
+    output_name: str = files.HEATMAPS,
+) -> Exported:
+    """Export any module of one output in the default form.
 
     Args:
         eager: The network, which is put into evaluation mode, on the CPU, in float32.
         inputs_of: Gives random inputs by name, of a batch size.
         path: The file to write.
         arch_json: Kept in the file.
+        output_name: The name of the output.
     """
     eager = eager.cpu().float().eval().requires_grad_(False)
-    settings = WriteSettings(output_name=files.HEATMAPS, notes={files.ARCH_NOTE: arch_json})
+    settings = WriteSettings(output_name=output_name, notes={files.ARCH_NOTE: arch_json})
     return _export(eager, inputs_of, path, Form(), settings)
 
 

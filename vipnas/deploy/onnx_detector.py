@@ -23,7 +23,7 @@ from vipnas.deploy.description import (
 from vipnas.deploy.detected_boxes import FIRST_FRAMES, DetectedBoxes, within
 from vipnas.deploy.detector_forms import FORMS, DetectorForm
 from vipnas.errors import UserError
-from vipnas.files import Strict, parse
+from vipnas.files import Strict, parse, to_plain
 from vipnas.runtimes.runtime import RunSettings
 from vipnas.runtimes.table import DEFAULT_RUNTIME
 
@@ -78,6 +78,9 @@ class DetectorFile(Strict):
 class OnnxDetector:
     """A detector in ONNX, by its description.
 
+    Attributes:
+        path: The model.
+
     Raises:
         UserError: Description and model do not fit; a grey image is tried.
     """
@@ -89,7 +92,7 @@ class OnnxDetector:
         runtime: str = DEFAULT_RUNTIME,
         score_threshold: float | None = None,
     ) -> None:
-        place = described.place
+        place, self.path = described.place, described.model
         self._file = parse(DetectorFile, described.values, place)
         self._form, names = parse_output(FORMS, self._file.output, f"{place}: output")
         self._model = DescribedModel(described.model, self._file.input, names, runtime, settings)
@@ -108,6 +111,17 @@ class OnnxDetector:
         num_plausible = int((sizes_N2 >= SMALLEST_PX).all(axis=1).sum())
         self._suspicions.look(found.scores, len(kept.scores), num_plausible)
         return persons
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return the description with all defaults, for pages that run the model by themselves."""
+        form = next(name for name, form in FORMS.items() if form is type(self._form))
+        model = self._model
+        return {
+            **to_plain(self._file),
+            "input": {**to_plain(self._file.input), "hw": model.input_hw, "dtype": model.dtype},
+            "output": {"form": form, "options": to_plain(self._form), "names": model.names},
+            "is_dense": self._form.is_dense,
+        }
 
     def _candidates(self, fitted: UINT8) -> Candidates:
         """Return all candidates in pixels of the input."""

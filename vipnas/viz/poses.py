@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -123,6 +123,38 @@ def draw_text(
     y = min(y, image_height - margin)
     for shade, thickness in ((OUTLINE, width + 2), (colour, width)):
         cv2.putText(drawn_HW3, text, (x, y), font, scale, shade, thickness, cv2.LINE_AA)
+
+
+def drawing_facts(skeleton: Skeleton) -> dict[str, Any]:
+    """Return how poses are drawn, as plain values, for pages that draw by themselves.
+
+    Sizes of limbs and joints are relative to the largest; `..._px` are the least and the most.
+    """
+    colours, sizes_K = side_colours(skeleton), _joint_sizes(skeleton).tolist()
+    return {
+        "left": LEFT,
+        "right": RIGHT,
+        "middle": MIDDLE,
+        "ids": ID_COLOURS,
+        "unsure_score": UNSURE_SCORE,
+        "line_share": _LINE_SHARE,
+        "line_px": _LINE_PX,
+        "radius_share": _RADIUS_SHARE,
+        "radius_px": _RADIUS_PX,
+        "outline_px": _OUTLINE_PX,
+        "ring_px": _RING_PX,
+        "joints": [
+            {"colour": colour, "size": size} for colour, size in zip(colours, sizes_K, strict=True)
+        ],
+        "limbs": [
+            {
+                "joints": (first, second),
+                "colour": _limb_colour(colours[first], colours[second]),
+                "size": min(sizes_K[first], sizes_K[second]),
+            }
+            for first, second in skeleton.limbs
+        ],
+    }
 
 
 class _Person(NamedTuple):

@@ -1,0 +1,292 @@
+"""A page for browsers: its files, where its runtime comes from, and what it shows."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from browser_fixture import chromium, serving
+from model_fixture import save_network
+from networks_fixture import randomise_batch_norm
+from onnx import TensorProto
+from onnx_fixture import write_constant_model
+
+from vipnas.cli.main import main
+from vipnas.data.formats.skeletons import COCO_17
+from vipnas.deploy import export_web as page_module
+from vipnas.deploy import onnxruntime_web as runtime
+from vipnas.deploy.export_web import PAGE, export_web
+from vipnas.deploy.following import FollowRule, follow
+from vipnas.deploy.loading import load
+from vipnas.errors import UserError
+from vipnas.evaluation.tracker import Tracker
+from vipnas.models.posenet import PoseNet
+from vipnas.shipped import find_shipped
+from vipnas.space.yaml import read_space
+
+TINY = read_space(find_shipped("search_spaces", "tiny"))
+NUM_FRAMES, IMAGE_HW = 40, (120, 160)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    network = PoseNet(TINY.min_arch()).eval()
+    randomise_batch_norm(network, seed=0)
+    return save_network(tmp_path_factory.mktemp("model") / "network.safetensors", network)
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """The unpacked npm package, with files that are as short as can be."""
+    dist = tmp_path / "package" / "dist"
+    dist.mkdir(parents=True)
+    for name in runtime.FILES:
+        (dist / name).write_text(f"content of {name}")
+    return dist.parent
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks are not exported: that takes seconds, and has tests of its own."""
+
+    def export(*arguments: Any) -> Path:
+        path: Path = next(one for one in arguments if isinstance(one, Path))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("a network")
+        return path
+
+    monkeypatch.setattr(page_module, "export_network", export)
+    monkeypatch.setattr(page_module, "export_module", export)
+
+
+def write_detector(folder: Path, input_type: int = TensorProto.FLOAT) -> str:
+    found = {"found": np.zeros((1, 3, 6), np.float32)}
+    write_constant_model(folder / "detector.onnx", found, input_type=input_type)
+    (folder / "detector.yaml").write_text("{input: {colour: bgr}, output: {form: end_to_end}}")
+    return str(folder / "detector.onnx")
+
+
+# Files
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_page_is_written_with_all_that_it_reads(
+    weights: Path, package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, detector = tmp_path / "page", write_detector(tmp_path)
+    command = ["export", str(weights), "--format", "web", "-o", str(out)]
+    options = ["--onnxruntime-web", str(package), "--detector", detector]
+    assert main([*command, *options]) == 0
+    assert "index.html" in capsys.readouterr().out
+    written = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    ours = {path.name for path in PAGE.iterdir()} - {"onnxruntime-web.LICENSE"}
+    assert written == ours | {
+        "model.json",
+        "network.onnx",
+        "decoder.onnx",
+        "detector.onnx",
+        "onnxruntime-web/LICENSE",
+        "onnxruntime-web/ort.wasm.bundle.min.js",
+        "onnxruntime-web/ort-wasm-simd-threaded.wasm",
+    }
+    engine = (out / "engine.js").read_text()
+    assert all(name in engine for name in ("ort.wasm.bundle.min.js", "threaded.wasm"))
+    facts = json.loads((out / "model.json").read_text())
+    assert facts["header"]["skeleton"]["joints"] == list(COCO_17.joints)
+    assert facts["following"]["detect_every"] == FollowRule().detect_every
+    assert facts["detector"]["input"] == {
+        "colour": "bgr",
+        "hw": [64, 64],
+        "mean": [0.0] * 3,
+        "std": [1.0] * 3,
+        "layout": "nchw",
+        "dtype": "float32",
+    }
+    assert facts["detector"]["output"]["form"] == "end_to_end"
+
+
+@pytest.mark.parametrize(
+    ("options", "place", "found"),
+    [
+        (["--format", "web", "--with-decode"], "--with-decode", "one"),
+        (["--detector", "a.onnx"], "--detector", "one"),
+        (["--format", "web", "--detector", "whole-image"], "detector", "whole-image"),
+        (["--format", "web", "--detector", "{half}"], "{half}: input", "float16"),
+        (["--format", "web", "--onnxruntime-web", "{empty}"], "{empty}", "a folder without them"),
+    ],
+)
+def test_options_that_cannot_be_used_are_refused_in_one_line(
+    options: list[str],
+    place: str,
+    found: str,
+    weights: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "empty").mkdir()
+    half = write_detector(tmp_path, TensorProto.FLOAT16)
+    names = {"half": half, "empty": str(tmp_path / "empty")}
+    options = [option.format(**names) for option in options]
+    assert main(["export", str(weights), "-o", str(tmp_path / "out.onnx"), *options]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert place.format(**names) in line and f"got {found}" in line
+    assert not (tmp_path / "out.onnx").exists()
+
+
+# The runtime
+
+
+def npm_package(folder: Path) -> bytes:
+    """A package as the registry gives it."""
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w:gz") as archive:
+        for name in runtime.FILES:
+            entry = tarfile.TarInfo(f"package/dist/{name}")
+            entry.size = len(name)
+            archive.addfile(entry, io.BytesIO(name.encode()))
+    path = folder / "onnxruntime-web" / "-" / f"onnxruntime-web-{runtime.VERSION}.tgz"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content.getvalue())
+    return content.getvalue()
+
+
+def test_the_runtime_is_fetched_once_from_the_registry_of_npm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = npm_package(tmp_path / "registry")
+    digest = base64.b64encode(hashlib.sha512(package).digest()).decode()
+    monkeypatch.setattr(runtime, "SHA512", digest)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("NPM_CONFIG_REGISTRY", f"{(tmp_path / 'registry').as_uri()}/")
+    said: list[str] = []
+    wanted = {name: name.encode() for name in runtime.FILES}
+    assert runtime.onnxruntime_web(say=said.append) == wanted
+    assert runtime.onnxruntime_web(say=said.append) == wanted
+    assert len(said) == 1 and said[0].startswith("file:///")
+
+
+def test_a_package_with_another_hash_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    npm_package(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("NPM_CONFIG_REGISTRY", tmp_path.as_uri())
+    with pytest.raises(UserError) as caught:
+        runtime.onnxruntime_web()
+    assert caught.value.expected.startswith("sha512 q0y+")
+    assert not runtime.cache_folder().exists()
+
+
+def test_a_registry_that_cannot_be_reached_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("NPM_CONFIG_REGISTRY", (tmp_path / "missing").as_uri())
+    with pytest.raises(UserError) as caught:
+        runtime.onnxruntime_web()
+    assert "--onnxruntime-web DIR" in str(caught.value.hint)
+
+
+def test_without_settings_the_public_registry_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("npm_config_registry", "NPM_CONFIG_REGISTRY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PATH", "")
+    assert runtime.registry() == "https://registry.npmjs.org"
+
+
+# In a browser
+
+
+@pytest.fixture(scope="module")
+def exported(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = runtime.cache_folder()
+    if not all((folder / name).is_file() for name in runtime.FILES):
+        pytest.skip(f"no onnxruntime-web in {folder}: `vipnas export --format web` fetches it")
+    page = tmp_path_factory.mktemp("page")
+    export_web(load(weights), page)
+    return page
+
+
+def frames() -> list[np.ndarray]:
+    """A bright disc that moves over a pattern, uint8 RGB."""
+    y, x = np.mgrid[: IMAGE_HW[0], : IMAGE_HW[1]]
+    pattern = np.stack((x, y, (x * 3 + y * 2) % 255), axis=2).astype(np.uint8)
+    images = []
+    for number in range(NUM_FRAMES):
+        image = cv2.GaussianBlur(pattern, (0, 0), 2.0)
+        cv2.circle(image, (20 + 3 * number, 60), 18, (250, 220, 90), cv2.FILLED, cv2.LINE_AA)
+        images.append(image)
+    return images
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+@pytest.mark.parametrize("flip_test", [False, True])
+def test_a_whole_video_in_a_browser_equals_python(
+    flip_test: bool, exported: Path, weights: Path
+) -> None:
+    """Frames as PNG: browsers decode videos by themselves. Joints within 0.5 px for 99 %."""
+    model = load(weights, flip_test=flip_test)
+    (exported / "frames").mkdir(exist_ok=True)
+    for number, image in enumerate(frames()):
+        cv2.imwrite(str(exported / "frames" / f"{number}.png"), image[..., ::-1])
+    with serving(exported) as url, chromium() as browser:
+        page = browser.open(f"{url}/index.html")
+        found = page.value(
+            f"""import('/engine.js').then(async ({{Engine, pixelsOf}}) => {{
+                const [engine, persons] = [await Engine.open(), []];
+                for (let number = 0; number < {NUM_FRAMES}; number++) {{
+                    const blob = await (await fetch(`/frames/${{number}}.png`)).blob();
+                    const image = pixelsOf(await createImageBitmap(blob));
+                    persons.push(await engine.track(image, {str(flip_test).lower()}));
+                }}
+                return persons;
+            }})"""
+        )
+        assert page.problems == []
+    wanted = list(follow(frames(), model.runner(), Tracker(COCO_17)))
+    joints = np.array([[person["keypoints"] for person in persons] for persons in found])
+    distances = np.abs(joints - [frame.keypoints for frame in wanted]).max(axis=-1)
+    assert distances.shape == (NUM_FRAMES, 1, COCO_17.num_joints)
+    assert (distances <= 0.5).mean() >= 0.99
+    assert joints.std() > 5
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_the_page_shows_the_poses_of_a_camera(exported: Path, tmp_path: Path) -> None:
+    """A clip is the camera. The page draws and counts, on a phone too, and complains of nothing."""
+    clip = tmp_path / "camera.mjpeg"
+    clip.write_bytes(b"".join(cv2.imencode(".jpg", image[..., ::-1])[1] for image in frames()))
+    camera = [
+        "--use-fake-device-for-media-stream",
+        "--use-fake-ui-for-media-stream",
+        f"--use-file-for-fake-video-capture={clip}",
+    ]
+    with serving(exported) as url, chromium(camera) as browser:
+        page = browser.open(f"{url}/index.html", 390, 844, 2)
+        page.wait_for("!document.getElementById('camera').disabled")
+        page.value("document.getElementById('camera').click()")
+        page.wait_for("Number(document.body.dataset.frames) >= 10")
+        assert page.value("document.body.dataset.persons") == "1"
+        assert float(page.value("document.getElementById('fps').textContent")) > 0
+        assert page.value("document.documentElement.scrollWidth") <= 390
+        page.value("document.getElementById('camera').click()")
+        assert page.value("document.getElementById('notice').hidden")
+        (exported / "bad.png").write_text("no image")
+        page.choose_files("#file", exported / "bad.png")
+        page.wait_for("!document.getElementById('notice').hidden")
+        assert "bad.png: expected an image" in page.value(
+            "document.getElementById('notice').textContent"
+        )
+        assert page.problems == []

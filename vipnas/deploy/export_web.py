@@ -1,0 +1,148 @@
+"""Export a network as a page that runs it in a browser, on a camera or on files.
+
+    DIR/index.html ...           the page; any static server shows it
+    DIR/network.onnx             uint8 crops to heatmaps
+    DIR/decoder.onnx             heatmaps to joints, by the codec
+    DIR/model.json               the header of the model, and how the page crops, follows and draws
+    DIR/detector.onnx            with a detector
+    DIR/onnxruntime-web/         the runtime
+
+Decoding is an exported network, and rules and sizes are read from `model.json`: the page repeats
+no number of this package.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vipnas.data.codecs.heatmap import HeatmapCodec
+from vipnas.deploy.deployed import Decoder
+from vipnas.deploy.detectors import open_detector
+from vipnas.deploy.export import Exported, Form, export_module, export_network
+from vipnas.deploy.following import LEAST_SIDE_PX, FollowRule
+from vipnas.deploy.model import PoseModel
+from vipnas.deploy.onnx_detector import OnnxDetector
+from vipnas.deploy.onnxruntime_web import onnxruntime_web
+from vipnas.errors import UserError
+from vipnas.evaluation.online import LEAST_JOINTS, POSE_BOX_PADDING
+from vipnas.evaluation.tracker import Tracker
+from vipnas.files import to_plain, write_atomically
+from vipnas.runtimes.exported import KEYPOINTS
+from vipnas.viz.poses import drawing_facts
+
+PAGE = Path(__file__).resolve().parent / "web"
+# The settings of `Tracker` that the page uses; it matches greedily.
+TRACKING = (
+    "min_similarity",
+    "oks_weight",
+    "max_gap",
+    "max_absence",
+    "min_reentry_iou",
+    "min_joint_score",
+)
+# Types of a detector's input that the page can fill.
+DETECTOR_TYPES = ("float32", "uint8")
+
+
+def export_web(
+    model: PoseModel,
+    folder: Path,
+    precision: str = "fp32",
+    crops_N3HW: Tensor | None = None,
+    detector: str | None = None,
+    runtime_folder: Path | None = None,
+    say: Callable[[str], object] = lambda text: None,
+) -> Exported:
+    """Write the page of a model.
+
+    Args:
+        model: A network of images in PyTorch.
+        folder: Where the page goes; files of the same names are replaced.
+        precision: See `Form`.
+        crops_N3HW: See `export_network`.
+        detector: Of several persons: a model in ONNX, as `open_detector` takes it. Without one, the
+            page follows one person.
+        runtime_folder: See `onnxruntime_web`.
+        say: Told before a download.
+
+    Returns:
+        The network, compared with PyTorch.
+
+    Raises:
+        UserError: The model, the detector or onnxruntime-web cannot be used.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--output {folder}", "a folder", "a file")
+    network = model.pose_net()
+    opened = None if detector is None else _open_detector(detector)
+    runtime = onnxruntime_web(runtime_folder, say)
+    form = Form(precision=precision, with_preprocessing=True)
+    exported = export_network(network, folder / "network.onnx", form, crops_N3HW, model.header)
+    heatmaps_of = partial(_random_heatmaps, model.codec, model.skeleton.num_joints)
+    decoder, path = Decoder(model.codec), folder / "decoder.onnx"
+    export_module(decoder, heatmaps_of, path, model.arch.to_json(), KEYPOINTS)
+    if opened is not None:
+        write_atomically(folder / "detector.onnx", opened.path.read_bytes())
+    for name, content in runtime.items():
+        # Some servers do not know what .mjs is, and browsers then refuse it.
+        name = name.replace(".mjs", ".js")
+        write_atomically(folder / "onnxruntime-web" / name, content)
+    write_atomically(folder / "model.json", json.dumps(page_facts(model, opened), indent=1))
+    for path in sorted(PAGE.iterdir()):
+        target = "onnxruntime-web/LICENSE" if path.suffix == ".LICENSE" else path.name
+        write_atomically(folder / target, path.read_bytes())
+    return exported
+
+
+def page_facts(model: PoseModel, detector: OnnxDetector | None = None) -> dict[str, Any]:
+    """Return all that a page needs to know, as plain values for `model.json`."""
+    return {
+        "header": to_plain(model.header),
+        "span_hw": model.codec.span_hw,
+        "flip_order": model.skeleton.flip_order,
+        **rules(FollowRule(), Tracker(model.skeleton)),
+        "drawing": drawing_facts(model.skeleton),
+        "detector": None if detector is None else detector.to_plain(),
+    }
+
+
+def rules(rule: FollowRule, tracker: Tracker) -> dict[str, Any]:
+    """Return the rules by which persons are followed, as plain values."""
+    return {
+        "following": {
+            **asdict(rule),
+            "least_side_px": LEAST_SIDE_PX,
+            "least_joints": LEAST_JOINTS,
+            "pose_box_padding": POSE_BOX_PADDING,
+        },
+        "tracking": {name: getattr(tracker, name) for name in TRACKING},
+    }
+
+
+def _open_detector(spec: str) -> OnnxDetector:
+    detector = open_detector(spec)
+    if not isinstance(detector, OnnxDetector):
+        raise UserError("detector", "a model in ONNX for a page", spec)
+    dtype = detector.to_plain()["input"]["dtype"]
+    if dtype not in DETECTOR_TYPES:
+        place = f"{detector.path}: input"
+        raise UserError(place, f"{' or '.join(DETECTOR_TYPES)} for a page", dtype)
+    return detector
+
+
+def _random_heatmaps(codec: HeatmapCodec, num_joints: int, batch_size: int) -> dict[str, Tensor]:
+    """Return heatmaps of random joints, the same for every call."""
+    generator = torch.Generator().manual_seed(batch_size)
+    height, width = codec.input_hw
+    joints_NK3 = torch.rand(batch_size, num_joints, 3, generator=generator)
+    joints_NK3[..., 2] += 1
+    heatmaps_NKhw, _ = codec.encode(joints_NK3 * torch.tensor((width, height, 1.0)))
+    return {"heatmaps": heatmaps_NKhw}
