@@ -54,7 +54,10 @@ class PlainLoop:
             np.asarray(values, np.float32) * 255 for values in (IMAGENET_MEAN_RGB, IMAGENET_STD_RGB)
         )
         video = cv2.VideoCapture(str(self.video))
-        size_wh = int(video.get(cv2.CAP_PROP_FRAME_WIDTH)), int(video.get(4))
+        size_wh = (
+            int(video.get(cv2.CAP_PROP_FRAME_WIDTH)),
+            int(video.get(cv2.CAP_PROP_FRAME_HEIGHT)),
+        )
         writer = cv2.VideoWriter(str(self.output), cv2.VideoWriter.fourcc(*"mp4v"), 25.0, size_wh)
         while True:
             done, frame = video.read()
