@@ -16,6 +16,7 @@ PYTHON3 ?= python3 python3.13 python3.12 python3.11 python3.10 python
 EXPERIMENT ?= experiments/quickstart.yaml
 BIN := .venv/bin
 # Worker processes of the tests. A file stays in one of them: its tests share what they prepare.
+# A worker that crashes ends the run: if pytest-xdist replaces it, the others may wait for ever.
 JOBS ?= auto
 
 .PHONY: quickstart test slow fuzz check lint types format environment clean
@@ -24,7 +25,7 @@ quickstart: environment
 	$(BIN)/vipnas run $(EXPERIMENT)
 
 test: environment
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --max-worker-restart 0 $(ARGS)
 
 slow: environment
 	$(BIN)/python -m pytest -m slow $(ARGS)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from browser_fixture import Browser
@@ -22,6 +23,10 @@ for variable in (
     "OPENCV_FOR_THREADS_NUM",
 ):
     os.environ[variable] = "1"
+
+# The same examples every time, and no failure because the machine is busy.
+settings.register_profile("vipnas", deadline=None, derandomize=True, database=None, max_examples=40)
+settings.load_profile("vipnas")
 
 MOST_WORKERS = 4  # each loads its own PyTorch
 SLOW_TIMEOUT_SECONDS = 1800

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 
 from vipnas.arch.image import Arch
-from vipnas.models.counting import count_cost
 from vipnas.search.trial import Trial
 from vipnas.space.image import SearchSpace
 
@@ -36,6 +35,8 @@ def members(space: SearchSpace) -> list[Arch]:
 
 
 def trial(number: int, arch: Arch, score: float | None = 0.5, method: str = "random") -> Trial:
+    from vipnas.models.counting import count_cost  # workers unpickle `Separable` without PyTorch
+
     failure = "FloatingPointError: not finite" if score is None else None
     return Trial(number, method, arch, score, count_cost(arch), 0.25, failure)
 

@@ -10,13 +10,8 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from hypothesis import settings
 
 from vipnas.data.formats.skeletons import COCO_17
-
-# The same examples every time, and no failure because the machine is busy.
-settings.register_profile("vipnas", deadline=None, derandomize=True, database=None)
-settings.load_profile("vipnas")
 
 IMAGE_HW = (60, 80)
 

@@ -205,7 +205,7 @@ def fill(cache: CropCache, data: PoseData, indices: list[int], answer: Any) -> N
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_processes_share_a_file(data: PoseData, tmp_path: Path, method: str) -> None:
     cache = opened(data, tmp_path)
     context: Any = multiprocessing.get_context(method)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from experiment_fixture import EXPERIMENT, draw_people, write_experiment
 from model_fixture import header_of_arch, save_network
+from networks_fixture import of_depth_1
 from torch import Tensor
 
 from vipnas.arch.image import Arch
@@ -38,7 +39,7 @@ from vipnas.shipped import find_shipped
 from vipnas.space.yaml import read_space
 
 TINY = read_space(find_shipped("search_spaces", "tiny"))
-ARCH = TINY.with_facts(input_hw=(32, 32), num_keypoints=3).max_arch()
+ARCH = of_depth_1(TINY.with_facts(input_hw=(32, 32), num_keypoints=3).max_arch())
 
 
 def codec(name: str) -> HeatmapCodec:

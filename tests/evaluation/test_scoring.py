@@ -39,8 +39,9 @@ def randomise(network: nn.Module) -> None:
 def test_folded_networks_give_the_same_heatmaps(space: SearchSpace) -> None:
     rng = random.Random(0)
     images = torch.randn(2, 3, *space.input_hw)
+    supernet = supernet_of(space)
     for arch in (space.max_arch(), space.sample(rng), space.min_arch()):
-        network = extract(supernet_of(space), arch).eval()
+        network = extract(supernet, arch).eval()
         randomise(network)
         expected = network(images)
         before = sum(isinstance(module, nn.BatchNorm2d) for module in network.modules())

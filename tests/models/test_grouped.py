@@ -56,6 +56,14 @@ def test_what_is_dense_by_hand() -> None:
     assert is_dense(160, 1, 160, transposed=True)
 
 
+@pytest.mark.parametrize(
+    "space",
+    [
+        *("tiny", "inverted", "lat_vipnas"),
+        *(pytest.param(f"s_vipnas_{name}", marks=pytest.mark.slow) for name in ("res50", "mbv3")),
+    ],
+    indirect=True,
+)
 def test_a_network_chooses_only_where_it_is_told_to(
     space: SearchSpace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import random
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from accidents_fixture import Troubled, dies, hangs, no_number, out_of_memory
 from errors_fixture import refused
 from search_fixture import Separable, without_seconds
 
@@ -22,7 +21,7 @@ from vipnas.search.constraints import FeasibleSpace
 from vipnas.search.journal import Journal
 from vipnas.search.loop import search
 from vipnas.search.parallel import RayWorkers
-from vipnas.search.ray_cluster import RaySettings
+from vipnas.search.ray_cluster import RaySettings, start_ray
 from vipnas.search.searchers import EvolutionSearcher
 from vipnas.search.trial import Trial
 from vipnas.search.workers import InProcess
@@ -41,43 +40,9 @@ def ray() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         # Where the workers find the modules of the tests.
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
-        ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, configure_logging=False)
+        assert start_ray(RaySettings(3))
         yield
         ray.shutdown()
-
-
-@dataclass
-class Troubled:
-    """Scores as `Separable` does, with accidents: what happens at an arch, and how often."""
-
-    space: SearchSpace
-    accidents: dict[Arch, Callable[[], float | None]]
-    counts: Path  # a file for every attempt, since processes share nothing else
-    times: int = 1
-
-    def __call__(self, arch: Arch) -> float:
-        if arch in self.accidents:
-            before = len(list(self.counts.iterdir()))
-            (self.counts / str(before)).touch()
-            if before < self.times and (found := self.accidents[arch]()) is not None:
-                return found
-        return Separable(self.space)(arch)
-
-
-def dies() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def hangs() -> None:
-    time.sleep(600)
-
-
-def out_of_memory() -> None:
-    raise MemoryError("no room")
-
-
-def no_number() -> float:
-    return float("nan")
 
 
 @pytest.fixture
@@ -115,7 +80,7 @@ def test_however_many_workers_the_trials_are_the_same(
     num_workers: int,
 ) -> None:
     def make_evaluate() -> Callable[[Arch], float]:
-        (tmp_path / f"{os.getpid()}.up").touch()
+        (tmp_path / f"{os.getpid()}.up").write_text(str(os.nice(0)))
         rng = random.Random(os.getpid())  # every worker is slow at other times
 
         def evaluate(arch: Arch) -> float:
@@ -131,6 +96,7 @@ def test_however_many_workers_the_trials_are_the_same(
     assert without_seconds(trials) == without_seconds(expected)
     names = {trial.worker for trial in trials}
     assert len(names) == num_workers and None not in names
+    assert {file.read_text() for file in tmp_path.glob("*.up")} == {str(os.nice(0))}
 
 
 @pytest.mark.parametrize(
@@ -154,7 +120,8 @@ def test_a_lost_worker_is_replaced_and_its_arch_gets_one_more_try(
     at, counts = 5, tmp_path / "counts"
     counts.mkdir()
     evaluate = Troubled(tiny_space, {expected[at].arch: accident}, counts, times)
-    with RayWorkers(lambda: evaluate, RaySettings(2, seconds_limit=3)) as workers:
+    limit = 3 if accident is hangs else None
+    with RayWorkers(lambda: evaluate, RaySettings(2, seconds_limit=limit)) as workers:
         trials = run(workers)
     assert len(trials) == NUM_TRIALS and len(list(counts.iterdir())) == 2
     assert trials[at].retried == reason

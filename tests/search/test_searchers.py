@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from statistics import median
 from typing import Any
 
@@ -17,7 +18,7 @@ from vipnas.arch.image import Arch
 from vipnas.config.search import NSGA2, Evolution, Predictor
 from vipnas.models.counting import count_cost
 from vipnas.quantities import Constraint
-from vipnas.search import searchers_predictor
+from vipnas.search import constraints, searchers_predictor
 from vipnas.search.constraints import FeasibleSpace, NoneFound
 from vipnas.search.pareto import hypervolume, to_minimise
 from vipnas.search.searchers import EvolutionSearcher, Origin, RandomSearcher, Searcher
@@ -25,6 +26,7 @@ from vipnas.search.searchers_nsga2 import NSGA2Searcher
 from vipnas.search.searchers_predictor import PredictorSearcher
 from vipnas.space.image import SearchSpace
 
+cost_of = functools.cache(count_cost)
 Make = Callable[[FeasibleSpace[Arch], int], Searcher[Arch]]
 
 
@@ -75,17 +77,25 @@ SEARCHERS = [
     predictor,
     predictor_of_ap,
 ]
-every_searcher = pytest.mark.parametrize("make", SEARCHERS, ids=lambda make: make.__name__)
 
 
-@pytest.fixture(autouse=True)
-def short_inner_search(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module", autouse=True)
+def short_inner_search() -> Iterator[None]:
     """Small inner searches, and few fits: the contract does not depend on how good they are,
     and with few fits the predictor is the best all the same."""
     inner = NSGA2(population_size=16, tournament_size=2, offspring_size=16)
-    monkeypatch.setattr(searchers_predictor, "INNER", inner)
-    monkeypatch.setattr(searchers_predictor, "INNER_ROUNDS", 1)
-    monkeypatch.setattr(searchers_predictor, "TOLD_TO_BATCH", 2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(searchers_predictor, "INNER", inner)
+        patch.setattr(searchers_predictor, "INNER_ROUNDS", 1)
+        patch.setattr(searchers_predictor, "TOLD_TO_BATCH", 2)
+        yield
+
+
+@pytest.fixture(scope="module", params=SEARCHERS, ids=lambda make: make.__name__)
+def make(request: pytest.FixtureRequest) -> Make:
+    """Every searcher in turn."""
+    found: Make = request.param
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -93,11 +103,18 @@ def inverted_space(tmp_path_factory: pytest.TempPathFactory) -> SearchSpace:
     return space_from(INVERTED_YAML, tmp_path_factory.mktemp("space"), "inverted")
 
 
+@pytest.fixture
+def large_space(inverted_space: SearchSpace, monkeypatch: pytest.MonkeyPatch) -> SearchSpace:
+    """Of 1,536 archs, which are too many to be listed at once."""
+    monkeypatch.setattr(constraints, "ENUMERABLE", 1000)
+    return inverted_space
+
+
 @pytest.fixture(scope="module")
 def feasible(tiny_space: SearchSpace) -> FeasibleSpace[Arch]:
     """About a third of `tiny` keeps to both budgets."""
     budgets = (Constraint("macs", at_most=4e6, at_least=2e6), Constraint("params", at_most=60_000))
-    return FeasibleSpace(tiny_space, count_cost, budgets)
+    return FeasibleSpace(tiny_space, cost_of, budgets)
 
 
 def run(
@@ -119,25 +136,24 @@ def run(
     return asked
 
 
-@every_searcher
-def test_it_keeps_to_the_space_and_to_the_budgets(
-    make: Make, feasible: FeasibleSpace[Arch]
+@pytest.fixture(scope="module")
+def asked(make: Make, feasible: FeasibleSpace[Arch]) -> tuple[Searcher[Arch], list[Arch]]:
+    """A searcher after 120 trials, and their archs."""
+    searcher = make(feasible, 0)
+    return searcher, run(searcher, Separable(feasible.space), 120)
+
+
+def test_it_keeps_to_the_space_and_to_the_budgets_and_proposes_no_arch_twice(
+    asked: tuple[Searcher[Arch], list[Arch]], feasible: FeasibleSpace[Arch]
 ) -> None:
-    archs = run(make(feasible, 0), Separable(feasible.space), 60)
-    assert len(archs) == 60
+    archs = asked[1]
+    assert len(archs) == len(set(archs)) == 120
     for arch in archs:
         assert arch in feasible.space
-        cost = count_cost(arch)
+        cost = cost_of(arch)
         assert 2e6 <= cost.macs <= 4e6 and cost.params <= 60_000
 
 
-@every_searcher
-def test_it_never_proposes_an_arch_twice(make: Make, feasible: FeasibleSpace[Arch]) -> None:
-    archs = run(make(feasible, 0), Separable(feasible.space), 120)
-    assert len(set(archs)) == 120
-
-
-@every_searcher
 @pytest.mark.parametrize("pending", [2, 5, 30])
 def test_many_may_be_pending(make: Make, feasible: FeasibleSpace[Arch], pending: int) -> None:
     """More than the first random archs too: told late, nothing is lost and nothing comes twice."""
@@ -147,10 +163,10 @@ def test_many_may_be_pending(make: Make, feasible: FeasibleSpace[Arch], pending:
     assert len(set(first)) == 45 and all(arch in feasible for arch in first)
 
 
-@every_searcher
-def test_it_knows_where_each_arch_comes_from(make: Make, feasible: FeasibleSpace[Arch]) -> None:
-    searcher = make(feasible, 0)
-    archs = run(searcher, Separable(feasible.space), 40)
+def test_it_knows_where_each_arch_comes_from(
+    make: Make, asked: tuple[Searcher[Arch], list[Arch]]
+) -> None:
+    searcher, archs = asked
     origins = [searcher.origin(arch) for arch in archs]
     assert origins[:8] == [Origin(0, ())] * 8
     for number, origin in enumerate(origins):
@@ -161,86 +177,72 @@ def test_it_knows_where_each_arch_comes_from(make: Make, feasible: FeasibleSpace
         assert max(origin.generation for origin in origins) >= 2
 
 
-@every_searcher
-def test_it_is_a_function_of_its_seed(make: Make, feasible: FeasibleSpace[Arch]) -> None:
-    objective = Separable(feasible.space)
-    first, second, other = (run(make(feasible, seed), objective, 40) for seed in (7, 7, 8))
-    assert first == second
-    assert not set(first[:8]) & set(other[:8])
-
-
-@every_searcher
 def test_it_does_not_touch_the_global_randomness(make: Make, feasible: FeasibleSpace[Arch]) -> None:
     before = random.getstate()
     run(make(feasible, 0), Separable(feasible.space), 20)
     assert random.getstate() == before
 
 
-@every_searcher
-@pytest.mark.parametrize("told", [0, 1, 7, 8, 9, 25])
-def test_told_again_it_stands_where_it_stood(
-    make: Make, feasible: FeasibleSpace[Arch], told: int
+def test_it_is_a_function_of_its_seed_and_told_again_stands_where_it_stood(
+    make: Make, feasible: FeasibleSpace[Arch]
 ) -> None:
     objective = Separable(feasible.space)
     unbroken = run(make(feasible, 3), objective, 40)
-    resumed = make(feasible, 3)
-    assert run(resumed, objective, told) == unbroken[:told]
-    assert run(resumed, objective, 40 - told) == unbroken[told:]
+    for told in (0, 1, 7, 8, 9, 25):
+        resumed = make(feasible, 3)
+        assert run(resumed, objective, told) == unbroken[:told]
+        assert run(resumed, objective, 40 - told) == unbroken[told:]
+    assert not set(unbroken[:8]) & set(run(make(feasible, 4), objective, 8))
 
 
-@every_searcher
 def test_of_a_small_space_it_proposes_all_and_then_none(
     make: Make, small_space: SearchSpace
 ) -> None:
-    searcher = make(FeasibleSpace(small_space, count_cost, ()), 0)
+    searcher = make(FeasibleSpace(small_space, cost_of, ()), 0)
     archs = run(searcher, Separable(small_space), 40)
     assert len(archs) == len(set(archs)) == small_space.size == 32
     assert searcher.ask() is None
     assert searcher.ask() is None
 
 
-@every_searcher
-def test_where_one_arch_only_is_left_it_ends_after_it(make: Make, tiny_space: SearchSpace) -> None:
-    smallest = count_cost(tiny_space.min_arch())
-    tight = FeasibleSpace(tiny_space, count_cost, [Constraint("macs", at_most=smallest.macs)])
-    assert run(make(tight, 0), Separable(tiny_space), 10) == [tiny_space.min_arch()]
+def test_where_one_arch_only_is_left_it_ends_after_it(make: Make, large_space: SearchSpace) -> None:
+    smallest = large_space.min_arch()
+    budget = Constraint("macs", at_most=cost_of(smallest).macs)
+    tight = FeasibleSpace(large_space, cost_of, [budget])
+    assert run(make(tight, 0), Separable(large_space), 10) == [smallest]
 
 
-@every_searcher
 def test_the_last_members_of_a_small_space_are_found_by_listing(
     make: Make, inverted_space: SearchSpace
 ) -> None:
     """A handful of 1,536 is within the budget."""
-    macs = sorted(count_cost(arch).macs for arch in members(inverted_space))
+    macs = sorted(cost_of(arch).macs for arch in members(inverted_space))
     budget = Constraint("macs", at_most=macs[700], at_least=macs[698])
-    narrow = FeasibleSpace(inverted_space, count_cost, [budget])
+    narrow = FeasibleSpace(inverted_space, cost_of, [budget])
     archs = run(make(narrow, 0), Separable(inverted_space), 100)
     within = [arch for arch in members(inverted_space) if arch in narrow]
     assert len(archs) == len(within) >= 3 and set(archs) == set(within)
 
 
-@every_searcher
 def test_budgets_that_hardly_meet_end_the_search_and_keep_what_was_found(
-    make: Make, tiny_space: SearchSpace
+    make: Make, large_space: SearchSpace
 ) -> None:
-    budgets = [Constraint("macs", at_most=4_746_906, at_least=4_744_533)]
-    narrow = FeasibleSpace(tiny_space, count_cost, budgets)
-    archs = run(make(narrow, 0), Separable(tiny_space), 100)
+    budgets = [Constraint("macs", at_most=590_880, at_least=590_848)]
+    narrow = FeasibleSpace(large_space, cost_of, budgets)
+    archs = run(make(narrow, 0), Separable(large_space), 100)
     assert 0 < len(archs) < 100
-    assert all(4_744_533 <= count_cost(arch).macs <= 4_746_906 for arch in archs)
+    assert all(590_848 <= cost_of(arch).macs <= 590_880 for arch in archs)
 
 
-@every_searcher
 def test_budgets_that_no_arch_meets_are_an_error_and_not_an_empty_search(
-    make: Make, tiny_space: SearchSpace
+    make: Make, large_space: SearchSpace
 ) -> None:
     budgets = [Constraint("macs", at_most=6_000_000, at_least=5_999_999)]
-    nowhere = FeasibleSpace(tiny_space, count_cost, budgets)
+    nowhere = FeasibleSpace(large_space, cost_of, budgets)
     with pytest.raises(NoneFound, match="macs 5,999,999 to 6,000,000"):
         make(nowhere, 0).ask()
 
 
-@every_searcher
 def test_failures_are_told_and_the_search_goes_on(
     make: Make, feasible: FeasibleSpace[Arch]
 ) -> None:
@@ -254,7 +256,6 @@ def test_failures_are_told_and_the_search_goes_on(
     assert len(set(archs)) == 30
 
 
-@every_searcher
 def test_where_all_fails_it_goes_on_as_long_as_it_is_asked(
     make: Make, feasible: FeasibleSpace[Arch]
 ) -> None:
@@ -265,7 +266,6 @@ def test_where_all_fails_it_goes_on_as_long_as_it_is_asked(
         searcher.tell(arch, -math.inf)
 
 
-@every_searcher
 def test_not_a_number_is_refused(make: Make, feasible: FeasibleSpace[Arch]) -> None:
     searcher = make(feasible, 0)
     arch = searcher.ask()
@@ -329,7 +329,7 @@ def test_nsga2_keeps_the_front_of_what_it_was_told(feasible: FeasibleSpace[Arch]
     archs = run(searcher, Separable(feasible.space), 24)
     objective = Separable(feasible.space)
     points = {
-        arch: to_minimise(objective(arch), count_cost(arch), ("score", "macs")) for arch in archs
+        arch: to_minimise(objective(arch), cost_of(arch), ("score", "macs")) for arch in archs
     }
 
     def beaten(arch: Arch) -> bool:
@@ -348,13 +348,13 @@ def test_nsga2_keeps_the_front_of_what_it_was_told(feasible: FeasibleSpace[Arch]
 def test_nsga2_has_a_better_front_than_random_search_and_the_predictor_the_best(
     inverted_space: SearchSpace,
 ) -> None:
-    everywhere = FeasibleSpace(inverted_space, count_cost, ())
+    everywhere = FeasibleSpace(inverted_space, cost_of, ())
     objective = Separable(inverted_space)
-    worst = (0.0, count_cost(inverted_space.max_arch()).macs)
+    worst = (0.0, cost_of(inverted_space.max_arch()).macs)
 
     def volume(make: Make, seed: int) -> float:
         archs = run(make(everywhere, seed), objective, 60)
-        points = [to_minimise(objective(a), count_cost(a), ("score", "macs")) for a in archs]
+        points = [to_minimise(objective(a), cost_of(a), ("score", "macs")) for a in archs]
         return hypervolume(points, worst)
 
     drawn, bred, predicted = (
@@ -418,7 +418,7 @@ def test_what_is_being_scored_counts_with_what_is_expected_of_it(
 
 
 def test_the_predictor_begins_with_the_ends_of_the_front(tiny_space: SearchSpace) -> None:
-    everywhere = FeasibleSpace(tiny_space, count_cost, ())
+    everywhere = FeasibleSpace(tiny_space, cost_of, ())
     archs = run(predictor(everywhere, 0), Separable(tiny_space), 3)
     assert archs[:2] == [tiny_space.min_arch(), tiny_space.max_arch()]
     ap_only = run(predictor_of_ap(everywhere, 0), Separable(tiny_space), 2)

@@ -47,28 +47,28 @@ def drawing_backward(training: Training) -> Backward:
 
 
 def test_a_step_that_draws_goes_on_as_if_nothing_had_happened(
-    tiny_space: SearchSpace, tmp_path: Path
+    small_space: SearchSpace, tmp_path: Path
 ) -> None:
     def run(training: Training, last_step: int) -> None:
         def batches(first_step: int, num_steps: int) -> Iterator[Batch]:
-            return (batch_of(tiny_space, step) for step in range(first_step, last_step))
+            return (batch_of(small_space, step) for step in range(first_step, last_step))
 
         training.run(batches, drawing_backward(training))
 
-    unbroken = training_of(tiny_space)
+    unbroken = training_of(small_space)
     checkpoint = CheckpointFile(tmp_path / "checkpoint.pt", {})
     run(unbroken, 3)
     checkpoint.save(unbroken)
     run(unbroken, 6)
     random.random(), np.random.random(), torch.rand(())  # noqa: NPY002, B018
-    resumed = training_of(tiny_space)
+    resumed = training_of(small_space)
     checkpoint.resume(resumed)
     assert resumed.step == 3
     random.random(), torch.rand(())  # noqa: B018 - as what is made between loading and running may
     run(resumed, 6)
     name = "layers.stem.conv.weight"
     assert torch.equal(resumed.network.get_parameter(name), unbroken.network.get_parameter(name))
-    again = training_of(tiny_space)  # the same steps with other draws end elsewhere
+    again = training_of(small_space)  # the same steps with other draws end elsewhere
     checkpoint.resume(again)
     again.random_to_restore = None
     run(again, 6)
@@ -94,10 +94,10 @@ def test_a_step_that_draws_goes_on_as_if_nothing_had_happened(
     ],
 )
 def test_a_state_that_is_none_is_one_line_and_draws_go_on(
-    tiny_space: SearchSpace, tmp_path: Path, change: dict[str, object], message: str
+    small_space: SearchSpace, tmp_path: Path, change: dict[str, object], message: str
 ) -> None:
     path = tmp_path / "checkpoint.pt"
-    training = training_of(tiny_space)
+    training = training_of(small_space)
     save_checkpoint(path, {**training.state(), "settings": "{}", **change})
     before = random.getstate()
     with pytest.raises(ValueError, match=f"^{path}: {message}") as error:
@@ -124,35 +124,35 @@ def test_python_and_numpy_draw_from_streams_of_their_own() -> None:
 
 
 def test_a_supernet_is_trained_without_the_streams_of_python_and_numpy(
-    tiny_space: SearchSpace, tmp_path: Path
+    small_space: SearchSpace, tmp_path: Path
 ) -> None:
     python, numpy = random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
-    train(tiny_space, SCHEDULE, 2, tmp_path)
+    train(small_space, SCHEDULE, 2, tmp_path)
     assert random.getstate() == python
     assert np.random.get_state()[1].tolist() == numpy  # noqa: NPY002
 
 
 def test_the_last_states_are_kept_and_those_of_a_run_gone_back_on_are_not(
-    tiny_space: SearchSpace, tmp_path: Path
+    small_space: SearchSpace, tmp_path: Path
 ) -> None:
     checkpoint = CheckpointFile(tmp_path / "checkpoint.pt", {}, keep_last=2)
     steps = []
     for step in (1, 2, 3, 4, 2):
-        checkpoint.save(training_of(tiny_space, step))
+        checkpoint.save(training_of(small_space, step))
         kept = sorted((tmp_path / "kept").iterdir())
         steps.append([load_checkpoint(path)["step"] for path in kept])
         assert load_checkpoint(tmp_path / "checkpoint.pt")["step"] == step
     assert steps == [[1], [1, 2], [2, 3], [3, 4], [2]]
     # To go back is to copy one of them.
     (tmp_path / "checkpoint.pt").write_bytes(kept[0].read_bytes())
-    training = training_of(tiny_space)
+    training = training_of(small_space)
     checkpoint.resume(training)
     assert training.step == 2
 
 
-def test_it_is_saved_at_each_epoch_and_at_the_end(tiny_space: SearchSpace, tmp_path: Path) -> None:
+def test_it_is_saved_at_each_epoch_and_at_the_end(small_space: SearchSpace, tmp_path: Path) -> None:
     checkpoint = CheckpointFile(tmp_path / "checkpoint.pt", {}, 1e9, every_steps=4, keep_last=9)
-    train(tiny_space, SCHEDULE, 10, tmp_path, checkpoint=checkpoint)
+    train(small_space, SCHEDULE, 10, tmp_path, checkpoint=checkpoint)
     names = [path.name for path in sorted((tmp_path / "kept").iterdir())]
     assert names == ["step_000000004.pt", "step_000000008.pt", "step_000000010.pt"]
 
@@ -169,22 +169,22 @@ def files_of_at_most(num_bytes: int) -> Iterator[None]:
 
 
 def test_a_full_disk_leaves_the_checkpoint_that_was_there(
-    tiny_space: SearchSpace, tmp_path: Path
+    small_space: SearchSpace, tmp_path: Path
 ) -> None:
     checkpoint = CheckpointFile(tmp_path / "checkpoint.pt", {}, keep_last=2)
-    checkpoint.save(training_of(tiny_space, 1))
+    checkpoint.save(training_of(small_space, 1))
     whole = (tmp_path / "checkpoint.pt").read_bytes()
     with files_of_at_most(len(whole) // 2), pytest.raises(OSError, match="File too large"):
-        checkpoint.save(training_of(tiny_space, 2))
+        checkpoint.save(training_of(small_space, 2))
     assert (tmp_path / "checkpoint.pt").read_bytes() == whole
     assert {path.name for path in tmp_path.rglob("*.*")} == {"checkpoint.pt", "step_000000001.pt"}
-    training = training_of(tiny_space)
+    training = training_of(small_space)
     checkpoint.resume(training)
     assert training.step == 1
 
 
-def test_a_state_that_is_not_whole_is_refused(tiny_space: SearchSpace, tmp_path: Path) -> None:
-    training = training_of(tiny_space)
+def test_a_state_that_is_not_whole_is_refused(small_space: SearchSpace, tmp_path: Path) -> None:
+    training = training_of(small_space)
     state = training.state()
     del state["random"], state["optimizer"]
     with pytest.raises(
@@ -194,12 +194,12 @@ def test_a_state_that_is_not_whole_is_refused(tiny_space: SearchSpace, tmp_path:
 
 
 def test_the_best_is_a_file_of_weights_and_survives_a_resume(
-    tiny_space: SearchSpace, tmp_path: Path
+    small_space: SearchSpace, tmp_path: Path
 ) -> None:
     path = tmp_path / "best.safetensors"
     best = BestNetwork(path, "AP", 0, save_network)
     for step, score in ((1, 0.1), (2, 0.4), (3, 0.3)):
-        training = training_of(tiny_space, step)
+        training = training_of(small_space, step)
         torch.nn.init.constant_(training.averaged.get_parameter("layers.stem.conv.weight"), step)
         best.offer(training, score)
     assert read_header(path).metrics == {"step": 2, "measure": "AP", "score": 0.4}

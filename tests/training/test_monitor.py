@@ -66,10 +66,10 @@ def lines_of(directory: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_probes_change_nothing_of_the_training(tiny_space: SearchSpace, tmp_path: Path) -> None:
-    bare = train(tiny_space, SCHEDULE, 6, tmp_path / "bare").state()
-    probes = probes_of(tiny_space, 2)
-    looked_at = train(tiny_space, SCHEDULE, 6, tmp_path / "seen", probes=probes).state()
+def test_probes_change_nothing_of_the_training(small_space: SearchSpace, tmp_path: Path) -> None:
+    bare = train(small_space, SCHEDULE, 6, tmp_path / "bare").state()
+    probes = probes_of(small_space, 2)
+    looked_at = train(small_space, SCHEDULE, 6, tmp_path / "seen", probes=probes).state()
     for part in ("network", "averaged"):
         for name, tensor in bare[part].items():
             assert torch.equal(tensor, looked_at[part][name]), name
@@ -83,7 +83,7 @@ def test_probes_change_nothing_of_the_training(tiny_space: SearchSpace, tmp_path
 
 
 def test_the_averaged_weights_with_the_best_mean_are_kept(
-    tiny_space: SearchSpace, tmp_path: Path
+    small_space: SearchSpace, tmp_path: Path
 ) -> None:
     class Better(StandInEvaluator):
         """Every score is better than the one before."""
@@ -94,19 +94,19 @@ def test_the_averaged_weights_with_the_best_mean_are_kept(
             self.number += 1
             return replace(super().__call__(network), ap=self.number / 100)
 
-    evaluator: Any = Better(tiny_space)
-    archs = probed_archs(tiny_space, seed=0, num_random=0)
-    probes = Probes(archs, 2, scorer_of(tiny_space, evaluator))
-    trained = train(tiny_space, SCHEDULE, 4, tmp_path, probes=probes)
+    evaluator: Any = Better(small_space)
+    archs = probed_archs(small_space, seed=0, num_random=0)
+    probes = Probes(archs, 2, scorer_of(small_space, evaluator))
+    trained = train(small_space, SCHEDULE, 4, tmp_path, probes=probes)
     assert read_header(tmp_path / "best.safetensors").metrics["score"] == pytest.approx(0.035)
     kept = load_network(tmp_path / "best.safetensors").state_dict()
     assert all(torch.equal(kept[n], t) for n, t in trained.averaged.state_dict().items())
 
 
 def test_tensorboard_and_the_lines_have_the_same_numbers(
-    tiny_space: SearchSpace, tmp_path: Path
+    small_space: SearchSpace, tmp_path: Path
 ) -> None:
-    train(tiny_space, SCHEDULE, 22, tmp_path, probes=probes_of(tiny_space, 11))
+    train(small_space, SCHEDULE, 22, tmp_path, probes=probes_of(small_space, 11))
     lines = lines_of(tmp_path)
     assert [line["step"] for line in lines] == [11, 20, 22]
     assert lines[1].keys() == {
@@ -126,17 +126,17 @@ def test_tensorboard_and_the_lines_have_the_same_numbers(
     assert [event.step for event in events.Images("heatmaps")] == [11, 22]
 
 
-def test_after_a_kill_no_step_is_told_twice(tiny_space: SearchSpace, tmp_path: Path) -> None:
+def test_after_a_kill_no_step_is_told_twice(small_space: SearchSpace, tmp_path: Path) -> None:
     unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
-    train(tiny_space, SCHEDULE, 24, unbroken, probes=probes_of(tiny_space, 3))
+    train(small_space, SCHEDULE, 24, unbroken, probes=probes_of(small_space, 3))
     # Killed after step 22, its last checkpoint being that of step 15, in the middle of a line.
-    train(tiny_space, SCHEDULE, 24, broken, 15, probes=probes_of(tiny_space, 3))
+    train(small_space, SCHEDULE, 24, broken, 15, probes=probes_of(small_space, 3))
     checkpoint = (broken / "checkpoint.pt").read_bytes()
-    train(tiny_space, SCHEDULE, 24, broken, 22, probes=probes_of(tiny_space, 3))
+    train(small_space, SCHEDULE, 24, broken, 22, probes=probes_of(small_space, 3))
     (broken / "checkpoint.pt").write_bytes(checkpoint)
     with (broken / "metrics.jsonl").open("a") as file:
         file.write('{"step": 24, "loss/lar')
-    train(tiny_space, SCHEDULE, 24, broken, probes=probes_of(tiny_space, 3))
+    train(small_space, SCHEDULE, 24, broken, probes=probes_of(small_space, 3))
     measured = {"images_per_second", "memory_mib"}
     told, expected = (
         [{name: value for name, value in line.items() if name not in measured} for line in lines]
@@ -159,11 +159,11 @@ def test_lines_are_dropped_by_hand(tmp_path: Path) -> None:
     assert path.read_text() == '{"step": 1}\n'
 
 
-def test_the_probed_members_are_the_same_all_along(tiny_space: SearchSpace) -> None:
-    archs = probed_archs(tiny_space, seed=3, num_random=2)
-    assert archs == probed_archs(tiny_space, 3, 2) != probed_archs(tiny_space, 4, 2)
-    assert (archs["largest"], archs["smallest"]) == (tiny_space.max_arch(), tiny_space.min_arch())
-    assert all(arch in tiny_space for arch in archs.values())
+def test_the_probed_members_are_the_same_all_along(small_space: SearchSpace) -> None:
+    archs = probed_archs(small_space, seed=3, num_random=2)
+    assert archs == probed_archs(small_space, 3, 2) != probed_archs(small_space, 4, 2)
+    assert (archs["largest"], archs["smallest"]) == (small_space.max_arch(), small_space.min_arch())
+    assert all(arch in small_space for arch in archs.values())
 
 
 def test_the_heat_lies_over_the_place_and_nowhere_else(tiny_space: SearchSpace) -> None:
@@ -184,11 +184,11 @@ def test_the_heat_lies_over_the_place_and_nowhere_else(tiny_space: SearchSpace) 
     assert red > green and red > blue
 
 
-def test_a_probe_that_fails_is_no_reason_to_stop(tiny_space: SearchSpace, tmp_path: Path) -> None:
+def test_a_probe_that_fails_is_no_reason_to_stop(small_space: SearchSpace, tmp_path: Path) -> None:
     class Fails(StandInEvaluator):
         def __call__(self, network: nn.Module) -> Metrics:
             raise FloatingPointError("the network's heatmaps are not finite")
 
-    evaluator: Any = Fails(tiny_space)
-    probes = Probes({"network": tiny_space.max_arch()}, 1, scorer_of(tiny_space, evaluator))
-    assert probes(supernet_of(tiny_space)).aps == {"network": 0.0}
+    evaluator: Any = Fails(small_space)
+    probes = Probes({"network": small_space.max_arch()}, 1, scorer_of(small_space, evaluator))
+    assert probes(supernet_of(small_space)).aps == {"network": 0.0}

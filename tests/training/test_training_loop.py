@@ -81,8 +81,8 @@ def test_impossible_schedules_are_refused(
         Schedule(**{"epochs": 1, "batch_size": 2, "learning_rate": 1e-3, **change})
 
 
-def test_weights_of_convolutions_decay_and_nothing_else(tiny_space: SearchSpace) -> None:
-    network = supernet_of(tiny_space)
+def test_weights_of_convolutions_decay_and_nothing_else(small_space: SearchSpace) -> None:
+    network = supernet_of(small_space)
     decayed, others = parameter_groups(network, 0.1)
     names = {id(parameter): name for name, parameter in network.named_parameters()}
     assert (decayed["weight_decay"], others["weight_decay"]) == (0.1, 0.0)
@@ -95,9 +95,9 @@ def test_weights_of_convolutions_decay_and_nothing_else(tiny_space: SearchSpace)
         assert names[id(parameter)].endswith("weight") and "norm" not in names[id(parameter)]
 
 
-def test_the_average_by_hand(tiny_space: SearchSpace, tmp_path: Path) -> None:
+def test_the_average_by_hand(small_space: SearchSpace, tmp_path: Path) -> None:
     """Weights that follow a known course: 1 at every step, from 0."""
-    network = supernet_of(tiny_space)
+    network = supernet_of(small_space)
     training = Training(network, Schedule(1, 1, 1e-3, average_decay=0.2), 5)
     for parameter in (*network.parameters(), *training.averaged.parameters()):
         torch.nn.init.zeros_(parameter)
@@ -137,36 +137,36 @@ def assert_same(first: Training, second: Training) -> None:
 
 @pytest.mark.parametrize("at", [1, 5, 9])
 def test_interrupted_it_ends_where_the_unbroken_training_does(
-    tiny_space: SearchSpace, tmp_path: Path, at: int
+    small_space: SearchSpace, tmp_path: Path, at: int
 ) -> None:
-    unbroken = train(tiny_space, SCHEDULE, 10, tmp_path / "unbroken")
-    train(tiny_space, SCHEDULE, 10, tmp_path / "broken", stop_after=at)
+    unbroken = train(small_space, SCHEDULE, 10, tmp_path / "unbroken")
+    train(small_space, SCHEDULE, 10, tmp_path / "broken", stop_after=at)
     assert load_checkpoint(tmp_path / "broken" / "checkpoint.pt")["step"] == at
-    resumed = train(tiny_space, SCHEDULE, 10, tmp_path / "broken")
+    resumed = train(small_space, SCHEDULE, 10, tmp_path / "broken")
     assert resumed.step == unbroken.step == 10
     assert_same(resumed, unbroken)
-    before = supernet_of(tiny_space).state_dict()
+    before = supernet_of(small_space).state_dict()
     assert not torch.equal(
         before["layers.stem.conv.weight"], resumed.network.state_dict()["layers.stem.conv.weight"]
     )
 
 
 def test_a_finished_training_run_again_changes_nothing(
-    tiny_space: SearchSpace, tmp_path: Path
+    small_space: SearchSpace, tmp_path: Path
 ) -> None:
-    first = train(tiny_space, SCHEDULE, 3, tmp_path)
-    assert_same(train(tiny_space, SCHEDULE, 3, tmp_path), first)
+    first = train(small_space, SCHEDULE, 3, tmp_path)
+    assert_same(train(small_space, SCHEDULE, 3, tmp_path), first)
 
 
 def test_checkpoints_are_written_when_due_and_not_between(
-    tiny_space: SearchSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small_space: SearchSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter(range(0, 10_000, 25))  # each look at the clock is 25 seconds later
     monkeypatch.setattr(
         "vipnas.training.callbacks.keeping.time.monotonic", lambda: float(next(clock))
     )
     checkpoint = CheckpointFile(tmp_path / "checkpoint.pt", {}, minutes=1.0)
-    training = Training(supernet_of(tiny_space), SCHEDULE, 10)
+    training = Training(supernet_of(small_space), SCHEDULE, 10)
     written = []
     for step in range(1, 9):
         training.step = step
@@ -177,9 +177,9 @@ def test_checkpoints_are_written_when_due_and_not_between(
 
 
 def test_gradients_that_are_not_finite_stop_before_they_reach_the_weights(
-    tiny_space: SearchSpace, tmp_path: Path
+    small_space: SearchSpace, tmp_path: Path
 ) -> None:
-    supernet = supernet_of(tiny_space)
+    supernet = supernet_of(small_space)
     training = Training(supernet, SCHEDULE, 3)
     before = {name: tensor.clone() for name, tensor in supernet.state_dict().items()}
 
@@ -194,8 +194,8 @@ def test_gradients_that_are_not_finite_stop_before_they_reach_the_weights(
     assert all(torch.equal(before[name], t) for name, t in supernet.state_dict().items())
 
 
-def test_gradients_are_clipped_to_the_norm(tiny_space: SearchSpace) -> None:
-    supernet = supernet_of(tiny_space)
+def test_gradients_are_clipped_to_the_norm(small_space: SearchSpace) -> None:
+    supernet = supernet_of(small_space)
     training = Training(supernet, SCHEDULE, 3)
     parameters = list(supernet.parameters())
 
@@ -209,8 +209,8 @@ def test_gradients_are_clipped_to_the_norm(tiny_space: SearchSpace) -> None:
     assert math.sqrt(squares) == pytest.approx(1.0, rel=1e-4)
 
 
-def test_a_checkpoint_of_other_settings_is_refused(tiny_space: SearchSpace, tmp_path: Path) -> None:
-    training = Training(supernet_of(tiny_space), SCHEDULE, 3)
+def test_a_checkpoint_of_other_settings_is_refused(small_space: SearchSpace, tmp_path: Path) -> None:
+    training = Training(supernet_of(small_space), SCHEDULE, 3)
     path = tmp_path / "checkpoint.pt"
     CheckpointFile(path, {"seed": 0, "data": {"n": 3}}).save(training)
     with pytest.raises(ValueError, match=r"checkpoint.pt: seed: expected 0, got 1 \(remove"):

@@ -15,7 +15,6 @@ from vipnas.quantities import Constraint, Cost
 
 log = logging.getLogger(__name__)
 
-# Spaces up to this size are listed where sampling finds nothing more: a second of counting.
 # Spaces up to this size are listed when sampling finds nothing more, which takes a few seconds.
 ENUMERABLE = 1 << 15
 # Up to this size, where nothing else finds an arch: some minutes of counting.

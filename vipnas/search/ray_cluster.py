@@ -73,6 +73,8 @@ def start_ray(settings: RaySettings) -> bool:
         return False
     check_address(settings.address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray's default of 15 starves the workers beside any busy process.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     # A cluster has its own number of cores.
     own = {"num_cpus": settings.num_workers * settings.threads, "include_dashboard": False}
     try:
