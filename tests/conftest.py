@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -94,6 +95,17 @@ def small_space(tmp_path_factory: pytest.TempPathFactory) -> SearchSpace:
     from spaces_fixture import SMALL_YAML, space_from
 
     return space_from(SMALL_YAML, tmp_path_factory.mktemp("spaces"), "small")
+
+
+@pytest.fixture(scope="session")
+def onnx_operators() -> Iterator[None]:
+    """For files that export often: the exporter reads its table of 500 operators once, not for
+    each network, which takes as long as a small network itself."""
+    from torch.onnx._internal.exporter._registration import ONNXRegistry as registry
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "from_torchlib", staticmethod(cache(registry.from_torchlib)))
+        yield
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

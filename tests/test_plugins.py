@@ -24,6 +24,8 @@ from vipnas.search.table import SEARCHERS
 from vipnas.space.image import SearchSpace
 from vipnas.tables import OpenTable
 
+pytestmark = pytest.mark.usefixtures("onnx_operators")
+
 PACKAGE = Path(__file__).parent / "plugin"
 
 

@@ -31,6 +31,8 @@ from vipnas.runtimes.onnxruntime import OPSET
 from vipnas.shipped import find_shipped
 from vipnas.space.yaml import read_space
 
+pytestmark = pytest.mark.usefixtures("onnx_operators")
+
 ARCHS = {
     "residual": Arch(
         family="residual",

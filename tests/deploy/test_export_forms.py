@@ -59,7 +59,8 @@ MORE_FORMS = [
     Form("torch", "fp16", decode=codec("quarter")),
     Form("onnx", "fp32", decode=codec("udp")),
 ]
-pytestmark = pytest.mark.timeout(120)  # an export takes seconds, on a busy machine many
+# An export takes seconds, on a busy machine many.
+pytestmark = [pytest.mark.timeout(120), pytest.mark.usefixtures("onnx_operators")]
 
 # How far what is rounded may lie, of the largest value; and no nearer than rounding would leave it.
 WITHIN = {"fp32": (0.0, 1e-5), "fp16": (1e-7, 1e-2), "int8": (1e-4, 0.15)}

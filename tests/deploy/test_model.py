@@ -41,6 +41,8 @@ from vipnas.shipped import find_shipped
 from vipnas.space.image import SearchSpace
 from vipnas.space.yaml import read_space
 
+pytestmark = pytest.mark.usefixtures("onnx_operators")
+
 TINY = read_space(find_shipped("search_spaces", "tiny"))
 
 

@@ -50,6 +50,8 @@ from vipnas.models.file import write_model
 from vipnas.models.posenet import PoseNet
 from vipnas.space.image import SearchSpace
 
+pytestmark = pytest.mark.usefixtures("onnx_operators")
+
 NUM_FRAMES, FPS = 7, 20.0
 IMAGE_HW = 96, 128
 BOXES_N4 = np.array([[4.0, 10.0, 50.0, 90.0], [70.0, 8.0, 120.0, 92.0]])

@@ -24,7 +24,8 @@ from vipnas.runtimes.runtime import RunSettings, Runtime, WriteSettings
 from vipnas.runtimes.table import RUNTIMES
 from vipnas.space.image import SearchSpace
 
-pytestmark = pytest.mark.timeout(120)  # an export takes seconds, on a busy machine many
+# An export takes seconds, on a busy machine many.
+pytestmark = [pytest.mark.timeout(120), pytest.mark.usefixtures("onnx_operators")]
 
 # Both kinds of attention, grouped and depthwise convolutions.
 ARCHS = {

@@ -209,7 +209,9 @@ def test_gradients_are_clipped_to_the_norm(small_space: SearchSpace) -> None:
     assert math.sqrt(squares) == pytest.approx(1.0, rel=1e-4)
 
 
-def test_a_checkpoint_of_other_settings_is_refused(small_space: SearchSpace, tmp_path: Path) -> None:
+def test_a_checkpoint_of_other_settings_is_refused(
+    small_space: SearchSpace, tmp_path: Path
+) -> None:
     training = Training(supernet_of(small_space), SCHEDULE, 3)
     path = tmp_path / "checkpoint.pt"
     CheckpointFile(path, {"seed": 0, "data": {"n": 3}}).save(training)
