@@ -213,7 +213,7 @@ def holder(copied: Path) -> Iterator[subprocess.Popen[str]]:
         "import sys, time; from pathlib import Path;"
         "from vipnas.pipeline.run_folder import RunFolder;"
         "run = RunFolder(Path(sys.argv[1])); lock = run.lock(run.supernet); lock.__enter__();"
-        "print('locked', flush=True); time.sleep(60)"
+        "print('locked', flush=True); time.sleep(600)"
     )
     command = [sys.executable, "-c", code, str(copied / "run")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:

@@ -196,7 +196,7 @@ def test_of_two_that_make_the_same_set_one_waits(tmp_path: Path) -> None:
     for process in processes:
         process.start()
     for process in processes:
-        process.join(20)
+        process.join()
     assert [process.exitcode for process in processes] == [0, 0]
     synthesize(tmp_path / "alone", 6, 0, (48, 64))
     assert files_of(tmp_path / "set") == files_of(tmp_path / "alone")
