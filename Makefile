@@ -16,8 +16,10 @@ PYTHON3 ?= python3 python3.13 python3.12 python3.11 python3.10 python
 EXPERIMENT ?= experiments/quickstart.yaml
 BIN := .venv/bin
 # Worker processes of the tests. A file stays in one of them: its tests share what they prepare.
-# A worker that crashes ends the run: if pytest-xdist replaces it, the others may wait for ever.
+# tests/conftest.py orders the files. A worker that crashes ends the run: if pytest-xdist replaces
+# it, the others may wait for ever.
 JOBS ?= auto
+XDIST := --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 .PHONY: quickstart test slow fuzz check lint types format environment clean
 
@@ -25,7 +27,7 @@ quickstart: environment
 	$(BIN)/vipnas run $(EXPERIMENT)
 
 test: environment
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --max-worker-restart 0 $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) $(XDIST) $(ARGS)
 
 slow: environment
 	$(BIN)/python -m pytest -m slow $(ARGS)

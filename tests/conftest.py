@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -127,7 +128,11 @@ def shipped_space(request: pytest.FixtureRequest) -> SearchSpace:
     return read_space(find_shipped("search_spaces", request.param))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):
+        # Files of few tests have the long ones: first, so that no worker ends with one alone.
+        counts = Counter(item.path for item in items)
+        items.sort(key=lambda item: (counts[item.path], item.path))
     for item in items:
         if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(SLOW_TIMEOUT_SECONDS))
