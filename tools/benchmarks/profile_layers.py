@@ -36,7 +36,7 @@ from vipnas.models.counting import count_cost
 from vipnas.models.fold import fold_batch_norm
 from vipnas.models.posenet import PoseNet
 from vipnas.runtimes.onnx_model import to_onnx_quickly
-from vipnas.runtimes.openvino import open_model
+from vipnas.runtimes.openvino import core, open_model
 from vipnas.runtimes.runtime import RunSettings
 from vipnas.runtimes.table import RUNTIMES
 
@@ -124,14 +124,12 @@ def _in_onnxruntime(model: bytes, arch: Arch, threads: int, folder: Path) -> Pro
 
 def _in_openvino(model: bytes, arch: Arch, threads: int, folder: Path) -> Profiled:
     read, _ = open_model(model, RunSettings(threads))
-    import openvino
-
     settings = {
         "INFERENCE_NUM_THREADS": threads,
         "INFERENCE_PRECISION_HINT": "f32",
         "PERF_COUNT": True,
     }
-    compiled = openvino.Core().compile_model(read, "CPU", settings)
+    compiled = core().compile_model(read, "CPU", settings)
     nodes = {node.get_friendly_name(): node for node in compiled.get_runtime_model().get_ops()}
     request = compiled.create_infer_request()
     best_s: dict[str, float] = defaultdict(lambda: float("inf"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,19 @@ def version() -> str:
     return importlib.metadata.version("openvino")
 
 
+@cache
+def core() -> Any:
+    """Return the one `openvino.Core` of this process.
+
+    Every core moves the signal stack of its thread and frees it at its end. If cores end in another
+    order than they began, the thread keeps a freed stack, and the next signal ends the process.
+    """
+    RUNTIME.check_installed()
+    import openvino
+
+    return openvino.Core()
+
+
 def write(
     module: nn.Module, inputs: Mapping[str, Tensor], path: Path, settings: WriteSettings
 ) -> None:
@@ -41,7 +55,7 @@ def write(
 
     from vipnas.runtimes import onnx_model
 
-    model = openvino.Core().read_model(onnx_model.file_content(module, inputs, settings))
+    model = core().read_model(onnx_model.file_content(module, inputs, settings))
     for name, note in settings.notes.items():
         model.set_rt_info(note, name)
     openvino.save_model(model, path, compress_to_fp16=settings.precision == "fp16")
@@ -65,11 +79,8 @@ def load(module: nn.Module, inputs: Mapping[str, Tensor], settings: RunSettings)
 def open_foreign(path: Path, settings: RunSettings) -> ForeignModel:
     """Open an ONNX model of others."""
     RUNTIME.check(settings.precision, settings.device)
-    import openvino
-
-    core = openvino.Core()
-    model = core.read_model(path)
-    request = core.compile_model(model, "CPU", _properties(settings)).create_infer_request()
+    model = core().read_model(path)
+    request = core().compile_model(model, "CPU", _properties(settings)).create_infer_request()
     names = [output.get_any_name() for output in model.outputs]
 
     def run(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -95,8 +106,7 @@ def open_model(model: bytes | Path, settings: RunSettings) -> tuple[Any, Session
     RUNTIME.check_installed()
     import openvino
 
-    core = openvino.Core()
-    read = core.read_model(model)
+    read = core().read_model(model)
     if settings.batch is not None:
         shapes = {value: value.get_partial_shape() for value in read.inputs}
         read.reshape({value: [settings.batch, *list(s)[1:]] for value, s in shapes.items()})
@@ -106,7 +116,7 @@ def open_model(model: bytes | Path, settings: RunSettings) -> tuple[Any, Session
         steps.output().model().set_layout(openvino.Layout("NCHW"))
         steps.output().tensor().set_layout(openvino.Layout("NHWC"))
         read = steps.build()
-    request = core.compile_model(read, "CPU", _properties(settings)).create_infer_request()
+    request = core().compile_model(read, "CPU", _properties(settings)).create_infer_request()
 
     def run(inputs: Mapping[str, np.ndarray]) -> np.ndarray:
         found: np.ndarray = request.infer(dict(inputs), share_inputs=True, share_outputs=True)[0]
