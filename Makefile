@@ -6,6 +6,7 @@
 #   make check             all that a reviewer runs: lint, types, fast tests
 #   make slow              the tests that take minutes
 #   make fuzz              20,000 spoiled inputs, half an hour; fewer: make fuzz ARGS="--inputs 1000"
+#   make docs              the documentation as a site, in build/site
 #   make format            what `make lint` asks for
 #   make clean             away with .venv and caches; runs/ stays
 #
@@ -21,7 +22,7 @@ BIN := .venv/bin
 JOBS ?= auto
 XDIST := --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
-.PHONY: quickstart test slow fuzz check lint types format environment clean
+.PHONY: quickstart test slow fuzz check lint types format docs environment clean
 
 quickstart: environment
 	$(BIN)/vipnas run $(EXPERIMENT)
@@ -43,6 +44,10 @@ lint: environment
 
 types: environment
 	$(BIN)/python -m mypy
+
+docs: environment
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt -e '.[docs]'
+	$(BIN)/python -m mkdocs build --strict
 
 format: environment
 	$(BIN)/python -m ruff check --fix .

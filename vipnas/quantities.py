@@ -147,7 +147,13 @@ def cost_of_clip(frames: Sequence[Cost], networks: Sequence[Cost]) -> Cost:
 
 @dataclass(frozen=True)
 class Constraint(Strict):
-    """A hard range of one quantity, both bounds included."""
+    """A hard range of one quantity, both bounds included.
+
+    Attributes:
+        quantity: The name of a quantity, such as `macs`, `params` or `latency_ms`.
+        at_most: The largest value.
+        at_least: The smallest value.
+    """
 
     quantity: str
     at_most: Annotated[float, AllowInfNan(True)]

@@ -65,8 +65,13 @@ class FusionOptions(Strict):
 
 @dataclass(frozen=True)
 class VideoSupernetConfig(SupernetConfig):
-    """How the supernet of the follow-up frames is trained; epochs count clips, of which one begins
-    at every frame."""
+    """How the supernet of the follow-up frames is trained.
+
+    Epochs count clips, of which one begins at every frame.
+
+    Attributes:
+        exposure: Which heatmaps of the frame before the networks see.
+    """
 
     sampling: Sampling = field(default_factory=lambda: Sampling("sandwich"))
     exposure: Exposure = field(default_factory=Exposure)
@@ -85,6 +90,11 @@ class VideoRetrainConfig(Strict):
     With `weights: own`, each follow-up frame's network has weights of its own from there on. With
     `shared`, one set serves them all, as in the supernet, of which only these subnets are trained:
     a shared weight learns from every frame.
+
+    Attributes:
+        schedule: Length, batch size and learning rate.
+        exposure: Which heatmaps of the frame before the networks see.
+        weights: Whether each follow-up frame has weights of its own.
     """
 
     schedule: Schedule

@@ -157,6 +157,7 @@ class SearchConfig(Strict):
         evolution: Settings of that searcher.
         nsga2: Settings of that searcher.
         predictor: Settings of that searcher.
+        searcher_settings: Settings of a searcher that a package adds.
         latency: Where latencies come from; required if latency_ms is an objective or a constraint.
         pending: Number of architectures that are proposed before the first score is known. It
             bounds the number of busy workers. Trials depend on it, but not on the number of

@@ -1,0 +1,118 @@
+"""The documentation: commands are understood, snippets are valid, links lead somewhere."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tools.reference import commands_page, experiment_page
+from vipnas.cli.main import parser_of_all_commands
+from vipnas.config.experiment import read_experiment
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+# Marks lines that no test looks at.
+NOT_RUN = "not run here"
+# What stands for something of the reader's in a command.
+STANDS_FOR = {"N": "1", "true|false": "true"}
+GENERATED = {"reference/experiment.md", "reference/commands.md"}
+
+
+@pytest.fixture(params=PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def page(request: pytest.FixtureRequest) -> Path:
+    path: Path = request.param
+    return path
+
+
+def blocks(page: Path) -> Iterator[tuple[str, str]]:
+    """Yield the language and the content of each block; indented ones have none."""
+    text = page.read_text()
+    yield from re.findall(r"^```(\w+)\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    for block in re.findall(r"(?:^|\n)\n((?:    .*\n)+)", prose):
+        yield "", re.sub(r"^ {4}", "", block, flags=re.MULTILINE)
+
+
+def commands(page: Path) -> Iterator[str]:
+    """Yield the lines that call vipnas, without comments; continued lines are joined."""
+    for language, block in blocks(page):
+        if language not in ("", "bash", "sh"):
+            continue
+        for line in block.replace("\\\n", " ").splitlines():
+            if line.strip().startswith("vipnas ") and NOT_RUN not in line:
+                yield re.split(r" +#| \| | > ", line)[0].strip()
+
+
+def test_every_command_is_understood(page: Path) -> None:
+    for command in commands(page):
+        words = [STANDS_FOR.get(word, word) for word in shlex.split(command)[1:]]
+        if "--help" in words or "--version" in words or "..." in words:
+            continue
+        try:
+            parser_of_all_commands().parse_args(words)
+        except SystemExit:
+            pytest.fail(f"{page.name}: {command}")
+
+
+def test_python_and_yaml_are_valid(page: Path, tmp_path: Path) -> None:
+    for language, block in blocks(page):
+        if language == "python":
+            ast.parse(block)
+        if language == "yaml" and NOT_RUN not in block:
+            document = yaml.safe_load(block)
+            if isinstance(document, dict) and {"seed", "retrain"} <= document.keys():
+                (tmp_path / "experiment.yaml").write_text(block)
+                read_experiment(tmp_path / "experiment.yaml")
+
+
+def test_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text())
+    inside = {link for link in links if "://" not in link and not link.startswith("mailto:")}
+    missing = {link for link in inside if not (page.parent / link).exists()}
+    assert not {link for link in missing if link.removeprefix("../") not in GENERATED}
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    class Loader(yaml.SafeLoader):
+        """mkdocs.yml without the tags of its extensions."""
+
+    config = yaml.load((ROOT / "mkdocs.yml").read_text(), Loader)  # noqa: S506 (a SafeLoader)
+    named = set(re.findall(r"[\w/]+\.md", str(config["nav"])))
+    pages = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
+    assert named == pages | GENERATED
+
+
+def test_every_report_is_in_the_results() -> None:
+    named = set(re.findall(r"`([\w.-]+\.md)`", (ROOT / "docs" / "results.md").read_text()))
+    assert named == {path.name for path in (ROOT / "experiments" / "reports").glob("*.md")}
+
+
+def test_every_key_of_an_experiment_has_a_meaning() -> None:
+    rows = [line for line in experiment_page().splitlines() if line.startswith("| `")]
+    assert len(rows) > 100
+    assert [row for row in rows if row.endswith("|  |")] == []
+
+
+def test_every_command_is_in_the_reference() -> None:
+    page = commands_page()
+    for name in ("train-supernet", "video retrain", "predict", "report", "doctor"):
+        assert f"## vipnas {name}\n" in page
+    assert "\x1b" not in page
+
+
+@pytest.mark.slow
+def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocs")
+    pytest.importorskip("material")
+    pytest.importorskip("mkdocstrings")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=300)
+    assert (tmp_path / "reference" / "experiment" / "index.html").exists()
