@@ -87,7 +87,7 @@ def test_run_again_it_trains_and_scores_nothing(
     assert main(arguments("run", finished)) == 0
     after = files_below(finished / "run")
     changed = {name for name in before | after if before.get(name) != after.get(name)}
-    assert {Path(name).name for name in changed} <= {"seconds.json", "summary.json"}
+    assert {Path(name).name for name in changed} <= {"seconds.json", "summary.json", "report.html"}
 
 
 def test_evaluate_repeats_the_figures_of_retrain(

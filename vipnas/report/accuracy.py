@@ -106,7 +106,7 @@ def predictions(runs: Sequence[LevelRun]) -> Section | None:
     ]
     if not pictures:
         return None
-    lead = "Persons of the test split by the similarity of their predictions. Labels are above."
+    lead = "Test persons, by the similarity of their predictions. Labels are above."
     return Section("predictions", "Predictions", lead, [Pictures(pictures)])
 
 
