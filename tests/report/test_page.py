@@ -10,11 +10,15 @@ from typing import Any
 import pytest
 from report_fixture import NUM_TRIALS, write_run
 
+from vipnas.arch.io import read_arch
 from vipnas.cli.main import main
+from vipnas.models.counting import count_cost
 from vipnas.pipeline.report import levels_of
 from vipnas.pipeline.run_folder import RunFolder
 from vipnas.report.page import prose
+from vipnas.shipped import find_shipped
 from vipnas.space.image import SearchSpace
+from vipnas.space.yaml import read_space
 
 
 def charts_of(page: str) -> dict[str, Any]:
@@ -89,6 +93,23 @@ def test_a_clip_shows_its_compute_and_its_drift(tmp_path: Path, tiny_space: Sear
         "mean",
         "2.00",
     ]
+
+
+def test_released_networks_and_other_models_are_listed(tmp_path: Path) -> None:
+    space = read_space(find_shipped("search_spaces", "s_vipnas_mbv3", ".yaml"))
+    run = write_run(tmp_path / "mine", space, num_trials=2)
+    (tmp_path / "hrnet.json").write_text('{"coco": {"ap": 0.757, "ap_large": -1.0}}')
+    metrics = ["--metrics", str(tmp_path / "hrnet.json")]
+    assert main(["report", str(run), *metrics]) == 0
+    page = (run / "report.html").read_text()
+    released = "published/s_vipnas_mbv3"
+    cost = count_cost(read_arch(find_shipped("search_spaces", released, ".json")))
+    assert re.search(rf'row">{released}, released</th><td>{cost.macs / 1e6:.2f}</td>', page)
+    assert re.search(r'row">hrnet</th>(<td>–</td>)+<td>0.757</td>', page)
+    marks = charts_of(page)["score over MMACs"]["marks"]
+    assert {"x": cost.macs / 1e6, "label": released} in marks
+    (tmp_path / "other.json").write_text("[]")
+    assert main(["report", str(run), "--metrics", str(tmp_path / "other.json")]) == 1
 
 
 def test_a_folder_without_stages_is_refused(

@@ -37,6 +37,15 @@ def add_report_commands(commands: Commands) -> None:
         help=f"architectures to draw beside the one found: {ARCH_HELP}",
     )
     report.add_argument(
+        "--metrics",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help="metrics of other models to list in the table: what `vipnas evaluate --json` printed,"
+        " each model named by its file",
+    )
+    report.add_argument(
         "--optuna",
         type=Path,
         metavar="FILE",
@@ -67,7 +76,7 @@ def _report(options: argparse.Namespace) -> None:
 
     folders = [RunFolder(folder, options.name) for folder in options.runs]
     beside = {arch: read_any_arch(arch) for arch in options.beside}
-    print(f"report: {report(folders, options.output, beside)}")
+    print(f"report: {report(folders, options.output, beside, options.metrics)}")
     if options.optuna is not None:
         from vipnas.report.optuna_study import write_studies
 

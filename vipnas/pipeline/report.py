@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from vipnas.errors import UserError
+from vipnas.errors import UserError, shown
+from vipnas.files import read_json
 from vipnas.pipeline.run_folder import RunFolder
 from vipnas.report.page import write_report
 from vipnas.report.runs import AnyArch, LevelRun
@@ -17,6 +19,7 @@ def report(
     folders: Sequence[RunFolder],
     output: Path | None = None,
     beside: Mapping[str, AnyArch] | None = None,
+    other_metrics: Sequence[Path] = (),
 ) -> Path:
     """Write the page of runs, both levels of each.
 
@@ -24,14 +27,33 @@ def report(
         folders: The folders of the runs.
         output: The HTML file; by default `report.html` in the first folder.
         beside: Architectures that are drawn beside those found, by name.
+        other_metrics: Files with what `vipnas evaluate --json` printed for other models. The page
+            names each by its file.
 
     Raises:
         UserError: If a folder is none of a run.
     """
-    levels = [replace(run, beside=beside or {}) for run in levels_of(folders)]
+    documents = {path.stem: _metrics_in(path) for path in other_metrics}
+    levels = [
+        replace(run, beside=beside or {}, other_metrics=_of_level(documents, run.is_clip))
+        for run in levels_of(folders)
+    ]
     path = output or folders[0].root / "report.html"
     write_report(path, ", ".join({run.name: None for run in levels}), levels)
     return path
+
+
+def _metrics_in(path: Path) -> dict[str, Any]:
+    document = read_json(path)
+    if not isinstance(document, dict) or not document.keys() & {"coco", "posetrack"}:
+        expected = "metrics with the key coco or posetrack"
+        raise UserError(str(path), expected, shown(document), "as `vipnas evaluate --json` prints")
+    return document
+
+
+def _of_level(documents: dict[str, dict[str, Any]], is_clip: bool) -> dict[str, dict[str, Any]]:
+    """Return the metrics of a level: those of clips have PoseTrack's."""
+    return {name: found for name, found in documents.items() if ("posetrack" in found) == is_clip}
 
 
 def levels_of(folders: Sequence[RunFolder]) -> list[LevelRun]:

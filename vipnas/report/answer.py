@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from statistics import mean, stdev
 from typing import Any, NamedTuple
 
+from vipnas.models.counting import count_cost
 from vipnas.quantities import QUANTITIES, Cost
 from vipnas.report.blocks import Block, Card, Cards, Code, Folded, Section, Table, missing
 from vipnas.report.describe import shown_cost
@@ -23,14 +24,14 @@ class Row:
 
     Attributes:
         name: What the network is.
-        cost: Its cost.
+        cost: Its cost; None where it is unknown.
         score: Its score in the search, with inherited weights.
         metrics: Its metrics on the test split.
         is_answer: Whether it is the network that the run is about.
     """
 
     name: str
-    cost: Cost
+    cost: Cost | None
     score: float | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     is_answer: bool = False
@@ -154,13 +155,14 @@ def metrics_of(metrics: dict[str, Any]) -> dict[str, float]:
 
 
 def _table(runs: Sequence[LevelRun]) -> Table:
-    rows = [(run, row) for run in runs for row in _rows(run)]
+    rows = [(run.name, row) for run in runs for row in _rows(run)]
+    rows += [(UNKNOWN, row) for row in _others(runs[0])]
     names = {name for _, row in rows for name in METRICS if name in row.metrics}
     metrics = {name: label for name, label in METRICS.items() if name in names}
     costs = [
         quantity
         for name, quantity in QUANTITIES.items()
-        if any(row.cost.get(name) is not None for _, row in rows)
+        if any(row.cost is not None and row.cost.get(name) is not None for _, row in rows)
     ]
     several = ["run"] if len(runs) > 1 else []
     return Table(
@@ -168,12 +170,12 @@ def _table(runs: Sequence[LevelRun]) -> Table:
         [
             [
                 row.name,
-                *([run.name] if several else []),
+                *([run_name] if several else []),
                 *(shown_cost(quantity, row.cost) for quantity in costs),
                 UNKNOWN if row.score is None else f"{row.score:.4f}",
                 *(_shown_metric(row.metrics, name) for name in metrics),
             ]
-            for run, row in rows
+            for run_name, row in rows
         ],
         [number for number, (_, row) in enumerate(rows) if row.is_answer],
     )
@@ -203,6 +205,14 @@ def _rows(run: LevelRun) -> Iterator[Row]:
     for name, row in rows.items():
         if "retrained" not in name:
             yield Row(name, _cost_of(row), None, metrics_of(row))
+
+
+def _others(run: LevelRun) -> Iterator[Row]:
+    """Yield released networks of the same space, and models whose metrics were given."""
+    for name, arch in run.published.items():
+        yield Row(f"{name}, released", count_cost(arch))
+    for name, metrics in run.other_metrics.items():
+        yield Row(name, None, None, metrics_of(metrics))
 
 
 def _name_of(row: dict[str, Any], method: str) -> str:

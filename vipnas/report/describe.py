@@ -46,7 +46,7 @@ def trial_text(trial: Trial, label: str) -> str:
     return "\n".join((first, str(trial.cost), *arch_lines(trial.arch)))
 
 
-def shown_cost(quantity: Quantity, cost: Cost) -> str:
+def shown_cost(quantity: Quantity, cost: Cost | None) -> str:
     """Return a quantity without its unit; a dash where it is unknown."""
-    value = cost.get(quantity.name)
+    value = None if cost is None else cost.get(quantity.name)
     return "–" if value is None else quantity.shown(value)

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from vipnas.arch.clip import VideoArch
 from vipnas.arch.image import Arch
+from vipnas.arch.io import read_arch
 from vipnas.errors import UserError
 from vipnas.files import read_json
 from vipnas.models.file import read_header
@@ -19,6 +20,8 @@ from vipnas.quantities import QUANTITIES, SCORE, Quantity
 from vipnas.search.journal import read_journal
 from vipnas.search.pareto import pareto_front
 from vipnas.search.trial import Trial
+from vipnas.shipped import shipped_files
+from vipnas.space.yaml import parse_space
 
 AnyArch: TypeAlias = Arch | VideoArch
 RANDOM_SEARCH, REFERENCES = "random", "reference"
@@ -38,6 +41,8 @@ class LevelRun:
         retrain: The folder of the retrained network.
         latency_table: The latency table of the search, where it was searched by milliseconds.
         beside: Other architectures to draw beside the one found, by name.
+        other_metrics: Metrics of other models on the test split, as `vipnas evaluate --json` prints
+            them, by name.
     """
 
     name: str
@@ -48,6 +53,7 @@ class LevelRun:
     retrain: Path
     latency_table: Path | None = None
     beside: Mapping[str, AnyArch] = field(default_factory=dict)
+    other_metrics: Mapping[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def command(self) -> str:
@@ -97,6 +103,20 @@ class LevelRun:
     def references(self) -> dict[str, Trial]:
         """The trials of the largest and the smallest architecture, by name."""
         return dict(zip(REFERENCE_NAMES, self.trials_of(REFERENCES), strict=False))
+
+    @cached_property
+    def published(self) -> dict[str, Arch]:
+        """The released networks that are in the space of the search, by their shipped names."""
+        document = self.settings.get("space")
+        if document is None or self.is_clip:
+            return {}
+        space = parse_space(document, "space", str(self.search))
+        released = {
+            name: read_arch(path)
+            for name, path in shipped_files("search_spaces").items()
+            if name.startswith("published/")
+        }
+        return {name: arch for name, arch in released.items() if arch in space}
 
     @property
     def winner(self) -> Trial | None:

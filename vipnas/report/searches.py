@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from vipnas.models.counting import count_cost
 from vipnas.quantities import Quantity
 from vipnas.report.blocks import (
     RANDOM,
@@ -85,7 +86,7 @@ def _front_chart(runs: Sequence[LevelRun], quantity: Quantity) -> Chart:
         SCORE_LABEL,
         # Random search first, so that it covers nothing.
         sorted(series, key=lambda one: (one.kind != "points", one.symbol != "ring", one.size_px)),
-        list(_budgets(runs, quantity)),
+        [*_budgets(runs, quantity), *_released(runs[0], quantity)],
     )
 
 
@@ -138,6 +139,13 @@ def _budgets(runs: Sequence[LevelRun], quantity: Quantity) -> Iterator[Mark]:
     }
     for value in sorted(limits):
         yield Mark(value / quantity.scale, f"budget {quantity.shown(value)}")
+
+
+def _released(run: LevelRun, quantity: Quantity) -> Iterator[Mark]:
+    """Yield the costs of released networks; their scores with this supernet are unknown."""
+    for name, arch in run.published.items():
+        if (value := count_cost(arch).get(quantity.name)) is not None:
+            yield Mark(value / quantity.scale, name)
 
 
 def progress(runs: Sequence[LevelRun]) -> Section | None:
