@@ -15,6 +15,7 @@ turns, grouped, forms = (
     tool("benchmarks.grouped_forms"),
 )
 command = tool("benchmarks.command")
+sizes = tool("sizes")
 
 
 def test_what_runs_at_once_counts_once() -> None:
@@ -76,3 +77,10 @@ def test_a_tool_ends_with_its_code_or_with_one_line(
     with pytest.raises(SystemExit) as ended:
         command.exit_with(lambda: 3)
     assert ended.value.code == 3
+
+
+def test_lines_of_code_are_those_without_docstrings_and_comments() -> None:
+    lines = ('"""About."""', "", "x = (", "    1,  # one", ")", "", "", "def f():")
+    source = "\n".join((*lines, '    """Two', '    lines."""', "    # why", "    return x", ""))
+    assert (sizes.count_lines(source), sizes.count_code(source)) == (12, 5)
+    assert sizes.function_lines(source) == {"f, line 8": 5}

@@ -39,10 +39,12 @@ ratios_missed=3  # the exit status of tools.benchmarks.supernet where a ratio is
 size=(--full-size --batch-size 64 --precision bfloat16 --repeats 3)
 seconds=80
 patience=1
+compiled=(s_vipnas_res50 lat_vipnas)
 if [ "$device" = cpu ]; then
     patience=5
     size=(--batch-size 1 --precision float32 --repeats 1)
     seconds=5
+    compiled=(quick)
 fi
 
 part 20 machine -c "import torch; print(torch.__version__, torch.cuda.get_device_name() if torch.cuda.is_available() else 'no GPU')"
@@ -51,7 +53,7 @@ for space in s_vipnas_res50 s_vipnas_mbv3 lat_vipnas; do
     part 100 "supernet_$space" -m tools.benchmarks.supernet --device "$device" "${size[@]}" \
         --space "$space" --seconds "$seconds" --report "$folder/supernet_$space.md"
 done
-for space in s_vipnas_res50 lat_vipnas; do
+for space in "${compiled[@]}"; do
     part 60 "compile_$space" -m tools.benchmarks.compile --device "$device" "${size[@]}" \
         --space "$space" --part largest --report "$folder/compile_$space.md"
 done

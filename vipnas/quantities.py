@@ -182,9 +182,10 @@ class Constraint(Strict):
         return f"{self.quantity} {self.format(self.at_least)} to {self.format(self.at_most)}"
 
 
+MACS = QUANTITIES["macs"]
 # `SCORE` or the name of a quantity.
 Objective: TypeAlias = str
-DEFAULT_OBJECTIVES = (SCORE, "macs")
+DEFAULT_OBJECTIVES = (SCORE, MACS.name)
 
 
 def check_objectives(objectives: Sequence[Objective]) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from statistics import mean, stdev
 from typing import Any, NamedTuple
 
+from vipnas.files import parse
 from vipnas.models.counting import count_cost
 from vipnas.quantities import QUANTITIES, Cost
 from vipnas.report.blocks import Block, Card, Cards, Code, Folded, Section, Table, missing
@@ -224,7 +225,7 @@ def _name_of(row: dict[str, Any], method: str) -> str:
 
 def _cost_of(row: dict[str, Any]) -> Cost:
     known = {name: row[name] for name in QUANTITIES if row.get(name) is not None}
-    return Cost(known.pop("macs"), known.pop("params")).with_values(**known)
+    return parse(Cost, known, "summary.json")
 
 
 def _commands(run: LevelRun) -> Code:

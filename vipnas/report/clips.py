@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vipnas.quantities import QUANTITIES
+from vipnas.quantities import MACS
 from vipnas.report.blocks import Block, Chart, Charts, Drawing, Section, Series, missing
 from vipnas.report.rows import Bar, draw_bars
 from vipnas.report.runs import LevelRun
@@ -40,18 +40,17 @@ def clips(runs: Sequence[LevelRun]) -> Section | None:
 
 
 def _compute(run: LevelRun) -> str:
-    macs = QUANTITIES["macs"]
     frames = run.clip_summary.get("along_clip", ())
     bars = [
         Bar(
             f"frame {frame['frame']}, {frame['fusion']}",
-            frame[macs.name],
-            macs.shown(frame[macs.name]),
+            frame[MACS.name],
+            MACS.shown(frame[MACS.name]),
         )
         for frame in frames
     ]
     mean = sum(bar.value for bar in bars) / max(len(bars), 1)
-    return draw_bars([*bars, Bar("mean", mean, macs.shown(mean))], "--run2")
+    return draw_bars([*bars, Bar("mean", mean, MACS.shown(mean))], "--run2")
 
 
 def _drift(run: LevelRun, key: str, number: int) -> Series:

@@ -16,7 +16,7 @@ from vipnas.errors import UserError
 from vipnas.files import read_json
 from vipnas.models.file import read_header
 from vipnas.models.header import ModelHeader
-from vipnas.quantities import QUANTITIES, SCORE, Quantity
+from vipnas.quantities import DEFAULT_OBJECTIVES, QUANTITIES, Quantity
 from vipnas.search.journal import read_journal
 from vipnas.search.pareto import pareto_front
 from vipnas.search.trial import Trial
@@ -82,7 +82,7 @@ class LevelRun:
 
     @property
     def objectives(self) -> tuple[str, ...]:
-        return tuple(self.search_settings.get("objectives", (SCORE, "macs")))
+        return tuple(self.search_settings.get("objectives", DEFAULT_OBJECTIVES))
 
     def trials_of(self, method: str) -> list[Trial]:
         """Return the trials of one method, by number."""

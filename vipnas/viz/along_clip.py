@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from vipnas.quantities import QUANTITIES
+from vipnas.quantities import MACS
 from vipnas.viz.plots import write_figure
 
 
@@ -27,14 +27,13 @@ def draw_along_clip(
 
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2)
-    cost = QUANTITIES["macs"]
-    heights = [frame[cost.name] / cost.scale for frame in frames]
+    heights = [frame[MACS.name] / MACS.scale for frame in frames]
     colours = ["tab:orange", *["tab:blue"] * (len(frames) - 1)]
     bars = left.bar(range(len(frames)), heights, color=colours)
-    labels = [f"{cost.shown(frame[cost.name])}\n{frame['fusion']}" for frame in frames]
+    labels = [f"{MACS.shown(frame[MACS.name])}\n{frame['fusion']}" for frame in frames]
     left.bar_label(bars, labels, label_type="center", color="white")
     left.axhline(float(np.mean(heights)), color="gray", linestyle="--", label="mean")
-    left.set(xlabel="frame of the clip", ylabel=cost.label, xticks=range(len(frames)))
+    left.set(xlabel="frame of the clip", ylabel=MACS.label, xticks=range(len(frames)))
     left.margins(y=0.25)
     left.legend()
     percents = [row["error_percent"] for row in errors]
