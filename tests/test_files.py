@@ -292,6 +292,17 @@ def test_a_file_is_written_and_written_over(tmp_path: Path) -> None:
     assert [entry.name for entry in path.parent.iterdir()] == ["file"]
 
 
+def test_a_pipe_is_written_to_and_stays(tmp_path: Path) -> None:
+    """A device such as /dev/null would otherwise be replaced by a file."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    write_atomically(path, "text")
+    assert os.read(reader, 100) == b"text"
+    os.close(reader)
+    assert path.is_fifo()
+
+
 class FullDisk(io.RawIOBase):
     """Takes three bytes, then there is no room."""
 

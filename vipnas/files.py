@@ -41,11 +41,16 @@ class Strict:
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a temporary file, fsync, rename.
 
-    A reader sees the old file or the new one, also after a kill or on a full disk.
+    A reader sees the old file or the new one, also after a kill or on a full disk. What is no
+    regular file, such as `/dev/null` or a pipe, is written to directly.
     """
     data = content.encode() if isinstance(content, str) else content
     if path.is_dir():
         raise ValueError(f"{path}: expected a file to write, got a folder")
+    if path.exists() and not path.is_file():
+        with errors_name(path):
+            path.write_bytes(data)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     # Always the same name, so that the next write replaces what a kill left behind.
     aside = path.with_name(f".{path.name}.partial")

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from vipnas.data.formats.json_values import flag, is_coordinate, is_number, shown
+from vipnas.data.formats.json_values import flag, is_coordinate, is_number, shown, text
 
 
 @pytest.mark.parametrize(
@@ -40,3 +40,8 @@ def test_flags_are_0_and_1() -> None:
     for value in ("0", "false", 2, -1, 1.0, [], {}):
         with pytest.raises(ValueError, match=r"^file: a: expected 0, 1, true or false, got "):
             flag({"a": value}, "a", "file")
+
+
+def test_strings_have_no_null_characters() -> None:
+    with pytest.raises(ValueError, match="a: file_name: expected a string without null characters"):
+        text({"file_name": "a\0.jpg"}, "file_name", "a")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import pickle
 import random
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,13 @@ def test_nothing_in_a_file_is_executed(tmp_path: Path) -> None:
         f" that names {os.mkdir.__module__}.mkdir"
     )
     assert not target.exists()
+
+
+def test_a_plain_pickle_is_refused_without_warnings(tmp_path: Path) -> None:
+    path = tmp_path / "plain.pt"
+    path.write_bytes(pickle.dumps({"weights": bytearray(3)}, protocol=4))
+    with pytest.raises(ValueError, match=r"plain.pt: .* got a pickle that PyTorch refuses: Unsup"):
+        load_checkpoint(path)
 
 
 def test_a_whole_network_object_is_refused(small_space: SearchSpace, tmp_path: Path) -> None:

@@ -6,8 +6,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -111,21 +110,8 @@ class Datasets:
         data, config = self.sources.read("train"), self.config.data
         if config.max_train_persons is not None:
             num_persons = config.max_train_persons + config.val_persons
-            with self._errors_name("data.max_train_persons"):
-                data = subset(data, num_persons, self.config.seed)
-        with self._errors_name("data.val_persons"):
-            return hold_out(data, config.val_persons, self.config.seed)
-
-    @contextmanager
-    def _errors_name(self, setting: str) -> Iterator[None]:
-        """Name the training set's file, and the setting that asks for more than it holds."""
-        place = self.sources.place("train")
-        try:
-            yield
-        except UserError as error:
-            raise error.inside(f"{place}: {setting}") from None
-        except ValueError as error:
-            raise ValueError(f"{place}: {setting}: {error}") from None
+            data = subset(data, num_persons, self.config.seed)
+        return hold_out(data, config.val_persons, self.config.seed)
 
     @property
     def train_data(self) -> PoseData:

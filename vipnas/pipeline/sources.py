@@ -40,11 +40,6 @@ class Sources:
     skip_bad_images: bool = False
     check_images: bool = True
 
-    def place(self, source: Source) -> Path:
-        """Return the folder or the file that errors about a source name."""
-        files = self.config.train if source == "train" else self.config.test
-        return self.synthetic / source if files is None else self.data_root / files.name
-
     def read(self, source: Source) -> PoseData:
         """Read the people of a source; synthetic ones are generated first."""
         config, directory = self.config, self.synthetic / source

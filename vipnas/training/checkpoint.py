@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,7 +39,8 @@ def load_file(path: Path) -> Any:
     """
     check_is_file(path)
     try:
-        with torch.serialization.safe_globals(NUMPY_ARRAYS):
+        with torch.serialization.safe_globals(NUMPY_ARRAYS), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickles that are refused or readable all the same
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch's errors for other files share no class
         expected = "a checkpoint of tensors, numbers and strings"
@@ -51,7 +53,8 @@ def _reason(error: Exception) -> str:
         return f"a pickle that names {called[1]}"
     _, _, refused = str(error).partition("WeightsUnpickler error: ")
     found = (refused or f"{type(error).__name__}: {error}").strip().splitlines()[0]
-    return re.split(r"\. |: $", found)[0]
+    reason = re.split(r"\. |: $", found)[0]
+    return f"a pickle that PyTorch refuses: {reason}" if refused else reason
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

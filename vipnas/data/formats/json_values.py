@@ -61,10 +61,12 @@ def json_list(entry: Mapping[str, Any], key: str, place: str) -> list[Any]:
 
 
 def text(entry: Mapping[str, Any], key: str, place: str) -> str:
-    """Return a string that is not empty."""
+    """Return a string that is not empty and could be the name of a file."""
     value = entry.get(key, _NOTHING)
     if not isinstance(value, str) or not value:
         raise unexpected(f"{place}: {key}", "a string", value)
+    if "\0" in value:
+        raise unexpected(f"{place}: {key}", "a string without null characters", value)
     return value
 
 
