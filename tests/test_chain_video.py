@@ -209,6 +209,6 @@ def test_training_that_was_cut_off_ends_with_the_same_weights(
         assert torch.equal(tensor, cut.state_dict()[name]), name
 
 
-def two_batches(*args: Any) -> Iterator[Any]:
-    yield from itertools.islice(training_batches(*args), 2)
+def two_batches(*args: Any, **named: Any) -> Iterator[Any]:
+    yield from itertools.islice(training_batches(*args, **named), 2)
     raise KeyboardInterrupt

@@ -59,6 +59,10 @@ QUANTITIES: dict[str, Quantity] = {
 }
 
 
+# What an architecture computes, which is counted; and what that takes on a device.
+COMPUTATION, TIME = "macs", "latency_ms"
+
+
 @dataclass(frozen=True)
 class Cost(Strict):
     """The cost of a network for one image.

@@ -162,7 +162,8 @@ def test_a_closed_choice_stays_at_the_option_of_the_largest(space: SearchSpace) 
             assert all(getattr(stage, name) == getattr(full, name) for name in kept)
         assert [deconv.width for deconv in arch.head] == [deconv.width for deconv in largest.head]
     assert len(set(archs)) > 10
-    assert space.with_open_choices(ELASTIC | {"stride", "activation", "max_pool"}) == space
+    everything = ELASTIC | {"stride", "activation", "max_pool", "input_hw"}
+    assert space.with_open_choices(everything) == space
 
 
 def test_choices_open_one_after_another() -> None:

@@ -221,7 +221,7 @@ def _doctor(options: argparse.Namespace) -> None:
     from dataclasses import asdict
 
     import vipnas
-    from vipnas.runtimes.doctor import diagnose
+    from vipnas.deploy.doctor import diagnose
 
     found = diagnose(vipnas.__version__)
     print(json.dumps(asdict(found)) if options.json else "\n".join(found.lines()))

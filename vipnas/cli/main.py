@@ -14,6 +14,7 @@ from vipnas.cli.device import add_device_commands
 from vipnas.cli.experiment import add_experiment_commands
 from vipnas.cli.export import add_export_command
 from vipnas.cli.import_data import add_import_command
+from vipnas.cli.init import add_init_command
 from vipnas.cli.label import add_label_command
 from vipnas.cli.model import add_network_commands
 from vipnas.cli.parser import Parser
@@ -71,6 +72,7 @@ def parser_of_all_commands() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(
         title="commands", dest="command", required=True, metavar="COMMAND"
     )
+    add_init_command(commands)
     add_experiment_commands(commands)
     add_video_commands(commands)
     add_network_commands(commands)

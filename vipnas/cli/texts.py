@@ -13,6 +13,16 @@ class Text(NamedTuple):
 
 
 TEXTS = {
+    "init": Text(
+        "Write a commented experiment for your data, budget and time. It looks at the data, times\n"
+        "ten steps on this machine, and chooses input size, epochs and trials. What is not given\n"
+        "is asked for.",
+        (
+            "vipnas init --train train.json --images images --test test.json --budget '25 fps'"
+            " --hours 1 -o mine.yaml",
+            "vipnas init -o mine.yaml",
+        ),
+    ),
     "run": Text(
         "Run a whole experiment: train the supernet, search it, retrain and evaluate what was\n"
         "found. The same command resumes a run that was stopped.",

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from vipnas.cli.main import main
-from vipnas.runtimes import doctor
-from vipnas.runtimes.doctor import MISSING, required_packages
+from vipnas.deploy import doctor
+from vipnas.deploy.doctor import MISSING, required_packages
 
 
 def test_what_is_missing_or_too_old_is_named_with_the_command_that_brings_it() -> None:

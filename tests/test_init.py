@@ -1,0 +1,145 @@
+"""`vipnas init`: the experiment that it writes is valid, within the budget, and fits the hours."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from errors_fixture import refused
+from experiment_fixture import draw_people
+
+from vipnas.cli.main import main
+from vipnas.config.experiment import read_experiment
+from vipnas.pipeline import first_experiment
+from vipnas.pipeline.budget import Budget, parse_budget
+from vipnas.pipeline.stage_seconds import StageSeconds
+
+
+@pytest.mark.parametrize(
+    ("text", "quantity", "at_most"),
+    [
+        ("25 fps", "latency_ms", 40.0),
+        ("40ms", "latency_ms", 40.0),
+        ("100 MMACs", "macs", 1e8),
+        ("1.5 GMACs", "macs", 1.5e9),
+        ("3 Mparams", "params", 3e6),
+        ("300kparams", "params", 3e5),
+    ],
+)
+def test_budgets_in_words(text: str, quantity: str, at_most: float) -> None:
+    budget = parse_budget(text)
+    assert (budget.quantity, budget.at_most) == (quantity, pytest.approx(at_most))
+
+
+@pytest.mark.parametrize("text", ["", "25", "fps", "0 ms", "-1 ms", "3 GB", "1..5 ms", "inf ms"])
+def test_other_budgets_are_refused(text: str) -> None:
+    with refused(place="--budget", hint="such as '25 fps'"):
+        parse_budget(text)
+
+
+@pytest.fixture(scope="module")
+def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw_people(tmp_path_factory.mktemp("people"))
+
+
+def arguments(data_root: Path, output: Path, **changed: str) -> list[str]:
+    given = {
+        "train": "train/annotations.json",
+        "images": "train/images",
+        "test": "test/annotations.json",
+        "test-images": "test/images",
+        "data-root": str(data_root),
+        "budget": "6 MMACs",
+        "hours": "0.01",
+        "space": "tiny",
+        "device": "cpu",
+        **changed,
+    }
+    named = [word for name, value in given.items() for word in (f"--{name}", value)]
+    return ["init", *named, "-o", str(output)]
+
+
+def test_it_measures_and_writes_an_experiment(
+    data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "mine.yaml"
+    assert main(arguments(data_root, output)) == 0
+    config = read_experiment(output)
+    assert config.search is not None and config.supernet is not None
+    (constraint,) = config.search.constraints
+    between = config.supernet.sampling.macs_between
+    assert constraint.quantity == "macs" and between is not None
+    assert between[1] == constraint.at_most <= 6e6
+    assert "expected: supernet" in capsys.readouterr().out
+    assert main(arguments(data_root, output)) == 1  # nobody's file is lost
+    assert "--force replaces it" in capsys.readouterr().err
+
+
+def test_time_becomes_computation_by_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """1 ms and 2 ms for each MMACs: 5 ms are 2 MMACs, less the margin."""
+    monkeypatch.setattr(first_experiment, "_milliseconds", lambda *_: (2e-6, 1.0))
+    space = first_experiment.read_space(
+        first_experiment.find_shipped("search_spaces", "tiny", ".yaml")
+    )
+    macs, within = first_experiment._macs_within(space, parse_budget("5 ms"))
+    assert macs == pytest.approx(first_experiment.MARGIN * 2e6)
+    assert 0 < within < 1
+
+
+def test_the_stages_fill_the_hours_by_hand(
+    data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(first_experiment, "stage_seconds", lambda *_: StageSeconds(0.1, 0.5, 0.05))
+    output = tmp_path / "mine.yaml"
+    assert main(arguments(data_root, output, hours="1")) == 0
+    config = read_experiment(output)
+    assert config.search is not None and config.supernet is not None
+    # 540 s for two searches of 300 trials at most, of which they take 300.
+    assert config.search.num_trials == 300
+    spare = 540 - 2 * 300 * 0.5
+    num_persons = len(labelled_persons(data_root))
+    seconds_of_epoch = (num_persons - config.data.val_persons) / 16 * 0.1
+    wanted = 0.30 * (3600 + spare / 0.75) / seconds_of_epoch
+    assert config.supernet.schedule.epochs == pytest.approx(wanted, abs=0.1)
+    ratio = config.retrain.schedule.epochs / config.supernet.schedule.epochs
+    assert ratio == pytest.approx((0.45 / 0.05) / (0.30 / 0.1), rel=1e-3)
+
+
+def labelled_persons(data_root: Path) -> list[object]:
+    annotations = json.loads((data_root / "train/annotations.json").read_text())["annotations"]
+    return [one for one in annotations if one["num_keypoints"] > 0]
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"hours": "0.0001"}, "--hours: expected at least"),
+        ({"hours": "soon"}, "--hours: expected a number above 0, got soon"),
+        ({"budget": "1 kparams"}, "--budget: expected one that networks of tiny can meet"),
+        ({"train": "none.json"}, "none.json"),
+    ],
+)
+def test_what_cannot_be_is_one_line(
+    data_root: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    changed: dict[str, str],
+    message: str,
+) -> None:
+    monkeypatch.setattr(first_experiment, "stage_seconds", lambda *_: StageSeconds(0.1, 0.5, 0.05))
+    assert main(arguments(data_root, tmp_path / "mine.yaml", **changed)) == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "mine.yaml").exists()
+
+
+def test_without_a_terminal_what_is_missing_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["init", "-o", str(tmp_path / "mine.yaml"), "--train", "t.json"]) == 1
+    assert "--images: expected a value, got none" in capsys.readouterr().err
+
+
+def test_a_budget_of_time_says_how_it_was_measured() -> None:
+    assert str(Budget("latency_ms", 40.0, "25 fps")) == "25 fps on 1 thread(s) of onnxruntime"

@@ -1,0 +1,267 @@
+"""Write a first experiment for data, a budget and the hours at hand; `vipnas init` calls it."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+
+from vipnas.arch.image import Arch
+from vipnas.config.experiment import ExperimentConfig
+from vipnas.errors import UserError
+from vipnas.files import parse
+from vipnas.latency.measure import key_of_this_machine, measure_archs, pinned
+from vipnas.models.counting import count_cost
+from vipnas.pipeline.budget import Budget
+from vipnas.pipeline.experiment import Experiment
+from vipnas.pipeline.image_level import ImageLevel
+from vipnas.pipeline.stage_seconds import StageSeconds, stage_seconds
+from vipnas.shipped import find_shipped
+from vipnas.space.image import SearchSpace
+from vipnas.space.yaml import read_space
+
+HEIGHTS_PX = (256, 192, 128, 96)
+# At least this part of the architectures must be within the budget at an input size.
+MIN_WITHIN = 0.25
+NUM_MEASURED = 8
+# A budget in milliseconds becomes one in MACs, with this share left for what a line misses.
+MARGIN = 0.9
+# Shares of the time: the rest is for probes, metrics and starting.
+SUPERNET_SHARE, SEARCH_SHARE, RETRAIN_SHARE = 0.30, 0.15, 0.45
+MIN_TRIALS, MAX_TRIALS = 20, 300
+MIN_EPOCHS = 2.0
+MAX_VAL_PERSONS = 300
+BATCH_SIZE = 16
+
+Say = Callable[[str], object]
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What somebody wants to have.
+
+    Attributes:
+        annotations: COCO keypoint JSON of the training persons, relative to `data_root`.
+        images: Folder of their images.
+        test_annotations: That of the test persons; None splits nothing off, and tests on training
+            persons of other images.
+        test_images: Folder of their images.
+        data_root: Dataset root.
+        skeleton: A shipped name or a YAML file.
+        space: A shipped name or a YAML file.
+        budget: What the network may cost.
+        hours: Time for the whole run on this machine.
+        device: torch device.
+    """
+
+    annotations: str
+    images: str
+    test_annotations: str
+    test_images: str
+    data_root: Path
+    skeleton: str
+    space: str
+    budget: Budget
+    hours: float
+    device: torch.device
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Expected seconds of each stage."""
+
+    supernet: float
+    search: float
+    retrain: float
+
+    def __str__(self) -> str:
+        stages = {"supernet": self.supernet, "search": self.search, "retraining": self.retrain}
+        return ", ".join(f"{name} {seconds / 60:.0f} min" for name, seconds in stages.items())
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The text of an experiment, and what it expects."""
+
+    text: str
+    expected: Expected
+
+
+def first_experiment(wishes: Wishes, say: Say = print) -> Plan:
+    """Look at the data and the machine, time ten steps, and write an experiment.
+
+    Raises:
+        UserError: The data cannot be read, no architecture of the space is within the budget, or
+            the time is too short for a training.
+    """
+    base = _base(wishes)
+    opened = _opened(base, wishes, Path("runs/init"))
+    skeleton, persons = opened.skeleton, (*opened.train_data.persons, *opened.val_data.persons)
+    boxes_hw = np.array([(person.box_xywh[3], person.box_xywh[2]) for person in persons])
+    is_wide = float(np.mean(boxes_hw[:, 1] > 0.75 * boxes_hw[:, 0])) > 0.5
+    aspect = 1.0 if is_wide else 0.75
+    height = float(np.median(boxes_hw[:, 0]))
+    say(
+        f"{len(persons)} persons, boxes {height:.0f} px high in the median;"
+        f" {'most are wide: square inputs' if is_wide else 'inputs of 4 : 3'}"
+    )
+    size, macs = _input_and_macs(wishes, aspect, height, skeleton.num_joints, say)
+    base = {**base, "input_hw": list(size)}
+    val_persons = min(MAX_VAL_PERSONS, max(1, len(persons) // 7))
+    base["data"] = {**base["data"], "val_persons": val_persons}
+    with TemporaryDirectory() as folder:
+        seconds = stage_seconds(ImageLevel(_opened(base, wishes, Path(folder))), macs)
+    say(str(seconds))
+    return _plan(base, wishes, seconds, macs, len(persons) - val_persons)
+
+
+def _base(wishes: Wishes) -> dict[str, Any]:
+    """Return the experiment without what is measured."""
+    schedule = {"epochs": 1, "batch_size": BATCH_SIZE, "learning_rate": 2.0e-3}
+    train = {"annotations": wishes.annotations, "images": wishes.images}
+    test = {"annotations": wishes.test_annotations, "images": wishes.test_images}
+    return {
+        "seed": 0,
+        "space": wishes.space,
+        "skeleton": wishes.skeleton,
+        "data": {"train": train, "test": test, "val_persons": 1},
+        "codec": "dark",
+        "supernet": {"schedule": schedule},
+        "search": {"num_trials": MIN_TRIALS},
+        "retrain": {"schedule": schedule, "init_from": "supernet"},
+    }
+
+
+def _opened(document: dict[str, Any], wishes: Wishes, folder: Path) -> Experiment:
+    config = parse(ExperimentConfig, json.loads(json.dumps(document)), "init")
+    return Experiment(config, folder, wishes.data_root, wishes.device)
+
+
+def _input_and_macs(
+    wishes: Wishes, aspect: float, box_height: float, num_joints: int, say: Say
+) -> tuple[tuple[int, int], float]:
+    """Return the largest input at which enough of the space is within the budget, and its MACs."""
+    space = read_space(find_shipped("search_spaces", wishes.space, ".yaml"))
+    stride = space.max_arch().total_stride
+    # More pixels than a person has tell nothing new.
+    heights = [one for one in HEIGHTS_PX if one <= 1.5 * box_height] or [HEIGHTS_PX[-1]]
+    for height in heights:
+        size = (height, max(stride, round(height * aspect / stride) * stride))
+        if height % stride:
+            continue
+        sized = space.with_facts(size, num_joints)
+        macs, within = _macs_within(sized, wishes.budget)
+        macs = min(macs, count_cost(sized.max_arch()).macs)
+        say(f"input {size[0]} x {size[1]}: {within:.0%} of the architectures are within the budget")
+        if within >= MIN_WITHIN:
+            return size, macs
+    raise UserError("--budget", f"one that networks of {wishes.space} can meet", str(wishes.budget))
+
+
+def _macs_within(space: SearchSpace, budget: Budget) -> tuple[float, float]:
+    """Return the budget in MACs, and the share of architectures that is within it."""
+    rng = random.Random(0)
+    archs = [space.sample(rng) for _ in range(200)]
+    costs = [count_cost(arch) for arch in archs]
+    if not budget.is_time:
+        inside = [cost.macs for cost in costs if cost.value(budget.quantity) <= budget.at_most]
+        return max(inside, default=0.0), len(inside) / len(archs)
+    slope, intercept = _milliseconds(archs[:NUM_MEASURED], budget)
+    macs = MARGIN * (budget.at_most - intercept) / slope
+    return macs, float(np.mean([cost.macs <= macs for cost in costs]))
+
+
+def _milliseconds(archs: Sequence[Arch], budget: Budget) -> tuple[float, float]:
+    """Fit milliseconds by MACs over measured architectures: slope and intercept."""
+    key = key_of_this_machine(budget.runtime, archs[0].input_hw, budget.threads)
+    with pinned(key):
+        latencies = measure_archs(archs, key, max_spread=0.5)
+    macs = [count_cost(arch).macs for arch in archs]
+    slope, intercept = np.polyfit(macs, [latency.median_ms for latency in latencies], 1)
+    return max(float(slope), 1e-12), max(0.0, float(intercept))
+
+
+def _plan(
+    document: dict[str, Any],
+    wishes: Wishes,
+    seconds: StageSeconds,
+    macs: float,
+    num_persons: int,
+) -> Plan:
+    """Fill the hours: epochs for both trainings, and as many trials as fit."""
+    total = 3600 * wishes.hours
+    # Random search scores as many architectures for comparison.
+    trials = int(SEARCH_SHARE * total / (2 * seconds.score))
+    trials = min(MAX_TRIALS, max(MIN_TRIALS, trials))
+    search = 2 * trials * seconds.score
+    spare = max(0.0, SEARCH_SHARE * total - search)
+    weight = SUPERNET_SHARE + RETRAIN_SHARE
+    supernet = SUPERNET_SHARE * (total + spare / weight)
+    retrain = RETRAIN_SHARE * (total + spare / weight)
+    steps_of_epoch = num_persons / BATCH_SIZE
+    epochs = [
+        stage / (step * steps_of_epoch)
+        for stage, step in ((supernet, seconds.supernet_step), (retrain, seconds.retrain_step))
+    ]
+    if min(epochs) < MIN_EPOCHS or search > total / 2:
+        step = max(seconds.supernet_step, seconds.retrain_step)
+        least = max(MIN_EPOCHS * steps_of_epoch * step / SUPERNET_SHARE, 2 * search) / 3600
+        wanted = f"at least {math.ceil(10 * least) / 10:g} for {num_persons} persons"
+        raise UserError("--hours", wanted, f"{wishes.hours:g}", "or another --space or --budget")
+    expected = Expected(supernet, search, retrain)
+    return Plan(_text(document, wishes, seconds, macs, trials, epochs, expected), expected)
+
+
+def _text(
+    document: dict[str, Any],
+    wishes: Wishes,
+    seconds: StageSeconds,
+    macs: float,
+    trials: int,
+    epochs: Sequence[float],
+    expected: Expected,
+) -> str:
+    """Return the commented YAML of an experiment."""
+    data, budget = document["data"], wishes.budget
+    files = {name: _flow(data[name]) for name in ("train", "test")}
+    return f"""\
+# Written by `vipnas init` for {budget} and {wishes.hours:g} hours on this machine.
+# Expected: {expected}.
+# {seconds}
+# Run it:   vipnas run FILE --data-root DATA
+seed: 0
+space: {json.dumps(wishes.space)}
+skeleton: {json.dumps(wishes.skeleton)}
+input_hw: {document["input_hw"]}  # the largest at which enough of the space is within the budget
+data:
+  train: {files["train"]}
+  test: {files["test"]}
+  val_persons: {data["val_persons"]}  # scores of the search; left out of the training
+codec: dark
+monitoring: {{probe_epochs: {max(1.0, epochs[0] / 4):.1f}}}
+supernet:
+  # Random subnets near the budget: outside of the range, scores say little.
+  sampling: {{strategy: uniform, macs_between: [{0.6 * macs:.0f}, {macs:.0f}]}}
+  schedule: {{epochs: {epochs[0]:.1f}, batch_size: {BATCH_SIZE}, learning_rate: 2.0e-3}}
+search:
+  num_trials: {trials}  # random search scores as many, for comparison
+  searcher: predictor
+  constraints:
+    - {{quantity: {budget.counted}, at_most: {budget.counted_limit(macs):.0f}}}{budget.remark}
+retrain:
+  init_from: supernet  # for long trainings, scratch is as good
+  schedule: {{epochs: {epochs[1]:.1f}, batch_size: {BATCH_SIZE}, learning_rate: 2.0e-3}}
+"""
+
+
+def _flow(mapping: dict[str, str]) -> str:
+    """Return a mapping of strings as YAML in one line."""
+    return f"{{{', '.join(f'{key}: {json.dumps(value)}' for key, value in mapping.items())}}}"
