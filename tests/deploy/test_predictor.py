@@ -686,7 +686,7 @@ def test_memory_does_not_grow_with_the_video(model_file: Path, tmp_path: Path) -
     outputs = [tmp_path / "a.mp4", tmp_path / "a.json", tmp_path / "a.csv"]
 
     def others(image: np.ndarray, name: str = "", index: int = 0) -> DetectedBoxes:
-        left, top = np.random.default_rng(index).uniform(0, 400, 2)
+        left, top = np.random.default_rng(index).uniform(0, 190, 2)
         return DetectedBoxes(BOXES_N4 + (left, top, left, top), np.ones(2, np.float32))
 
     settings = TrackSettings(detect_every=3, smooth=True)
@@ -711,7 +711,7 @@ class Endless(Source):
                 pages = int(Path("/proc/self/statm").read_text().split()[1])
                 self.rss_mb[number] = pages * resource.getpagesize() / 2**20
             if number < 3000:
-                image = np.tile(picture(number % 7), (5, 5, 1))
+                image = np.tile(picture(number % 7), (3, 3, 1))
                 name = f"walk/{number:06d}"
                 yield SourceFrame(number, number / FPS, image, f"{name}.jpg", name)
 

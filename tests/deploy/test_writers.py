@@ -314,6 +314,16 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_written(
     assert below(tmp_path) == {name}
 
 
+def test_a_disk_that_is_full_from_the_start_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not that the video, which has no frame, cannot be read back."""
+    monkeypatch.setattr(writers.shutil, "disk_usage", lambda path: SimpleNamespace(free=2**19))
+    with pytest.raises(ValueError, match="out.mp4: .*got No space left on device$"):
+        write(opened(tmp_path / "out.mp4"), 1)
+    assert below(tmp_path) == set()
+
+
 @pytest.mark.parametrize("name", ["out.mp4", "out.webm"])
 def test_a_video_ends_before_the_disk_is_full(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch

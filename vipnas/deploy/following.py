@@ -120,8 +120,7 @@ def follow(
         UserError: The detector's boxes have another form, or are not finite.
     """
     rule = rule or FollowRule()
-    people: list[_Person] = []
-    frames_since, num_followed = 0, 0
+    people, frames_since, num_followed = list[_Person](), 0, 0
     for image in images:
         # Who was dropped may be found again at once.
         is_due = frames_since >= rule.detect_every or len(people) < num_followed

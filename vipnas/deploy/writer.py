@@ -9,6 +9,7 @@ import errno
 import logging
 import os
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -67,7 +68,8 @@ class Writer(ABC):
         try:
             self._write(found)
         except OSError as error:
-            self.close()  # what is kept is known after that
+            with suppress(UserError):  # the first error is the one to tell
+                self.close()  # what is kept is known after that
             raise self._unwritable(error) from error
         self.num_frames += 1
 

@@ -156,12 +156,12 @@ class VideoWriter(Writer):
     def _write(self, found: FramePoses) -> None:
         picture = found.picture
         assert picture is not None
-        if self._encoder is None:
-            self._encoder = open_encoder(self._aside, picture.shape[:2], self._fps, self._codec)
-            self._next_index = found.frame.index
         # OpenCV does not tell of a full disk, on which the index of the video has no room.
         if shutil.disk_usage(self.path.parent).free < _SPARE_BYTES + picture.nbytes:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if self._encoder is None:
+            self._encoder = open_encoder(self._aside, picture.shape[:2], self._fps, self._codec)
+            self._next_index = found.frame.index
         picture = fitted(picture, self._encoder.image_hw)
         # A frame that a live source dropped is replaced by the one after it.
         for _ in range(max(1, found.frame.index + 1 - self._next_index)):
