@@ -28,6 +28,7 @@ from vipnas.pipeline.retrain import read_within_budgets
 from vipnas.pipeline.supernet import check_sampling
 from vipnas.search.constraints import FeasibleSpace
 from vipnas.shipped import find_shipped, shipped_directory, shipped_files
+from vipnas.space.image import sorted_sizes
 from vipnas.space.yaml import read_space
 
 EXPERIMENTS = shipped_directory("experiments")
@@ -101,8 +102,9 @@ def test_spaces_fit_the_skeleton_and_the_budgets(name: str, tmp_path: Path) -> N
     opened = Experiment.open(name, tmp_path, tmp_path, torch.device("cpu"))
     space = opened.space
     assert space.num_keypoints == opened.skeleton.num_joints
-    assert opened.config.input_hw in (None, space.input_hw)
-    assert opened.codec.heatmap_hw == space.min_arch().heatmap_hw
+    given = opened.config.input_hw
+    assert given is None or sorted_sizes(given) == space.inputs_hw
+    assert opened.codec.heatmap_hw == space.max_arch().heatmap_hw
     key_frame = within_budgets(ImageLevel(opened))
     if opened.config.video is not None:
         level = ClipLevel(opened, PoseNet(key_frame, initialise=False))

@@ -19,7 +19,7 @@ from vipnas.space.image import SearchSpace
 from vipnas.training.sampling import SubnetSampler
 
 STRATEGIES = ("sandwich", "uniform", "uniform_macs", "cost_balanced", "best_up", "worst_up")
-ELASTIC = {"width", "depth", "kernel_size", "groups", "attention", "expand_ratio"}
+ELASTIC = {"input_hw", "width", "depth", "kernel_size", "groups", "attention", "expand_ratio"}
 
 
 def test_the_largest_first_the_smallest_last_random_ones_between(tiny_space: SearchSpace) -> None:

@@ -130,15 +130,16 @@ class Sampling(Strict):
         num_random: Number of random subnets per step.
         num_draws: Number of random subnets from which the nearest to a target is taken.
         num_candidates: Number of candidates of `best_up` and `worst_up`.
-        macs_between: Smallest and largest MACs of random subnets, best those of the budget. If none
-            of `num_draws` is inside, the nearest is taken. Null does not restrict them.
+        macs_between: Smallest and largest MACs of random subnets. If none of `num_draws` is inside,
+            the nearest is taken. Null takes a range near the budget of the search, if it has one
+            on MACs or milliseconds. `all` does not restrict them.
     """
 
     strategy: Strategy = "uniform_macs"
     num_random: NonNegativeInt = 1
     num_draws: PositiveInt = 32
     num_candidates: PositiveInt = 3
-    macs_between: tuple[NonNegativeInt, PositiveInt] | None = None
+    macs_between: tuple[NonNegativeInt, PositiveInt] | Literal["all"] | None = None
 
     def __post_init__(self) -> None:
         if self.strategy in RANDOM_ONLY and self.num_random < 1:
@@ -147,9 +148,14 @@ class Sampling(Strict):
         if self.num_candidates > self.num_draws:
             expected = f"at most num_draws, {self.num_draws}"
             raise UserError("num_candidates", expected, str(self.num_candidates))
-        if self.macs_between is not None and self.macs_between[0] > self.macs_between[1]:
-            expected = "two numbers, the smaller one first"
-            raise UserError("macs_between", expected, str(list(self.macs_between)))
+        given = self.given_range
+        if given is not None and given[0] > given[1]:
+            raise UserError("macs_between", "two numbers, the smaller one first", str(list(given)))
+
+    @property
+    def given_range(self) -> tuple[int, int] | None:
+        """The range of `macs_between` if it names one."""
+        return None if self.macs_between == "all" else self.macs_between
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from vipnas.errors import UserError
+from vipnas.pipeline.budget_range import budget_range, resolved_sampling
 from vipnas.pipeline.level import Level, supernet_file
 from vipnas.pipeline.work import at_work, timed, train
 from vipnas.training.callbacks.probes import probed_archs
@@ -36,6 +37,9 @@ def train_supernet(
     check_sampling(level)
     with at_work(level.experiment, target.parent):
         settings = {**level.settings(), **level.supernet_settings(), **(more_settings or {})}
+        if (near := budget_range(level)) is not None:
+            settings["macs_between"] = list(near.macs)
+            print(f"supernet: {near}")
         if not level.folder.is_done(target, settings):
             _train(level, target, settings)
     return target
@@ -96,6 +100,6 @@ def subnet_sampler(level: Level[A], num_persons: int | None = None) -> SubnetSam
         level.sampler_seed,
         (num_persons or len(level.training_data)) / config.schedule.batch_size,
         level.count_cost,
-        config.sampling,
+        resolved_sampling(level),
         config.progressive_shrinking,
     )

@@ -59,9 +59,9 @@ class SubnetSampler(Generic[A]):
     progressive_shrinking: ProgressiveShrinking = field(default_factory=ProgressiveShrinking)
 
     def __post_init__(self) -> None:
-        if self.sampling.macs_between is None:
+        if self.sampling.given_range is None:
             return
-        low, high = self.sampling.macs_between
+        low, high = self.sampling.given_range
         lowest, highest = self._macs_of(self.space)
         if low > highest or high < lowest:
             expected = f"a range that overlaps {lowest:,} to {highest:,} of {self.space.name}"
@@ -97,7 +97,7 @@ class SubnetSampler(Generic[A]):
             if sampling.strategy in EVEN_CHOICES:
                 yield SampledSubnet("random", (self._even_draw(space, rng),))
                 continue
-            target = rng.uniform(*(sampling.macs_between or self._macs_of(space)))
+            target = rng.uniform(*(sampling.given_range or self._macs_of(space)))
             near = nearest_to(target, space, self.cost_of, sampling.num_draws, rng)
             if prefer := PREFERENCES.get(sampling.strategy):
                 yield SampledSubnet("random", near[: sampling.num_candidates], prefer)
@@ -106,9 +106,9 @@ class SubnetSampler(Generic[A]):
 
     def _even_draw(self, space: GeneSpace[A], rng: random.Random) -> A:
         """Return the first of up to `num_draws` draws within `macs_between`, or the nearest."""
-        if self.sampling.macs_between is None:
+        if self.sampling.given_range is None:
             return space.sample(rng)
-        low, high = self.sampling.macs_between
+        low, high = self.sampling.given_range
 
         def distance(arch: A) -> int:
             macs = self.cost_of(arch).macs
@@ -134,11 +134,11 @@ def nearest_to(
     Each draw is biased towards small or large options, by its own chance: even draws rarely come
     near the extremes.
     """
-    draws = [_biased_sample(space, rng) for _ in range(num_draws)]
+    draws = [biased_sample(space, rng) for _ in range(num_draws)]
     return tuple(sorted(draws, key=lambda arch: abs(cost_of(arch).macs - macs)))
 
 
-def _biased_sample(space: GeneSpace[A], rng: random.Random) -> A:
+def biased_sample(space: GeneSpace[A], rng: random.Random) -> A:
     """Draw all choices with one common bias: u ** bias is even at 1, small above, large below."""
     bias = STRONGEST_BIAS ** rng.uniform(-1, 1)
     return space.decode([int(count * rng.random() ** bias) for count in space.num_options])
