@@ -103,10 +103,13 @@ class Bench:
         self.opened = place.open()
         self.reseeded = cache(place.open)
         self.score_of = cache(self._score)
+        self.test_evaluators: dict[tuple[int, int], Evaluator] = {}
 
-    @cached_property
-    def test_evaluator(self) -> Evaluator:
-        return self.opened.evaluator("test")
+    def test_evaluator(self, arch: Arch) -> Evaluator:
+        """Return the evaluator on test crops of the arch's own size, which are made once."""
+        if arch.input_hw not in self.test_evaluators:
+            self.test_evaluators[arch.input_hw] = self.opened.at(arch).evaluator("test")
+        return self.test_evaluators[arch.input_hw]
 
     @cached_property
     def search_evaluator(self) -> Evaluator:
@@ -133,7 +136,7 @@ class Bench:
     def _alone(self, number: int, arch: Arch, seed: int) -> float:
         """AP on the test people after training from scratch; the seed is that of the weights and of
         the order of the people, never that of which people there are."""
-        experiment = self.reseeded(seed)
+        experiment, evaluator = self.reseeded(seed).at(arch), self.test_evaluator(arch)
         torch.manual_seed(seed)
         network = PoseNet(arch).to(experiment.device)
         forward = make_forward(network, experiment.config.compute)
@@ -152,8 +155,8 @@ class Bench:
             same_every_step=True,
         )
         assert isinstance(trained, PoseNet)
-        calibrate_bn(trained, experiment.calibration_images, self.test_evaluator.batch_size)
-        ap = self.test_evaluator(trained).ap
+        calibrate_bn(trained, experiment.calibration_images, evaluator.batch_size)
+        ap = evaluator(trained).ap
         shutil.rmtree(directory)
         return ap
 

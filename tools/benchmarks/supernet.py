@@ -7,9 +7,11 @@
 Forward and backward of a batch as training runs them, gradients adding up as in a step; the two
 ways take turns, so that whatever else the machine does meets both; medians, and of the ratio the
 median over the turns. Seconds of one thread on a CPU are those that the process computed. Then a
-step of four archs beside its parts. On a CPU also how many archs a second are drawn and counted; on
-a GPU of all passes also the seconds in which at least one kernel runs (the host may be slower), and
-whole training steps of the sandwich and of the largest alone, with memory and the GPU's busy share.
+step of four archs beside its parts, and training steps at half the input size: crops that are
+resized, beside the extracted network on crops of its size. On a CPU also how many archs a second
+are drawn and counted; on a GPU of all passes also the seconds in which at least one kernel runs
+(the host may be the slower of the two), and whole training steps of the sandwich and of the
+largest alone, with the most memory that they take and how much of the time the GPU is busy.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import itertools
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from statistics import median
@@ -40,6 +43,8 @@ from vipnas.arch.image import Arch
 from vipnas.config.training import Sampling, Schedule
 from vipnas.data.codecs.heatmap import HeatmapCodec
 from vipnas.data.crops.loader import Batch
+from vipnas.data.crops.resizing import resize_crops, resize_points
+from vipnas.errors import UserError
 from vipnas.models.counting import count_cost
 from vipnas.models.posenet import PoseNet, extract
 from vipnas.space.image import SearchSpace
@@ -95,11 +100,13 @@ def main() -> int:
 
 
 class Result(NamedTuple):
-    """A row of the table, and what was compared: of a member, or (`is_step`) of a step of four."""
+    """A row of the table, and what was compared: of a member, of a step of four (`is_step`), or of
+    a step on crops of twice the size (`is_resized`)."""
 
     row: str
     compared: Compared | None = None
     is_step: bool = False
+    is_resized: bool = False
 
 
 def _results(spaces: Sequence[SearchSpace], setting: Setting) -> Iterator[Result]:
@@ -110,19 +117,25 @@ def _results(spaces: Sequence[SearchSpace], setting: Setting) -> Iterator[Result
     for space in spaces:
         yield from _members(space, setting)
         yield _step(space, setting)
+        yield from _half_size_steps(space, setting)
         if not setting.on_gpu:
             yield Result(_rates(space))
 
 
 def _figures(found: Sequence[Result]) -> list[tuple[str, float, float]]:
     """What is wanted of the ratios: name, found, allowed."""
-    members = [one.compared for one in found if one.compared and not one.is_step]
+    others = [one for one in found if one.compared and not one.is_resized]
+    members = [one.compared for one in others if one.compared and not one.is_step]
     steps = [one.compared for one in found if one.compared and one.is_step]
     figures = []
     if members:
         ratios = [one.ratio for one in members]
         figures.append(("Largest ratio", max(ratios), ALLOWED_RATIO))
         figures.append(("Median ratio", median(ratios), ALLOWED_MEDIAN_RATIO))
+    resized = [one.compared for one in found if one.compared and one.is_resized]
+    if resized:
+        largest = max(one.ratio for one in resized)
+        figures.append(("Largest ratio of a step at half the size", largest, ALLOWED_RATIO))
     if steps:
         largest = max(one.ratio for one in steps)
         figures.append(("Largest ratio of a sandwich step", largest, ALLOWED_SANDWICH_RATIO))
@@ -201,6 +214,46 @@ def _step(space: SearchSpace, setting: Setting) -> Result:
     macs = sum(count_cost(arch).macs for arch in archs)
     rate = f"sandwich of {len(archs)}, {len(images) / compared.first_s:.0f} images/s"
     return Result(_row(space, rate, macs, compared), compared, is_step=True)
+
+
+def _half_size_steps(space: SearchSpace, setting: Setting) -> Iterator[Result]:
+    """Training steps of subnets at half the input size, beside the extracted networks on crops of
+    that size; none where the total stride does not divide it."""
+    half_hw = space.input_hw[0] // 2, space.input_hw[1] // 2
+    try:
+        sized = space.with_facts(input_hw=(half_hw, space.input_hw))
+    except UserError:
+        return
+    supernet = setting.supernet(space)
+    codec = HeatmapCodec(space.input_hw, space.max_arch().heatmap_hw)
+    generator = torch.Generator().manual_seed(0)
+    shape = (setting.batch_size, *space.input_hw, 3)
+    images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+    images = images.permute(0, 3, 1, 2).to(setting.device)
+    joints = torch.rand(setting.batch_size, space.num_keypoints, 3, generator=generator)
+    joints = (joints * torch.tensor([*space.input_hw[::-1], 2.0])).to(setting.device)
+    small = resize_crops(images, half_hw), resize_points(joints, space.input_hw, half_hw)
+    rng = random.Random(1)
+    for number in range(NUM_RANDOM_ON_GPU):
+        arch = replace(sized.sample(rng), input_hw=half_hw)
+        sliced = _step_of(supernet, codec, arch, (images, joints), setting)
+        alone = extract(supernet, arch)
+        extracted = _step_of(alone, codec.at(arch), None, small, setting)
+        compared = interleaved(setting, setting.repeats, sliced, extracted)
+        name = f"training step at half the size, random {number + 1}"
+        yield Result(_row(space, name, count_cost(arch).macs, compared), compared, is_resized=True)
+
+
+def _step_of(
+    network: PoseNet, codec: HeatmapCodec, arch: Arch | None, batch: Batch, setting: Setting
+) -> Callable[[], None]:
+    backward = network_backward(ImageTask(make_forward(network, setting.compute), codec), arch)
+
+    def run() -> None:
+        network.zero_grad(set_to_none=True)
+        backward(0, batch)
+
+    return run
 
 
 def _training_rows(space: SearchSpace, setting: Setting) -> Iterator[str]:
