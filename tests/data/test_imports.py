@@ -199,6 +199,16 @@ def _replaced(old: str, new: str) -> Callable[[str], str]:
         ),
         (
             *("deeplabcut", "deeplabcut/labeled-data/box/CollectedData_ann.csv"),
+            *(_replaced("img01", "img\0"), "expected an image file, got none (embedded null byte)"),
+        ),
+        (
+            "yolo-pose",
+            "yolo/data.yaml",
+            _replaced("images/val", r'"\0"'),
+            "folder of images, got '",
+        ),
+        (
+            *("deeplabcut", "deeplabcut/labeled-data/box/CollectedData_ann.csv"),
             *(_replaced("coords", "likelihoods"), "expected the row 'coords'"),
         ),
     ],

@@ -108,6 +108,8 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise ValueError(f"{path}: expected an image file, got none ({error.strerror})") from error
+    except ValueError as error:  # of a null character in the name
+        raise ValueError(f"{path}: expected an image file, got none ({error})") from error
 
 
 def _other_size(

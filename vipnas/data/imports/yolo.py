@@ -173,6 +173,8 @@ def _images(file: Path, document: Mapping[str, Any], split: str) -> tuple[Path, 
 
 def _images_of(file: Path, roots: Sequence[Path], name: str, split: str) -> Iterator[Path]:
     """Images of a folder, or those that a `.txt` file lists."""
+    if "\0" in name:
+        raise UserError(f"{file}: {split}", "a folder of images", shown(name))
     found = next((root / name for root in roots if (root / name).exists()), None)
     # Exports write `../train/images` for a folder beside data.yaml.
     if found is None and name.startswith("../"):
@@ -182,7 +184,9 @@ def _images_of(file: Path, roots: Sequence[Path], name: str, split: str) -> Iter
     if found.is_dir():
         files = sorted(path for path in found.rglob("*") if path.suffix.lower() in SUFFIXES)
     else:
-        lines = [line for line in read_text(found).splitlines() if line.strip()]
+        lines = [line for line in read_text(found).splitlines() if line.strip(" \t\0")]
+        if any("\0" in line for line in lines):
+            raise UserError(str(found), "names of images", "null characters")
         files = [found.parent / line.strip() for line in lines]
     if not files:
         raise UserError(f"{file}: {split}", "images", f"none in {found}")
