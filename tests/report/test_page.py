@@ -87,11 +87,11 @@ def test_a_clip_shows_its_compute_and_its_drift(tmp_path: Path, tiny_space: Sear
     page = (run / "report.html").read_text()
     assert page.count("<main") == 2
     assert series_of(charts_of(page)["similarity"])["mine"]["y"] == [0.5, 0.4, 0.3]
-    assert re.findall(r">(frame 1, add at 2|mean|1\.00|2\.00)<", page)[-4:] == [
-        "frame 1, add at 2",
-        "1.00",
-        "mean",
-        "2.00",
+    compute = re.findall(r"<span>(frame \d|mean).*?width:([\d.]+)%.*?<em>([\d.]+)</em>", page)
+    assert compute == [
+        ("frame 0", "100.00", "3.00"),
+        ("frame 1", "33.33", "1.00"),
+        ("mean", "66.67", "2.00"),
     ]
 
 

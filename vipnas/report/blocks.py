@@ -148,10 +148,10 @@ class Folded:
 
 @dataclass(frozen=True)
 class Drawing:
-    """An SVG element that takes its colours from the page."""
+    """An element of SVG or HTML that takes its colours from the page."""
 
     kind: ClassVar[str] = "drawing"
-    svg: str
+    markup: str
     caption: str = ""
 
 
