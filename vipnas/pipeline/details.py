@@ -25,7 +25,8 @@ def write_details(
     """Write `details.json`, and `predictions_best.png`, `_median.png` and `_worst.png`.
 
     Pictures have labels above predictions, of the people whose similarity is best, in the middle
-    and worst. They need annotated boxes: a detector's box belongs to nobody.
+    and worst. All joints are drawn, whatever their score. Pictures need annotated boxes: a box of a
+    detector belongs to nobody.
 
     Args:
         folder: Where the files go.
@@ -56,4 +57,5 @@ def write_details(
                 xy_NK2[chosen],
                 scores_NK[chosen],
                 evaluator.skeleton,
+                min_score=0.0,
             )
