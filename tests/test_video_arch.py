@@ -12,8 +12,8 @@ from errors_fixture import refused
 from video_fixture import video_space_of
 
 from vipnas.arch.clip import FollowUp, Fusion, VideoArch
-from vipnas.arch.io import read_video_arch, video_arch_from_json, write_arch
-from vipnas.files import to_plain
+from vipnas.arch.io import read_video_arch, write_arch
+from vipnas.files import parse_json, to_plain
 from vipnas.models.counting import count_cost, frame_costs, mean_cost
 from vipnas.quantities import Constraint, Cost
 from vipnas.search.constraints import FeasibleSpace
@@ -30,7 +30,7 @@ def test_json_gives_the_same_value(video_space: VideoSpace, tmp_path: Path) -> N
     rng = random.Random(0)
     for _ in range(20):
         arch = video_space.sample(rng)
-        assert video_arch_from_json(arch.to_json(), "test") == arch
+        assert parse_json(VideoArch, arch.to_json(), "test") == arch
         write_arch(tmp_path / "best.json", arch, score=0.5)
         assert read_video_arch(tmp_path / "best.json") == arch
 
@@ -104,7 +104,7 @@ def test_an_impossible_fusion_is_one_line(
     document = to_plain(arch)
     document["follow_ups"][0]["fusion"] = {**document["follow_ups"][0]["fusion"], **change}
     with refused(f"best.json: follow_ups[0]{fields[0]}", *fields[1:]):
-        video_arch_from_json(json.dumps(document), "best.json")
+        parse_json(VideoArch, json.dumps(document), "best.json")
 
 
 def test_follow_up_frames_must_fit_the_key_frame(tiny_space: SearchSpace) -> None:

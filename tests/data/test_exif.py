@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from vipnas.config.data import Data, PoseFiles
 from vipnas.data.crops.crops import fixed_crops
 from vipnas.data.crops.headers import Header, read_header
-from vipnas.data.crops.images import bad_images, check_images, image_size, read_image, read_reduced
+from vipnas.data.crops.images import check_images, image_size, read_image, read_reduced
 from vipnas.data.formats.coco import PoseData, read_coco
 from vipnas.data.formats.reading import Reading
 from vipnas.data.formats.skeletons import COCO_17
@@ -62,7 +62,7 @@ def test_an_orientation_after_the_picture_counts(tmp_path: Path) -> None:
     end = start + 12 + int.from_bytes(data[start : start + 4], "big")
     path.write_bytes(data[:start] + data[end:-12] + data[start:end] + data[-12:])
     assert cv2.imread(str(path)).shape == read_image(path).shape == (300, 200, 3)
-    assert bad_images({1: path}, {1: (300, 200)}) == {}
+    assert check_images({1: path}, {1: (300, 200)}).problems == {}
 
 
 @pytest.mark.parametrize(
@@ -94,14 +94,14 @@ def test_a_size_that_is_that_of_the_stored_image_says_so(tmp_path: Path, orienta
         f" orientation {orientation} it is as expected: set `exif: ignore` in the experiment's data"
         " section to read images as stored)"
     )
-    assert bad_images({1: path}, {1: STORED_HW}) == {1: expected}
+    assert check_images({1: path}, {1: STORED_HW}).problems == {1: expected}
     with pytest.raises(ValueError) as caught:
         read_image(path, STORED_HW)
     assert str(caught.value) == expected
     assert check_images({1: path}, {1: STORED_HW}, ignore_exif=True).problems == {}
     (other,) = check_images({1: path}, {1: (50, 40)}, ignore_exif=True).problems.values()
     assert "(with EXIF orientation" in other and "remove `exif: ignore`" in other
-    assert "EXIF" not in bad_images({1: path}, {1: (40, 51)})[1]  # nothing to do with it
+    assert "EXIF" not in check_images({1: path}, {1: (40, 51)}).problems[1]  # nothing to do with it
 
 
 def test_a_long_exif_block_hides_no_size(tmp_path: Path) -> None:
@@ -111,8 +111,8 @@ def test_a_long_exif_block_hides_no_size(tmp_path: Path) -> None:
     exif[0x9286] = b"x" * 20_000  # longer than the part that is read first
     path = tmp_path / "a.jpg"
     Image.new("RGB", (50, 40)).save(path, exif=exif)
-    assert bad_images({1: path}, {1: STORED_HW}) == {}
-    assert "expected 50 x 41" in bad_images({1: path}, {1: (41, 50)})[1]
+    assert check_images({1: path}, {1: STORED_HW}).problems == {}
+    assert "expected 50 x 41" in check_images({1: path}, {1: (41, 50)}).problems[1]
 
 
 def read(tiny_coco: Any, ignore_exif: bool = False) -> PoseData:

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from vipnas.data.crops.images import bad_images, image_size, read_image
+from vipnas.data.crops.images import check_images, image_size, read_image
 
 
 def picture() -> np.ndarray:
@@ -40,7 +40,7 @@ WHOLE = {
 def test_whole_images_pass_and_are_rgb(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.write_bytes(WHOLE[name])
-    assert bad_images({7: path}) == {}
+    assert check_images({7: path}).problems == {}
     image = read_image(path, (40, 50))
     assert np.abs(image.astype(int) - picture()[..., ::-1]).mean() < 12
     if name.endswith(("png", "bmp")):
@@ -54,7 +54,7 @@ def test_cut_images_are_found_without_and_with_decoding(
 ) -> None:
     path = tmp_path / name
     path.write_bytes(WHOLE[name][: int(len(WHOLE[name]) * share)])
-    problem = bad_images({7: path})[7]
+    problem = check_images({7: path}).problems[7]
     assert problem.startswith(str(path))
     kind = "PNG" if name.endswith("png") else "JPEG"
     assert problem.endswith(f"got {'an empty file' if share == 0 else f'a truncated {kind}'}")
@@ -63,7 +63,7 @@ def test_cut_images_are_found_without_and_with_decoding(
 
 
 def test_missing_images_and_folders_are_named(tmp_path: Path) -> None:
-    problems = bad_images({1: tmp_path / "no.jpg", 2: tmp_path})
+    problems = check_images({1: tmp_path / "no.jpg", 2: tmp_path}).problems
     assert (
         problems[1]
         == f"{tmp_path / 'no.jpg'}: expected an image file, got none (No such file or directory)"
@@ -105,16 +105,16 @@ def test_a_turned_photograph_has_the_size_it_is_read_with(tmp_path: Path) -> Non
         jpeg[:2] + b"\xff\xe1" + (len(segment) + 2).to_bytes(2, "big") + segment + jpeg[2:]
     )
     assert image_size(path) == read_image(path).shape[:2] == (50, 40)
-    assert bad_images({1: path}, {1: (50, 40)}) == {}
-    assert "EXIF orientation 6" in bad_images({1: path}, {1: (40, 50)})[1]
+    assert check_images({1: path}, {1: (50, 40)}).problems == {}
+    assert "EXIF orientation 6" in check_images({1: path}, {1: (40, 50)}).problems[1]
 
 
 @pytest.mark.parametrize("name", ["plain.jpg", "progressive.jpg", "plain.png"])
 def test_another_size_is_found_without_decoding(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.write_bytes(WHOLE[name])
-    assert bad_images({3: path}, {3: (40, 50)}) == {}
-    assert bad_images({3: path}, {3: (50, 40)}) == {
+    assert check_images({3: path}, {3: (40, 50)}).problems == {}
+    assert check_images({3: path}, {3: (50, 40)}).problems == {
         3: f"{path}: expected 40 x 50 pixels as in the annotation file, got 50 x 40"
     }
 

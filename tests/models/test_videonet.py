@@ -12,7 +12,7 @@ from torch import Tensor
 from video_fixture import video_space_of, video_supernet
 
 from vipnas.arch.clip import OPERATIONS, Fusion, Operation, VideoArch
-from vipnas.arch.io import video_arch_from_json
+from vipnas.files import parse_json
 from vipnas.models.clipnet import (
     FollowUpNet,
     VideoNet,
@@ -68,7 +68,7 @@ def test_slice_equals_extracted_equals_reloaded(
     images, warps = clip_of(arch)
     expected = sliced(key_frame, supernet, arch)
     extracted = extract_video(key_frame, supernet, arch)
-    reloaded = build_video_net(video_arch_from_json(arch.to_json(), "test")).eval()
+    reloaded = build_video_net(parse_json(VideoArch, arch.to_json(), "test")).eval()
     reloaded.load_state_dict(extracted.state_dict())
     assert expected.std() > 1e-3
     assert extracted.arch == arch

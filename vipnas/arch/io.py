@@ -24,11 +24,6 @@ def arch_from_json(text: str, where: str) -> Arch:
     return parse_json(Arch, text, where)
 
 
-def video_arch_from_json(text: str, where: str) -> VideoArch:
-    """Return the inverse of `VideoArch.to_json`; raises UserError with the place `where`."""
-    return parse_json(VideoArch, text, where)
-
-
 def write_arch(path: Path, arch: Arch | VideoArch, **found: Any) -> None:
     """Write the architecture file of an image network or of a clip.
 

@@ -149,13 +149,6 @@ class Checks(NamedTuple):
     turned: dict[int, Header]
 
 
-def bad_images(
-    paths: Mapping[int, Path], sizes_hw: Mapping[int, tuple[int, int]] | None = None
-) -> dict[int, str]:
-    """Return the problems that `check_images` finds without decoding, by key."""
-    return check_images(paths, sizes_hw).problems
-
-
 def check_images(
     paths: Mapping[int, Path],
     sizes_hw: Mapping[int, tuple[int, int]] | None = None,
