@@ -27,10 +27,15 @@ from vipnas.data.crops.resizing import resize_crops, resize_points
 from vipnas.evaluation.evaluator import calibrate_bn
 from vipnas.evaluation.scoring import InheritedScore
 from vipnas.models.counting import count_cost
-from vipnas.models.posenet import extract
+from vipnas.models.file import write_model
+from vipnas.models.posenet import PoseNet, extract
+from vipnas.pipeline.clip_level import ClipLevel
 from vipnas.pipeline.experiment import Experiment
 from vipnas.pipeline.image_level import ImageLevel
+from vipnas.pipeline.model_header import header_of
+from vipnas.pipeline.models import open_supernet
 from vipnas.pipeline.supernet import check_sampling
+from vipnas.pipeline.work import needed
 from vipnas.shipped import find_shipped
 from vipnas.space.image import SearchSpace
 from vipnas.space.yaml import parse_space
@@ -244,6 +249,31 @@ def test_heatmaps_of_two_sizes_are_not_distilled(tmp_path: Path) -> None:
     with refused("supernet.distillation.loss", "labels, as input_hw is a choice", "kl"):
         check_sampling(level)
     check_sampling(level.at(level.space.min_arch()))
+
+
+def test_frames_of_a_clip_have_the_size_of_the_key_frame(tmp_path: Path) -> None:
+    """And start from the supernet of images, which has all sizes."""
+    sizes = (32, 24), (96, 72)
+    opened = Experiment.open("quickstart_video", tmp_path, tmp_path, torch.device("cpu"))
+    config = replace(opened.config, input_hw=sizes, space="quick_follow")
+    video = replace(needed(config.video, "video"), space=None)
+    experiment = replace(opened, config=replace(config, video=video))
+    space = experiment.space
+    file = experiment.folder.supernet / "supernet.safetensors"
+    header = header_of(experiment, PoseNet(space.max_arch()), space)
+    write_model(file, supernet_of(space), header)
+    level = ClipLevel(experiment, PoseNet(space.min_arch()))
+    assert level.experiment.codec.input_hw == (32, 24)
+    assert level.space.image_space.inputs_hw == ((32, 24),)
+    clip = level.space.max_arch()
+    assert {frame.arch.input_hw for frame in clip.follow_ups} == {(32, 24)}
+    posenet = level.supernet(tmp_path).posenet
+    pairs = zip(posenet.parameters(), supernet_of(space).parameters(), strict=True)
+    same = torch.cat([(found == given).flatten() for found, given in pairs]).float().mean()
+    assert 0.2 < same < 1.0  # but for those of the key frame's network
+    with refused(f"{file}: arch.input_hw", "(64, 48)", "(96, 72)"):
+        other = replace(experiment, config=replace(experiment.config, input_hw=(64, 48)))
+        open_supernet(other, file)
 
 
 @pytest.mark.slow

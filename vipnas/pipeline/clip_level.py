@@ -37,6 +37,7 @@ from vipnas.models.clipnet import (
     extract_video,
 )
 from vipnas.models.counting import mean_cost
+from vipnas.models.file import read_header
 from vipnas.models.posenet import PoseNet, insert
 from vipnas.pipeline.experiment import Split
 from vipnas.pipeline.image_level import ImageLevel, cost_of_images
@@ -64,7 +65,8 @@ from vipnas.training.step import ClipTask
 class ClipLevel(Level[VideoArch]):
     """An experiment's level of clips: its parts, each made when first needed.
 
-    The key frame's network is by default that of the level of images, retrained.
+    The key frame's network is by default that of the level of images, retrained. All frames have
+    its input size.
     """
 
     given_key_frame: PoseNet | None = None
@@ -72,6 +74,12 @@ class ClipLevel(Level[VideoArch]):
     commands = "vipnas video"
     arch_type = VideoArch
     starts_from_supernet = True
+
+    def __post_init__(self) -> None:
+        if self.experiment.space.has_sizes:
+            given = self.given_key_frame
+            arch = given.arch if given is not None else read_header(self.key_frame_file).key_frame
+            object.__setattr__(self, "experiment", self.experiment.at(arch))
 
     @cached_property
     def config(self) -> VideoConfig:
@@ -94,8 +102,7 @@ class ClipLevel(Level[VideoArch]):
 
     @cached_property
     def space(self) -> VideoSpace:
-        own = self.experiment.space
-        images = own.with_facts(own.input_hw)
+        own = images = self.experiment.space
         if self.config.space is not None:
             named = read_space(find_shipped("search_spaces", self.config.space, ".yaml"))
             images = named.with_facts(own.input_hw, own.num_keypoints)

@@ -25,6 +25,7 @@ from vipnas.models.header import ModelHeader
 from vipnas.models.posenet import PoseNet
 from vipnas.pipeline.experiment import Experiment
 from vipnas.space.clip import VideoSpace
+from vipnas.space.image import SearchSpace
 
 
 @contextmanager
@@ -74,11 +75,14 @@ def _facts_of(experiment: Experiment) -> Facts:
     return Facts(config.codec, config.sigma_px, config.skeleton, fallback=True)
 
 
-def check_facts(experiment: Experiment, header: ModelHeader, path: Path) -> None:
+def check_facts(
+    experiment: Experiment, header: ModelHeader, path: Path, space: SearchSpace | None = None
+) -> None:
     """Raise UserError unless a file has the joints, targets and an input size of the experiment."""
     header.skeleton.check_joints(experiment.skeleton, str(path))
-    largest, config = experiment.space.max_arch(), experiment.config
-    if header.key_frame.input_hw in experiment.space.inputs_hw:
+    space, config = space or experiment.space, experiment.config
+    largest = space.max_arch()
+    if header.key_frame.input_hw in space.inputs_hw:
         largest = replace(largest, input_hw=header.key_frame.input_hw)
     is_udp = "udp" if config.codec == "udp" else "no udp"
     for name, found, needed in (
@@ -109,14 +113,17 @@ def open_network(experiment: Experiment, path: Path, arch: Arch | None = None) -
 
 
 def open_supernet(experiment: Experiment, path: Path) -> PoseNet:
-    """Open a supernet of the experiment's space."""
-    header, largest = read_header(path), experiment.space.max_arch()
+    """Open a supernet of the experiment's space, which may have one of several input sizes only."""
+    header, space = read_header(path), experiment.space
     if header.kind != "supernet":
         raise UserError(str(path), "a supernet", f"a file of kind {header.kind}")
-    if error := difference(header.key_frame, largest):
+    sizes = header.search_space(str(path)).inputs_hw
+    if not space.has_sizes and space.input_hw in sizes:
+        space = space.with_facts(sizes)  # all sizes share the weights
+    if error := difference(header.key_frame, space.max_arch()):
         raise error.inside(f"{path}: arch", ".")
-    check_facts(experiment, header, path)
-    if other := first_difference(header.space, experiment.space.to_plain()):
+    check_facts(experiment, header, path, space)
+    if other := first_difference(header.space, space.to_plain()):
         place, found, needed = other
         raise UserError(f"{path}: space.{place}", str(needed), str(found))
     return read_network(path)[0].to(experiment.device)
