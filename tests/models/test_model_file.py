@@ -166,6 +166,7 @@ def rewritten(path: Path, change: Callable[[dict[str, Any]], object]) -> Path:
         (lambda d: d["arch"]["stages"][0].update(depth=3), "tensor .*: expected one, got none"),
         (lambda d: d["arch"].update(num_keypoints=16), "skeleton.joints: expected 16"),
         (lambda d: d["skeleton"]["joints"].pop(), "skeleton.joints|sigmas"),
+        (lambda d: d.update(sigma_px=-1.0), "sigma_px"),
         (lambda d: d.update(shared={"a": "b"}), "shared: expected none in a file of kind supernet"),
     ],
 )

@@ -139,6 +139,8 @@ class ModelHeader(Strict):
             if (getattr(self, name) is not None) != (self.kind in kinds):
                 both = ("a value", "none") if self.kind in kinds else ("none", "a value")
                 raise UserError(name, f"{both[0]} in a file of kind {self.kind}", both[1])
+        if not self.sigma_px > 0:
+            raise UserError("sigma_px", "a number of pixels above 0", f"{self.sigma_px:g}")
         if self.shared and self.kind != "clip":
             raise UserError("shared", f"none in a file of kind {self.kind}", shown(self.shared))
         for name, found, wanted in (
