@@ -248,8 +248,7 @@ data:
 codec: dark
 monitoring: {{probe_epochs: {max(1.0, epochs[0] / 4):.1f}}}
 supernet:
-  # Random subnets near the budget: outside of the range, scores say little.
-  sampling: {{strategy: uniform, macs_between: [{0.6 * macs:.0f}, {macs:.0f}]}}
+  # The random subnets of a step are near the budget of the search.
   schedule: {{epochs: {epochs[0]:.1f}, batch_size: {BATCH_SIZE}, learning_rate: 2.0e-3}}
 search:
   num_trials: {trials}  # random search scores as many, for comparison
