@@ -210,3 +210,12 @@ def test_a_pair_that_names_the_right_first_keeps_its_sides() -> None:
 def test_keypoints_of_another_skeleton_are_refused() -> None:
     with pytest.raises(ValueError, match=r"keypoints: expected \(17, 2\) .* coco_17, got \(5, 2\)"):
         draw_poses(ground(0), PLACES, SURE, COCO_17)
+
+
+def test_the_outline_of_text_is_around_its_letters() -> None:
+    """OpenCV 5 makes thicker letters wider: a long text then ends beside its outline."""
+    picture = np.full((40, 420, 3), 128, np.uint8)
+    draw_text(picture, "a text of thirty-four letters, 0.48", (4, 34), 14, (255, 255, 255))
+    is_letter, is_outline = (picture > 200).all(axis=2), (picture < 60).all(axis=2)
+    columns = [np.flatnonzero(found.any(axis=0)) for found in (is_letter, is_outline)]
+    assert abs(columns[0][-1] - columns[1][-1]) <= 2

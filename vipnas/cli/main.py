@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import vipnas
 from vipnas.cli.completion import add_completion_command
 from vipnas.cli.data import add_data_commands
+from vipnas.cli.demo import add_demo_command
 from vipnas.cli.device import add_device_commands
 from vipnas.cli.experiment import add_experiment_commands
 from vipnas.cli.export import add_export_command
@@ -79,6 +80,7 @@ def parser_of_all_commands() -> argparse.ArgumentParser:
     add_export_command(commands)
     add_predict_command(commands)
     add_label_command(commands)
+    add_demo_command(commands)
     add_device_commands(commands)
     add_report_commands(commands)
     add_data_commands(commands)

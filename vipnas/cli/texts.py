@@ -191,6 +191,11 @@ TEXTS = {
             "vipnas label network.safetensors clip.mp4 -o clip.json --every 10",
         ),
     ),
+    "demo": Text(
+        "Draw what both quickstarts found on a synthetic video, beside its labels. It needs their\n"
+        "runs, `vipnas run quickstart` and `vipnas run quickstart_video`, and less than a minute.",
+        ("vipnas demo", "vipnas demo --seed 3 --num-frames 50 -o people.mp4"),
+    ),
     "inspect-data": Text(
         "Describe the data of an experiment and draw a sheet of its crops.",
         ("vipnas inspect-data quickstart --split train --augmented --sheet crops.png",),

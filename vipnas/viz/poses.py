@@ -121,8 +121,11 @@ def draw_text(
     if y - text_height < margin:
         y = max(round(corner_xy[1]), 0) + text_height + margin
     y = min(y, image_height - margin)
-    for shade, thickness in ((OUTLINE, width + 2), (colour, width)):
-        cv2.putText(drawn_HW3, text, (x, y), font, scale, shade, thickness, cv2.LINE_AA)
+    # Thicker letters would be wider too, in OpenCV 5, and not lie under the others.
+    around = [(dx, dy) for dx in (-1, 0, 1) for dy in (-1, 0, 1) if dx or dy]
+    for shade, shifts in ((OUTLINE, around), (colour, [(0, 0)])):
+        for dx, dy in shifts:
+            cv2.putText(drawn_HW3, text, (x + dx, y + dy), font, scale, shade, width, cv2.LINE_AA)
 
 
 def drawing_facts(skeleton: Skeleton) -> dict[str, Any]:
