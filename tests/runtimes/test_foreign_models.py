@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, helper, numpy_helper
 from onnx_fixture import write_constant_model, write_node_model
 
 from vipnas.runtimes.foreign import open_foreign
@@ -71,3 +71,35 @@ def test_runtimes_that_open_no_such_models_and_absent_files_are_refused(tmp_path
     with pytest.raises(ValueError, match="device: expected one of cpu, cuda"):
         write_node_model(tmp_path / "a.onnx", "Abs", (1, 3, 64, 64))
         open_foreign(tmp_path / "a.onnx", settings=RunSettings(device="tpu"))
+
+
+def test_operations_on_constants_are_folded_where_a_runtime_refuses_them(
+    tmp_path: Path, runtime: str
+) -> None:
+    """TensorFlow's SparseToDense of no elements, as exporters write it: OpenVINO refuses it."""
+    constants = {
+        "zero": np.array(0.0, np.float32),
+        "shape": np.array([3]),
+        "indices": np.empty((0, 1), np.int64),
+        "updates": np.empty(0, np.float32),
+    }
+    nodes = [
+        helper.make_node("Expand", ["zero", "shape"], ["zeros"]),
+        helper.make_node("ScatterND", ["zeros", "indices", "updates"], ["scattered"]),
+        helper.make_node("Add", ["image", "scattered"], ["found"]),
+    ]
+    image, found = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, (2, 3))
+        for name in ("image", "found")
+    )
+    initializers = [numpy_helper.from_array(array, name) for name, array in constants.items()]
+    graph = helper.make_graph(nodes, "sparse", [image], [found], initializers)
+    opset = helper.make_opsetid("", 15)
+    path = tmp_path / "sparse.onnx"
+    path.write_bytes(
+        helper.make_model(graph, opset_imports=[opset], ir_version=8).SerializeToString()
+    )
+    pixels = np.arange(6, dtype=np.float32).reshape(2, 3)
+    np.testing.assert_array_equal(
+        open_foreign(path, runtime).run({"image": pixels})["found"], pixels
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from vipnas.errors import UserError
@@ -105,6 +106,22 @@ def inference_session(model: bytes | str, settings: RunSettings) -> Any:
         expected, found = f"an onnxruntime with {provider}", f"one with {', '.join(available)}"
         raise UserError(f"device {settings.device}", expected, found)
     return onnxruntime.InferenceSession(model, options, providers=[provider])
+
+
+def folded(path: Path) -> bytes:
+    """Return an ONNX model in which all that depends on no input is a constant."""
+    RUNTIME.check_installed()
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors
+    # Beyond this level, operations are no longer those of ONNX.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        target = Path(folder) / "folded.onnx"
+        options.optimized_model_filepath = str(target)
+        onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return target.read_bytes()
 
 
 def _run(session: Any) -> Session:

@@ -79,7 +79,15 @@ def load(module: nn.Module, inputs: Mapping[str, Tensor], settings: RunSettings)
 def open_foreign(path: Path, settings: RunSettings) -> ForeignModel:
     """Open an ONNX model of others."""
     RUNTIME.check(settings.precision, settings.device)
-    model = core().read_model(path)
+    from vipnas.runtimes import onnxruntime
+
+    try:
+        model = core().read_model(path)
+    except RuntimeError as error:
+        if "OpConversionFailure" not in str(error):
+            raise
+        # It refuses operations on constants, such as a ScatterND of no elements, that ONNX allows.
+        model = core().read_model(onnxruntime.folded(path))
     request = core().compile_model(model, "CPU", _properties(settings)).create_infer_request()
     names = [output.get_any_name() for output in model.outputs]
 
