@@ -283,6 +283,13 @@ def test_the_first_difference_of_two_documents(found: Any, wanted: Any, differen
     assert first_difference(wanted, found) == turned
 
 
+def test_yaml_has_no_null_characters(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text('seed: 0\nspace: "a\\0"\n')
+    with pytest.raises(UserError, match="line 2: a null character"):
+        read_yaml(path)
+
+
 def test_a_file_is_written_and_written_over(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "er" / "file"
     write_atomically(path, "äé\n")

@@ -153,6 +153,13 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
+    def construct_scalar(self, node: Any) -> Any:
+        """Refuse null characters, which no name of a file can have."""
+        value = super().construct_scalar(node)
+        if isinstance(value, str) and "\0" in value:
+            raise yaml.MarkedYAMLError(f"line {node.start_mark.line + 1}: a null character")
+        return value
+
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
         lines: dict[tuple[str, str], int] = {}
