@@ -42,6 +42,7 @@ def test_sigmas_are_bit_for_bit_those_of_pycocotools() -> None:
         ({"joints": ("nose",) * 17}, "joints: expected unique names, at least one"),
         ({"sigmas": (0.1,) * 16}, "sigmas: expected 17 numbers above 0"),
         ({"sigmas": (0.1,) * 16 + (0.0,)}, "above 0"),
+        ({"sigmas": (0.1,) * 16 + (1e308,)}, "at most 1000"),
         ({"flip_pairs": ((1, 2), (2, 3))}, r"expected each joint once, got \[2\] again"),
         ({"limbs": ((0, 17),)}, r"expected joints 0 to 16, got \[17\]"),
         ({"upper_body": (-1,)}, r"expected joints 0 to 16, got \[-1\]"),

@@ -9,6 +9,9 @@ from vipnas.errors import UserError, shown
 from vipnas.files import Strict
 
 
+MAX_SIGMA = 1000.0  # in square roots of the area; larger ones overflow in the metrics
+
+
 @dataclass(frozen=True)
 class Skeleton(Strict):
     """A set of joints.
@@ -38,9 +41,10 @@ class Skeleton(Strict):
             object.__setattr__(self, "annotation_fields", (("keypoints", self.num_joints),))
         if len(set(self.joints)) != self.num_joints or not self.joints:
             raise UserError("joints", "unique names, at least one", shown(list(self.joints)))
-        if len(self.sigmas) != self.num_joints or not all(sigma > 0 for sigma in self.sigmas):
-            expected, found = f"{self.num_joints} numbers above 0", f"{len(self.sigmas)}: "
-            raise UserError("sigmas", expected, found + shown(list(self.sigmas)))
+        valid = all(0 < sigma <= MAX_SIGMA for sigma in self.sigmas)
+        if len(self.sigmas) != self.num_joints or not valid:
+            expected = f"{self.num_joints} numbers above 0, at most {MAX_SIGMA:g}"
+            raise UserError("sigmas", expected, f"{len(self.sigmas)}: {shown(list(self.sigmas))}")
         mirrored = [joint for pair in self.flip_pairs for joint in pair]
         if len(set(mirrored)) != len(mirrored):
             twice = sorted({joint for joint in mirrored if mirrored.count(joint) > 1})
