@@ -8,7 +8,6 @@ from itertools import zip_longest
 from vipnas.errors import UserError, shown
 from vipnas.files import Strict
 
-
 MAX_SIGMA = 1000.0  # in square roots of the area; larger ones overflow in the metrics
 
 
