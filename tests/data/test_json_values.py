@@ -45,3 +45,6 @@ def test_flags_are_0_and_1() -> None:
 def test_strings_have_no_null_characters() -> None:
     with pytest.raises(ValueError, match="a: file_name: expected a string without null characters"):
         text({"file_name": "a\0.jpg"}, "file_name", "a")
+    with pytest.raises(ValueError, match="a: file_name: expected a string of whole characters"):
+        text({"file_name": "a\ud800.jpg"}, "file_name", "a")
+    assert text({"file_name": "ü?😀.jpg"}, "file_name", "a") == "ü?😀.jpg"

@@ -67,6 +67,8 @@ def text(entry: Mapping[str, Any], key: str, place: str) -> str:
         raise unexpected(f"{place}: {key}", "a string", value)
     if "\0" in value:
         raise unexpected(f"{place}: {key}", "a string without null characters", value)
+    if value != value.encode(errors="replace").decode():  # half of a surrogate pair
+        raise unexpected(f"{place}: {key}", "a string of whole characters", value)
     return value
 
 
