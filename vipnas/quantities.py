@@ -59,8 +59,8 @@ QUANTITIES: dict[str, Quantity] = {
 }
 
 
-# What an architecture computes, which is counted; and what that takes on a device.
-COMPUTATION, TIME = "macs", "latency_ms"
+# What an architecture computes, and the time that this takes on a device.
+MACS, LATENCY = QUANTITIES["macs"], QUANTITIES["latency_ms"]
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,6 @@ class Constraint(Strict):
         return f"{self.quantity} {self.format(self.at_least)} to {self.format(self.at_most)}"
 
 
-MACS = QUANTITIES["macs"]
 # `SCORE` or the name of a quantity.
 Objective: TypeAlias = str
 DEFAULT_OBJECTIVES = (SCORE, MACS.name)

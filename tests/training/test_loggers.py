@@ -17,7 +17,8 @@ from errors_fixture import refused
 from training_fixture import supernet_of
 
 from vipnas.config.experiment import read_experiment
-from vipnas.config.training import Monitoring, Schedule
+from vipnas.config.monitoring import Monitoring
+from vipnas.config.training import Schedule
 from vipnas.pipeline.names import check_names
 from vipnas.shipped import find_shipped
 from vipnas.space.image import SearchSpace

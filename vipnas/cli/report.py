@@ -18,6 +18,11 @@ ARCH_HELP = "an arch JSON, a shipped name or a model file"
 
 def add_report_commands(commands: Commands) -> None:
     """Add `report` and `draw`."""
+    _add_report(commands)
+    _add_draw(commands)
+
+
+def _add_report(commands: Commands) -> None:
     report = commands.add_parser("report", help="write an HTML page about runs")
     report.add_argument(
         "runs", nargs="+", type=Path, metavar="RUN", help="folder of a run, such as runs/quickstart"
@@ -55,6 +60,8 @@ def add_report_commands(commands: Commands) -> None:
     name_argument(report)
     report.set_defaults(run=_report)
 
+
+def _add_draw(commands: Commands) -> None:
     draw = commands.add_parser("draw", help="draw an architecture, or two with their differences")
     draw.add_argument("archs", nargs="+", metavar="ARCH", help=f"one or two, each {ARCH_HELP}")
     draw.add_argument(

@@ -10,9 +10,10 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from vipnas.config.clip import VideoConfig
 from vipnas.config.data import Augmentation, BoxFit, Data
+from vipnas.config.monitoring import Monitoring
 from vipnas.config.search import SearchConfig
 from vipnas.config.teacher import Teacher
-from vipnas.config.training import Compute, Monitoring, RetrainConfig, SupernetConfig
+from vipnas.config.training import Compute, RetrainConfig, SupernetConfig
 from vipnas.files import Strict, parse, read_yaml
 
 # PyTorch takes 64 bits, and other splits add to the seed.

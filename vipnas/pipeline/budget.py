@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from vipnas.errors import UserError, shown
-from vipnas.quantities import COMPUTATION, QUANTITIES, TIME
+from vipnas.quantities import LATENCY, MACS, QUANTITIES
 from vipnas.runtimes.table import DEFAULT_RUNTIME
 
 PREFIXES = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
@@ -37,16 +37,16 @@ class Budget:
 
     @property
     def is_time(self) -> bool:
-        return self.quantity == TIME
+        return self.quantity == LATENCY.name
 
     @property
     def counted(self) -> str:
         """The quantity that a first search limits: computation for time, as no table exists yet."""
-        return COMPUTATION if self.is_time else self.quantity
+        return MACS.name if self.is_time else self.quantity
 
     def counted_limit(self, macs: float) -> float:
         """Return the limit of `counted`, where the budget is worth so many MACs."""
-        return macs if self.counted == COMPUTATION else self.at_most
+        return macs if self.counted == MACS.name else self.at_most
 
     @property
     def remark(self) -> str:
@@ -68,11 +68,11 @@ def parse_budget(text: str, runtime: str = DEFAULT_RUNTIME, threads: int = 1) ->
         if quantity.section is None
         for prefix, factor in PREFIXES.items()
     }
-    units[QUANTITIES[TIME].unit] = (TIME, 1.0)
+    units[LATENCY.unit] = (LATENCY.name, 1.0)
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]+)\s*", text)
     value, unit = (float(found.group(1)), found.group(2).lower()) if found else (0.0, "")
     if value > 0 and unit == "fps":
-        return Budget(TIME, 1e3 / value, text.strip(), runtime, threads)
+        return Budget(LATENCY.name, 1e3 / value, text.strip(), runtime, threads)
     if not value > 0 or unit not in units:
         expected = "a number above 0 and a unit: fps, ms, MMACs, GMACs, kparams or Mparams"
         raise UserError("--budget", expected, shown(text), "such as '25 fps'")

@@ -15,7 +15,7 @@ import numpy as np
 
 from vipnas.config.training import Sampling
 from vipnas.pipeline.level import Level
-from vipnas.quantities import COMPUTATION, TIME, Constraint
+from vipnas.quantities import LATENCY, MACS, Constraint
 from vipnas.training.sampling import biased_sample
 
 # Fractions of the budget that the range begins and ends at, as in the shipped experiments.
@@ -60,10 +60,10 @@ def _ranges(level: Level[Any]) -> Iterator[BudgetRange]:
     space = level.space
     lowest, highest = (level.count_cost(arch).macs for arch in (space.min_arch(), space.max_arch()))
     for budget in level.budgets:
-        if budget.quantity == COMPUTATION:
+        if budget.quantity == MACS.name:
             low = max(BELOW * budget.at_most, budget.at_least)
             found = low, ABOVE * budget.at_most
-        elif budget.quantity == TIME:
+        elif budget.quantity == LATENCY.name:
             found = _macs_at(level, budget)
         else:
             continue
