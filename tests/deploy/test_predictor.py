@@ -621,6 +621,18 @@ class Signalled(Interrupted):
                 signal.raise_signal(self._number)
 
 
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """Signals as in a terminal: a test run in the background may ignore them."""
+    handlers = {"SIGINT": signal.default_int_handler, "SIGTERM": signal.SIG_DFL}
+    handlers["SIGHUP"] = signal.SIG_DFL
+    before = {name: signal.signal(signal.Signals[name], how) for name, how in handlers.items()}
+    yield
+    for name, how in before.items():
+        signal.signal(signal.Signals[name], how)
+
+
+@pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_signals_keep_the_frames_done_so_far(
     name: str,
@@ -643,6 +655,7 @@ def test_signals_keep_the_frames_done_so_far(
     assert signal.getsignal(number) == before
 
 
+@pytest.mark.usefixtures("heard")
 def test_signals_are_heard_once_and_not_if_they_were_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:

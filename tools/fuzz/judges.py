@@ -59,7 +59,12 @@ def posetrack_agrees(videos: Path, image_root: Path, found: Path) -> Judge:
         data = read_posetrack(videos, image_root, POSETRACK_18, Reading(check_images=False))
         results = json.loads(found.read_text())
         known = {frame.image_id for frame in data.frames}
-        results = [result for result in results if result["image_id"] in known]
+        persons = {category["id"] for category in data.ground_truth["categories"]}
+        results = [
+            result
+            for result in results
+            if result["image_id"] in known and result["category_id"] in persons
+        ]
         by_joint = posetrack_rule.average_precisions(data.frames, results)
         values = [("posetrack", fmean(by_joint.values()))]
         if "mota" in ours and all(result.get("track_id") is not None for result in results):

@@ -83,7 +83,7 @@ def protocols_for(data: PoseData, wanted: Sequence[str] | None = None) -> list[s
         if name not in PROTOCOLS:
             raise UserError.not_one_of("metric", PROTOCOLS, name)
         if lacking := _lacking(name, data):
-            raise lacking.inside(f"metric {name}")
+            raise lacking.inside(f"{data.source}: metric {name}".removeprefix(": "))
     return list(wanted or (name for name in PROTOCOLS if _lacking(name, data) is None))
 
 
