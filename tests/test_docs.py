@@ -80,6 +80,19 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert not {link for link in missing if link.removeprefix("../") not in GENERATED}
 
 
+def sentences(page: Path) -> Iterator[str]:
+    """Yield the sentences and parts of sentences of a page; code counts as one word."""
+    text = re.sub(r"^```.*?^```|^    .*?$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    text = re.sub(r"`[^`]*`", "code", text)
+    for block in re.split(r"\n\n+|\n(?=- |\|)", text):
+        for cell in block.split("|"):
+            yield from re.split(r"[.!?:;]\*?\s+", " ".join(cell.split()))
+
+
+def test_no_sentence_has_more_than_25_words(page: Path) -> None:
+    assert [one for one in sentences(page) if len(one.split()) > 25] == []
+
+
 def test_every_page_is_in_the_navigation() -> None:
     class Loader(yaml.SafeLoader):
         """mkdocs.yml without the tags of its extensions."""
