@@ -14,6 +14,7 @@ from vipnas.config.monitoring import Monitoring
 from vipnas.config.search import SearchConfig
 from vipnas.config.teacher import Teacher
 from vipnas.config.training import Compute, RetrainConfig, SupernetConfig
+from vipnas.errors import UserError
 from vipnas.files import Strict, parse, read_yaml
 
 # PyTorch takes 64 bits, and other splits add to the seed.
@@ -68,6 +69,11 @@ class ExperimentConfig(Strict):
     monitoring: Monitoring = field(default_factory=Monitoring)
     teacher: Teacher | None = None
     video: VideoConfig | None = None
+
+    def __post_init__(self) -> None:
+        if self.retrain.patience is not None and self.monitoring.probe_epochs is None:
+            expected = "a number of epochs, as retrain.patience counts probes"
+            raise UserError("monitoring.probe_epochs", expected, "null")
 
 
 def read_experiment(path: Path) -> ExperimentConfig:

@@ -271,11 +271,14 @@ class RetrainConfig(Strict):
         init_from: `scratch` for random weights, `supernet` for those of the architecture in this
             experiment's supernet, or a model file as in `SupernetConfig`.
         init_arch: As in `SupernetConfig`. Null is the architecture that is trained.
+        patience: The training ends after so many probes without a better AP, and the network with
+            the best AP is kept; null trains to the end. Not for several processes.
     """
 
     schedule: Schedule
     init_from: str = "scratch"
     init_arch: str | None = None
+    patience: PositiveInt | None = None
 
     @property
     def init_file(self) -> str | None:

@@ -14,6 +14,7 @@ from vipnas.config.experiment import ExperimentConfig
 from vipnas.config.search import SearchConfig
 from vipnas.config.teacher import Stage
 from vipnas.data.crops.loader import TrainingCrops
+from vipnas.errors import UserError
 from vipnas.evaluation.coco_ap import coco_metrics
 from vipnas.evaluation.evaluator import calibrate_bn
 from vipnas.evaluation.metrics import Metrics
@@ -140,12 +141,23 @@ class ImageLevel(Level[Arch]):
     def search_settings(self) -> dict[str, Any]:
         return {"flip_test": self.config.flip_test}
 
+    @property
+    def patience(self) -> int | None:
+        patience = self.config.retrain.patience
+        if patience is not None and self.experiment.processes.number > 1:
+            found = f"{patience} with {self.experiment.processes.number} processes"
+            raise UserError("retrain.patience", "null with several processes", found)
+        return patience
+
     def retrain_settings(self, arch: Arch, init_from: Path | None) -> dict[str, Any]:
         config = self.config.retrain
         kind = config.init_from if config.init_file is None else "file"
         weights = None if init_from is None else self._initial_network(init_from)
+        plain = to_plain(replace(config, init_from=kind, init_arch=None))
+        if config.patience is None:  # as before there was such a key
+            del plain["patience"]
         return {
-            "retrain": to_plain(replace(config, init_from=kind, init_arch=None)),
+            "retrain": plain,
             "arch": to_plain(arch, defaults=False),
             **({} if weights is None else weights.settings()),
             **self.teacher_settings("retrain"),

@@ -97,6 +97,11 @@ class Level(ABC, Generic[A]):
         return () if self.config.search is None else self.config.search.constraints
 
     @property
+    def patience(self) -> int | None:
+        """Probes without a better AP after which retraining ends; None trains to the end."""
+        return None
+
+    @property
     def retrain_schedule(self) -> Schedule:
         return self.config.retrain.schedule
 

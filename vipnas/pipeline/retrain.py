@@ -77,6 +77,7 @@ def _train(
             {"network": arch},
             callbacks=callbacks,
             same_every_step=level.network_step_is_static,
+            patience=level.patience,
         )
         if experiment.processes.is_first:
             target.with_name("metrics.json").unlink(missing_ok=True)  # of an earlier network

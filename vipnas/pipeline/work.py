@@ -19,8 +19,9 @@ from vipnas.config.training import Schedule
 from vipnas.data.crops.loader import Batch, training_batches
 from vipnas.errors import UserError
 from vipnas.files import read_json, to_plain, write_atomically
+from vipnas.models.file import read_network
 from vipnas.threads import Timed, choose_threads, most_threads
-from vipnas.training.callbacks.keeping import BestNetwork, CheckpointFile
+from vipnas.training.callbacks.keeping import BestNetwork, CheckpointFile, EarlyStop
 from vipnas.training.callbacks.monitor import Monitor
 from vipnas.training.callbacks.probes import Probes
 from vipnas.training.failure import FailureFile
@@ -40,6 +41,7 @@ log = logging.getLogger(__name__)
 
 # Crops on the picture of a training's first batch.
 MAX_CROPS = 24
+BEST_FILE = "best.safetensors"
 
 
 def train(
@@ -53,6 +55,7 @@ def train(
     stage: str = "retrain",
     callbacks: Sequence[Callback] = (),
     same_every_step: bool = False,
+    patience: int | None = None,
 ) -> nn.Module:
     """Train from the checkpoint in `directory`, or from the start.
 
@@ -61,10 +64,11 @@ def train(
         stage: Tells `vipnas.pipeline.replay` how to make the backward pass.
         callbacks: Run after the usual ones.
         same_every_step: The backward pass depends on the batch alone.
+        patience: Stop after so many probes without a better AP.
 
     Returns:
-        The averaged network. Of several processes all get the same one; only the first writes and
-        has callbacks.
+        The averaged network, that of the best probe if it was stopped. Of several processes all
+        get the same one; only the first writes and has callbacks.
     """
     experiment, data = level.experiment, level.training_data
     config, processes = experiment.config, experiment.processes
@@ -79,7 +83,8 @@ def train(
         all_callbacks: list[Callback] = []
         if processes.is_first:
             monitor = stack.enter_context(_monitor(level, directory, training, schedule, probed))
-            all_callbacks = [SlowSteps(directory.name), monitor, checkpoint, *callbacks]
+            early = _early_stop(monitor, patience)
+            all_callbacks = [SlowSteps(directory.name), monitor, checkpoint, *early, *callbacks]
             _draw_crops(directory / "crops.png", experiment, next(batches(0, 1)))
         training.run(
             partial(batches, num_workers=config.data.num_workers),
@@ -88,9 +93,18 @@ def train(
             failure,
             same_every_step,
         )
+    if training.stopped:
+        best, _ = read_network(directory / BEST_FILE)
+        training.averaged.load_state_dict(best.state_dict())
     if processes.is_first:
         draw_curves(directory / "curves.png", directory / "metrics.jsonl")
     return training.averaged
+
+
+def _early_stop(monitor: Monitor, patience: int | None) -> list[Callback]:
+    if patience is None or monitor.best is None or monitor.probes is None:
+        return []
+    return [EarlyStop(monitor.best, monitor.probes.every_steps, patience)]
 
 
 def _draw_crops(path: Path, experiment: Experiment, first_batch: Batch) -> None:
@@ -134,7 +148,7 @@ def _monitor(
     probes = _probes(level, schedule, probed)
     measure = "mean training loss, negative" if probes is None else "mean AP of the probes"
     save = partial(level.save_best, arch=probed.get("network"))
-    best = BestNetwork(directory / "best.safetensors", measure, training.step, save)
+    best = BestNetwork(directory / BEST_FILE, measure, training.step, save)
     epoch_steps = schedule.num_steps_of(1, len(level.training_data))
     loggers = level.experiment.config.monitoring.loggers
     return Monitor(directory, training, best, epoch_steps, probes, loggers)

@@ -41,7 +41,7 @@ class Outcome(NamedTuple):
 
 
 class Callback(Protocol):
-    """An observer of a training, such as a logger. It must not change the training."""
+    """An observer of a training, such as a logger. All it may do to the training is stop it."""
 
     def after_step(self, training: Training, outcome: Outcome) -> None:
         """Run after a step, which `training.step` already counts."""
@@ -85,6 +85,7 @@ class Training:
         )
         self.finite = FiniteCheck(self.optimizer, deferred=bool(self.fused))
         self.step = 0
+        self.stopped = False
         self.random_to_restore: dict[str, Any] | None = None
         self.mean_loss = torch.zeros((), device=self.device)
 
@@ -124,11 +125,17 @@ class Training:
                     self.step += 1
                     for callback in callbacks:
                         callback.after_step(self, outcome)
+                    if self.stopped:
+                        break
             self.finite.confirm()
         except NotFinite as error:
             raise self._explained(error, backward, failure) from None
         except Disagreement as error:
             raise error.inside(f"step {self.step}") from None
+
+    def stop(self) -> None:
+        """End the training after this step; of several processes, each must be told."""
+        self.stopped = True
 
     def _update(self, backward: Backward, batch: Batch) -> Outcome:
         rate = self.schedule.learning_rate_at(self.step, self.num_steps)

@@ -107,14 +107,38 @@ class BestNetwork:
         self, path: Path, measure: str, first_step: int, save: Callable[..., None]
     ) -> None:
         self.path, self.measure, self._save = path, measure, save
-        self.score = -float("inf")
+        self.score, self.step = -float("inf"), first_step
         if path.exists():
             found = read_header(path).metrics
             if found["measure"] == measure and int(found["step"]) <= first_step:
-                self.score = float(found["score"])
+                self.score, self.step = float(found["score"]), int(found["step"])
 
     def offer(self, training: Training, score: float) -> None:
         if score > self.score:
-            self.score = score
+            self.score, self.step = score, training.step
             found = {"step": training.step, "measure": self.measure, "score": score}
             self._save(self.path, training.averaged, metrics=found)
+
+
+@dataclass(frozen=True)
+class EarlyStop:
+    """Stop a training after some probes without a better score; a resumed run counts alike.
+
+    Attributes:
+        best: Knows the step of the best score. It must be offered the scores first.
+        every_steps: Steps between probes.
+        patience: Number of probes.
+    """
+
+    best: BestNetwork
+    every_steps: int
+    patience: int
+
+    def after_step(self, training: Training, outcome: Outcome) -> None:
+        """Stop if it is time."""
+        in_vain = training.step - self.best.step
+        is_probe = training.step % self.every_steps == 0
+        if is_probe and in_vain >= self.patience * self.every_steps:
+            place = self.best.path.parent.name
+            print(f"{place}: stopped: no better score since step {self.best.step}", flush=True)
+            training.stop()
