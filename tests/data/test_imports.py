@@ -205,7 +205,7 @@ def _replaced(old: str, new: str) -> Callable[[str], str]:
             "yolo-pose",
             "yolo/data.yaml",
             _replaced("images/val", r'"\0"'),
-            "folder of images, got '",
+            "expected valid YAML, got a syntax error (line 2: a null character)",
         ),
         (
             *("deeplabcut", "deeplabcut/labeled-data/box/CollectedData_ann.csv"),
