@@ -72,8 +72,8 @@ def train(
     """
     experiment, data = level.experiment, level.training_data
     config, processes = experiment.config, experiment.processes
-    num_steps = schedule.num_steps(len(data))
     checkpoint, failure = _files(level, directory, schedule, settings, stage, probed)
+    num_steps = schedule.num_steps(len(data))
     training = Training(network, schedule, num_steps, config.compute, processes)
     checkpoint.resume(training)
     share = processes.share(schedule.batch_size)
@@ -93,11 +93,16 @@ def train(
             failure,
             same_every_step,
         )
+    return _finished(training, directory)
+
+
+def _finished(training: Training, directory: Path) -> nn.Module:
+    """Draw the curves; return the averaged network, or the best one after an early stop."""
+    if training.processes.is_first:
+        draw_curves(directory / "curves.png", directory / "metrics.jsonl")
     if training.stopped:
         best, _ = read_network(directory / BEST_FILE)
         training.averaged.load_state_dict(best.state_dict())
-    if processes.is_first:
-        draw_curves(directory / "curves.png", directory / "metrics.jsonl")
     return training.averaged
 
 
