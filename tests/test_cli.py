@@ -262,7 +262,8 @@ def test_the_action_of_video_is_named(tmp_path: Path, capsys: pytest.CaptureFixt
     experiment = str(write_experiment(tmp_path, copy.deepcopy(EXPERIMENT)))
     assert main(["video", "search", experiment, "--device", "cpu"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("vipnas video search: video: expected a section of the experiment")
+    assert line.startswith("vipnas video search: ")
+    assert "experiment.yaml: video: expected a section of the experiment" in line
 
 
 def test_weights_of_another_arch(fail: Run, tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ class Variant(Strict):
 
 def of_variant(place: Place, variant: Variant, epochs: float) -> Experiment:
     experiment = place.open(variant.seed)
-    base = needed(experiment.config.supernet, "supernet")
+    base = needed(experiment, experiment.config.supernet, "supernet")
     config = replace(experiment.config, supernet=variant.config(base, epochs))
     return replace(experiment, config=config)
 
@@ -75,7 +75,7 @@ def timed_steps(place: Place, variant: Variant) -> Iterator[float]:
     the batches, of a GPU. Checkpoints and the average of the weights are left out. The first is
     done twice, and counted once."""
     experiment = of_variant(place, variant, epochs=1.0)
-    schedule = needed(experiment.config.supernet, "supernet").schedule
+    schedule = needed(experiment, experiment.config.supernet, "supernet").schedule
     crops = experiment.training_crops
     num_steps = schedule.num_steps(len(crops))
     torch.manual_seed(0)
@@ -120,7 +120,7 @@ def epochs_of(place: Place, variants: dict[str, Variant], seconds: float) -> dic
     epochs: dict[str, float] = kept["epochs"]
     missing = [name for name in variants if name not in epochs]
     experiment = place.open()
-    batch_size = needed(experiment.config.supernet, "supernet").schedule.batch_size
+    batch_size = needed(experiment, experiment.config.supernet, "supernet").schedule.batch_size
     rounds = list(zip(*(timed_steps(place, variants[name]) for name in missing), strict=True))
     for name, taken in zip(missing, zip(*rounds, strict=True), strict=True):
         epochs[name] = seconds / mean(taken) * batch_size / len(experiment.train_data.persons)

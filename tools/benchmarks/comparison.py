@@ -173,7 +173,7 @@ class Comparison:
 
     def _search(self, experiment: Experiment, target: Path, constraint: Constraint) -> None:
         """By the experiment's searcher alone, without the random search beside it."""
-        config = needed(experiment.config.search, "search")
+        config = needed(experiment, experiment.config.search, "search")
         latency = None
         if constraint.quantity == "latency_ms":
             # Of whatever machine: what it predicts steers the search, what is told is measured.
@@ -219,7 +219,7 @@ class Comparison:
         return self.base.evaluator("test")
 
     def _experiment_of(self, space: str) -> Experiment:
-        supernet = needed(self.base.config.supernet, "supernet")
+        supernet = needed(self.base, self.base.config.supernet, "supernet")
         schedule = replace(supernet.schedule, epochs=self.study.supernet_epochs[space])
         supernet = replace(supernet, schedule=schedule)
         input_hw = self.base.space.input_hw

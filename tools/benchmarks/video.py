@@ -158,7 +158,8 @@ def best_of_images(level: ClipLevel, mean_macs: int) -> Path:
     networks were trained in all, crop for crop."""
     experiment = level.experiment
     config, output = experiment.config, level.folder.root / "every_frame"
-    video, wanted = needed(config.video, "video"), needed(config.search, "search")
+    video = needed(experiment, config.video, "video")
+    wanted = needed(experiment, config.search, "search")
     clips = len(level.training_data)
     crops = clips * video.num_follow_ups / len(experiment.training_crops)  # in an epoch of clips
     more = crops * (video.supernet.schedule.epochs + video.retrain.schedule.epochs)

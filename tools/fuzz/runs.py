@@ -81,7 +81,9 @@ def _fault(case: Case, found: Outcome) -> str | None:
     if len(lines[0]) > MAX_LINE:
         return f"a line of {len(lines[0])} characters: {lines[0][:200]}"
     message = lines[0].partition(": ")[2]
-    named = PLACE.search(message) or message.startswith(tuple(f"{a}: " for a in case.arguments))
+    named = PLACE.search(message) or message.startswith(
+        tuple(f"{a}: " for a in (".", *case.arguments))
+    )
     return None if named or found.code == USAGE_CODE else f"no place: {lines[0]}"
 
 

@@ -83,7 +83,7 @@ class ClipLevel(Level[VideoArch]):
 
     @cached_property
     def config(self) -> VideoConfig:
-        return needed(self.experiment.config.video, "video")
+        return needed(self.experiment, self.experiment.config.video, "video")
 
     @property
     def folder(self) -> RunFolder:

@@ -85,11 +85,11 @@ class Level(ABC, Generic[A]):
 
     @property
     def supernet_config(self) -> SupernetConfig:
-        return needed(self.config.supernet, "supernet")
+        return needed(self.experiment, self.config.supernet, "supernet")
 
     @property
     def search_config(self) -> SearchConfig:
-        return needed(self.config.search, "search")
+        return needed(self.experiment, self.config.search, "search")
 
     @property
     def budgets(self) -> tuple[Constraint, ...]:

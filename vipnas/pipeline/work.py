@@ -208,9 +208,11 @@ def _probes(level: Level[A], schedule: Schedule, archs: Mapping[str, A]) -> Prob
     return Probes(dict(archs), every_steps, partial(level.scorer, num_persons=config.probe_persons))
 
 
-def needed(section: Section | None, name: str) -> Section:
+def needed(experiment: Experiment, section: Section | None, name: str) -> Section:
+    """Return a section; raise UserError with the experiment's file if there is none."""
     if section is None:
-        raise UserError(name, "a section of the experiment, for this command", "none")
+        place = name if experiment.file is None else f"{experiment.file}: {name}"
+        raise UserError(place, "a section of the experiment, for this command", "none")
     return section
 
 
