@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import cv2
@@ -26,7 +27,7 @@ END = b"\xff\xd9"
 
 @pytest.fixture(autouse=True)
 def _nothing_was_said() -> None:
-    decoding._codecs.cache_clear()
+    decoding._codecs_of_processes.clear()
 
 
 def photograph(seed: int = 0) -> np.ndarray:
@@ -152,6 +153,22 @@ def test_a_closed_stderr_is_no_obstacle(tmp_path: Path) -> None:
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)
+
+
+def test_threads_that_are_the_first_have_the_same_codecs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With codecs of their own, one would hear what the other's picture is warned of."""
+    both = Barrier(2)
+
+    class Slow(decoding._Codecs):
+        def __init__(self) -> None:
+            both.wait(timeout=5)
+            super().__init__()
+
+    monkeypatch.setattr(decoding, "_Codecs", Slow)
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(lambda _: decoding._codecs(-1), range(2))
+    del decoding._codecs_of_processes[-1]
+    assert one is other
 
 
 def test_threads_do_not_hear_each_other(tmp_path: Path) -> None:

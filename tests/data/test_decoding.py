@@ -18,7 +18,7 @@ RNG = np.random.default_rng(0)
 
 @pytest.fixture(autouse=True)
 def _nothing_was_said() -> None:
-    decoding._codecs.cache_clear()
+    decoding._codecs_of_processes.clear()
 
 
 def write(path: Path, numbers: np.ndarray) -> Path:

@@ -9,7 +9,6 @@ import re
 import weakref
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryFile
 from threading import Lock
@@ -245,10 +244,15 @@ def _stderr_in(output: int) -> Iterator[None]:
         os.close(stderr)
 
 
-@lru_cache(maxsize=1)
+# After a fork, both processes would share a file: each has its own.
+_codecs_of_processes: dict[int, _Codecs] = {}
+
+
 def _codecs(process_id: int) -> _Codecs:
-    """Return the codecs of this process: after a fork, both would share a file."""
-    return _Codecs()
+    """Return the codecs of this process, to all threads the same: they share descriptor 2."""
+    found = _codecs_of_processes.get(process_id)
+    # `setdefault` is atomic. Of threads that are here at once, the first gives its own to all.
+    return found or _codecs_of_processes.setdefault(process_id, _Codecs())
 
 
 def _warn_once(path: Path, message: str) -> None:
