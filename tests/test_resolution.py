@@ -256,7 +256,7 @@ def test_frames_of_a_clip_have_the_size_of_the_key_frame(tmp_path: Path) -> None
     sizes = (32, 24), (96, 72)
     opened = Experiment.open("quickstart_video", tmp_path, tmp_path, torch.device("cpu"))
     config = replace(opened.config, input_hw=sizes, space="quick_follow")
-    video = replace(needed(config.video, "video"), space=None)
+    video = replace(needed(opened, config.video, "video"), space=None)
     experiment = replace(opened, config=replace(config, video=video))
     space = experiment.space
     file = experiment.folder.supernet / "supernet.safetensors"
