@@ -70,19 +70,7 @@ def _add_profile(commands: Commands) -> None:
 def runtime_arguments(command: argparse.ArgumentParser) -> None:
     """Add what a latency is measured with."""
     measured = command.add_argument_group("latency")
-    measured.add_argument(
-        "--runtime",
-        choices=tuple(RUNTIMES),
-        default=DEFAULT_RUNTIME,
-        help="runtime (default: %(default)s)",
-    )
-    measured.add_argument(
-        "--threads",
-        type=count,
-        default=1,
-        metavar="N",
-        help="number of threads (default: %(default)s)",
-    )
+    timing_arguments(measured)
     measured.add_argument(
         "--batch",
         type=count,
@@ -100,6 +88,23 @@ def runtime_arguments(command: argparse.ArgumentParser) -> None:
         "--accelerator", default="cpu", metavar="NAME", help="cpu or cuda (default: %(default)s)"
     )
     max_spread_argument(measured)
+
+
+def timing_arguments(group: argparse._ActionsContainer) -> None:
+    """Add `--runtime` and `--threads`, which every measured time depends on."""
+    group.add_argument(
+        "--runtime",
+        choices=tuple(RUNTIMES),
+        default=DEFAULT_RUNTIME,
+        help="runtime that time is measured in (default: %(default)s)",
+    )
+    group.add_argument(
+        "--threads",
+        type=count,
+        default=1,
+        metavar="N",
+        help="number of threads that time is measured with (default: %(default)s)",
+    )
 
 
 def max_spread_argument(group: argparse._ActionsContainer) -> None:

@@ -6,9 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from vipnas.cli.arguments import Commands, count
+from vipnas.cli.arguments import Commands
+from vipnas.cli.device import timing_arguments
 from vipnas.errors import UserError
-from vipnas.runtimes.table import DEFAULT_RUNTIME, RUNTIMES
 
 QUESTIONS = {
     "train": "Annotations of the training persons (COCO keypoint JSON)",
@@ -47,19 +47,7 @@ def add_init_command(commands: Commands) -> None:
         "--budget", metavar="TEXT", help="such as '25 fps', '40 ms', '100 MMACs', '3 Mparams'"
     )
     wanted.add_argument("--hours", metavar="H", help="time for the whole run")
-    wanted.add_argument(
-        "--runtime",
-        choices=tuple(RUNTIMES),
-        default=DEFAULT_RUNTIME,
-        help="runtime of a budget in time (default: %(default)s)",
-    )
-    wanted.add_argument(
-        "--threads",
-        type=count,
-        default=1,
-        metavar="N",
-        help="threads of a budget in time (default: %(default)s)",
-    )
+    timing_arguments(wanted)
     wanted.add_argument("--space", default="lat_vipnas", help="search space (default: %(default)s)")
     command.add_argument("--device", help="torch device (default: cuda if available, else cpu)")
     command.add_argument("--force", action="store_true", help="overwrite an existing file")

@@ -73,10 +73,10 @@ def own_similarities(
 
     Labels are x, y and visibility. Joints without a label do not count; NaN where none has one.
     """
-    squares_NK = np.square(xy_NK2 - truth_NK3[..., :2]).sum(axis=2, dtype=np.float64)
+    similarity_NK = joint_similarity(xy_NK2, truth_NK3[..., :2], areas_N, sigmas_K)
     labelled_NK = truth_NK3[..., 2] > 0
     counts_N = labelled_NK.sum(axis=1)
-    sums_N = (_similarity(squares_NK, areas_N, sigmas_K) * labelled_NK).sum(axis=1)
+    sums_N = (similarity_NK * labelled_NK).sum(axis=1)
     return np.where(counts_N > 0, sums_N / np.maximum(counts_N, 1), np.nan)
 
 
