@@ -13,6 +13,7 @@ from vipnas.arch.skeleton import Skeleton
 from vipnas.data.codecs.heatmap import make_codec
 from vipnas.data.formats.skeletons import COCO_17
 from vipnas.deploy.loading import input_format
+from vipnas.models.clipnet import VideoNet
 from vipnas.models.file import read_network, write_model
 from vipnas.models.header import BatchNorm, HeaderMetrics, ModelHeader
 from vipnas.models.posenet import PoseNet
@@ -56,6 +57,12 @@ def save_network(path: Path, network: nn.Module, metrics: HeaderMetrics | None =
     assert isinstance(network, PoseNet)
     header = replace(header_of_arch(network.arch), metrics=metrics or {})
     write_model(path, network, header)
+    return path
+
+
+def save_clip(path: Path, network: VideoNet) -> Path:
+    header = header_of_arch(network.arch.key_frame)
+    write_model(path, network, replace(header, kind="clip", arch=None, clip=network.arch))
     return path
 
 

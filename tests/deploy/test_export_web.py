@@ -6,7 +6,9 @@ import base64
 import hashlib
 import io
 import json
+import os
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +17,28 @@ import numpy as np
 import pytest
 import torch
 from browser_fixture import chromium, serving
-from model_fixture import save_network
+from model_fixture import save_clip, save_network
 from networks_fixture import randomise_batch_norm
 from onnx import TensorProto
 from onnx_fixture import write_constant_model
 
+from vipnas.arch.clip import FollowUp, Fusion, VideoArch
 from vipnas.cli.main import main
+from vipnas.data.crops.decoding import decode_jpeg
 from vipnas.data.formats.skeletons import COCO_17
 from vipnas.deploy import export_web as page_module
 from vipnas.deploy import onnxruntime_web as runtime
 from vipnas.deploy.export_web import PAGE, export_web
 from vipnas.deploy.following import FollowRule, follow
 from vipnas.deploy.loading import load
+from vipnas.deploy.model import PoseModel
 from vipnas.errors import UserError
 from vipnas.evaluation.tracker import Tracker
+from vipnas.models.clipnet import build_video_net
 from vipnas.models.posenet import PoseNet
 from vipnas.shipped import find_shipped
 from vipnas.space.yaml import read_space
+from vipnas.synthetic.clip import frames_of, random_video
 
 TINY = read_space(find_shipped("search_spaces", "tiny"))
 NUM_FRAMES, IMAGE_HW = 40, (120, 160)
@@ -43,6 +50,17 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     network = PoseNet(TINY.min_arch()).eval()
     randomise_batch_norm(network, seed=0)
     return save_network(tmp_path_factory.mktemp("model") / "network.safetensors", network)
+
+
+@pytest.fixture(scope="module")
+def clip_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A key frame and three follow-up frames, one of them without a fusion."""
+    torch.manual_seed(0)
+    small = TINY.min_arch()
+    fusions = (Fusion(1, "mul"), None, Fusion(2, "cat"))
+    clip = build_video_net(VideoArch(small, tuple(FollowUp(small, one) for one in fusions))).eval()
+    randomise_batch_norm(clip, seed=0)
+    return save_clip(tmp_path_factory.mktemp("clip") / "clip.safetensors", clip)
 
 
 @pytest.fixture
@@ -143,6 +161,21 @@ def test_options_that_cannot_be_used_are_refused_in_one_line(
     assert not (tmp_path / "out.onnx").exists()
 
 
+@pytest.mark.usefixtures("quick")
+def test_the_networks_of_a_clip_are_written_beside_each_other(
+    clip_weights: Path, package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    export_web(load(clip_weights), tmp_path / "page", runtime_folder=package)
+    written = {path.name for path in (tmp_path / "page").glob("*.onnx")}
+    follow_ups = {f"follow_up_{number}.onnx" for number in (1, 2, 3)}
+    assert written == follow_ups | {"network.onnx", "decoder.onnx"}
+    facts = json.loads((tmp_path / "page" / "model.json").read_text())
+    assert facts["num_follow_ups"] == 3 and len(facts["stride_xy"]) == 2
+    with pytest.raises(UserError, match="expected fp32 for the networks of a clip, got fp16"):
+        export_web(load(clip_weights), tmp_path / "half", "fp16", runtime_folder=package)
+    assert not (tmp_path / "half").exists()
+
+
 # The runtime
 
 
@@ -209,10 +242,13 @@ def test_without_settings_the_public_registry_is_asked(monkeypatch: pytest.Monke
 
 @pytest.fixture(scope="module")
 def exported(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return exported_page(weights, tmp_path_factory.mktemp("page"))
+
+
+def exported_page(weights: Path, page: Path) -> Path:
     folder = runtime.cache_folder()
     if not all((folder / name).is_file() for name in runtime.FILES):
         pytest.skip(f"no onnxruntime-web in {folder}: `vipnas export --format web` fetches it")
-    page = tmp_path_factory.mktemp("page")
     export_web(load(weights), page)
     return page
 
@@ -235,31 +271,84 @@ def frames() -> list[np.ndarray]:
 def test_a_whole_video_in_a_browser_equals_python(
     flip_test: bool, exported: Path, weights: Path
 ) -> None:
-    """Frames as PNG: browsers decode videos by themselves. Joints within 0.5 px for 99 %."""
-    model = load(weights, flip_test=flip_test)
-    (exported / "frames").mkdir(exist_ok=True)
-    for number, image in enumerate(frames()):
-        cv2.imwrite(str(exported / "frames" / f"{number}.png"), image[..., ::-1])
-    with serving(exported) as url, chromium() as browser:
+    joints, distances = in_a_browser(load(weights, flip_test=flip_test), exported, [frames()])
+    assert joints.shape == (NUM_FRAMES, COCO_17.num_joints, 2) and joints.std() > 5
+    assert (distances <= 0.5).mean() >= 0.99
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_the_networks_of_a_clip_in_a_browser_equal_python(
+    clip_weights: Path, tmp_path: Path
+) -> None:
+    """Key frames and follow-up frames, whose heatmaps are warped to the crop that moves."""
+    page = exported_page(clip_weights, tmp_path / "page")
+    model = load(clip_weights, flip_test=False)
+    joints, distances = in_a_browser(model, page, [frames()])
+    assert joints.std() > 5 and (distances <= 0.5).mean() >= 0.99
+    key_frames = replace(model, network=model.network.key_frame)  # type: ignore[arg-type]
+    _, others = in_a_browser(key_frames, page, [frames()])
+    assert (others <= 0.5).mean() < 0.9
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_a_trained_network_in_a_browser_equals_python_on_ten_videos(tmp_path: Path) -> None:
+    """`VIPNAS_TRAINED=retrain/network.safetensors pytest -m slow -s -k ten_videos`, of image
+    networks and of clips."""
+    if "VIPNAS_TRAINED" not in os.environ:
+        pytest.skip("VIPNAS_TRAINED is not set: it names a trained model")
+    model = load(os.environ["VIPNAS_TRAINED"], flip_test=False)
+    rng = np.random.default_rng(11)
+    videos = []
+    for _ in range(10):
+        video = random_video(rng, 48, (160, 160), (1, 1), 0.0, 1.0)
+        jpegs = [jpeg for jpeg, _ in frames_of(video, rng, COCO_17.joints)]
+        videos.append([decode_jpeg(Path("frame"), jpeg, 1, ignore_exif=True) for jpeg in jpegs])
+    page = exported_page(Path(os.environ["VIPNAS_TRAINED"]), tmp_path / "page")
+    _, distances = in_a_browser(model, page, videos)
+    share = float((distances <= 0.5).mean())
+    print(
+        f"\n{distances.size} joints, {share:.2%} within 0.5 px,"
+        f" median {np.median(distances):.0e} px, largest {distances.max():.0f} px"
+    )
+    assert share >= 0.99
+
+
+def in_a_browser(
+    model: PoseModel, page_folder: Path, videos: list[list[np.ndarray]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Joints (F, K, 2) that a page finds in the frames of videos, and their distances (F, K) to
+    those of Python. Frames are PNG files, since browsers decode videos by themselves."""
+    (page_folder / "frames").mkdir(exist_ok=True)
+    for number, image in enumerate(image for images in videos for image in images):
+        cv2.imwrite(str(page_folder / "frames" / f"{number}.png"), image[..., ::-1])
+    with serving(page_folder) as url, chromium() as browser:
         page = browser.open(f"{url}/index.html")
         found = page.value(
             f"""import('/engine.js').then(async ({{Engine, pixelsOf}}) => {{
                 const [engine, persons] = [await Engine.open(), []];
-                for (let number = 0; number < {NUM_FRAMES}; number++) {{
-                    const blob = await (await fetch(`/frames/${{number}}.png`)).blob();
-                    const image = pixelsOf(await createImageBitmap(blob));
-                    persons.push(await engine.track(image, {str(flip_test).lower()}));
+                for (const length of {[len(images) for images in videos]}) {{
+                    engine.restart();
+                    for (let number = 0; number < length; number++) {{
+                        const blob = await (await fetch(`/frames/${{persons.length}}.png`)).blob();
+                        const image = pixelsOf(await createImageBitmap(blob));
+                        persons.push(await engine.track(image, {str(model.flip_test).lower()}));
+                    }}
                 }}
                 return persons;
             }})"""
         )
         assert page.problems == []
-    wanted = list(follow(frames(), model.runner(), Tracker(COCO_17)))
+    skeleton = model.skeleton
+    wanted = [
+        frame.keypoints
+        for images in videos
+        for frame in follow(images, model.runner(), Tracker(skeleton))
+    ]
     joints = np.array([[person["keypoints"] for person in persons] for persons in found])
-    distances = np.abs(joints - [frame.keypoints for frame in wanted]).max(axis=-1)
-    assert distances.shape == (NUM_FRAMES, 1, COCO_17.num_joints)
-    assert (distances <= 0.5).mean() >= 0.99
-    assert joints.std() > 5
+    assert joints.shape == (sum(map(len, videos)), 1, skeleton.num_joints, 2)
+    return joints[:, 0], np.abs(joints - wanted)[:, 0].max(axis=-1)
 
 
 @pytest.mark.slow

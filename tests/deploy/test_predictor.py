@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from model_fixture import header_of_arch, save_network
+from model_fixture import header_of_arch, save_clip, save_network
 from networks_fixture import randomise_batch_norm
 from onnx_fixture import write_constant_model
 
@@ -46,7 +46,6 @@ from vipnas.errors import UserError
 from vipnas.evaluation.coco_ap import coco_metrics
 from vipnas.evaluation.tracker import Tracker
 from vipnas.models.clipnet import VideoNet, build_video_net
-from vipnas.models.file import write_model
 from vipnas.models.posenet import PoseNet
 from vipnas.space.image import SearchSpace
 
@@ -108,10 +107,7 @@ def clip_file(tiny_space: SearchSpace, tmp_path_factory: pytest.TempPathFactory)
     torch.manual_seed(0)
     clip = build_video_net(VideoArch(small, members)).eval()
     randomise_batch_norm(clip, seed=0)
-    header = replace(header_of_arch(small), kind="clip", arch=None, clip=clip.arch)
-    path = tmp_path_factory.mktemp("clips") / "clip.safetensors"
-    write_model(path, clip, header)
-    return path
+    return save_clip(tmp_path_factory.mktemp("clips") / "clip.safetensors", clip)
 
 
 @pytest.fixture(scope="module")

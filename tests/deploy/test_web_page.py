@@ -19,16 +19,17 @@ from browser_fixture import Browser, Page, serving
 from numpy.typing import NDArray
 
 from vipnas.config.data import BoxFit
+from vipnas.data.crops.geometry import heatmap_warp
 from vipnas.data.crops.pictures import box_crops
 from vipnas.data.formats.skeletons import COCO_17
-from vipnas.deploy.clip_runner import FramePoses
+from vipnas.deploy.clip_runner import ClipMemory, FramePoses
 from vipnas.deploy.detected_boxes import DetectedBoxes
 from vipnas.deploy.detector_forms import FORMS
 from vipnas.deploy.export_web import PAGE, rules
 from vipnas.deploy.following import FollowRule, follow
 from vipnas.deploy.onnx_detector import fit_image
 from vipnas.evaluation.evaluator import mirror
-from vipnas.evaluation.tracker import Tracker
+from vipnas.evaluation.tracker import Tracker, optimal_pairs
 from vipnas.files import parse, to_plain
 from vipnas.viz.poses import LEFT, MIDDLE, RIGHT, drawing_facts
 
@@ -130,6 +131,33 @@ def test_mirrored_crops_equal_those_of_python(page: Page, image: UINT8, shift: b
     assert base64.b64decode(found) == wanted.tobytes()
 
 
+def test_heatmaps_are_warped_as_in_python(page: Page) -> None:
+    before, now = {"scaleX": 0.5, "scaleY": 0.7, "x": 3.0, "y": -4.0}, {
+        "scaleX": 0.6, "scaleY": 0.4, "x": -2.0, "y": 5.5,
+    }  # fmt: skip
+    matrices = [
+        np.array([[view["scaleX"], 0, view["x"]], [0, view["scaleY"], view["y"]]])
+        for view in (before, now)
+    ]
+    wanted = heatmap_warp(matrices[0], matrices[1], (4.0, 3.5), (8, 6))
+    script = "return m.heatmapWarp(before, now, [4, 3.5], [8, 6]);"
+    found = run(page, "crops.js", script, before=before, now=now)
+    np.testing.assert_allclose(np.reshape(found, (2, 3)), wanted, atol=1e-12)
+
+
+def test_pairs_are_matched_as_in_python(page: Page) -> None:
+    """Of more rows, of more columns, and where the best pair is not part of the best sum."""
+    rng = np.random.default_rng(3)
+    tables = [rng.uniform(0, 1, shape) for shape in [(1, 1), (3, 5), (5, 3), (4, 4), (6, 6)]]
+    tables.append(np.array([[0.9, 0.8], [0.85, 0.1]]))
+    script = "return tables.map((table) => m.optimalPairs(table, 0.4));"
+    found = run(page, "following.js", script, tables=[table.tolist() for table in tables])
+    assert [sorted(pairs) for pairs in found] == [
+        [list(pair) for pair in sorted(optimal_pairs(table, 0.4))] for table in tables
+    ]
+    assert sorted(found[-1]) == [[0, 1], [1, 0]]
+
+
 FORM_OUTPUTS: dict[str, tuple[str, dict[str, Any], list[tuple[int, ...]]]] = {
     "yolox": ("yolox", {"activation": "sigmoid"}, [(1, NUM_CELLS, 8)]),
     "yolox decoded": ("yolox", {"decoded": True}, [(1, 9, 8)]),
@@ -220,24 +248,38 @@ def scripted_poses(number: int, boxes: Sequence[Sequence[float]]) -> FramePoses:
     return FramePoses(keypoints, shown, (None,) * len(corners))
 
 
+def next_memory(memory: ClipMemory | None) -> ClipMemory | None:
+    """Two follow-up frames come after each key frame."""
+    distance = 0 if memory is None else memory.distance
+    return ClipMemory(distance + 1, torch.empty(0), np.empty((2, 3))) if distance < 2 else None
+
+
 @pytest.mark.parametrize("has_detector", [True, False])
 def test_persons_are_followed_as_in_python(page: Page, has_detector: bool) -> None:
-    """With births, deaths, lost persons, two boxes of one, and those who come back."""
+    """With births, deaths, lost persons, two boxes of one, and those who come back.
+
+    Each person has a schedule of key frames and follow-up frames.
+    """
     images = [np.full((100, 160, 3), number, np.uint8) for number in range(NUM_FRAMES)]
-    rule, tracker = FollowRule(detect_every=4), Tracker(COCO_17, matching="greedy")
-    wanted = list(
-        follow(
-            images,
-            lambda image, boxes, _: scripted_poses(int(image[0, 0, 0]), boxes.tolist()),
-            tracker,
-            scripted_persons if has_detector else None,
-            rule,
-        )
-    )
+    rule, tracker = FollowRule(detect_every=4), Tracker(COCO_17)
+    distances: list[list[int]] = []
+
+    def runner(
+        image: UINT8, boxes: NDArray[np.float64], memories: Sequence[ClipMemory | None]
+    ) -> FramePoses:
+        distances.append([0 if memory is None else memory.distance for memory in memories])
+        poses = scripted_poses(int(image[0, 0, 0]), boxes.tolist())
+        return poses._replace(memories=tuple(map(next_memory, memories)))
+
+    wanted = list(follow(images, runner, tracker, scripted_persons if has_detector else None, rule))
     found = run(
         page,
         "following.js",
-        """const predict = async ({number}, boxes) => boxes.map(([left, top, right, bottom]) => {
+        """const distances = [];
+        const predict = async ({number}, boxes, memories) => {
+          distances.push(memories.map((memory) => memory?.distance ?? 0));
+          return boxes.map(([left, top, right, bottom], row) => {
+            const distance = memories[row]?.distance ?? 0;
             const joints = Array.from({length: K}, (_, joint) => joint);
             const part = number % 15 >= 7 && number % 15 <= 10 ? 0.1 : 1;
             return {
@@ -246,8 +288,10 @@ def test_persons_are_followed_as_in_python(page: Page, has_detector: bool) -> No
                     top + (bottom - top) * (0.1 + 0.8 * ((joint * 5 + number) % 13) / 12),
                 ]),
                 scores: joints.map((j) => Math.fround((((j * 11 + number * 5) % 23) / 22) * part)),
+                memory: distance < 2 ? {distance: distance + 1} : null,
             };
-        });
+          });
+        };
         const detect = boxes && (async ({number}) =>
             boxes[number].map((row) => ({box: row.slice(0, 4), score: Math.fround(row[4])})));
         const follower = new m.Follower(facts, predict, detect);
@@ -255,12 +299,15 @@ def test_persons_are_followed_as_in_python(page: Page, has_detector: bool) -> No
         for (let number = 0; number < count; number++) {
             frames.push(await follower.next({number, width: 160, height: 100}));
         }
-        return frames;""",
+        return [frames, distances];""",
         facts={**rules(rule, tracker), "header": {"skeleton": {"sigmas": COCO_17.sigmas}}},
         boxes=[scripted_boxes(number) for number in range(NUM_FRAMES)] if has_detector else None,
         count=NUM_FRAMES,
         K=NUM_JOINTS,
     )
+    found, their_distances = found
+    assert their_distances == distances
+    assert {distance for frame in distances for distance in frame} == {0, 1, 2}
     for number, (frame, persons) in enumerate(zip(wanted, found, strict=True)):
         assert [person["id"] for person in persons] == frame.ids.tolist(), number
         keypoints = np.array([person["keypoints"] for person in persons])

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from vipnas.data.codecs.heatmap import HeatmapCodec
 from vipnas.data.crops.crops import IMAGENET_MEAN_RGB, IMAGENET_STD_RGB
+from vipnas.models.clipnet import FollowUpNet, warp_heatmaps
 from vipnas.models.posenet import PoseNet
 
 
@@ -29,10 +30,7 @@ class DeployedNet(nn.Module):
         self.with_preprocessing = with_preprocessing
         self.codec = codec
         # No buffers, so that they stay float32 when the module is cast to float16.
-        self.mean, self.std = (
-            255 * torch.tensor(values).view(3, 1, 1)
-            for values in (IMAGENET_MEAN_RGB, IMAGENET_STD_RGB)
-        )
+        self.mean, self.std = _mean_and_std()
 
     @property
     def output_name(self) -> str:
@@ -40,7 +38,7 @@ class DeployedNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         if self.with_preprocessing:
-            images = (images.permute(0, 3, 1, 2).float() - self.mean) / self.std
+            images = _normalised(images, self.mean, self.std)
         weight = next(self.network.parameters())
         heatmaps: Tensor = self.network(images.to(weight.dtype)).float()
         return heatmaps if self.codec is None else joints_of(self.codec, heatmaps)
@@ -50,6 +48,40 @@ class DeployedNet(nn.Module):
         if self.with_preprocessing:
             return crops_N3HW.permute(0, 2, 3, 1).contiguous()
         return (crops_N3HW.float() - self.mean) / self.std
+
+
+class DeployedFollowUp(nn.Module):
+    """The network of a follow-up frame, with normalisation of images and the warp, for export."""
+
+    def __init__(self, network: FollowUpNet) -> None:
+        super().__init__()
+        self.network = network
+        self.mean, self.std = _mean_and_std()
+
+    def forward(self, images: Tensor, before: Tensor, warps: Tensor) -> Tensor:
+        """Compute heatmaps (N, K, h, w).
+
+        Args:
+            images: uint8 RGB (N, H, W, 3).
+            before: Heatmaps (N, K, h, w) of the previous frame, of its crops.
+            warps: Maps (N, 2, 3) from these crops to those, as in `warp_heatmaps`.
+        """
+        weight = next(self.network.parameters())
+        images = _normalised(images, self.mean, self.std).to(weight.dtype)
+        heatmaps: Tensor = self.network(images, warp_heatmaps(before, warps))
+        return heatmaps.float()
+
+
+def _normalised(images_NHW3: Tensor, mean_311: Tensor, std_311: Tensor) -> Tensor:
+    return (images_NHW3.permute(0, 3, 1, 2).float() - mean_311) / std_311
+
+
+def _mean_and_std() -> tuple[Tensor, Tensor]:
+    """Return mean and deviation of pixels in 0..255, (3, 1, 1)."""
+    mean_311, std_311 = (
+        255 * torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN_RGB, IMAGENET_STD_RGB)
+    )
+    return mean_311, std_311
 
 
 class Decoder(nn.Module):

@@ -33,12 +33,19 @@ def export_video(
         UserError: As for `export_onnx`.
     """
     if header is not None:
-        header = replace(header, kind="image", arch=network.key_frame.arch, clip=None, shared={})
+        header = key_frame_header(header)
     exported = [export_onnx(network.key_frame, folder / "key_frame.onnx", header)]
     for number in range(len(network.follow_ups.archs)):
         path = folder / f"follow_up_{number + 1}.onnx"
         exported.append(_export_follow_up(network.follow_ups[number], path))
     return exported
+
+
+def key_frame_header(header: ModelHeader) -> ModelHeader:
+    """Return the header of a clip's key frame as a network of images; others are unchanged."""
+    if header.clip is None:
+        return header
+    return replace(header, kind="image", arch=header.key_frame, clip=None, shared={})
 
 
 def _export_follow_up(network: FollowUpNet, path: Path) -> Exported:

@@ -2,6 +2,8 @@
 
     DIR/index.html ...           the page; any static server shows it
     DIR/network.onnx             uint8 crops to heatmaps
+    DIR/follow_up_1.onnx ...     the same of a clip's follow-up frames, which also take the heatmaps
+                                 of the previous frame and warp them
     DIR/decoder.onnx             heatmaps to joints, by the codec
     DIR/model.json               the header of the model, and how the page crops, follows and draws
     DIR/detector.onnx            with a detector
@@ -23,10 +25,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vipnas.arch.image import Arch
 from vipnas.data.codecs.heatmap import HeatmapCodec
-from vipnas.deploy.deployed import Decoder
+from vipnas.deploy.deployed import Decoder, DeployedFollowUp
 from vipnas.deploy.detectors import open_detector
 from vipnas.deploy.export import Exported, Form, export_module, export_network
+from vipnas.deploy.export_clip import key_frame_header
 from vipnas.deploy.following import LEAST_SIDE_PX, FollowRule
 from vipnas.deploy.model import PoseModel
 from vipnas.deploy.onnx_detector import OnnxDetector
@@ -35,11 +39,14 @@ from vipnas.errors import UserError
 from vipnas.evaluation.online import LEAST_JOINTS, POSE_BOX_PADDING
 from vipnas.evaluation.tracker import Tracker
 from vipnas.files import to_plain, write_atomically
+from vipnas.models.clipnet import FollowUpNet, VideoNet
+from vipnas.models.posenet import PoseNet
 from vipnas.runtimes.exported import KEYPOINTS
+from vipnas.runtimes.exported_clip import FOLLOW_UP, ExportedClip
 from vipnas.viz.poses import drawing_facts
 
 PAGE = Path(__file__).resolve().parent / "web"
-# The settings of `Tracker` that the page uses; it matches greedily.
+# The settings of `Tracker` that the page uses; its matching is the default.
 TRACKING = (
     "min_similarity",
     "oks_weight",
@@ -64,9 +71,9 @@ def export_web(
     """Write the page of a model.
 
     Args:
-        model: A network of images in PyTorch.
+        model: A network of images or the networks of a clip, in PyTorch.
         folder: Where the page goes; files of the same names are replaced.
-        precision: See `Form`.
+        precision: See `Form`; `fp32` for a clip.
         crops_N3HW: See `export_network`.
         detector: Of several persons: a model in ONNX, as `open_detector` takes it. Without one, the
             page follows one person.
@@ -74,18 +81,21 @@ def export_web(
         say: Told before a download.
 
     Returns:
-        The network, compared with PyTorch.
+        The network, of a clip that of key frames, compared with PyTorch.
 
     Raises:
         UserError: The model, the detector or onnxruntime-web cannot be used.
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--output {folder}", "a folder", "a file")
-    network = model.pose_net()
+    network, follow_ups = _networks(model, precision)
     opened = None if detector is None else _open_detector(detector)
     runtime = onnxruntime_web(runtime_folder, say)
     form = Form(precision=precision, with_preprocessing=True)
-    exported = export_network(network, folder / "network.onnx", form, crops_N3HW, model.header)
+    header = key_frame_header(model.header)
+    exported = export_network(network, folder / "network.onnx", form, crops_N3HW, header)
+    for number, follow_up in enumerate(follow_ups, start=1):
+        _export_follow_up(follow_up, folder / f"{FOLLOW_UP.format(number)}.onnx", form)
     heatmaps_of = partial(_random_heatmaps, model.codec, model.skeleton.num_joints)
     decoder, path = Decoder(model.codec), folder / "decoder.onnx"
     export_module(decoder, heatmaps_of, path, model.arch.to_json(), KEYPOINTS)
@@ -106,7 +116,9 @@ def page_facts(model: PoseModel, detector: OnnxDetector | None = None) -> dict[s
     """Return all that a page needs to know, as plain values for `model.json`."""
     return {
         "header": to_plain(model.header),
+        "num_follow_ups": 0 if model.header.clip is None else len(model.header.clip) - 1,
         "span_hw": model.codec.span_hw,
+        "stride_xy": model.codec.stride_xy,
         "flip_order": model.skeleton.flip_order,
         **rules(FollowRule(), Tracker(model.skeleton)),
         "drawing": drawing_facts(model.skeleton),
@@ -136,6 +148,41 @@ def _open_detector(spec: str) -> OnnxDetector:
         place = f"{detector.path}: input"
         raise UserError(place, f"{' or '.join(DETECTOR_TYPES)} for a page", dtype)
     return detector
+
+
+def _networks(model: PoseModel, precision: str) -> tuple[PoseNet, list[FollowUpNet]]:
+    """Return the network of images or key frames, and those of a clip's follow-up frames."""
+    network = model.network
+    if isinstance(network, ExportedClip):
+        raise UserError(str(model.path), "weights", "exported files")
+    if not isinstance(network, VideoNet):
+        return model.pose_net(), []
+    if precision != "fp32":
+        raise UserError("precision", "fp32 for the networks of a clip", precision)
+    return network.key_frame, [
+        network.follow_ups[number] for number in range(len(network.arch) - 1)
+    ]
+
+
+def _export_follow_up(network: FollowUpNet, path: Path, form: Form) -> None:
+    follow_up = network.follow_up
+    if follow_up.fusion is None:
+        export_network(network.posenet, path, form)
+        return
+    inputs_of = partial(_random_inputs, follow_up.arch)
+    export_module(DeployedFollowUp(network), inputs_of, path, follow_up.to_json())
+
+
+def _random_inputs(arch: Arch, batch_size: int) -> dict[str, Tensor]:
+    """Return pixels, heatmaps of the previous frame, and warps that move and scale them."""
+    generator = torch.Generator().manual_seed(batch_size)
+    shape = (batch_size, *arch.input_hw, 3)
+    moved_N23 = 0.1 * torch.randn(batch_size, 2, 3, generator=generator)
+    return {
+        "images": torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator),
+        "before": torch.rand(batch_size, arch.num_keypoints, *arch.heatmap_hw, generator=generator),
+        "warps": torch.eye(2, 3) + moved_N23,
+    }
 
 
 def _random_heatmaps(codec: HeatmapCodec, num_joints: int, batch_size: int) -> dict[str, Tensor]:

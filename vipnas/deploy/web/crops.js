@@ -104,6 +104,19 @@ export function toImage(view, x, y) {
   return [(x - view.x) / view.scaleX, (y - view.y) / view.scaleY];
 }
 
+/** Return the affine, row by row, by which a follow-up network warps the heatmaps of the previous
+ * view: see `heatmap_warp` of geometry.py. */
+export function heatmapWarp(before, now, [strideX, strideY], [height, width]) {
+  const axis = (scaleBefore, placeBefore, scaleNow, placeNow, stride, size) => {
+    const [scale, offset] = [(stride * size) / 2, (stride * (size - 1)) / 2];
+    const linear = scaleBefore / scaleNow;
+    return [linear, (linear * (offset - placeNow) + placeBefore - offset) / scale];
+  };
+  const [xx, x] = axis(before.scaleX, before.x, now.scaleX, now.x, strideX, width);
+  const [yy, y] = axis(before.scaleY, before.y, now.scaleY, now.y, strideY, height);
+  return [xx, 0, x, 0, yy, y];
+}
+
 /** Mirror crops, RGB, left to right; with `shift`, x becomes width - x, as in training. */
 export function mirrored(crops, width, shift) {
   const found = new Uint8Array(crops.length);

@@ -21,10 +21,13 @@ export class Engine {
     const facts = await (await load("./model.json")).json();
     const session = async (name) =>
       ort.InferenceSession.create(await (await load(name)).arrayBuffer());
-    const network = await session("./network.onnx");
+    const networks = [await session("./network.onnx")];
+    for (let number = 1; number <= facts.num_follow_ups; number++) {
+      networks.push(await session(`./follow_up_${number}.onnx`));
+    }
     const decoder = await session("./decoder.onnx");
     const detector = facts.detector && new Detector(ort, await session("./detector.onnx"), facts.detector);
-    return new Engine(facts, new PoseNetwork(ort, network, decoder, facts), detector);
+    return new Engine(facts, new PoseNetwork(ort, networks, decoder, facts), detector);
   }
 
   constructor(facts, network, detector) {
@@ -37,11 +40,15 @@ export class Engine {
   /** Forget everybody who is followed: another video begins. */
   restart() {
     const detect = this.detector && ((image) => this.detector.detect(image));
-    const predict = (image, boxes) => this.network.predict(image, boxes, this.flipTest);
+    const predict = (image, boxes, memories) =>
+      this.facts.num_follow_ups
+        ? this.network.follow(image, boxes, memories)
+        : this.network.predict(image, boxes, this.flipTest);
     this.follower = new Follower(this.facts, predict, detect);
   }
 
-  /** Return the persons in the next frame of a video: {id, box, keypoints, scores}. */
+  /** Return the persons in the next frame of a video: {id, box, keypoints, scores}. The networks of
+   * a clip run without the flip test. */
   async track(image, flipTest = false) {
     this.flipTest = flipTest;
     return this.follower.next(image);

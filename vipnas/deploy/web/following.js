@@ -6,7 +6,8 @@ const NEW = -1;
 export class Follower {
   /**
    * @param facts model.json.
-   * @param predict (image, boxes) to the poses in them.
+   * @param predict (image, boxes, memories) to the poses in them; `memory` is that of the previous
+   *   pose, null for a key frame.
    * @param detect Image to {box, score} of persons; null looks at the whole image where nobody is followed.
    */
   constructor(facts, predict, detect = null) {
@@ -32,7 +33,8 @@ export class Follower {
     }
     this.numFollowed = this.people.length;
     const boxes = this.people.map((person) => person.box);
-    const poses = await this.predict(image, boxes);
+    const memories = this.people.map((person) => person.memory ?? null);
+    const poses = await this.predict(image, boxes, memories);
     const shown = this.people.map((person, row) => ({ ...person, ...poses[row], before: person }));
     const kept = this.distinct(shown);
     this.tracks.update(kept);
@@ -79,11 +81,11 @@ export class Follower {
   }
 
   /** Return the person with the box in the next frame: around the joints that were found. */
-  followed({ id, box, keypoints, scores, lostFrames, missedDetections }) {
+  followed({ id, box, keypoints, scores, memory, lostFrames, missedDetections }) {
     const { min_joint_score: least, least_joints: enough, pose_box_padding: padding } = this.rule;
     const found = keypoints.filter((_, joint) => scores[joint] > least);
     if (found.length < Math.min(enough, keypoints.length)) {
-      return { id, box, keypoints, lostFrames: lostFrames + 1, missedDetections };
+      return { id, box, keypoints, memory: null, lostFrames: lostFrames + 1, missedDetections };
     }
     const sides = [0, 1].map((axis) => {
       const places = found.map((place) => place[axis]);
@@ -92,7 +94,8 @@ export class Follower {
       return [(low + high) / 2 - half, (low + high) / 2 + half];
     });
     const [[left, right], [top, bottom]] = sides;
-    return { id, box: [left, top, right, bottom], keypoints, lostFrames: 0, missedDetections };
+    const next = [left, top, right, bottom];
+    return { id, box: next, keypoints, memory, lostFrames: 0, missedDetections };
   }
 
   isFollowed({ box: [left, top, right, bottom], lostFrames }, { width, height }) {
@@ -103,7 +106,7 @@ export class Follower {
   }
 }
 
-/** Give persons their track ids, from 0; pairs are matched greedily. */
+/** Give persons their track ids, from 0. */
 class Tracks {
   constructor(rule, sigmas) {
     this.rule = rule;
@@ -131,7 +134,7 @@ class Tracks {
       ([id, { age }]) => age >= youngest && age <= oldest && !taken.has(id),
     );
     const table = waiting.map((person) => free.map(([, track]) => similarity(person, track)));
-    for (const [row, column] of bestPairs(table, least)) waiting[row].id = free[column][0];
+    for (const [row, column] of optimalPairs(table, least)) waiting[row].id = free[column][0];
   }
 
   similarity(one, other) {
@@ -195,4 +198,45 @@ export function bestPairs(table, least) {
     found.push([row, column]);
   }
   return found;
+}
+
+/** Return [row, column] of the pairs whose values have the largest sum, by the Hungarian method with
+ * potentials. Pairs of less than `least` do not count and are left out. */
+export function optimalPairs(table, least) {
+  const size = Math.max(table.length, ...table.map((values) => values.length));
+  const value = (row, column) => table[row]?.[column] ?? 0;
+  const cost = (row, column) => (value(row, column) >= least ? -value(row, column) : 0);
+  // Numbers from 1; column 0 holds the row that looks for a column.
+  const rowOf = new Int32Array(size + 1);
+  const [rows, columns] = [new Float64Array(size + 1), new Float64Array(size + 1)];
+  for (let row = 1; row <= size; row++) {
+    const slack = new Float64Array(size + 1).fill(Infinity);
+    const before = new Int32Array(size + 1);
+    const isReached = new Uint8Array(size + 1);
+    rowOf[0] = row;
+    let column = 0;
+    while (rowOf[column]) {
+      isReached[column] = 1;
+      const from = rowOf[column];
+      let next = 0;
+      for (let other = 1; other <= size; other++) {
+        if (isReached[other]) continue;
+        const reduced = cost(from - 1, other - 1) - rows[from] - columns[other];
+        if (reduced < slack[other]) [slack[other], before[other]] = [reduced, column];
+        if (!next || slack[other] < slack[next]) next = other;
+      }
+      const step = slack[next];
+      for (let other = 0; other <= size; other++) {
+        if (isReached[other]) {
+          rows[rowOf[other]] += step;
+          columns[other] -= step;
+        } else slack[other] -= step;
+      }
+      column = next;
+    }
+    for (; column; column = before[column]) rowOf[column] = rowOf[before[column]];
+  }
+  return [...rowOf.keys()]
+    .map((column) => [rowOf[column] - 1, column - 1])
+    .filter(([row, column]) => column >= 0 && value(row, column) >= least);
 }

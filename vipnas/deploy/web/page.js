@@ -25,7 +25,9 @@ function ready(loaded) {
   const [height, width] = facts.header.input.hw;
   const { joints, name } = facts.header.skeleton;
   const who = facts.detector ? "several persons" : "one person";
-  element("model").textContent = `${name}, ${joints.length} joints · ${height} × ${width} · ${who}`;
+  const text = `${name}, ${joints.length} joints · ${height} × ${width} · ${who}`;
+  const clip = `key frames, ${facts.num_follow_ups} follow-up frames after each`;
+  element("model").textContent = facts.num_follow_ups ? `${text} · ${clip}` : text;
   for (const side of ["left", "right", "middle"]) {
     element(side).style.background = rgb(facts.drawing[side]);
   }
@@ -70,6 +72,7 @@ function begin(kind) {
   complain("");
   source = { kind };
   element("flip").checked = kind === "image";
+  element("flip").parentElement.hidden = facts.num_follow_ups > 0 && kind !== "image";
   element("selfie").checked = false;
   element("selfie").parentElement.hidden = kind !== "camera";
   element("camera").textContent = kind === "camera" ? "Stop camera" : "Start camera";
