@@ -1,13 +1,14 @@
 """OKS AP, PoseTrack mAP, MOTA and milliseconds of `vipnas predict`'s loop on annotated videos.
 
     python -m tools.benchmarks.tracking ANNOTATIONS IMAGES MODEL ... [--detector SPEC]
-                                        [--every 1 10] [--report FILE]
+                                        [--every 1 10] [--birth-scores 0.3 0.5] [--report FILE]
 
 Each model runs once in the annotated boxes of every frame, then with the detector every so many
-frames and boxes from the poses in between. Without --detector, the annotated boxes are those of the
+frames and boxes from the poses in between, for each score from which a detection starts a person.
+Without --detector, the annotated boxes are those of the
 detector. Joints that the model's skeleton does not have, and those that score 0.2 or less, are not
 predicted in PoseTrack's metrics. The official rules count (`poseval`). Milliseconds are those of
-the network, a frame.
+the network, a frame, with one thread.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from tools.benchmarks.command import exit_with, write_report
 from vipnas.data.crops.boxes import xyxy_from_xywh
@@ -91,12 +94,14 @@ def results_of(
 
 
 def judged(
-    data: PoseTrackData, model: PoseFinder, detectors: Sequence[Detector], every: int
+    data: PoseTrackData,
+    model: PoseFinder,
+    detectors: Sequence[Detector],
+    settings: TrackSettings,
 ) -> str:
     """Return the columns of a table: how the loop does with a detector for each video."""
     results, num_ids, stopwatch = [], 0, Stopwatch()
     for video, detector in zip(data.videos, detectors, strict=True):
-        settings = TrackSettings(detect_every=every)
         frames = find_poses(model, AnnotatedVideo(video), detector, settings, stopwatch)
         found = results_of(video, [poses for _, poses in frames], data.skeleton)
         num_ids += len({result["track_id"] for result in found})
@@ -118,8 +123,16 @@ def main() -> int:
     parser.add_argument("models", nargs="+", help="as `vipnas predict` takes them")
     parser.add_argument("--detector", help="as `vipnas predict` takes it")
     parser.add_argument("--every", type=int, nargs="+", default=[1, 10])
+    parser.add_argument(
+        "--birth-scores",
+        type=float,
+        nargs="+",
+        default=[TrackSettings().min_birth_score],
+        help="detections that score less start nobody",
+    )
     parser.add_argument("--report", type=Path, help="write the table there, as markdown")
     options = parser.parse_args()
+    torch.set_num_threads(1)
     data = read_posetrack(options.annotations, options.images, read_skeleton("posetrack_18"))
     annotated: list[Detector] = [AnnotatedBoxes(video) for video in data.videos]
     detectors = annotated
@@ -130,15 +143,15 @@ def main() -> int:
         "",
         f"{options.annotations.name}, {len(data.frames)} frames; detector: {options.detector}.",
         "",
-        "| model | boxes | OKS AP | PoseTrack mAP | MOTA | switches | ids | ms a frame |",
-        "|---|---|---|---|---|---|---|---|",
+        "| model | boxes | births from | OKS AP | PoseTrack mAP | MOTA | switches | ids | ms |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for path in options.models:
         model = open_poses(path, partial(load, path, flip_test=False))
-        lines.append(f"| {path} | annotated | {judged(data, model, annotated, 1)}")
-        for every in options.every:
-            row = judged(data, model, detectors, every)
-            lines.append(f"| {path} | every {every} frames | {row}")
+        lines.append(f"| {path} | annotated | | {judged(data, model, annotated, TrackSettings(1))}")
+        for every, score in product(options.every, options.birth_scores):
+            row = judged(data, model, detectors, TrackSettings(every, min_birth_score=score))
+            lines.append(f"| {path} | every {every} frames | {score} | {row}")
     print("\n".join(lines))
     write_report(options.report, lines)
     return 0

@@ -18,6 +18,7 @@ from vipnas.arch.image import Arch
 from vipnas.arch.skeleton import Skeleton
 from vipnas.config.data import BoxFit
 from vipnas.data.codecs.heatmap import HeatmapCodec, make_codec
+from vipnas.data.crops.crops import normalise
 from vipnas.data.crops.geometry import invert, transform
 from vipnas.data.crops.pictures import box_crops
 from vipnas.deploy.clip_runner import ClipRunner, ImageRunner, Runner
@@ -194,11 +195,7 @@ class PoseModel:
 
     def _normalised(self, crops_N3HW: Tensor) -> Tensor:
         """Return uint8 crops as the network is shown them, by the header."""
-        mean_311, std_311 = (
-            (torch.tensor(values, device=crops_N3HW.device) * 255).view(3, 1, 1)
-            for values in (self.header.input.mean, self.header.input.std)
-        )
-        return crops_N3HW.float().sub_(mean_311).div_(std_311)
+        return normalise(crops_N3HW, self.header.input.mean, self.header.input.std)
 
     @property
     def _image_network(self) -> nn.Module:

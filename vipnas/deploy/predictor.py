@@ -61,10 +61,12 @@ class TrackSettings:
     Attributes:
         detect_every: Frames from one run of the detector to the next.
         smooth: Smooth the joints of each track by a One-Euro filter.
+        min_birth_score: See `FollowRule`.
     """
 
     detect_every: int = DETECT_EVERY
     smooth: bool = False
+    min_birth_score: float = FollowRule.min_birth_score
 
 
 @dataclass
@@ -255,7 +257,7 @@ def _in_video(
     # One person who fills the first frame need not fill those that follow.
     is_given = detector is not None and detector is not whole_image
     smooth = OneEuroFilter() if settings.smooth else None
-    rule = FollowRule(settings.detect_every)
+    rule = FollowRule(settings.detect_every, min_birth_score=settings.min_birth_score)
     tracker = Tracker(model.skeleton)
     for found in follow(shown, run, tracker, detect if is_given else None, rule):
         frame, keypoints = shown.frame, found.keypoints

@@ -65,7 +65,7 @@ def draw_poses(
         ids: N track ids, written at the boxes, or at the poses if there are no boxes.
         min_score: See `scores_NK`.
     """
-    drawn = image_HW3.copy()
+    drawn, style = image_HW3.copy(), _style(skeleton)
     boxes_N4 = None if boxes_xyxy is None else np.asarray(boxes_xyxy, np.float64).reshape(-1, 4)
     persons = [
         _Person.of(xy_K2, scores_K, skeleton, min_score, max(image_HW3.shape[:2]))
@@ -78,7 +78,7 @@ def draw_poses(
         colour = MIDDLE if track_id is None else ID_COLOURS[track_id % len(ID_COLOURS)]
         if boxes_N4 is not None:
             draw_box(drawn, box_4, colour)
-        _draw_person(drawn, person, skeleton)
+        _draw_person(drawn, person, style)
         if track_id is not None and np.isfinite(box_4).all():
             x, y = box_4[:2]
             draw_text(drawn, str(track_id), (x, y), _text_px(box_4), colour)
@@ -133,7 +133,9 @@ def drawing_facts(skeleton: Skeleton) -> dict[str, Any]:
 
     Sizes of limbs and joints are relative to the largest; `..._px` are the least and the most.
     """
-    colours, sizes_K = side_colours(skeleton), _joint_sizes(skeleton).tolist()
+    style = _style(skeleton)
+    joints = zip(style.colours, style.sizes_K.tolist(), strict=True)
+    limbs = zip(skeleton.limbs, style.limb_colours, style.limb_sizes_L.tolist(), strict=True)
     return {
         "left": LEFT,
         "right": RIGHT,
@@ -146,17 +148,8 @@ def drawing_facts(skeleton: Skeleton) -> dict[str, Any]:
         "radius_px": _RADIUS_PX,
         "outline_px": _OUTLINE_PX,
         "ring_px": _RING_PX,
-        "joints": [
-            {"colour": colour, "size": size} for colour, size in zip(colours, sizes_K, strict=True)
-        ],
-        "limbs": [
-            {
-                "joints": (first, second),
-                "colour": _limb_colour(colours[first], colours[second]),
-                "size": min(sizes_K[first], sizes_K[second]),
-            }
-            for first, second in skeleton.limbs
-        ],
+        "joints": [{"colour": colour, "size": size} for colour, size in joints],
+        "limbs": [{"joints": limb, "colour": colour, "size": size} for limb, colour, size in limbs],
     }
 
 
@@ -194,45 +187,51 @@ class _Person(NamedTuple):
         return cls(places_K2, sure_K, is_drawn_K, box_4, side_px)
 
 
-def _draw_person(drawn_HW3: UINT8, person: _Person, skeleton: Skeleton) -> None:
+def _draw_person(drawn_HW3: UINT8, person: _Person, style: _Style) -> None:
     """Draw the outlines of all limbs under the colours of all, so that limbs join."""
-    colours, sizes_K = side_colours(skeleton), _joint_sizes(skeleton)
-    line_px = float(np.clip(_LINE_SHARE * person.side_px, *_LINE_PX))
-    radius_px = float(np.clip(_RADIUS_SHARE * person.side_px, *_RADIUS_PX))
-    outline_px = float(np.clip(0.4 * line_px, *_OUTLINE_PX))
-    is_sure_K = person.scores_K > UNSURE_SCORE
-    limbs = [limb for limb in skeleton.limbs if person.is_drawn_K[list(limb)].all()]
-    if limbs:
-        limbs_L2 = np.array(limbs)
-        widths_L = line_px * sizes_K[limbs_L2].min(axis=1)
-        widths_L = np.where(is_sure_K[limbs_L2].all(axis=1), widths_L, widths_L / 2)
-        widths_L = np.maximum(widths_L, _LINE_PX[0])
-        ends_L22 = np.clip(person.xy_K2[limbs_L2], -_FARTHEST_PX, _FARTHEST_PX)
-        for corners_42 in _corners(ends_L22, widths_L + 2 * outline_px):
-            cv2.fillConvexPoly(drawn_HW3, corners_42, OUTLINE, cv2.LINE_AA, _SHIFT)
-        for (first, second), corners_42 in zip(limbs, _corners(ends_L22, widths_L), strict=True):
-            colour = _limb_colour(colours[first], colours[second])
-            cv2.fillConvexPoly(drawn_HW3, corners_42, colour, cv2.LINE_AA, _SHIFT)
-    rows_J = np.flatnonzero(person.is_drawn_K)
-    radii_J = np.where(is_sure_K[rows_J], _RADIUS_PX[0], _RING_PX)
-    radii_J = np.maximum(radius_px * sizes_K[rows_J], radii_J)
-    joints = rows_J.tolist(), _fixed(person.xy_K2[rows_J]), radii_J.tolist()
-    for joint, centre, radius in zip(*joints, strict=True):
-        is_sure = is_sure_K[joint]
+    line_px = _between(_LINE_SHARE * person.side_px, _LINE_PX)
+    radius_px = _between(_RADIUS_SHARE * person.side_px, _RADIUS_PX)
+    outline_px = _between(0.4 * line_px, _OUTLINE_PX)
+    _draw_limbs(drawn_HW3, person, style, line_px, outline_px)
+    joints = np.flatnonzero(person.is_drawn_K).tolist()
+    sizes_K, is_sure = style.sizes_K.tolist(), (person.scores_K > UNSURE_SCORE).tolist()
+    for joint, centre in zip(joints, _fixed(person.xy_K2[joints]), strict=True):
+        radius = max(radius_px * sizes_K[joint], _RADIUS_PX[0] if is_sure[joint] else _RING_PX)
         _draw_disc(drawn_HW3, centre, radius + outline_px, OUTLINE)
-        _draw_disc(drawn_HW3, centre, radius, colours[joint])
-        if not is_sure:
+        _draw_disc(drawn_HW3, centre, radius, style.colours[joint])
+        if not is_sure[joint]:
             _draw_disc(drawn_HW3, centre, radius / 2, OUTLINE)
 
 
-def _corners(ends_L22: NDArray[np.float64], widths_L: NDArray[np.float64]) -> NDArray[np.int32]:
-    """Corners (L, 4, 2) of lines, for OpenCV, whose own lines are whole pixels wide."""
+def _draw_limbs(
+    drawn_HW3: UINT8, person: _Person, style: _Style, line_px: float, outline_px: float
+) -> None:
+    shown = np.flatnonzero(person.is_drawn_K[style.limbs_L2].all(axis=1))
+    limbs_L2 = style.limbs_L2[shown]
+    is_sure_L = (person.scores_K[limbs_L2] > UNSURE_SCORE).all(axis=1)
+    widths_L = line_px * style.limb_sizes_L[shown] * np.where(is_sure_L, 1, 0.5)
+    widths_L = np.maximum(widths_L, _LINE_PX[0])
+    ends_L22 = np.clip(person.xy_K2[limbs_L2], -_FARTHEST_PX, _FARTHEST_PX)
+    outlines_L42, fills_L42 = _corners(ends_L22, widths_L + [[2 * outline_px], [0]])
+    for corners_42 in outlines_L42:
+        cv2.fillConvexPoly(drawn_HW3, corners_42, OUTLINE, cv2.LINE_AA, _SHIFT)
+    for limb, corners_42 in zip(shown.tolist(), fills_L42, strict=True):
+        colour = style.limb_colours[limb]
+        cv2.fillConvexPoly(drawn_HW3, corners_42, colour, cv2.LINE_AA, _SHIFT)
+
+
+def _between(value: float, range_px: tuple[float, float]) -> float:
+    return min(max(value, range_px[0]), range_px[1])
+
+
+def _corners(ends_L22: NDArray[np.float64], widths_XL: NDArray[np.float64]) -> NDArray[np.int32]:
+    """Corners (..., L, 4, 2) of lines, for OpenCV, whose own lines are whole pixels wide."""
     along_L2 = ends_L22[:, 1] - ends_L22[:, 0]
-    lengths_L = np.maximum(np.hypot(*along_L2.T), 1e-6)
-    across_L2 = along_L2[:, ::-1] * (-1, 1) * (widths_L / 2 / lengths_L)[:, None]
-    sides_L42 = np.stack((across_L2, -across_L2, -across_L2, across_L2), axis=1)
-    corners_L42 = ends_L22[:, (0, 0, 1, 1)] + sides_L42
-    return np.asarray(np.rint(corners_L42 * 2**_SHIFT), np.int32)
+    lengths_L = np.maximum(np.hypot(along_L2[:, 0], along_L2[:, 1]), 1e-6)
+    across_XL2 = along_L2[:, ::-1] * (-1, 1) * (widths_XL / 2 / lengths_L)[..., None]
+    sides_XL42 = np.stack((across_XL2, -across_XL2, -across_XL2, across_XL2), axis=-2)
+    corners_XL42 = ends_L22[:, (0, 0, 1, 1)] + sides_XL42
+    return np.asarray(np.rint(corners_XL42 * 2**_SHIFT), np.int32)
 
 
 def _spread(xy_J2: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -269,16 +268,30 @@ def _limb_colour(first: Colour, second: Colour) -> Colour:
     return second if first == MIDDLE else MIDDLE
 
 
+class _Style(NamedTuple):
+    """How joints and limbs are drawn; sizes are relative to the largest joint."""
+
+    colours: tuple[Colour, ...]
+    sizes_K: NDArray[np.float64]
+    limbs_L2: NDArray[np.int64]
+    limb_colours: tuple[Colour, ...]
+    limb_sizes_L: NDArray[np.float64]
+
+
 @lru_cache
-def _joint_sizes(skeleton: Skeleton) -> NDArray[np.float64]:
-    """Sizes relative to the largest joint: sigmas are small where joints lie close together."""
+def _style(skeleton: Skeleton) -> _Style:
+    colours = side_colours(skeleton)
+    # Sigmas are small where joints lie close together.
     relative_K = np.sqrt(np.asarray(skeleton.sigmas) / max(skeleton.sigmas))
-    return np.maximum(relative_K, _SMALLEST_JOINT)
+    sizes_K = np.maximum(relative_K, _SMALLEST_JOINT)
+    limbs_L2 = np.array(skeleton.limbs, np.int64).reshape(-1, 2)
+    limb_colours = [_limb_colour(colours[first], colours[second]) for first, second in limbs_L2]
+    return _Style(colours, sizes_K, limbs_L2, tuple(limb_colours), sizes_K[limbs_L2].min(axis=1))
 
 
 def _text_px(box_xyxy: NDArray[np.float64]) -> float:
     sides = box_xyxy[2:] - box_xyxy[:2]
-    return float(np.clip(0.08 * sides.max(), *_TEXT_PX))
+    return _between(0.08 * float(sides.max()), _TEXT_PX)
 
 
 def _fixed(xy_N2: NDArray[np.float64]) -> list[Point]:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from vipnas.arch.image import Arch
-from vipnas.data.codecs.dark import refine
+from vipnas.data.codecs.dark import refine, runs_in_numpy
 from vipnas.files import did_you_mean
 
 # exp(-40) squared is still a normal float32. Denormal tails would be slow.
@@ -117,10 +117,8 @@ class DarkCodec(HeatmapCodec):
     """
 
     def _tops(self, heatmaps_BKHW: Tensor, peaks_BK: Tensor) -> Tensor:
-        width = heatmaps_BKHW.shape[-1]
-        peaks_xy_BK2 = torch.stack((peaks_BK % width, peaks_BK // width), dim=-1)
-        tops_N2 = refine(heatmaps_BKHW.flatten(0, 1), peaks_xy_BK2.flatten(0, 1), self.sigma_px)
-        return tops_N2.view(peaks_xy_BK2.shape)
+        tops_N2 = refine(heatmaps_BKHW.flatten(0, 1), peaks_BK.flatten(), self.sigma_px)
+        return tops_N2.view(*peaks_BK.shape, 2)
 
 
 @dataclass(frozen=True)
@@ -171,8 +169,7 @@ def make_codec(
 def _peaks(heatmaps_BKHW: Tensor) -> tuple[Tensor, Tensor]:
     """Return the flat index of each map's largest pixel (the first of equals), and its value."""
     flat = heatmaps_BKHW.flatten(2)
-    plain = flat.device.type == "cpu" and flat.dtype in (torch.float32, torch.float64)
-    if plain and not torch.compiler.is_compiling():  # numpy is not part of an exported graph
+    if runs_in_numpy(flat):
         # NumPy's arg-max is several times faster than torch's.
         peaks_BK = torch.from_numpy(flat.detach().numpy().argmax(axis=2))
         return peaks_BK, flat.gather(2, peaks_BK[..., None])[..., 0]

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ from vipnas.data.crops.pictures import Picture, crop_into
 from vipnas.data.formats.coco import Person
 from vipnas.data.formats.skeletons import Skeleton
 
+Triple: TypeAlias = tuple[float, float, float]
 IMAGENET_MEAN_RGB = (0.485, 0.456, 0.406)
 IMAGENET_STD_RGB = (0.229, 0.224, 0.225)
 
@@ -173,20 +174,22 @@ def _cut(
     return images
 
 
-def normalise(images_B3HW: Tensor) -> Tensor:
-    """Normalise uint8 RGB by ImageNet's mean and standard deviation, to float32.
+def normalise(
+    images_B3HW: Tensor, mean: Triple = IMAGENET_MEAN_RGB, std: Triple = IMAGENET_STD_RGB
+) -> Tensor:
+    """Normalise uint8 RGB to float32; device and memory order are kept.
 
-    Device and memory order are kept.
+    Args:
+        images_B3HW: The images.
+        mean: Mean of each channel, whose values are in 0..1.
+        std: Standard deviation of each channel.
     """
-    mean_311, std_311 = _mean_and_std(images_B3HW.device)
+    mean_311, std_311 = _mean_and_std(mean, std, images_B3HW.device)
     return images_B3HW.float().sub_(mean_311).div_(std_311)
 
 
 @cache
-def _mean_and_std(device: torch.device) -> tuple[Tensor, Tensor]:
+def _mean_and_std(mean: Triple, std: Triple, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return mean and deviation on a device, once: sending them to a GPU blocks."""
-    mean_3, std_3 = (
-        torch.tensor(values, device=device) * 255
-        for values in (IMAGENET_MEAN_RGB, IMAGENET_STD_RGB)
-    )
+    mean_3, std_3 = (torch.tensor(values, device=device) * 255 for values in (mean, std))
     return mean_3.view(3, 1, 1), std_3.view(3, 1, 1)
