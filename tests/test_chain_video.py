@@ -47,7 +47,7 @@ EXPERIMENT: dict[str, Any] = {
     "retrain": {"init_from": "supernet", "schedule": SCHEDULE},
     "video": {
         "num_follow_ups": 2,
-        "fusion": {"stages": [1, 2]},
+        "fusion": {"stages": [1, 2], "operations": ["none", "add", "mul", "cat", "warp"]},
         "supernet": {"schedule": SCHEDULE},
         "search": {
             "num_trials": 3,

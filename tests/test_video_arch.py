@@ -120,6 +120,45 @@ def test_the_same_without_fusion(video_space: VideoSpace) -> None:
     assert all(f.fusion is None for f in alone.follow_ups)
 
 
+def test_a_frame_may_run_no_network(video_space: VideoSpace, tmp_path: Path) -> None:
+    space, rng = replace(video_space, warp=True), random.Random(0)
+    drawn = [space.sample(rng) for _ in range(200)]
+    assert all(space.decode(space.encode(arch)) == arch for arch in drawn)
+    frames = [follow_up for arch in drawn for follow_up in arch.follow_ups]
+    assert 0.05 < frames.count(None) / len(frames) < 0.15  # 1 of 11 options
+    for ends in (space.largest, space.smallest):
+        assert all(None not in ends(random.Random(seed)).follow_ups for seed in range(20))
+    assert space.max_arch() == video_space.max_arch()
+    smallest = space.min_arch()
+    assert smallest.follow_ups == (None,) * 3
+    # Only the gene that brings a network back changes the clip.
+    mutants = [space.mutate(smallest, 0.1, rng).follow_ups for _ in range(30)]
+    assert smallest.follow_ups not in mutants
+    one = replace(space, num_follow_ups=1)
+    assert one.size == len(space.fusions) * space.image_space.size + 1 and space.size == one.size**3
+    with refused("best.json: follow_ups[0].fusion", "one of none, add at 1, ", "warp"):
+        video_space.check_arch(smallest, "best.json")
+    write_arch(tmp_path / "best.json", smallest)
+    assert read_video_arch(tmp_path / "best.json") == smallest
+    assert smallest.with_fusions_of(drawn[0]) == smallest == smallest.without_fusion()
+
+
+def test_the_file_of_an_earlier_version_is_read(video_space: VideoSpace, tmp_path: Path) -> None:
+    arch = sample(video_space, 0)
+    path = tmp_path / "best.json"
+    path.write_text(json.dumps({"version": 1, "video_arch": to_plain(arch), "found": {}}))
+    assert read_video_arch(path) == arch
+
+
+def test_a_frame_without_a_network_costs_nothing(tiny_space: SearchSpace) -> None:
+    arch = tiny_space.min_arch()
+    alone = Cost(300, 7, 6.0)
+    clip = VideoArch(arch, (None, FollowUp(arch, None), None))
+    assert frame_costs(clip, lambda _: alone) == (alone, Cost(0, 0, 0.0), alone, Cost(0, 0, 0.0))
+    assert mean_cost(clip, lambda _: alone) == Cost(150, 14, 3.0)
+    assert mean_cost(VideoArch(arch, (None, None)), lambda _: Cost(300, 7)) == Cost(100, 7)
+
+
 def test_cost_by_hand(tiny_space: SearchSpace) -> None:
     """Fusion at stage 2 of the smallest: heatmaps 17 x 16 x 12 shrink to 8 x 6, 16 channels; and
     each is added, times a weight of its joint, to what the network gives."""

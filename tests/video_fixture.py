@@ -18,10 +18,11 @@ def all_fusions(space: SearchSpace) -> tuple[Fusion, ...]:
     )
 
 
-def video_space_of(space: SearchSpace, num_follow_ups: int = 2) -> VideoSpace:
+def video_space_of(space: SearchSpace, num_follow_ups: int = 2, warp: bool = False) -> VideoSpace:
     """Return a space of clips, whose frames all have the largest input size."""
     space = space.with_facts(input_hw=space.input_hw)
-    return VideoSpace(space.max_arch(), space, (None, *all_fusions(space)), num_follow_ups)
+    fusions = (None, *all_fusions(space))
+    return VideoSpace(space.max_arch(), space, fusions, num_follow_ups, warp)
 
 
 def video_supernet(space: SearchSpace) -> tuple[PoseNet, FollowUpNet]:

@@ -103,6 +103,11 @@ class Cost(Strict):
         others = {name: value for name, value in values.items() if name not in _OWN}
         return replace(self, **own, others={**self.others, **others})
 
+    def zero(self) -> Cost:
+        """Return zero of the quantities that are known here."""
+        latency_ms = None if self.latency_ms is None else 0.0
+        return Cost(0, 0, latency_ms, dict.fromkeys(self.others, 0.0))
+
     def __str__(self) -> str:
         return ", ".join(
             f"{quantity.shown(value)} {quantity.unit}"

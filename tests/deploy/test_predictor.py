@@ -364,7 +364,7 @@ def test_info_says_what_an_exported_clip_is(
 ) -> None:
     assert main(["info", str(clip_folder)]) == 0
     assert capsys.readouterr().out.startswith(
-        "file: folder of an exported clip, format 1.0\nkind: clip"
+        "file: folder of an exported clip, format 1.1\nkind: clip"
     )
 
 

@@ -72,7 +72,7 @@ def clip_header(arch: VideoArch) -> ModelHeader:
 
 def test_the_networks_of_a_clip_and_back(tiny_space: SearchSpace, tmp_path: Path) -> None:
     small, large = tiny_space.min_arch(), tiny_space.max_arch()
-    members = (FollowUp(small, Fusion(1, "mul")), FollowUp(small, None))
+    members = (FollowUp(small, Fusion(1, "mul")), None, FollowUp(small, None))
     network = build_video_net(VideoArch(large, members)).eval()
     randomise_batch_norm(network, seed=0)
     path = tmp_path / "clip.safetensors"
@@ -82,7 +82,7 @@ def test_the_networks_of_a_clip_and_back(tiny_space: SearchSpace, tmp_path: Path
     assert same(network, again)
     names = load_file(path).keys()
     assert {name.split(".")[0] for name in names} == {"key_frame", "follow_up"}
-    assert {name.split(".")[1] for name in names if name.startswith("follow")} == {"1", "2"}
+    assert {name.split(".")[1] for name in names if name.startswith("follow")} == {"1", "3"}
 
 
 def test_what_follow_up_frames_share_is_stored_once(
@@ -104,13 +104,14 @@ def test_what_follow_up_frames_share_is_stored_once(
 
 def test_the_supernet_of_clips_and_back(small_space: SearchSpace, tmp_path: Path) -> None:
     fusions = (None, Fusion(1, "add"), Fusion(1, "cat"))
-    space = VideoSpace(small_space.min_arch(), small_space, fusions, num_follow_ups=2)
+    space = VideoSpace(small_space.min_arch(), small_space, fusions, num_follow_ups=2, warp=True)
     supernet = FollowUpNet(small_space.max_arch(), fusions[1:]).eval()
     header = replace(
         header_of_space(small_space),
         kind="clip_supernet",
         clip=space.max_arch(),
         fusions=fusions,
+        warp=True,
     )
     path = tmp_path / "supernet.safetensors"
     write_model(path, supernet, header)

@@ -31,6 +31,10 @@ def test_choices_are_what_differs(tiny_space: SearchSpace) -> None:
     clips = [VideoArch(small, (FollowUp(small, fusion),)) for fusion in (Fusion(2, "add"), None)]
     fused = Choices.of(clips)
     assert (fused.names, fused.options) == (("frame 1 fusion",), (("add at 2", "none"),))
+    warped = Choices.of([*clips, VideoArch(small, (None,))])
+    assert warped.options[warped.names.index("frame 1 fusion")] == ("add at 2", "none", "warp")
+    depth = warped.names.index("frame 1 stage 1 depth")
+    assert warped.options[depth] == (1, "warp") and warped.genes_NC[:, depth].tolist() == [0, 0, 1]
     assert Choices.of([small]).names == ()
 
 

@@ -77,7 +77,7 @@ def task_of(
     space: SearchSpace, key_frame: PoseNet, network: nn.Module, exposure: Exposure | None = None
 ) -> ClipTask:
     """How a step runs a supernet, or the networks of a clip."""
-    networks = list(network.networks) if isinstance(network, FollowUpNets) else [network] * T
+    networks = list(network) if isinstance(network, FollowUpNets) else [network] * T
     return ClipTask(key_frame, networks, codec_of(space), exposure or Exposure())
 
 
@@ -151,6 +151,30 @@ def test_the_loss_of_a_clip_by_hand(
             before = supernet(normalise(images[:, frame]), warped, member)
             loss = heatmap_loss(before, *codec.encode(keypoints[:, frame]))
             torch.testing.assert_close(found[f"frame_{frame}"], loss)
+
+
+def test_a_frame_without_a_network_has_a_loss_and_no_gradient(
+    space: SearchSpace, networks: tuple[PoseNet, FollowUpNet]
+) -> None:
+    key_frame, supernet = networks
+    images, keypoints, warps = batch = clips(space)
+    task = task_of(space, key_frame, supernet.train())
+    key = drawn_arch(space).key_frame
+    supernet.zero_grad()
+    nothing = VideoArch(key, (None,) * T)
+    subnets = [SampledSubnet("random", (nothing,))]
+    found = supernet_backward(task, lambda step: subnets)(0, batch)
+    assert all(parameter.grad is None for parameter in supernet.parameters())
+    first = network_backward(task, VideoArch(key, (None, FollowUp(key, None))))(0, batch)
+    alone = task_of(space, key_frame, FollowUpNets([None, None]))
+    losses = network_backward(alone)(0, batch)
+    assert found["random"] == torch.stack(list(losses.values())).mean()
+    assert first["frame_1"] == losses["frame_1"] and first["frame_2"] != losses["frame_2"]
+    with torch.no_grad():
+        warped = warp_heatmaps(key_frame(normalise(images[:, 0])), warps[:, 0])
+    wanted = heatmap_loss(warped, *codec_of(space).encode(keypoints[:, 1]))
+    torch.testing.assert_close(losses["frame_1"], wanted)
+    assert any(parameter.grad is not None for parameter in supernet.parameters())
 
 
 def test_a_clip_of_no_follow_up_frames_is_an_image(

@@ -52,10 +52,12 @@ def test_shares_of_the_parts_add_up(tiny_space: SearchSpace) -> None:
 def test_the_fusion_of_a_clip_is_after_its_stage(tiny_space: SearchSpace) -> None:
     arch = tiny_space.min_arch()
     last = len(arch.stages) + len(arch.head)
-    clip = VideoArch(arch, (FollowUp(arch, Fusion(last, "mul")), FollowUp(arch, None)))
-    svg = draw_architectures(drawn_of("clip", clip))
+    clip = VideoArch(arch, (FollowUp(arch, Fusion(last, "mul")), FollowUp(arch, None), None))
+    other = VideoArch(arch, (None, FollowUp(arch, None), FollowUp(arch, None)))
+    svg = draw_architectures(drawn_of("clip", clip), drawn_of("other", other))
     assert svg.count('class="fusion"') == 1
     assert f"frame 1: mul at {last}" in svg and "frame 2: no fusion" in svg
+    assert svg.count(": no network<") == 2
 
 
 def test_draw_takes_names_and_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

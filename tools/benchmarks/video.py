@@ -25,20 +25,17 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
 
-from vipnas.arch.clip import FollowUp
-from vipnas.arch.image import Arch
 from vipnas.arch.io import read_video_arch, write_arch
 from vipnas.evaluation.coco_ap import ap_difference_interval
 from vipnas.files import write_atomically
 from vipnas.memory import keep_freed_memory
 from vipnas.models.clipnet import FollowUpNets, VideoNet
-from vipnas.models.counting import count_cost, mean_cost
+from vipnas.models.counting import mean_cost
 from vipnas.pipeline.clip_level import ClipLevel
+from vipnas.pipeline.clip_online import run_online
 from vipnas.pipeline.clip_summary import every_frame, row_of
 from vipnas.pipeline.experiment import Experiment
 from vipnas.pipeline.image_level import ImageLevel
@@ -72,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
         experiment = Experiment.open(options.experiment, options.output, options.data_root, device)
         level = ClipLevel(experiment)
         networks = compared(level)
-        rows = [measured(level, name, network) for name, network in networks.items()]
+        rows = [row_of(level, name, network) for name, network in networks.items()]
         intervals = {
             f"(a) - {other}": difference(level, networks["(a) found"], networks[other])
             for other in OTHERS
@@ -114,40 +111,18 @@ def compared(level: ClipLevel) -> dict[str, VideoNet]:
         without_fusion: open_clip(level.experiment, alone),
         every_one: every,
         random_one: open_clip(level.experiment, drawn),
-        carried: VideoNet(
-            level.key_frame, CarriedAlong(level.key_frame.arch, level.space.num_follow_ups)
-        ),
+        carried: VideoNet(level.key_frame, FollowUpNets([None] * level.space.num_follow_ups)),
         key_everywhere: every_frame(level.key_frame),
         **{f"(a) with T = {length}": found.repeated(length) for length in range(1, LONGEST + 1)},
     }
-
-
-class CarriedAlong(FollowUpNets):
-    """Follow-up frames without networks: the heatmaps of the frame before stay as they are."""
-
-    def __init__(self, arch: Arch, num_follow_ups: int) -> None:
-        super().__init__([])
-        self.archs = (FollowUp(arch, None),) * num_follow_ups  # of the right sizes; none is run
-
-    def forward(self, distance: int, images_B3HW: Tensor, before_BKHW: Tensor | None) -> Tensor:
-        assert before_BKHW is not None
-        return before_BKHW
-
-
-def measured(level: ClipLevel, name: str, network: VideoNet) -> dict[str, Any]:
-    """A row of the table; frames without a network cost nothing."""
-    row = row_of(level, name, network)
-    if isinstance(network.follow_ups, CarriedAlong):
-        key_frame = count_cost(network.key_frame.arch)
-        row.update(macs=key_frame.macs // len(network.arch), params=key_frame.params)
-    return row
 
 
 def difference(level: ClipLevel, network: VideoNet, other: VideoNet) -> tuple[float, float]:
     """Interval of the difference in OKS AP over the test videos."""
     data = level.videos("test")
     results, others = (
-        [item.result() for item in level.track(one, "test")] for one in (network, other)
+        [item.result() for item in run_online(level.experiment, one, data)]
+        for one in (network, other)
     )
     videos = [[frame.image_id for frame in video.frames] for video in data.videos]
     return ap_difference_interval(data.ground_truth, results, others, data.skeleton, videos)

@@ -1,7 +1,8 @@
 """The architecture of a clip: a frozen, hashable value, as `Arch` is for an image. No torch here.
 
 A clip is a key frame and T follow-up frames. The network of the key frame sees the image alone. A
-follow-up network sees the image and, through its fusion, the heatmaps of the previous frame.
+follow-up network sees the image and, through its fusion, the heatmaps of the previous frame. A
+follow-up frame may also run no network: its heatmaps are those of the previous frame, warped.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from vipnas.files import Strict, to_plain
 
 Operation = Literal["add", "mul", "cat"]
 OPERATIONS: tuple[Operation, ...] = get_args(Operation)
+# What a follow-up frame does in place of a fusion: run no network; see its image alone.
+WARP, NO_FUSION = "warp", "none"
 
 
 @dataclass(frozen=True)
@@ -61,15 +64,22 @@ class FollowUp(Strict):
 class VideoArch(Strict):
     """Everything that the networks of a clip are built from: one per frame, the key frame first.
 
+    Attributes:
+        key_frame: The network of the key frame.
+        follow_ups: Those of the frames after it, in temporal order; None is a frame without a
+            network, which takes the warped heatmaps of the frame before.
+
     Raises:
         UserError: If they differ in input size, heatmap size or number of joints.
     """
 
     key_frame: Arch
-    follow_ups: tuple[FollowUp, ...]
+    follow_ups: tuple[FollowUp | None, ...]
 
     def __post_init__(self) -> None:
         for number, follow_up in enumerate(self.follow_ups):
+            if follow_up is None:
+                continue
             for name in ("input_hw", "heatmap_hw", "num_keypoints"):
                 found, wanted = getattr(follow_up.arch, name), getattr(self.key_frame, name)
                 if found != wanted:
@@ -87,10 +97,23 @@ class VideoArch(Strict):
     def with_fusions_of(self, other: VideoArch) -> VideoArch:
         """Return the same networks with the fusions of another clip of the same length."""
         pairs = zip(self.follow_ups, other.follow_ups, strict=True)
-        fused = tuple(FollowUp(own.arch, theirs.fusion) for own, theirs in pairs)
-        return VideoArch(self.key_frame, fused)
+        fused = (
+            None if own is None else FollowUp(own.arch, None if theirs is None else theirs.fusion)
+            for own, theirs in pairs
+        )
+        return VideoArch(self.key_frame, tuple(fused))
 
     def without_fusion(self) -> VideoArch:
         """Return the same networks without fusions: each sees its image alone."""
-        alone = tuple(FollowUp(follow_up.arch, None) for follow_up in self.follow_ups)
-        return VideoArch(self.key_frame, alone)
+        alone = (None if own is None else FollowUp(own.arch, None) for own in self.follow_ups)
+        return VideoArch(self.key_frame, tuple(alone))
+
+
+def fusion_name(follow_up: FollowUp | None) -> str:
+    """Return how a frame takes in the heatmaps of the previous frame, as settings name it."""
+    return WARP if follow_up is None else str(follow_up.fusion or NO_FUSION)
+
+
+def fusion_in_words(follow_up: FollowUp | None) -> str:
+    """Return how a frame takes in the heatmaps of the previous frame, for readers."""
+    return "no network" if follow_up is None else str(follow_up.fusion or "no fusion")

@@ -11,10 +11,10 @@ from vipnas.arch.image import Arch
 from vipnas.errors import UserError, shown
 from vipnas.files import check_version, parse, parse_json, read_json, to_plain, write_atomically
 
-# Raised with every new field of an architecture. Its default is what files of an earlier version
-# mean.
+# Raised with every new field or value of an architecture. A field's default is what files of an
+# earlier version mean.
 ARCH_VERSION = 1
-VIDEO_ARCH_VERSION = 1
+VIDEO_ARCH_VERSION = 2
 
 A = TypeVar("A", Arch, VideoArch)
 

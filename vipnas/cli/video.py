@@ -88,13 +88,14 @@ def _retrain(options: argparse.Namespace) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     from vipnas.evaluation.online import video_scores
     from vipnas.pipeline.clip_level import ClipLevel
+    from vipnas.pipeline.clip_online import run_online
     from vipnas.pipeline.models import finite_heatmaps_of, open_clip
     from vipnas.viz.video_sheets import video_sheet
 
     level = ClipLevel(open_experiment(options))
     data, network = level.videos(options.split), open_clip(level.experiment, options.model)
     with finite_heatmaps_of(options.model):
-        found = level.track(network, options.split, options.boxes)
+        found = run_online(level.experiment, network, data, options.boxes)
     if options.pictures is not None:
         video_sheet(options.pictures, data.videos[0], found, data.skeleton)
     print_scores(video_scores(data, found), options.json)

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from pydantic import NonNegativeInt, PositiveInt
 
-from vipnas.arch.clip import Fusion
+from vipnas.arch.clip import NO_FUSION, WARP, Fusion
 from vipnas.config.data import ClipAugmentation
 from vipnas.config.search import SearchConfig
 from vipnas.config.training import Sampling, Schedule, SupernetConfig
@@ -46,11 +46,17 @@ class FusionOptions(Strict):
 
     Attributes:
         stages: Stages with a fusion, numbered as in `Fusion`.
-        operations: Operations; "none" is a frame that sees its image alone.
+        operations: Operations; "none" is a frame that sees its image alone, "warp" one without a
+            network, whose heatmaps are the warped ones of the previous frame.
     """
 
     stages: tuple[PositiveInt, ...]
-    operations: tuple[Literal["none", "add", "mul", "cat"], ...] = ("none", "add", "mul", "cat")
+    operations: tuple[Literal["none", "add", "mul", "cat", "warp"], ...] = (
+        "none",
+        "add",
+        "mul",
+        "cat",
+    )
 
     @property
     def options(self) -> tuple[Fusion | None, ...]:
@@ -58,9 +64,14 @@ class FusionOptions(Strict):
             Fusion(stage, operation)
             for stage in self.stages
             for operation in self.operations
-            if operation != "none"
+            if operation != "none" and operation != "warp"
         )
-        return ((None,) if "none" in self.operations else ()) + fusions
+        return ((None,) if NO_FUSION in self.operations else ()) + fusions
+
+    @property
+    def warp(self) -> bool:
+        """Whether a frame may run no network."""
+        return WARP in self.operations
 
 
 @dataclass(frozen=True)

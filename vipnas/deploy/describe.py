@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from vipnas.arch.clip import fusion_in_words
 from vipnas.deploy.model import PoseModel
 from vipnas.models.counting import count_cost, mean_cost
 from vipnas.models.file import SUFFIX, read_header
@@ -56,7 +57,7 @@ def _networks(header: ModelHeader) -> Iterator[str]:
         assert header.clip is not None
         yield f"clip: {len(header.clip)} frames, {mean_cost(header.clip)} on average"
         for number, follow_up in enumerate(header.clip.follow_ups, start=1):
-            yield f"follow-up frame {number}: {follow_up.fusion or 'no fusion'}"
+            yield f"follow-up frame {number}: {fusion_in_words(follow_up)}"
         return
     assert header.arch is not None
     what = "arch" if header.kind == "image" else "largest arch"

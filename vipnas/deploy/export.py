@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -101,6 +101,7 @@ def export_network(
     form: Form,
     crops_N3HW: Tensor | None = None,
     header: ModelHeader | None = None,
+    notes: Mapping[str, str] | None = None,
 ) -> Exported:
     """Export a network in evaluation mode; `network` itself does not change.
 
@@ -114,6 +115,8 @@ def export_network(
         form: What kind of file.
         crops_N3HW: uint8 RGB. int8 is calibrated with them, and all precisions are compared on
             them. Without them, random images are compared.
+        header: That of the model file, which the file keeps.
+        notes: Further notes by key, which the file keeps.
 
     Raises:
         UserError: The file and PyTorch differ, the network cannot be exported in this form, or an
@@ -124,6 +127,7 @@ def export_network(
     reference = DeployedNet(eager, form.with_preprocessing, form.decode).eval()
     images_of = partial(_images, reference, network.arch, crops_N3HW)
     notes = {
+        **(notes or {}),
         files.ARCH_NOTE: network.arch.to_json(),
         files.INPUT_NOTE: files.PIXELS if form.with_preprocessing else files.NORMALISED,
         files.OUTPUT_NOTE: files.KEYPOINTS if form.decode else files.HEATMAPS,
@@ -134,9 +138,14 @@ def export_network(
     return _export(reference, images_of, path, form, settings)
 
 
-def export_onnx(network: PoseNet, path: Path, header: ModelHeader | None = None) -> Exported:
+def export_onnx(
+    network: PoseNet,
+    path: Path,
+    header: ModelHeader | None = None,
+    notes: Mapping[str, str] | None = None,
+) -> Exported:
     """`export_network` as ONNX in float32, normalised images to heatmaps."""
-    return export_network(network, path, Form(), header=header)
+    return export_network(network, path, Form(), header=header, notes=notes)
 
 
 def export_module(

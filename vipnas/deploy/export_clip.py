@@ -13,6 +13,7 @@ from vipnas.arch.image import Arch
 from vipnas.deploy.export import Exported, export_module, export_onnx, random_images
 from vipnas.models.clipnet import FollowUpNet, VideoNet, extract_follow_up
 from vipnas.models.header import ModelHeader
+from vipnas.runtimes.exported import CLIP_NOTE
 
 
 def export_video(
@@ -20,6 +21,7 @@ def export_video(
 ) -> list[Exported]:
     """Write `key_frame.onnx`, and `follow_up_1.onnx` ... one for each follow-up frame.
 
+    A frame without a network has no file: its heatmaps are the warped ones of the frame before.
     All networks take `images` (N, 3, H, W) and return `heatmaps` (N, K, h, w). A follow-up network
     with a fusion also takes `before` (N, K, h, w): the heatmaps of the previous frame, warped to
     the current crop. The warp is not in the file (`warp_heatmaps`).
@@ -34,10 +36,12 @@ def export_video(
     """
     if header is not None:
         header = key_frame_header(header)
-    exported = [export_onnx(network.key_frame, folder / "key_frame.onnx", header)]
-    for number in range(len(network.follow_ups.archs)):
-        path = folder / f"follow_up_{number + 1}.onnx"
-        exported.append(_export_follow_up(network.follow_ups[number], path))
+    notes = {CLIP_NOTE: network.arch.to_json()}
+    exported = [export_onnx(network.key_frame, folder / "key_frame.onnx", header, notes)]
+    for number, follow_up in enumerate(network.follow_ups, start=1):
+        if follow_up is not None:
+            path = folder / f"follow_up_{number}.onnx"
+            exported.append(_export_follow_up(follow_up, path))
     return exported
 
 

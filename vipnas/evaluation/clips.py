@@ -81,9 +81,11 @@ def calibrate_along(networks: FollowUpNets, keyed: KeyedClips, batch_size: int) 
 
     def calibrate(distance: int, images_N3HW: Tensor, before_NKHW: Tensor | None) -> Tensor:
         assert before_NKHW is not None
+        network = networks[distance - 1]
+        if network is None:
+            return before_NKHW
         images = (normalise(rows.to(device)) for rows in images_N3HW.split(batch_size))
         inputs = list(zip(images, before_NKHW.split(batch_size), strict=True))
-        network = networks[distance - 1]
         measure_statistics(network, inputs)
         return torch.cat([network.eval()(*batch) for batch in inputs])
 

@@ -77,14 +77,15 @@ def take_clip(
     Args:
         supernet: The supernet of all follow-up frames, or a network for each of them.
         space: What it was trained for.
-        arch: The networks to take.
+        arch: The networks to take; a frame without one needs no weights.
         calibrate: Measures their batch norm (`vipnas.evaluation.clips.calibrate_along`).
         place: What an error names.
     """
     space.check_arch(arch, place)
+    of_frames = [supernet] * len(arch.follow_ups) if isinstance(supernet, FollowUpNet) else supernet
     extracted = [
-        extract_follow_up(supernet if isinstance(supernet, FollowUpNet) else supernet[number], one)
-        for number, one in enumerate(arch.follow_ups)
+        None if own is None or one is None else extract_follow_up(own, one)
+        for own, one in zip(of_frames, arch.follow_ups, strict=True)
     ]
     networks = FollowUpNets(extracted).eval()
     if calibrate is not None:

@@ -111,21 +111,35 @@ def extract_follow_up(supernet: FollowUpNet, follow_up: FollowUp) -> FollowUpNet
 
 
 class FollowUpNets(nn.Module):
-    """The networks of all follow-up frames of a clip, in temporal order."""
+    """The networks of all follow-up frames of a clip, in temporal order.
 
-    def __init__(self, networks: Sequence[FollowUpNet]) -> None:
+    None is a frame without a network: its heatmaps are the warped ones of the frame before.
+    """
+
+    def __init__(self, networks: Sequence[FollowUpNet | None]) -> None:
         super().__init__()
-        self.networks = nn.ModuleList(networks)
-        self.archs = tuple(network.follow_up for network in networks)
+        self.networks = nn.ModuleDict(
+            {str(number): network for number, network in enumerate(networks) if network is not None}
+        )
+        self.archs = tuple(None if network is None else network.follow_up for network in networks)
 
-    def __getitem__(self, number: int) -> FollowUpNet:
-        network = self.networks[number]
+    def __len__(self) -> int:
+        return len(self.archs)
+
+    def __getitem__(self, number: int) -> FollowUpNet | None:
+        if self.archs[number] is None:
+            return None
+        network = self.networks[str(number)]
         assert isinstance(network, FollowUpNet)
         return network
 
-    def forward(self, distance: int, images_B3HW: Tensor, before_BKHW: Tensor | None) -> Tensor:
+    def __iter__(self) -> Iterator[FollowUpNet | None]:
+        return (self[number] for number in range(len(self)))
+
+    def forward(self, distance: int, images_B3HW: Tensor, before_BKHW: Tensor) -> Tensor:
         """Return the heatmaps of the follow-up frame at `distance` from the key frame, from 1."""
-        heatmaps: Tensor = self[distance - 1](images_B3HW, before_BKHW)
+        network = self[distance - 1]
+        heatmaps: Tensor = before_BKHW if network is None else network(images_B3HW, before_BKHW)
         return heatmaps
 
 
@@ -143,7 +157,7 @@ class VideoNet(nn.Module):
 
     def repeated(self, num_follow_ups: int) -> VideoNet:
         """Return the same networks for clips of another length; follow-up networks repeat."""
-        length = len(self.follow_ups.archs)
+        length = len(self.follow_ups)
         networks = [self.follow_ups[number % length] for number in range(num_follow_ups)]
         return VideoNet(self.key_frame, FollowUpNets(networks))
 
@@ -179,7 +193,8 @@ def frames_of(images_BF3HW: Tensor, warps_BT23: Tensor) -> Iterator[Frame]:
 def build_video_net(arch: VideoArch, initialise: bool = True) -> VideoNet:
     """Build the stand-alone networks of a clip."""
     networks = [
-        FollowUpNet(follow_up.arch, [follow_up.fusion], initialise) for follow_up in arch.follow_ups
+        None if one is None else FollowUpNet(one.arch, [one.fusion], initialise)
+        for one in arch.follow_ups
     ]
     return VideoNet(PoseNet(arch.key_frame, initialise), FollowUpNets(networks))
 
@@ -187,7 +202,9 @@ def build_video_net(arch: VideoArch, initialise: bool = True) -> VideoNet:
 def extract_video(key_frame: PoseNet, supernet: FollowUpNet, arch: VideoArch) -> VideoNet:
     """Return the networks of a clip: that of the key frame itself, the others from the supernet."""
     assert key_frame.arch == arch.key_frame
-    networks = [extract_follow_up(supernet, follow_up) for follow_up in arch.follow_ups]
+    networks = [
+        None if one is None else extract_follow_up(supernet, one) for one in arch.follow_ups
+    ]
     return VideoNet(key_frame, FollowUpNets(networks))
 
 

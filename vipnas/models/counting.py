@@ -113,11 +113,15 @@ ImageCost = Callable[[Arch], Cost]
 def frame_costs(arch: VideoArch, image_cost: ImageCost = count_cost) -> tuple[Cost, ...]:
     """Return the cost of each frame of the clip, the key frame's first.
 
-    Warping heatmaps is left out. A fusion is assumed to add to latency, and to other measured
-    quantities, in proportion to its MACs.
+    Warping heatmaps is left out: a frame without a network costs nothing. A fusion is assumed to
+    add to latency, and to other measured quantities, in proportion to its MACs.
     """
     key_frame = image_cost(arch.key_frame)
-    return (key_frame, *(_follow_up_cost(follow_up, image_cost) for follow_up in arch.follow_ups))
+    follow_ups = (
+        key_frame.zero() if follow_up is None else _follow_up_cost(follow_up, image_cost)
+        for follow_up in arch.follow_ups
+    )
+    return (key_frame, *follow_ups)
 
 
 def mean_cost(arch: VideoArch, image_cost: ImageCost = count_cost) -> Cost:

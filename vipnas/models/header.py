@@ -16,7 +16,7 @@ from vipnas.space.clip import VideoSpace
 from vipnas.space.image import SearchSpace
 from vipnas.space.yaml import parse_space
 
-FORMAT_VERSION = "1.0"
+FORMAT_VERSION = "1.1"
 METADATA_KEY = "vipnas"
 MAX_HEADER_BYTES = 4 << 20
 
@@ -103,6 +103,7 @@ class ModelHeader(Strict):
         space: The search space of a supernet, by content.
         space_name: The name of that space.
         fusions: The options for the fusion in a `clip_supernet`.
+        warp: Whether a follow-up frame of a `clip_supernet` may run no network.
         score: The meaning of the score of a joint.
         provenance: The origin of the weights.
         metrics: Metrics of the network by name.
@@ -124,6 +125,7 @@ class ModelHeader(Strict):
     space: dict[str, Any] | None = None
     space_name: str | None = None
     fusions: tuple[Fusion | None, ...] = ()
+    warp: bool = False
     score: Literal["heatmap maximum"] = "heatmap maximum"
     provenance: Provenance = field(default_factory=Provenance)
     metrics: HeaderMetrics = field(default_factory=dict)
@@ -173,7 +175,7 @@ class ModelHeader(Strict):
             raise UserError(where, "a supernet of clips", f"a file of kind {self.kind}")
         assert self.clip is not None
         space, num_follow_ups = self.search_space(where), len(self.clip.follow_ups)
-        return VideoSpace(self.clip.key_frame, space, self.fusions, num_follow_ups)
+        return VideoSpace(self.clip.key_frame, space, self.fusions, num_follow_ups, self.warp)
 
 
 def header_from_json(text: str, where: str) -> ModelHeader:

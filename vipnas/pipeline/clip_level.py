@@ -14,10 +14,9 @@ from typing import Any
 from torch import nn
 
 from vipnas.arch.clip import VideoArch
-from vipnas.config.clip import Boxes, Exposure, VideoConfig
+from vipnas.config.clip import Exposure, VideoConfig
 from vipnas.data.crops.clips import TrainingClips, clips_of, fixed_clips, spread_clips
 from vipnas.data.formats.posetrack import PoseTrackData
-from vipnas.data.poses import TrackedPose
 from vipnas.errors import UserError
 from vipnas.evaluation.clips import (
     ClipEvaluator,
@@ -26,7 +25,7 @@ from vipnas.evaluation.clips import (
     calibrate_along,
     with_key_frames,
 )
-from vipnas.evaluation.online import OnlineLoop, video_scores
+from vipnas.evaluation.online import video_scores
 from vipnas.evaluation.subnets import take_clip
 from vipnas.files import to_plain
 from vipnas.models.clipnet import (
@@ -39,6 +38,7 @@ from vipnas.models.clipnet import (
 from vipnas.models.counting import mean_cost
 from vipnas.models.file import read_header
 from vipnas.models.posenet import PoseNet, insert
+from vipnas.pipeline.clip_online import run_online
 from vipnas.pipeline.experiment import Split
 from vipnas.pipeline.image_level import ImageLevel, cost_of_images
 from vipnas.pipeline.level import Level, existing, network_file, supernet_file
@@ -106,8 +106,8 @@ class ClipLevel(Level[VideoArch]):
         if self.config.space is not None:
             named = read_space(find_shipped("search_spaces", self.config.space, ".yaml"))
             images = named.with_facts(own.input_hw, own.num_keypoints)
-        fusions, num_follow_ups = self.config.fusion.options, self.config.num_follow_ups
-        return VideoSpace(self.key_frame.arch, images, fusions, num_follow_ups)
+        fusion, num_follow_ups = self.config.fusion, self.config.num_follow_ups
+        return VideoSpace(self.key_frame.arch, images, fusion.options, num_follow_ups, fusion.warp)
 
     @property
     def network_step_is_static(self) -> bool:
@@ -213,11 +213,13 @@ class ClipLevel(Level[VideoArch]):
         if isinstance(network, FollowUpNet):
             return self._task([network] * len(arch.follow_ups), exposure), arch
         assert isinstance(network, FollowUpNets)
-        return self._task([network[n] for n in range(len(network.archs))], exposure), None
+        return self._task(list(network), exposure), None
 
-    def _task(self, networks: Sequence[FollowUpNet], exposure: Exposure) -> ClipTask:
+    def _task(self, networks: Sequence[FollowUpNet | None], exposure: Exposure) -> ClipTask:
         compute, processes = self.experiment.config.compute, self.experiment.processes
-        forwards = {one: make_forward(one, compute, processes) for one in dict.fromkeys(networks)}
+        forwards = {
+            one: one and make_forward(one, compute, processes) for one in dict.fromkeys(networks)
+        }
         return ClipTask(
             make_forward(self.key_frame, compute),
             [forwards[network] for network in networks],
@@ -225,20 +227,6 @@ class ClipLevel(Level[VideoArch]):
             exposure,
             processes,
         )
-
-    def track(
-        self, network: VideoNet, split: Split, boxes: Boxes | None = None
-    ) -> list[TrackedPose]:
-        """Run the networks of a clip online over the videos of a split."""
-        loop = OnlineLoop(
-            network.to(self.experiment.device),
-            self.experiment.skeleton,
-            self.experiment.codec,
-            boxes or self.config.boxes,
-            self.batch_size,
-            self.experiment.config.box,
-        )
-        return loop(self.videos(split).videos)
 
     def settings(self) -> dict[str, Any]:
         return {
@@ -252,7 +240,7 @@ class ClipLevel(Level[VideoArch]):
     def supernet_settings(self) -> dict[str, Any]:
         starts_from = self._starts_from
         return {
-            "fusions": [str(fusion or "none") for fusion in self.space.fusions],
+            "fusions": self.space.fusion_names,
             "video_supernet": to_plain(self.config.supernet),
             "init_from": content_digest(starts_from) if starts_from else None,
         }
@@ -261,7 +249,7 @@ class ClipLevel(Level[VideoArch]):
         return {
             "key_frame": content_digest(self.key_frame_file),
             "num_follow_ups": self.config.num_follow_ups,
-            "fusions": [str(fusion or "none") for fusion in self.space.fusions],
+            "fusions": self.space.fusion_names,
             "follow_up_space": self.space.image_space.to_plain(),
             "val_clips": self.config.val_clips,
             "calibration_clips": self.config.calibration_clips,
@@ -301,6 +289,8 @@ class ClipLevel(Level[VideoArch]):
 
     def test_metrics(self, path: Path) -> dict[str, Any]:
         with finite_heatmaps_of(path):
-            found = self.track(open_clip(self.experiment, path), "test")
+            found = run_online(
+                self.experiment, open_clip(self.experiment, path), self.videos("test")
+            )
         scores = video_scores(self.videos("test"), found)
         return {name: to_plain(value) for name, value in scores.items()}

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from vipnas.arch.clip import VideoArch
+from vipnas.arch.clip import VideoArch, fusion_name
 from vipnas.arch.io import read_video_arch
 from vipnas.evaluation.drift import drift_of
 from vipnas.evaluation.online import video_scores
@@ -15,6 +15,7 @@ from vipnas.models.clipnet import FollowUpNets, VideoNet
 from vipnas.models.counting import frame_costs, mean_cost
 from vipnas.models.posenet import PoseNet
 from vipnas.pipeline.clip_level import ClipLevel
+from vipnas.pipeline.clip_online import run_online
 from vipnas.pipeline.level import best_file, network_file, supernet_file
 from vipnas.pipeline.models import open_clip
 from vipnas.pipeline.search import search_methods
@@ -45,7 +46,7 @@ def summarise_video(level: ClipLevel) -> Path:
     retrained = open_clip(level.experiment, network_file(level))
     networks["key frame's network in every frame"] = every_frame(level.key_frame)
     networks["found, retrained"] = retrained
-    far = level.track(retrained.repeated(LONGEST_DISTANCE), "test")
+    far = run_online(level.experiment, retrained.repeated(LONGEST_DISTANCE), level.videos("test"))
     summary = {
         "test": [row_of(level, name, network) for name, network in networks.items()],
         "along_clip": along_clip(found),
@@ -65,7 +66,8 @@ def every_frame(network: PoseNet) -> VideoNet:
 
 def row_of(level: ClipLevel, name: str, network: VideoNet) -> dict[str, Any]:
     """Return the mean cost of a frame, and metrics on the test videos."""
-    scores = video_scores(level.videos("test"), level.track(network, "test"))
+    data = level.videos("test")
+    scores = video_scores(data, run_online(level.experiment, network, data))
     return {
         "networks": name,
         **to_plain(mean_cost(network.arch)),
@@ -75,7 +77,7 @@ def row_of(level: ClipLevel, name: str, network: VideoNet) -> dict[str, Any]:
 
 def along_clip(arch: VideoArch) -> list[dict[str, Any]]:
     """Return the cost and the fusion of each frame of a clip."""
-    fusions = ["key frame", *(str(one.fusion or "none") for one in arch.follow_ups)]
+    fusions = ["key frame", *map(fusion_name, arch.follow_ups)]
     return [
         {"frame": number, "fusion": fusion, **to_plain(cost)}
         for number, (fusion, cost) in enumerate(zip(fusions, frame_costs(arch), strict=True))

@@ -62,6 +62,7 @@ def header_of(
         space=None if images is None else images.to_plain(),
         space_name=None if images is None else images.name,
         fusions=() if clips is None else clips.fusions,
+        warp=clips is not None and clips.warp,
         provenance=provenance(experiment),
         metrics=metrics or {},
     )

@@ -67,18 +67,20 @@ def _train(
     seed_process(experiment.config.seed)
     network = level.network(arch, init_from, target.parent).to(experiment.device)
     with timed(target.parent, experiment.processes.is_first):
-        trained = train(
-            level,
-            target.parent,
-            network,
-            level.retrain_schedule,
-            backward_of(level, network, arch),
-            settings,
-            {"network": arch},
-            callbacks=callbacks,
-            same_every_step=level.network_step_is_static,
-            patience=level.patience,
-        )
+        trained = network
+        if list(network.parameters()):  # a clip whose follow-up frames run no network has none
+            trained = train(
+                level,
+                target.parent,
+                network,
+                level.retrain_schedule,
+                backward_of(level, network, arch),
+                settings,
+                {"network": arch},
+                callbacks=callbacks,
+                same_every_step=level.network_step_is_static,
+                patience=level.patience,
+            )
         if experiment.processes.is_first:
             target.with_name("metrics.json").unlink(missing_ok=True)  # of an earlier network
             level.save_network(target, trained, arch)

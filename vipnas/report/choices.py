@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from vipnas.arch.clip import VideoArch
+from vipnas.arch.clip import WARP, VideoArch, fusion_name
 from vipnas.arch.image import Arch
 from vipnas.report.runs import AnyArch
 from vipnas.search.pareto import Integers
@@ -37,11 +37,11 @@ class Choices:
         """Return the choices with two options or more among these architectures."""
         values = [dict(choices_of(arch)) for arch in archs]
         options = {
-            name: tuple(sorted({found[name] for found in values}, key=_size))
-            for name in (values[0] if values else ())
+            name: tuple(sorted({found.get(name, WARP) for found in values}, key=_size))
+            for name in {name: None for found in values for name in found}
         }
         names = tuple(name for name, found in options.items() if len(found) > 1)
-        genes = [[options[name].index(found[name]) for name in names] for found in values]
+        genes = [[options[name].index(found.get(name, WARP)) for name in names] for found in values]
         genes_NC = np.array(genes, dtype=np.int64).reshape(len(archs), len(names))
         return cls(names, tuple(options[name] for name in names), genes_NC)
 
@@ -56,12 +56,16 @@ def _size(option: Option) -> tuple[bool, float, str]:
 
 
 def choices_of(arch: AnyArch) -> Iterator[tuple[str, Option]]:
-    """Yield the name and the value of every choice of an architecture."""
+    """Yield the name and the value of every choice of an architecture.
+
+    A frame of a clip without a network has the one choice of its fusion.
+    """
     if isinstance(arch, VideoArch):
         for number, follow_up in enumerate(arch.follow_ups, start=1):
-            fusion = "none" if follow_up.fusion is None else str(follow_up.fusion)
-            yield f"frame {number} fusion", fusion
-            yield from ((f"frame {number} {n}", value) for n, value in choices_of(follow_up.arch))
+            yield f"frame {number} fusion", fusion_name(follow_up)
+            if follow_up is not None:
+                own = choices_of(follow_up.arch)
+                yield from ((f"frame {number} {name}", value) for name, value in own)
         return
     yield "input", "{} x {}".format(*arch.input_hw)
     for place, part in _parts(arch):

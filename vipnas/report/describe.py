@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vipnas.arch.clip import VideoArch
+from vipnas.arch.clip import FollowUp, VideoArch, fusion_in_words
 from vipnas.arch.image import Arch, DeconvArch, StageArch
 from vipnas.quantities import Cost, Quantity
 from vipnas.search.trial import Trial
@@ -17,12 +17,16 @@ def arch_lines(arch: Arch | VideoArch) -> list[str]:
             "head " + ", ".join(map(_deconv, arch.head)),
         ]
     return [
-        f"frame {number} {follow_up.fusion or 'no fusion'}: "
-        + " | ".join(map(_stage, follow_up.arch.stages))
-        + " | "
-        + ", ".join(map(_deconv, follow_up.arch.head))
+        f"frame {number} {fusion_in_words(follow_up)}{_parts(follow_up)}"
         for number, follow_up in enumerate(arch.follow_ups, 1)
     ]
+
+
+def _parts(follow_up: FollowUp | None) -> str:
+    if follow_up is None:
+        return ""
+    stages = " | ".join(map(_stage, follow_up.arch.stages))
+    return f": {stages} | {', '.join(map(_deconv, follow_up.arch.head))}"
 
 
 def _stage(stage: StageArch) -> str:

@@ -15,9 +15,10 @@ from vipnas.runtimes.runtime import RunSettings, Session
 from vipnas.runtimes.table import find_runtime_of_file, runtime_of_file
 
 # Notes in every file: the architecture as JSON, the formats of input and output, and the header of
-# the model file (`vipnas.models.file`) that it was exported from.
+# the model file (`vipnas.models.file`) that it was exported from. The file of a key frame also has
+# the architectures of its clip.
 ARCH_NOTE, INPUT_NOTE, OUTPUT_NOTE = "vipnas_arch", "vipnas_input", "vipnas_output"
-HEADER_NOTE = "vipnas"
+HEADER_NOTE, CLIP_NOTE = "vipnas", "vipnas_clip"
 NORMALISED = "float32 RGB (N, 3, H, W), normalised as in training"
 PIXELS = "uint8 RGB (N, H, W, 3)"
 HEATMAPS = "heatmaps"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 
-from vipnas.arch.clip import FollowUp, Fusion, VideoArch
+from vipnas.arch.clip import NO_FUSION, WARP, FollowUp, Fusion, VideoArch, fusion_name
 from vipnas.arch.image import Arch
 from vipnas.errors import UserError
 from vipnas.space.genes import GeneSpace
@@ -17,25 +18,29 @@ from vipnas.space.image import SearchSpace
 class VideoSpace(GeneSpace[VideoArch]):
     """All networks of a clip whose key-frame network is given.
 
-    The genes of a frame are those of its architecture, then one for its fusion.
+    The genes of a frame are those of its architecture, then one for its fusion. Where `warp` is
+    offered, it is the first option of that gene, and the others of the frame then mean nothing.
 
     Attributes:
         key_frame: The network of the key frame.
         image_space: The space of the follow-up networks.
         fusions: The options of every follow-up frame; None is a frame that sees its image alone.
         num_follow_ups: Number of frames after the key frame.
+        warp: Whether a follow-up frame may run no network, and take the warped heatmaps of the
+            frame before.
     """
 
     key_frame: Arch
     image_space: SearchSpace
     fusions: tuple[Fusion | None, ...]
     num_follow_ups: int
+    warp: bool = False
 
     def __post_init__(self) -> None:
         if self.num_follow_ups < 0:
             raise UserError("num_follow_ups", "a whole number from 0", str(self.num_follow_ups))
         if not self.fusions or len(set(self.fusions)) < len(self.fusions):
-            found = ", ".join(str(fusion or "none") for fusion in self.fusions) or "no fusion"
+            found = ", ".join(self.fusion_names) or "no fusion"
             raise UserError("fusions", "one or more different fusions", found)
         if len(self.image_space.inputs_hw) > 1:
             found = str([list(hw) for hw in self.image_space.inputs_hw])
@@ -49,11 +54,22 @@ class VideoSpace(GeneSpace[VideoArch]):
         return f"{self.image_space.name} over {self.num_follow_ups} follow-up frames"
 
     @property
+    def fusion_names(self) -> list[str]:
+        """The options of the last gene of a frame, by name."""
+        return [WARP] * self.warp + [str(fusion or NO_FUSION) for fusion in self.fusions]
+
+    @property
     def num_options(self) -> tuple[int, ...]:
-        return (*self.image_space.num_options, len(self.fusions)) * self.num_follow_ups
+        last = len(self.fusions) + self.warp
+        return (*self.image_space.num_options, last) * self.num_follow_ups
+
+    @property
+    def size(self) -> int:
+        num_options = self.image_space.size * len(self.fusions) + self.warp
+        return math.prod([num_options] * self.num_follow_ups)
 
     def sample(self, rng: random.Random) -> VideoArch:
-        """Sample every choice uniformly; half of the frames then get the key frame's network.
+        """Sample every choice uniformly; half of the networks are then that of the key frame.
 
         The key frame's network is trained already, so searches should start near it. Frames keep
         what was sampled if the space of the follow-up networks does not hold that network.
@@ -64,18 +80,20 @@ class VideoSpace(GeneSpace[VideoArch]):
         return replace(
             drawn,
             follow_ups=tuple(
-                FollowUp(self.key_frame, own.fusion) if rng.random() < 0.5 else own
+                FollowUp(self.key_frame, own.fusion) if rng.random() < 0.5 and own else own
                 for own in drawn.follow_ups
             ),
         )
 
     def largest(self, rng: random.Random) -> VideoArch:
         """Return the largest networks, each with a random fusion: none is larger than another."""
-        return self.max_arch().with_fusions_of(self.sample(rng))
+        networks = replace(self, warp=False)
+        return networks.max_arch().with_fusions_of(networks.sample(rng))
 
     def smallest(self, rng: random.Random) -> VideoArch:
-        """Return the smallest networks, each with a random fusion."""
-        return self.min_arch().with_fusions_of(self.sample(rng))
+        """Return the smallest networks, each with a random fusion: every frame has a network."""
+        networks = replace(self, warp=False)
+        return networks.min_arch().with_fusions_of(networks.sample(rng))
 
     @property
     def choices(self) -> Set[str]:
@@ -89,15 +107,30 @@ class VideoSpace(GeneSpace[VideoArch]):
         return replace(self, image_space=self.image_space.with_open_choices(open_choices))
 
     def decode(self, genes: Sequence[int]) -> VideoArch:
+        follow_ups = tuple(self._decode_frame(frame) for frame in self._frames(genes))
+        return VideoArch(self.key_frame, follow_ups)
+
+    def _decode_frame(self, genes: Sequence[int]) -> FollowUp | None:
+        if self.warp and genes[-1] == 0:
+            return None
+        fusion = self.fusions[genes[-1] - self.warp]
+        return FollowUp(self.image_space.decode(genes[:-1]), fusion)
+
+    def _frames(self, genes: Sequence[int]) -> Iterator[Sequence[int]]:
+        """Yield the genes of each frame."""
         length = len(self.image_space.num_options) + 1
-        frames = (genes[i * length : (i + 1) * length] for i in range(self.num_follow_ups))
-        return VideoArch(
-            self.key_frame,
-            tuple(
-                FollowUp(self.image_space.decode(frame[:-1]), self.fusions[frame[-1]])
-                for frame in frames
-            ),
-        )
+        for number in range(self.num_follow_ups):
+            yield genes[number * length : (number + 1) * length]
+
+    def open_choices(self, genes: Sequence[int]) -> list[int]:
+        """Return the genes that change the clip; of a frame without a network, only the last."""
+        length = len(self.image_space.num_options) + 1
+        warped = [self.warp and frame[-1] == 0 for frame in self._frames(genes)]
+        return [
+            i
+            for i in super().open_choices(genes)
+            if i % length == length - 1 or not warped[i // length]
+        ]
 
     def encode(self, arch: VideoArch) -> tuple[int, ...]:
         if arch.key_frame != self.key_frame:
@@ -107,13 +140,17 @@ class VideoSpace(GeneSpace[VideoArch]):
             raise UserError("follow_ups", f"{self.num_follow_ups} frames", found)
         genes: list[int] = []
         for number, follow_up in enumerate(arch.follow_ups):
-            try:
-                genes += self.image_space.encode(follow_up.arch)
-            except UserError as error:
-                raise error.inside(f"follow_ups[{number}].arch", ".") from None
-            if follow_up.fusion not in self.fusions:
-                offered = ", ".join(str(fusion or "none") for fusion in self.fusions)
-                found = str(follow_up.fusion or "none")
-                raise UserError(f"follow_ups[{number}].fusion", f"one of {offered}", found)
-            genes.append(self.fusions.index(follow_up.fusion))
+            genes += self._encode_frame(follow_up, f"follow_ups[{number}]")
         return tuple(genes)
+
+    def _encode_frame(self, follow_up: FollowUp | None, place: str) -> tuple[int, ...]:
+        genes = (0,) * len(self.image_space.num_options)
+        if follow_up is not None:
+            try:
+                genes = self.image_space.encode(follow_up.arch)
+            except UserError as error:
+                raise error.inside(f"{place}.arch", ".") from None
+        found, offered = fusion_name(follow_up), self.fusion_names
+        if found not in offered:
+            raise UserError(f"{place}.fusion", f"one of {', '.join(offered)}", found)
+        return (*genes, offered.index(found))

@@ -96,13 +96,17 @@ class GeneSpace(ABC, Generic[A]):
         At least one choice changes, if any has two options.
         """
         genes = list(self.encode(arch))
-        open_choices = [i for i, count in enumerate(self.num_options) if count > 1]
+        open_choices = self.open_choices(genes)
         if not open_choices:
             return arch
         changed = [i for i in open_choices if rng.random() < probability]
         for i in changed or [rng.choice(open_choices)]:
             genes[i] = (genes[i] + rng.randrange(1, self.num_options[i])) % self.num_options[i]
         return self.decode(genes)
+
+    def open_choices(self, genes: Sequence[int]) -> list[int]:
+        """Return the places of the genes whose other options are other architectures."""
+        return [i for i, count in enumerate(self.num_options) if count > 1]
 
     def crossover(self, first: A, second: A, rng: random.Random) -> A:
         """Take every choice from one of the two parents, each with probability 0.5."""

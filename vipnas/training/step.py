@@ -108,12 +108,12 @@ class ClipTask:
     """Train the networks of follow-up frames; the key frame's network is fixed.
 
     Batches are `images_BF3HW` (uint8), `keypoints_BFK3` and `warps_BT23`. `follow_ups` run the
-    frames after the key frame, in their order; of a supernet, all are the same. Of several
-    `processes`, each has its share of a joint batch.
+    frames after the key frame, in their order, None a frame without a network; of a supernet, all
+    are the same. Of several `processes`, each has its share of a joint batch.
     """
 
     key_frame: Forward
-    follow_ups: Sequence[Forward]
+    follow_ups: Sequence[Forward | None]
     codec: HeatmapCodec
     exposure: Exposure
     processes: Processes = ALONE
@@ -137,8 +137,12 @@ class ClipTask:
 
     def run_of(self, arch: VideoArch | None) -> RunFrame:
         def run(distance: int, images_B3HW: Tensor, before_BKHW: Tensor | None) -> Tensor:
+            forward = self.follow_ups[distance - 1]
             follow_up = None if arch is None else arch.follow_ups[distance - 1]
-            return self.follow_ups[distance - 1](images_B3HW, before_BKHW, follow_up)
+            if forward is None or (arch is not None and follow_up is None):
+                assert before_BKHW is not None
+                return before_BKHW
+            return forward(images_B3HW, before_BKHW, follow_up)
 
         return run
 
@@ -189,7 +193,7 @@ def supernet_backward(
         reported: dict[str, list[Tensor]] = {}
         for subnet in subnets_of(step):
             loss, heatmaps = run(choose(subnet, lambda arch: run(arch)[0], reduce))
-            loss.backward()
+            _backward(loss)
             if subnet.kind == "largest":
                 teacher = [frame.detach() for frame in heatmaps]
             reported.setdefault(subnet.kind, []).append(loss.detach())
@@ -207,10 +211,16 @@ def network_backward(task: Task[A], arch: A | None = None) -> Backward:
     def backward(step: int, batch: Batch) -> dict[str, Tensor]:
         prepared = task.prepare(step, batch)(arch)
         losses = torch.stack(prepared.losses(_heatmaps(task, prepared, arch)))
-        losses.mean().backward()
+        _backward(losses.mean())
         return dict(zip(prepared.names(), losses.detach().unbind(), strict=True))
 
     return backward
+
+
+def _backward(loss: Tensor) -> None:
+    """Add the gradients of a loss; a clip whose follow-up frames run no network has none."""
+    if loss.requires_grad:
+        loss.backward()
 
 
 def _heatmaps(task: Task[A], prepared: Prepared, arch: A | None) -> list[Tensor]:

@@ -31,7 +31,9 @@ def draw_along_clip(
     colours = ["tab:orange", *["tab:blue"] * (len(frames) - 1)]
     bars = left.bar(range(len(frames)), heights, color=colours)
     labels = [f"{MACS.shown(frame[MACS.name])}\n{frame['fusion']}" for frame in frames]
-    left.bar_label(bars, labels, label_type="center", color="white")
+    # Above the bars: some are low, and that of a frame without a network has no height.
+    behind = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+    left.bar_label(bars, labels, padding=3, bbox=behind)
     left.axhline(float(np.mean(heights)), color="gray", linestyle="--", label="mean")
     left.set(xlabel="frame of the clip", ylabel=MACS.label, xticks=range(len(frames)))
     left.margins(y=0.25)

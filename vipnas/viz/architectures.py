@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from vipnas.arch.clip import Fusion, VideoArch
+from vipnas.arch.clip import Fusion, VideoArch, fusion_in_words
 from vipnas.arch.image import Arch, DeconvArch, StageArch, StemArch
 from vipnas.models.counting import count_cost, segment_costs
 from vipnas.models.posenet import Segment, segments
@@ -53,12 +53,12 @@ class Drawn:
 
     Attributes:
         title: The heading.
-        arch: The architecture.
+        arch: The architecture; None for a frame without a network, which has a heading alone.
         fusion: Where it takes in the heatmaps of the previous frame.
     """
 
     title: str
-    arch: Arch
+    arch: Arch | None
     fusion: Fusion | None = None
 
 
@@ -68,8 +68,8 @@ def drawn_of(title: str, arch: Arch | VideoArch) -> list[Drawn]:
         return [Drawn(title, arch)]
     frames = [Drawn(f"{title}, key frame", arch.key_frame)]
     for number, one in enumerate(arch.follow_ups, start=1):
-        fusion = "no fusion" if one.fusion is None else str(one.fusion)
-        frames.append(Drawn(f"{title}, frame {number}: {fusion}", one.arch, one.fusion))
+        named = f"{title}, frame {number}: {fusion_in_words(one)}"
+        frames.append(Drawn(named, None) if one is None else Drawn(named, one.arch, one.fusion))
     return frames
 
 
@@ -97,7 +97,8 @@ def draw_architectures(
         )
         if one is not None
     ]
-    columns = list({part.name: None for one, _ in pairs for part in segments(one.arch)})
+    archs = [one.arch for one, _ in pairs if one.arch is not None]
+    columns = list({part.name: None for arch in archs for part in segments(arch)})
     columns.sort(key=_place)
     body, top = [], 8
     for one, other in pairs:
@@ -131,8 +132,10 @@ def _panel(
     drawn: Drawn, other: Drawn | None, columns: Sequence[str], top: int, part_ms: PartMs | None
 ) -> tuple[list[str], int]:
     """Return the elements of one network, and their height."""
-    cost = count_cost(drawn.arch)
-    marks, beside = _choices(drawn.arch), {} if other is None else _choices(other.arch)
+    if drawn.arch is None:
+        return [_text(8, top + 16, drawn.title, "title")], TITLE_PX
+    cost, marks = count_cost(drawn.arch), _choices(drawn.arch)
+    beside = {} if other is None or other.arch is None else _choices(other.arch)
     shares = _shares(drawn.arch, part_ms)
     names = [name for name in _ROWS if any(name in found for found in marks.values())]
     # A row in which all parts have the default of the choice would only take room.
@@ -252,7 +255,7 @@ def _size(part: Segment) -> tuple[int, int]:
 
 def _is_fused(drawn: Drawn, name: str) -> bool:
     """Return whether the fusion comes after this part; stages count before deconvolutions."""
-    assert drawn.fusion is not None
+    assert drawn.fusion is not None and drawn.arch is not None
     kind, number = _place(name)
     num_stages = len(drawn.arch.stages)
     return drawn.fusion.stage == (number if kind == 1 else num_stages + number) and kind in (1, 2)
