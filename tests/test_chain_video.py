@@ -155,6 +155,11 @@ def test_found_networks_train_on_with_weights_of_their_own_or_with_one_set(
     networks = clip.follow_ups
     pairs = zip(networks[0].parameters(), networks[1].parameters(), strict=True)
     assert all(torch.equal(first, second) for first, second in pairs) == (weights == "shared")
+    shutil.rmtree(tmp_path / "run" / "video" / "retrain")
+    write_arch(tmp_path / "warp.json", replace(best, follow_ups=(None,) * 2))
+    assert main(arguments(tmp_path, "video retrain", "--arch", str(tmp_path / "warp.json"))) == 0
+    clip, _ = read_clip(tmp_path / "run" / "video" / "retrain" / "network.safetensors")
+    assert clip.arch.follow_ups == (None, None)
 
 
 def test_evaluate_draws_and_prints_what_retraining_measured(
