@@ -350,5 +350,5 @@ def test_a_file_of_before_a_choice_came_does_not_offer_it(
     old = space_from(yaml.safe_dump(document), tmp_path, "old")
     assert replace(old, name="full") == full and old.to_plain() == full.to_plain()
     assert "attention" not in old.to_plain()["stages"][0]
-    with pytest.raises(ValueError, match="new.yaml: version: expected 1 or lower, got 2"):
-        space_from(yaml.safe_dump({**document, "version": 2}), tmp_path, "new")
+    with pytest.raises(ValueError, match="new.yaml: version: expected 2 or lower, got 3"):
+        space_from(yaml.safe_dump({**document, "version": 3}), tmp_path, "new")

@@ -19,6 +19,7 @@ LARGEST = {
     "expand_ratio": 64,
     "stride": 64,
     "num_keypoints": 1 << 16,
+    "split_ratio": 8,
 }
 MAX_SIDE_PX = 1 << 14
 MAX_WEIGHTS = 1_000_000_000
@@ -70,8 +71,26 @@ class DeconvArch(Strict):
 
 
 @dataclass(frozen=True)
+class SimccArch(Strict):
+    """A head that classifies coordinates, in place of heatmaps (SimCC, Li et al., ECCV 2022).
+
+    A convolution gives one map per joint. Two linear layers take each map to the bins of x and of
+    y.
+
+    Attributes:
+        kernel_size: Of the convolution; 1 in the published networks.
+        split_ratio: Bins per pixel of the input, along each side.
+    """
+
+    kernel_size: int
+    split_ratio: int = 2
+
+
+@dataclass(frozen=True)
 class Arch(Strict):
     """Everything that `PoseNet` is built from, and nothing that can be computed from it.
+
+    With `simcc`, the last feature map becomes coordinates, else heatmaps.
 
     Raises:
         UserError: If the parts do not fit, such as groups that do not divide the channels. Its
@@ -84,6 +103,7 @@ class Arch(Strict):
     stages: tuple[StageArch, ...]
     head: tuple[DeconvArch, ...]
     num_keypoints: int
+    simcc: SimccArch | None = None
 
     def __post_init__(self) -> None:
         if not self.stages:
@@ -98,6 +118,9 @@ class Arch(Strict):
         for number, deconv in enumerate(self.head):
             _check_deconv(f"head[{number}]", deconv, channels)
             channels = deconv.width
+        if self.simcc is not None:
+            _check_odd_kernel("simcc", self.simcc.kernel_size)
+            _check_count("simcc.split_ratio", self.simcc.split_ratio)
         if any(side <= 0 or side % self.total_stride for side in self.input_hw):
             multiples = f"multiples of {self.total_stride}, the total stride"
             raise UserError("input_hw", multiples, str(list(self.input_hw)))
@@ -123,7 +146,11 @@ class Arch(Strict):
         for deconv in self.head:
             weights += channels * (deconv.width // deconv.groups) * deconv.kernel_size**2
             channels = deconv.width
-        return weights + channels * self.num_keypoints
+        if self.simcc is None:
+            return weights + channels * self.num_keypoints
+        per_map = channels * self.simcc.kernel_size**2
+        height, width = self.maps_hw
+        return weights + per_map * self.num_keypoints + height * width * sum(self.bins_xy)
 
     @property
     def total_stride(self) -> int:
@@ -134,10 +161,22 @@ class Arch(Strict):
         return stride
 
     @property
-    def heatmap_hw(self) -> tuple[int, int]:
+    def maps_hw(self) -> tuple[int, int]:
+        """Height and width of the last feature map."""
         scale = 2 ** len(self.head)
         height, width = self.input_hw
         return height * scale // self.total_stride, width * scale // self.total_stride
+
+    @property
+    def bins_xy(self) -> tuple[int, int]:
+        """Number of bins along x and along y; none without a SimCC head."""
+        ratio = 0 if self.simcc is None else self.simcc.split_ratio
+        return ratio * self.input_hw[1], ratio * self.input_hw[0]
+
+    @property
+    def heatmap_hw(self) -> tuple[int, int]:
+        """Height and width of the output: with SimCC one row, the bins of x, then those of y."""
+        return self.maps_hw if self.simcc is None else (1, sum(self.bins_xy))
 
     def to_json(self) -> str:
         """Return one line of JSON, the same for equal architectures."""

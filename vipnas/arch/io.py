@@ -13,7 +13,7 @@ from vipnas.files import check_version, parse, parse_json, read_json, to_plain, 
 
 # Raised with every new field or value of an architecture. A field's default is what files of an
 # earlier version mean.
-ARCH_VERSION = 1
+ARCH_VERSION = 2
 VIDEO_ARCH_VERSION = 2
 
 A = TypeVar("A", Arch, VideoArch)

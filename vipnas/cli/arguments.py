@@ -134,8 +134,14 @@ def model_arguments(command: argparse.ArgumentParser) -> None:
         "--data-root", type=Path, default=Path(), help="dataset root (default: this folder)"
     )
     facts = command.add_argument_group("for a file that cannot say it")
-    facts.add_argument("--codec", choices=("quarter", "dark", "udp"), help="how heatmaps are read")
-    facts.add_argument("--sigma-px", type=float, help="sigma of the codec in heatmap pixels")
+    facts.add_argument(
+        "--codec", choices=("quarter", "dark", "udp", "simcc"), help="how heatmaps are read"
+    )
+    facts.add_argument(
+        "--sigma-px",
+        type=float,
+        help="sigma of the codec in heatmap pixels, of simcc in input pixels",
+    )
     facts.add_argument("--skeleton", help="shipped name or YAML file")
 
 

@@ -35,8 +35,10 @@ class ExperimentConfig(Strict):
         skeleton: Joints and limbs: a shipped name or a YAML file.
         input_hw: Input height and width in pixels, or a list of several options; null takes those
             of the space.
-        codec: How heatmaps become coordinates (`vipnas/data/codecs/heatmap.py`).
-        sigma_px: Standard deviation of the target heatmaps, in heatmap pixels.
+        codec: How heatmaps become coordinates (`vipnas/data/codecs/heatmap.py`). `simcc` is that of
+            a space with a SimCC head (`vipnas/data/codecs/simcc.py`).
+        sigma_px: Standard deviation of the target heatmaps, in heatmap pixels; with `simcc`, in
+            pixels of the input.
         box: How the region of a crop is made from the box of a person.
         augmentation: How training crops vary.
         flip_test: Average the heatmaps of each crop and its mirror image when evaluating.
@@ -57,7 +59,7 @@ class ExperimentConfig(Strict):
     search: SearchConfig | None = None
     skeleton: str = "coco_17"
     input_hw: tuple[int, int] | tuple[tuple[int, int], ...] | None = None
-    codec: Literal["quarter", "dark", "udp"] = "quarter"
+    codec: Literal["quarter", "dark", "udp", "simcc"] = "quarter"
     sigma_px: PositiveFloat = 2.0
     box: BoxFit = field(default_factory=BoxFit)
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -74,6 +76,17 @@ class ExperimentConfig(Strict):
         if self.retrain.patience is not None and self.monitoring.probe_epochs is None:
             expected = "a number of epochs, as retrain.patience counts probes"
             raise UserError("monitoring.probe_epochs", expected, "null")
+        if self.codec == "simcc":
+            self._check_simcc()
+
+    def _check_simcc(self) -> None:
+        """Refuse what needs heatmaps."""
+        if self.video is not None:
+            hint = "clips feed heatmaps forward, and a SimCC head has none"
+            raise UserError("video", "none with codec simcc", "a section", hint)
+        if self.supernet is not None and self.supernet.distillation.loss != "labels":
+            found, hint = self.supernet.distillation.loss, "the other losses compare heatmaps"
+            raise UserError("supernet.distillation.loss", "labels with codec simcc", found, hint)
 
 
 def read_experiment(path: Path) -> ExperimentConfig:

@@ -34,7 +34,8 @@ def describe(header: ModelHeader, form: str) -> Iterator[str]:
     yield f"kind: {header.kind.replace('_', ' ')}"
     yield from _networks(header)
     yield f"skeleton: {header.skeleton.name}, {header.skeleton.num_joints} joints"
-    yield f"codec: {header.codec}, sigma {header.sigma_px:g} px of the heatmap"
+    of = "input" if header.key_frame.simcc is not None else "heatmap"
+    yield f"codec: {header.codec}, sigma {header.sigma_px:g} px of the {of}"
     yield f"score: {header.score}"
     yield (
         f"input: {height} x {width} (height x width), {facts.colour_order.upper()}, mean"

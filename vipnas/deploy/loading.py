@@ -18,7 +18,8 @@ from torch import Tensor
 from vipnas.arch.image import Arch
 from vipnas.arch.io import read_arch
 from vipnas.config.data import BoxFit
-from vipnas.data.codecs.heatmap import HeatmapCodec, make_codec
+from vipnas.data.codecs.choose import codec_of
+from vipnas.data.codecs.heatmap import HeatmapCodec
 from vipnas.data.crops.crops import IMAGENET_MEAN_RGB, IMAGENET_STD_RGB
 from vipnas.data.crops.geometry import PUBLISHED_FIT
 from vipnas.data.formats.skeletons import read_skeleton
@@ -201,9 +202,14 @@ def _load_published(path: Path, arch: Arch | None, facts: Facts) -> PoseModel:
         hint = "published weights do not contain their architecture"
         raise UserError(str(path), "--arch FILE", "none", hint)
     else:
-        skeleton = facts.skeleton or PUBLISHED_SKELETONS.get(arch.num_keypoints)
-        recipe = replace(facts, codec=facts.codec or "quarter", sigma_px=facts.sigma_px or 2.0)
-        header = _header_by_facts(arch, replace(recipe, skeleton=skeleton), path)
+        recipe = Facts("quarter", 2.0) if arch.simcc is None else Facts("simcc", 3.0)
+        recipe = replace(
+            facts,
+            codec=facts.codec or recipe.codec,
+            sigma_px=facts.sigma_px or recipe.sigma_px,
+            skeleton=facts.skeleton or PUBLISHED_SKELETONS.get(arch.num_keypoints),
+        )
+        header = _header_by_facts(arch, recipe, path)
     return PoseModel(from_published(content, header.key_frame, place), header, path)
 
 
@@ -245,7 +251,7 @@ def _header_by_facts(arch: Arch, facts: Facts, path: Path) -> ModelHeader:
             f"one of {arch.num_keypoints} joints",
             f"{skeleton.name} of {skeleton.num_joints}",
         )
-    codec = make_codec(codec_name, arch.input_hw, arch.heatmap_hw, sigma_px)
+    codec = codec_of(arch, codec_name, sigma_px, f"{path}: --codec")
     return ModelHeader(
         kind="image",
         skeleton=skeleton,

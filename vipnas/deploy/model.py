@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from vipnas.arch.image import Arch
 from vipnas.arch.skeleton import Skeleton
 from vipnas.config.data import BoxFit
-from vipnas.data.codecs.heatmap import HeatmapCodec, make_codec
+from vipnas.data.codecs.choose import codec_of
+from vipnas.data.codecs.heatmap import HeatmapCodec
 from vipnas.data.crops.crops import normalise
 from vipnas.data.crops.geometry import invert, transform
 from vipnas.data.crops.pictures import box_crops
@@ -66,8 +67,8 @@ class PoseModel:
 
     @cached_property
     def codec(self) -> HeatmapCodec:
-        header = self.header
-        return make_codec(header.codec, header.input.hw, self.arch.heatmap_hw, header.sigma_px)
+        place = f"{self.path}: codec"
+        return codec_of(self.arch, self.header.codec, self.header.sigma_px, place)
 
     @property
     def _fit(self) -> BoxFit:
@@ -177,7 +178,11 @@ class PoseModel:
             return self._finite(xy_NK2, "joints"), scores_NK1[..., 0]
         heatmaps_NKhw = (
             flip_tested(
-                self._run, crops_N3HW, self.skeleton.flip_order, self.header.input.flip_shift
+                self._run,
+                crops_N3HW,
+                self.codec,
+                self.skeleton.flip_order,
+                self.header.input.flip_shift,
             )
             if self.flip_test
             else run_contiguous(self._run, crops_N3HW)

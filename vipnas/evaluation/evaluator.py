@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vipnas.arch.image import Arch
-from vipnas.data.codecs.heatmap import HeatmapCodec, flip_back
+from vipnas.data.codecs.heatmap import HeatmapCodec
 from vipnas.data.crops.crops import Crops, normalise
 from vipnas.data.crops.resizing import SizeHW, resize_crops, resize_points
 from vipnas.data.formats.results import keypoint_results
@@ -157,8 +157,8 @@ class Evaluator:
     def _heatmaps(self, network: nn.Module, images_B3HW: Tensor) -> Tensor:
         if not self.flip_test:
             return run_contiguous(network, images_B3HW)
-        shift = self.codec.shift_flipped
-        return flip_tested(network, images_B3HW, self.skeleton.flip_order, shift)
+        codec, flip_order = self.codec, self.skeleton.flip_order
+        return flip_tested(network, images_B3HW, codec, flip_order, codec.shift_flipped)
 
 
 def run_contiguous(run: Callable[[Tensor], Tensor], images_B3HW: Tensor) -> Tensor:
@@ -167,13 +167,16 @@ def run_contiguous(run: Callable[[Tensor], Tensor], images_B3HW: Tensor) -> Tens
 
 
 def flip_tested(
-    run: Callable[[Tensor], Tensor], images_B3HW: Tensor, flip_order: Sequence[int], shift: bool
+    run: Callable[[Tensor], Tensor],
+    images_B3HW: Tensor,
+    codec: HeatmapCodec,
+    flip_order: Sequence[int],
+    shift: bool,
 ) -> Tensor:
     """Return the mean of the heatmaps over the images and their mirror images."""
     heatmaps = run_contiguous(run, images_B3HW)
     mirrored = run_contiguous(run, mirror(images_B3HW, shift))
-    both = heatmaps + flip_back(mirrored, flip_order, shift)
-    return both.mul_(0.5)
+    return codec.average(heatmaps, mirrored, flip_order, shift)
 
 
 def middle_batch(count: int, batch_size: int) -> int:

@@ -153,7 +153,8 @@ class InheritedScore(Inherited[Arch]):
         assert isinstance(network, PoseNet)
         images_B3HW = self.evaluator.crops.images_B3HW[:count]
         (images,) = inputs_of(network, images_B3HW, network.arch.input_hw, count)
-        return images_B3HW, network(images)
+        codec = self.evaluator.codec.at(network.arch)
+        return images_B3HW, codec.pictures(network(images))
 
     def network(self, arch: Arch) -> PoseNet:
         """Return the subnet, calibrated, for inference only: batch norm is folded."""

@@ -29,7 +29,7 @@ from vipnas.latency.table import (
     read_table,
     write_table,
 )
-from vipnas.models.blocks import HeatmapConv
+from vipnas.models.blocks import HeatmapConv, SimccHead
 from vipnas.models.posenet import Layer, PoseNet, plan
 from vipnas.space.image import SearchSpace
 
@@ -191,7 +191,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.layer(x, self.arch)
-        return out if isinstance(self.layer, HeatmapConv) else F.adaptive_avg_pool2d(out, 1)
+        is_last = isinstance(self.layer, (HeatmapConv, SimccHead))
+        return out if is_last else F.adaptive_avg_pool2d(out, 1)
 
 
 class _Bench:

@@ -6,13 +6,20 @@ Each block is built at its largest size. Every call says at which size it runs.
 from __future__ import annotations
 
 from functools import partial
+from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vipnas.arch.image import DeconvArch, StageArch, StemArch
 from vipnas.models.attention import GlobalContext, SqueezeExcitation
-from vipnas.models.elastic import ElasticBatchNorm2d, ElasticConv2d, ElasticDeconv2d
+from vipnas.models.elastic import (
+    ElasticBatchNorm2d,
+    ElasticConv2d,
+    ElasticDeconv2d,
+    ElasticLayer,
+)
 
 # In place: the input is the fresh output of a batch norm, which nothing else reads.
 relu = partial(F.relu, inplace=True)
@@ -123,3 +130,44 @@ class HeatmapConv(nn.Module):
 
     def forward(self, x: Tensor, num_keypoints: int) -> Tensor:
         return self.conv(x, num_keypoints)  # type: ignore[no-any-return]
+
+
+class FixedLinear(ElasticLayer, nn.Linear):
+    """Linear layer of one size, which all subnets share as a whole."""
+
+
+class SimccShape(NamedTuple):
+    """What a SimCC head is built from, beside the channels of its input.
+
+    Attributes:
+        num_keypoints: Number of maps, one per joint.
+        kernel_size: Of the convolution to the maps.
+        maps_hw: Height and width of the maps.
+        bins_xy: Number of bins along x and along y.
+    """
+
+    num_keypoints: int
+    kernel_size: int
+    maps_hw: tuple[int, int]
+    bins_xy: tuple[int, int]
+
+
+class SimccHead(nn.Module):
+    """k x k convolution to one map per keypoint, then linear layers to the bins of x and of y.
+
+    The output (B, K, 1, X + Y) has the logits of the bins of x, then those of y. The linear layers
+    start as in the published networks.
+    """
+
+    def __init__(self, shape: SimccShape, in_channels: int) -> None:
+        super().__init__()
+        size = shape.maps_hw[0] * shape.maps_hw[1]
+        self.conv = ElasticConv2d(in_channels, shape.num_keypoints, shape.kernel_size, bias=True)
+        self.x, self.y = (FixedLinear(size, bins) for bins in shape.bins_xy)
+        for linear in (self.x, self.y):
+            nn.init.normal_(linear.weight, std=0.01)
+            nn.init.zeros_(linear.bias)
+
+    def forward(self, x: Tensor, shape: SimccShape) -> Tensor:
+        maps_BKN = self.conv(x, shape.num_keypoints, shape.kernel_size).flatten(2)
+        return torch.cat((self.x(maps_BKN), self.y(maps_BKN)), dim=2).unsqueeze(2)

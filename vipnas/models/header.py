@@ -21,7 +21,7 @@ METADATA_KEY = "vipnas"
 MAX_HEADER_BYTES = 4 << 20
 
 Kind = Literal["image", "clip", "supernet", "clip_supernet"]
-CodecName = Literal["quarter", "dark", "udp"]
+CodecName = Literal["quarter", "dark", "udp", "simcc"]
 HeaderMetrics: TypeAlias = dict[str, float | int | str]
 
 
@@ -95,7 +95,8 @@ class ModelHeader(Strict):
         kind: The kind of network.
         skeleton: The joints.
         codec: How heatmaps are decoded.
-        sigma_px: The standard deviation of the target heatmaps in pixels.
+        sigma_px: The standard deviation of the target heatmaps in pixels; of `simcc`, in pixels of
+            the input.
         input: How the input is made.
         batch_norm: The state of the batch-norm statistics.
         arch: The architecture of an image network; the largest one of a supernet.
@@ -104,7 +105,7 @@ class ModelHeader(Strict):
         space_name: The name of that space.
         fusions: The options for the fusion in a `clip_supernet`.
         warp: Whether a follow-up frame of a `clip_supernet` may run no network.
-        score: The meaning of the score of a joint.
+        score: The meaning of the score of a joint; for `simcc`, see `SimccCodec`.
         provenance: The origin of the weights.
         metrics: Metrics of the network by name.
         shared: Names of tensors that are stored under another name, and that name.

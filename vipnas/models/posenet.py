@@ -7,13 +7,21 @@ it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from vipnas.arch.image import Arch, DeconvArch, StageArch, StemArch
-from vipnas.models.blocks import Deconv, HeatmapConv, InvertedResidualBlock, ResidualBlock, Stem
+from vipnas.models.blocks import (
+    Deconv,
+    HeatmapConv,
+    InvertedResidualBlock,
+    ResidualBlock,
+    SimccHead,
+    SimccShape,
+    Stem,
+)
 from vipnas.models.elastic import (
     ElasticConv2d,
     ElasticDeconv2d,
@@ -23,6 +31,7 @@ from vipnas.models.elastic import (
     not_sliceable,
 )
 
+PartArch: TypeAlias = StemArch | StageArch | DeconvArch | SimccShape | int
 BLOCKS: dict[str, type[nn.Module]] = {
     "residual": ResidualBlock,
     "inverted_residual": InvertedResidualBlock,
@@ -34,7 +43,7 @@ class Layer(NamedTuple):
 
     name: str
     kind: type[nn.Module]
-    arch: StemArch | StageArch | DeconvArch | int
+    arch: PartArch
     in_channels: int
     in_hw: tuple[int, int]
     first: bool | None = None
@@ -46,11 +55,11 @@ class Layer(NamedTuple):
 
 
 class Segment(NamedTuple):
-    """A stem, a stage, a deconvolution or the last convolution."""
+    """A stem, a stage, a deconvolution, or what gives heatmaps or coordinates."""
 
     name: str
     kind: type[nn.Module]
-    arch: StemArch | StageArch | DeconvArch | int
+    arch: PartArch
     in_channels: int
     in_hw: tuple[int, int]
 
@@ -82,7 +91,12 @@ def segments(arch: Arch) -> Iterator[Segment]:
         yield Segment(f"deconv{number}", Deconv, deconv, channels, (height, width))
         height, width = height * 2, width * 2
         channels = deconv.width
-    yield Segment("heatmaps", HeatmapConv, arch.num_keypoints, channels, (height, width))
+    last_hw, joints = (height, width), arch.num_keypoints
+    if arch.simcc is None:
+        yield Segment("heatmaps", HeatmapConv, joints, channels, last_hw)
+    else:
+        shape = SimccShape(joints, arch.simcc.kernel_size, last_hw, arch.bins_xy)
+        yield Segment("simcc", SimccHead, shape, channels, last_hw)
 
 
 def plan(arch: Arch) -> Iterator[Layer]:
@@ -92,7 +106,7 @@ def plan(arch: Arch) -> Iterator[Layer]:
 
 
 class PoseNet(nn.Module):
-    """Compute heatmaps from images.
+    """Compute heatmaps, or with a SimCC head the logits of coordinates, from images.
 
     Built at `space.max_arch()`, it is the supernet. At any other architecture, it is a stand-alone
     network.
@@ -124,7 +138,7 @@ class PoseNet(nn.Module):
                 built.
 
         Returns:
-            Heatmaps (B, K, h, w).
+            Heatmaps (B, K, h, w); of a SimCC head (B, K, 1, X + Y).
         """
         x = images_B3HW
         for layer in plan(arch or self.arch):

@@ -21,7 +21,14 @@ from torch import Tensor, nn
 from vipnas.arch.image import Arch
 from vipnas.errors import UserError
 from vipnas.files import write_atomically
-from vipnas.models.blocks import Deconv, HeatmapConv, InvertedResidualBlock, ResidualBlock, Stem
+from vipnas.models.blocks import (
+    Deconv,
+    HeatmapConv,
+    InvertedResidualBlock,
+    ResidualBlock,
+    SimccHead,
+    Stem,
+)
 from vipnas.models.header import METADATA_KEY, ModelHeader, header_from_json
 from vipnas.models.posenet import PoseNet, plan
 
@@ -29,12 +36,20 @@ Templates: TypeAlias = dict[type[nn.Module], dict[str, str]]
 
 # Name of a module in its layer -> the published name. `stage` counts from 1, `block` from 0
 # in its stage, `number` from 1 through all blocks. Deconvolution n, from 0, has its `conv` at 3n,
-# its `norm` at 3n + 1, and at 3n + 2 a ReLU.
+# its `norm` at 3n + 1, and at 3n + 2 a ReLU. In a SimCC head, they are a part of their own.
 _RESIDUAL = "backbone.layer{stage}.{block}"
 _INVERTED = "backbone.layer{number}"
 _HEAD: Templates = {
-    Deconv: {"conv": "head.deconv_layers.{conv}", "norm": "head.deconv_layers.{norm}"},
+    Deconv: {
+        "conv": "head.{deconvs}deconv_layers.{conv}",
+        "norm": "head.{deconvs}deconv_layers.{norm}",
+    },
     HeatmapConv: {"conv": "head.final_layer"},
+    SimccHead: {
+        "conv": "head.{deconvs}final_layer",
+        "x": "head.mlp_head_x",
+        "y": "head.mlp_head_y",
+    },
 }
 _TEMPLATES: dict[str, Templates] = {
     "residual": {
@@ -157,6 +172,8 @@ def without_counterpart(arch: Arch) -> Iterator[str]:
     activations = {arch.stem.activation, *(stage.activation for stage in arch.stages)}
     if residual and activations != {"relu"}:
         yield f"activation: expected relu in this family, got {sorted(activations)}"
+    if arch.simcc is not None and arch.simcc.kernel_size != 1:
+        yield f"simcc.kernel_size: expected 1, got {arch.simcc.kernel_size}"
     channels = arch.stem.width
     for number, stage in enumerate(arch.stages):
         place, same_width = f"stages[{number}]", channels == stage.width
@@ -174,12 +191,19 @@ def without_counterpart(arch: Arch) -> Iterator[str]:
 def _module_names(arch: Arch) -> Iterator[tuple[str, str]]:
     """Yield the name and the published name of each module that may own tensors."""
     stage = block = number = deconvs = 0
+    own_part = "deconv_head." if arch.simcc is not None and arch.head else ""
     for layer in plan(arch):
         if layer.first is not None:
             stage, block = (stage + 1, 0) if layer.first else (stage, block + 1)
             number += 1
-        place = {"stage": stage, "block": block, "number": number}
-        place |= {"conv": 3 * deconvs, "norm": 3 * deconvs + 1}
+        place = {
+            "stage": stage,
+            "block": block,
+            "number": number,
+            "deconvs": own_part,
+            "conv": 3 * deconvs,
+            "norm": 3 * deconvs + 1,
+        }
         for module, template in _TEMPLATES[arch.family][layer.kind].items():
             yield f"layers.{layer.name}.{module}", template.format(**place)
         deconvs += layer.kind is Deconv

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vipnas.errors import UserError
-from vipnas.models.blocks import HeatmapConv
+from vipnas.models.blocks import FixedLinear, HeatmapConv, SimccHead
 from vipnas.models.elastic import ElasticLayer, crop
 from vipnas.models.posenet import PoseNet
 
@@ -78,16 +78,17 @@ def transfer(
     target_rows = [target_joints.index(joint) for joint in known]
     source_rows = [source_joints.index(joint) for joint in known]
     layers, own = _elastic_layers(source), _elastic_layers(target)
-    heatmaps = [layer.conv for layer in target.modules() if isinstance(layer, HeatmapConv)]
+    heads = [layer for layer in target.modules() if isinstance(layer, (HeatmapConv, SimccHead))]
+    to_joints = [head.conv for head in heads]
     for name, layer in own.items():
         full = layers.get(name)
         tensors = {} if full is None else dict(full.own_tensors())
         for tensor_name, tensor in layer.own_tensors():
             where = f"{name}.{tensor_name}"
             found = tensors.get(tensor_name)
-            if full is None or found is None:
+            if full is None or found is None or _is_of_other_places(layer, found, tensor):
                 report.missing.append(where)
-            elif layer in heatmaps:
+            elif layer in to_joints:
                 rows = tensor[target_rows]
                 _fill(rows, found[source_rows])
                 tensor[target_rows] = rows
@@ -97,6 +98,11 @@ def transfer(
                 _note(report, where, found, tensor)
     report.unused = sorted(_tensor_names(layers) - _tensor_names(own))
     return report
+
+
+def _is_of_other_places(layer: ElasticLayer, found: Tensor, tensor: Tensor) -> bool:
+    """Whether bins and pixels mean other places in a SimCC head, that of another input size."""
+    return isinstance(layer, FixedLinear) and found.shape != tensor.shape
 
 
 def _elastic_layers(network: PoseNet) -> dict[str, ElasticLayer]:

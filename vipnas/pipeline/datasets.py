@@ -18,7 +18,8 @@ from torch import Tensor
 
 from vipnas.config.data import Augmentation
 from vipnas.config.experiment import ExperimentConfig
-from vipnas.data.codecs.heatmap import HeatmapCodec, make_codec
+from vipnas.data.codecs.choose import codec_of
+from vipnas.data.codecs.heatmap import HeatmapCodec
 from vipnas.data.crops.cache import CropCache, open_crop_cache
 from vipnas.data.crops.crops import Crops, fixed_crops
 from vipnas.data.crops.loader import TrainingCrops
@@ -72,6 +73,7 @@ class Datasets:
     def space(self) -> SearchSpace:
         space = read_space(find_shipped("search_spaces", self.config.space, ".yaml"))
         space = space.with_facts(self.config.input_hw, self.skeleton.num_joints)
+        codec_of(space.max_arch(), self.config.codec, self.config.sigma_px)
         self._check_batch_norm(space)
         return space
 
@@ -101,9 +103,7 @@ class Datasets:
 
     @cached_property
     def codec(self) -> HeatmapCodec:
-        arch = self.space.max_arch()
-        config = self.config
-        return make_codec(config.codec, arch.input_hw, arch.heatmap_hw, config.sigma_px)
+        return codec_of(self.space.max_arch(), self.config.codec, self.config.sigma_px)
 
     @cached_property
     def _train_and_val(self) -> tuple[PoseData, PoseData]:

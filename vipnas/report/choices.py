@@ -77,3 +77,5 @@ def _parts(arch: Arch) -> Iterator[tuple[str, Any]]:
     yield "stem", arch.stem
     yield from ((f"stage {number}", stage) for number, stage in enumerate(arch.stages, start=1))
     yield from ((f"deconv {number}", deconv) for number, deconv in enumerate(arch.head, start=1))
+    if arch.simcc is not None:
+        yield "simcc", arch.simcc

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from vipnas.arch.clip import FollowUp, VideoArch, fusion_in_words
 from vipnas.arch.image import Arch, DeconvArch, StageArch
 from vipnas.quantities import Cost, Quantity
@@ -14,7 +16,7 @@ def arch_lines(arch: Arch | VideoArch) -> list[str]:
         return [
             f"stem {arch.stem.width}",
             *(f"stage {number} {_stage(stage)}" for number, stage in enumerate(arch.stages, 1)),
-            "head " + ", ".join(map(_deconv, arch.head)),
+            "head " + ", ".join(_head(arch)),
         ]
     return [
         f"frame {number} {fusion_in_words(follow_up)}{_parts(follow_up)}"
@@ -27,6 +29,12 @@ def _parts(follow_up: FollowUp | None) -> str:
         return ""
     stages = " | ".join(map(_stage, follow_up.arch.stages))
     return f": {stages} | {', '.join(map(_deconv, follow_up.arch.head))}"
+
+
+def _head(arch: Arch) -> Iterator[str]:
+    yield from map(_deconv, arch.head)
+    if arch.simcc is not None:
+        yield f"simcc k{arch.simcc.kernel_size}, {arch.simcc.split_ratio} bins per pixel"
 
 
 def _stage(stage: StageArch) -> str:

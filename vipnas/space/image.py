@@ -10,8 +10,17 @@ from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, cast
 
-from vipnas.arch.image import Arch, DeconvArch, Family, StageArch, StemArch, later_choices
+from vipnas.arch.image import (
+    Arch,
+    DeconvArch,
+    Family,
+    SimccArch,
+    StageArch,
+    StemArch,
+    later_choices,
+)
 from vipnas.errors import UserError
+from vipnas.files import to_plain
 from vipnas.space.genes import GeneSpace
 
 
@@ -90,6 +99,7 @@ class SearchSpace(GeneSpace[Arch]):
             have the same aspect ratio.
         num_keypoints: Number of joints.
         parts: The stem, the stages and the deconvolutions, in this order.
+        simcc: The SimCC head of all architectures; None for heatmaps.
     """
 
     name: str
@@ -97,6 +107,7 @@ class SearchSpace(GeneSpace[Arch]):
     inputs_hw: tuple[SizeHW, ...]
     num_keypoints: int
     parts: tuple[PartOptions, ...]
+    simcc: SimccArch | None = None
 
     @property
     def input_hw(self) -> SizeHW:
@@ -126,6 +137,7 @@ class SearchSpace(GeneSpace[Arch]):
             stages=tuple(part for part in built if isinstance(part, StageArch)),
             head=tuple(part for part in built if isinstance(part, DeconvArch)),
             num_keypoints=self.num_keypoints,
+            simcc=self.simcc,
         )
 
     def encode(self, arch: Arch) -> tuple[int, ...]:
@@ -145,7 +157,7 @@ class SearchSpace(GeneSpace[Arch]):
 
     def misfits(self, arch: Arch) -> Iterator[UserError]:
         """Yield an error for each field of an architecture that the space does not offer."""
-        for name in ("family", "input_hw", "num_keypoints"):
+        for name in ("family", "input_hw", "num_keypoints", "simcc"):
             found, expected = getattr(arch, name), repr(getattr(self, name))
             offered = self.inputs_hw if name == "input_hw" else (getattr(self, name),)
             if found not in offered:
@@ -209,6 +221,7 @@ class SearchSpace(GeneSpace[Arch]):
             "stem": sections[StemArch][0],
             "stages": sections[StageArch],
             "head": sections.get(DeconvArch, []),
+            **({} if self.simcc is None else {"simcc": to_plain(self.simcc)}),
         }
 
     def _count(self, kind: type[Part]) -> int:
@@ -223,6 +236,10 @@ def check_options(space: SearchSpace, where: str) -> None:
             heatmap size of an input size is not always the same. Its place is inside `where`.
     """
     _check_sizes(space.inputs_hw, f"{where}: input_hw")
+    if space.simcc is not None and space.has_sizes:
+        found = str([list(size) for size in space.inputs_hw])
+        hint = "the linear layers of a SimCC head are of one size"
+        raise UserError(f"{where}: input_hw", "one size with simcc", found, hint)
     smallest = [0] * len(space.num_options)
     changed = (
         [*smallest[:choice], option, *smallest[choice + 1 :]]
@@ -235,10 +252,10 @@ def check_options(space: SearchSpace, where: str) -> None:
             arch = space.decode(genes)
         except UserError as error:
             raise error.inside(where) from None
-        sizes.setdefault(arch.input_hw, set()).add(arch.heatmap_hw)
-    for heatmaps_hw in sizes.values():
-        if len(heatmaps_hw) > 1:
-            place, found = f"{where}: stride and max_pool", f"heatmaps of {sorted(heatmaps_hw)}"
+        sizes.setdefault(arch.input_hw, set()).add(arch.maps_hw)
+    for maps_hw in sizes.values():
+        if len(maps_hw) > 1:
+            place, found = f"{where}: stride and max_pool", f"heatmaps of {sorted(maps_hw)}"
             raise UserError(place, "one heatmap size", found, "give one option each")
 
 

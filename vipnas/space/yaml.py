@@ -7,7 +7,14 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from vipnas.arch.image import DeconvArch, Family, StageArch, StemArch, later_choices
+from vipnas.arch.image import (
+    DeconvArch,
+    Family,
+    SimccArch,
+    StageArch,
+    StemArch,
+    later_choices,
+)
 from vipnas.errors import UserError, shown
 from vipnas.files import check_version, parse, read_yaml
 from vipnas.space.image import (
@@ -22,7 +29,7 @@ from vipnas.space.image import (
 )
 
 # Raised with every choice that came later; a file of an earlier version does not offer it.
-SPACE_VERSION = 1
+SPACE_VERSION = 2
 
 
 def read_space(path: Path) -> SearchSpace:
@@ -41,8 +48,8 @@ def parse_space(document: Any, name: str, where: str) -> SearchSpace:
     Raises:
         UserError: As `read_space`, with a place inside `where`.
     """
-    known = ("family", "input_hw", "num_keypoints", "stem", "stages", "head", "version")
-    _check_keys(document, known, where, optional=("version",))
+    known = ("family", "input_hw", "num_keypoints", "stem", "stages", "head", "simcc", "version")
+    _check_keys(document, known, where, optional=("simcc", "version"))
     check_version(document.get("version", 1), SPACE_VERSION, where)
     parts = [_read_part(document["stem"], StemArch, "stem", where)]
     for section, kind in (("stages", StageArch), ("head", DeconvArch)):
@@ -50,12 +57,14 @@ def parse_space(document: Any, name: str, where: str) -> SearchSpace:
             raise UserError(f"{where}: {section}", "a list of parts", shown(document[section]))
         for number, raw in enumerate(document[section]):
             parts.append(_read_part(raw, kind, f"{section}[{number}]", where))
+    simcc = document.get("simcc")
     space = SearchSpace(
         name=name,
         family=parse(Family, document["family"], f"{where}: family"),  # type: ignore[arg-type]
         inputs_hw=_read_sizes(document["input_hw"], f"{where}: input_hw"),
         num_keypoints=parse(int, document["num_keypoints"], f"{where}: num_keypoints"),
         parts=tuple(parts),
+        simcc=parse(SimccArch, simcc, f"{where}: simcc") if simcc is not None else None,
     )
     _check_space(space, where)
     return space

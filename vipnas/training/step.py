@@ -28,7 +28,7 @@ from vipnas.models.clipnet import Feed, Frame, RunFrame, detached, propagate
 from vipnas.training.compute import Forward
 from vipnas.training.distributed import ALONE, Processes
 from vipnas.training.failure import Backward
-from vipnas.training.losses import heatmap_loss, student_loss
+from vipnas.training.losses import LabelLoss, heatmap_loss, label_loss_of, student_loss
 from vipnas.training.sampling import SampledSubnet
 from vipnas.training.teacher import taught_targets
 
@@ -40,7 +40,7 @@ class Prepared(NamedTuple):
     """A batch, ready to run: the frames that are trained, with their targets.
 
     `targets` and `weights` have an entry for each frame, (B, K, H, W) and (B, K). `before` and
-    `feed` are those of `propagate`.
+    `feed` are those of `propagate`, `label_loss` is the loss of a frame.
     """
 
     frames: list[Frame]
@@ -48,10 +48,11 @@ class Prepared(NamedTuple):
     weights: list[Tensor]
     before: Tensor | None = None
     feed: Feed = detached
+    label_loss: LabelLoss = heatmap_loss
 
     def losses(self, heatmaps: Sequence[Tensor]) -> list[Tensor]:
         """Return the loss of each frame against its labels."""
-        return list(map(heatmap_loss, heatmaps, self.targets, self.weights))
+        return list(map(self.label_loss, heatmaps, self.targets, self.weights))
 
     def names(self) -> list[str]:
         """Return the name of each frame's loss."""
@@ -95,7 +96,8 @@ class ImageTask:
                 targets, weights = taught_targets(codec, labels, taught[0], self.teacher_weight)
             else:
                 targets, weights = codec.encode(labels)
-            return Prepared([Frame(0, images)], [targets], [weights])
+            loss = label_loss_of(codec)
+            return Prepared([Frame(0, images)], [targets], [weights], label_loss=loss)
 
         return lambda arch: prepared(self.codec if arch is None else self.codec.at(arch))
 
@@ -187,7 +189,8 @@ def supernet_backward(
                 losses = prepared.losses(heatmaps)
             else:
                 targets = zip(heatmaps, teacher, prepared.targets, prepared.weights, strict=True)
-                losses = [student_loss(distillation, step, *frame) for frame in targets]
+                loss_of = prepared.label_loss
+                losses = [student_loss(distillation, step, *frame, loss_of) for frame in targets]
             return torch.stack(losses).mean(), heatmaps
 
         reported: dict[str, list[Tensor]] = {}

@@ -13,6 +13,7 @@ from html import escape
 
 from vipnas.arch.clip import Fusion, VideoArch, fusion_in_words
 from vipnas.arch.image import Arch, DeconvArch, StageArch, StemArch
+from vipnas.models.blocks import SimccShape
 from vipnas.models.counting import count_cost, segment_costs
 from vipnas.models.posenet import Segment, segments
 
@@ -30,7 +31,7 @@ svg.archs .title { font-size: 14px; font-weight: 600; }
 svg.archs .stem { fill: var(--part0, #cfe3f7); }
 svg.archs .stage { fill: var(--part1, #d6efdf); }
 svg.archs .deconv { fill: var(--part2, #fbe3c4); }
-svg.archs .heatmaps { fill: var(--part3, #eadcf5); }
+svg.archs .heatmaps, svg.archs .simcc { fill: var(--part3, #eadcf5); }
 svg.archs .slab { stroke: var(--soft, #5b6570); stroke-width: .7; }
 svg.archs .changed { fill: var(--changed, #d81b60); font-weight: 700; }
 svg.archs .bar { fill: var(--run0, #0b6fc2); opacity: .35; }
@@ -125,7 +126,7 @@ def _kind(name: str) -> str:
 def _place(name: str) -> tuple[int, int]:
     """Return where a part comes in a network, for networks with different numbers of stages."""
     kind = _kind(name)
-    return ("stem", "stage", "deconv", "heatmaps").index(kind), int(name[len(kind) :] or 0)
+    return ("stem", "stage", "deconv", "heatmaps", "simcc").index(kind), int(name[len(kind) :] or 0)
 
 
 def _panel(
@@ -195,6 +196,9 @@ def _choices(arch: Arch) -> dict[str, dict[str, str]]:
             case DeconvArch(width=channels, kernel_size=kernel_size, groups=groups):
                 choices |= {"width": str(channels), "kernel": str(kernel_size)}
                 choices |= {"groups": str(groups)}
+            case SimccShape(num_keypoints=joints, kernel_size=kernel_size, bins_xy=bins_xy):
+                choices |= {"resolution": "{} + {}".format(*bins_xy), "width": str(joints)}
+                choices |= {"kernel": str(kernel_size)}
             case int(num_keypoints):
                 choices |= {"width": str(num_keypoints)}
         found[part.name] = choices
@@ -249,7 +253,7 @@ def _size(part: Segment) -> tuple[int, int]:
             return width, depth
         case StemArch(width=width) | DeconvArch(width=width):
             return width, 1
-        case int(num_keypoints):
+        case SimccShape(num_keypoints=num_keypoints) | int(num_keypoints):
             return num_keypoints, 1
 
 

@@ -148,6 +148,7 @@ def _joints_outside(person: Person) -> bool:
 
 def contact_sheet(crops: Crops, skeleton: Skeleton, codec: HeatmapCodec) -> UINT8:
     """Return an RGB picture with two tiles per person: joints, and heatmaps over the crop."""
+    codec = codec.drawn
     heatmaps_BKHW, weights_BK = codec.encode(crops.keypoints_BK3)
     strongest_BHW = (heatmaps_BKHW * weights_BK[..., None, None]).amax(dim=1).numpy()
     tiles = []

@@ -88,21 +88,35 @@ class HeatmapCodec:
         height, width = self.heatmap_hw
         on_map = (x >= -0.5) & (x < width - 0.5) & (y >= -0.5) & (y < height - 0.5)
         is_shown_BK = (on_map & (keypoints[..., 2] > 0)).float()
-        rows_BKH = self._gaussian(y, height) * is_shown_BK[..., None]
-        columns_BKW = self._gaussian(x, width)
+        rows_BKH = gaussian(y, height, self.sigma_px) * is_shown_BK[..., None]
+        columns_BKW = gaussian(x, width, self.sigma_px)
         targets_BKHW = rows_BKH[..., :, None] * columns_BKW[..., None, :]
         return targets_BKHW, is_shown_BK * keypoints[..., 2].clamp(max=1)
-
-    def _gaussian(self, centre: Tensor, length: int) -> Tensor:
-        distance = torch.arange(length, device=centre.device) - centre[..., None]
-        exponent = distance.square() / (-2.0 * self.sigma_px**2)
-        return exponent.clamp_(min=_SMALLEST_EXPONENT).exp_()
 
     def decode(self, heatmaps_BKHW: Tensor) -> tuple[Tensor, Tensor]:
         """Return keypoints (B, K, 2), x and y in input pixels, and peak values (B, K) as scores."""
         peaks_BK, scores_BK = _peaks(heatmaps_BKHW)
         xy_BK2 = self._tops(heatmaps_BKHW, peaks_BK)
         return xy_BK2 * xy_BK2.new_tensor(self.stride_xy), scores_BK
+
+    def average(
+        self, heatmaps_BKHW: Tensor, mirrored_BKHW: Tensor, flip_order: Sequence[int], shift: bool
+    ) -> Tensor:
+        """Return the mean of the output for images and of that for their mirror images.
+
+        The last two arguments are those of `flip_back`.
+        """
+        both = heatmaps_BKHW + flip_back(mirrored_BKHW, flip_order, shift)
+        return both.mul_(0.5)
+
+    @property
+    def drawn(self) -> HeatmapCodec:
+        """The codec whose targets are drawn for people."""
+        return self
+
+    def pictures(self, heatmaps_BKHW: Tensor) -> Tensor:
+        """Return a network's output as pictures over the crop, with values from 0 to about 1."""
+        return heatmaps_BKHW
 
     def _tops(self, heatmaps_BKHW: Tensor, peaks_BK: Tensor) -> Tensor:
         """Return sub-pixel positions (B, K, 2) of the peaks, x and y in heatmap pixels."""
@@ -164,6 +178,14 @@ def make_codec(
             f"codec: expected the name of a codec, got {name!r} ({did_you_mean(name, CODECS)})"
         )
     return CODECS[name](input_hw, heatmap_hw, sigma_px)
+
+
+def gaussian(centre: Tensor, length: int, sigma: float) -> Tensor:
+    """Return the values, 1 at `centre`, of Gaussians at the whole numbers from 0, along a new
+    last axis."""
+    distance = torch.arange(length, device=centre.device) - centre[..., None]
+    exponent = distance.square() / (-2.0 * sigma**2)
+    return exponent.clamp_(min=_SMALLEST_EXPONENT).exp_()
 
 
 def _peaks(heatmaps_BKHW: Tensor) -> tuple[Tensor, Tensor]:
