@@ -14,7 +14,7 @@ import torch
 from model_fixture import load_network
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
-from training_fixture import batch_of, supernet_of, train
+from training_fixture import batch_of, codec_of, supernet_of, train
 
 from vipnas.arch.image import Arch
 from vipnas.config.training import Schedule
@@ -37,6 +37,7 @@ class StandInEvaluator:
     def __init__(self, space: SearchSpace) -> None:
         self.crops = self
         self.images_B3HW = batch_of(space, 0)[0]
+        self.codec = codec_of(space)
 
     def at(self, arch: Arch) -> StandInEvaluator:
         return self
