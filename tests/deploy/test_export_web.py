@@ -54,11 +54,12 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def clip_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A key frame and three follow-up frames, one of them without a fusion."""
+    """A key frame and four follow-up frames: one without a fusion, the last without a network."""
     torch.manual_seed(0)
     small = TINY.min_arch()
     fusions = (Fusion(1, "mul"), None, Fusion(2, "cat"))
-    clip = build_video_net(VideoArch(small, tuple(FollowUp(small, one) for one in fusions))).eval()
+    follow_ups = (*(FollowUp(small, one) for one in fusions), None)
+    clip = build_video_net(VideoArch(small, follow_ups)).eval()
     randomise_batch_norm(clip, seed=0)
     return save_clip(tmp_path_factory.mktemp("clip") / "clip.safetensors", clip)
 
@@ -167,10 +168,10 @@ def test_the_networks_of_a_clip_are_written_beside_each_other(
 ) -> None:
     export_web(load(clip_weights), tmp_path / "page", runtime_folder=package)
     written = {path.name for path in (tmp_path / "page").glob("*.onnx")}
-    follow_ups = {f"follow_up_{number}.onnx" for number in (1, 2, 3)}
+    follow_ups = {f"follow_up_{number}.onnx" for number in (1, 2, 3, 4)}
     assert written == follow_ups | {"network.onnx", "decoder.onnx"}
     facts = json.loads((tmp_path / "page" / "model.json").read_text())
-    assert facts["num_follow_ups"] == 3 and len(facts["stride_xy"]) == 2
+    assert facts["num_follow_ups"] == 4 and len(facts["stride_xy"]) == 2
     with pytest.raises(UserError, match="expected fp32 for the networks of a clip, got fp16"):
         export_web(load(clip_weights), tmp_path / "half", "fp16", runtime_folder=package)
     assert not (tmp_path / "half").exists()

@@ -72,6 +72,14 @@ class DeployedFollowUp(nn.Module):
         return heatmaps.float()
 
 
+class CarriedHeatmaps(nn.Module):
+    """A follow-up frame without a network, for export: heatmaps of the previous frame, warped."""
+
+    def forward(self, before: Tensor, warps: Tensor) -> Tensor:
+        """Compute heatmaps (N, K, h, w); the arguments are those of `DeployedFollowUp`."""
+        return warp_heatmaps(before, warps)
+
+
 def _normalised(images_NHW3: Tensor, mean_311: Tensor, std_311: Tensor) -> Tensor:
     return (images_NHW3.permute(0, 3, 1, 2).float() - mean_311) / std_311
 

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from vipnas.arch.image import Arch
 from vipnas.data.codecs.heatmap import HeatmapCodec
-from vipnas.deploy.deployed import Decoder, DeployedFollowUp
+from vipnas.deploy.deployed import CarriedHeatmaps, Decoder, DeployedFollowUp
 from vipnas.deploy.detectors import open_detector
 from vipnas.deploy.export import Exported, Form, export_module, export_network
 from vipnas.deploy.export_clip import key_frame_header
@@ -95,7 +95,8 @@ def export_web(
     header = key_frame_header(model.header)
     exported = export_network(network, folder / "network.onnx", form, crops_N3HW, header)
     for number, follow_up in enumerate(follow_ups, start=1):
-        _export_follow_up(follow_up, folder / f"{FOLLOW_UP.format(number)}.onnx", form)
+        path = folder / f"{FOLLOW_UP.format(number)}.onnx"
+        _export_follow_up(follow_up, model.arch, path, form)
     heatmaps_of = partial(_random_heatmaps, model.codec, model.skeleton.num_joints)
     decoder, path = Decoder(model.codec), folder / "decoder.onnx"
     export_module(decoder, heatmaps_of, path, model.arch.to_json(), KEYPOINTS)
@@ -150,7 +151,7 @@ def _open_detector(spec: str) -> OnnxDetector:
     return detector
 
 
-def _networks(model: PoseModel, precision: str) -> tuple[PoseNet, list[FollowUpNet]]:
+def _networks(model: PoseModel, precision: str) -> tuple[PoseNet, list[FollowUpNet | None]]:
     """Return the network of images or key frames, and those of a clip's follow-up frames."""
     network = model.network
     if isinstance(network, ExportedClip):
@@ -159,12 +160,15 @@ def _networks(model: PoseModel, precision: str) -> tuple[PoseNet, list[FollowUpN
         return model.pose_net(), []
     if precision != "fp32":
         raise UserError("precision", "fp32 for the networks of a clip", precision)
-    return network.key_frame, [
-        network.follow_ups[number] for number in range(len(network.arch) - 1)
-    ]
+    return network.key_frame, list(network.follow_ups)
 
 
-def _export_follow_up(network: FollowUpNet, path: Path, form: Form) -> None:
+def _export_follow_up(network: FollowUpNet | None, key_frame: Arch, path: Path, form: Form) -> None:
+    inputs_of: Callable[[int], dict[str, Tensor]]
+    if network is None:
+        inputs_of = partial(_random_maps, key_frame)
+        export_module(CarriedHeatmaps(), inputs_of, path, key_frame.to_json())
+        return
     follow_up = network.follow_up
     if follow_up.fusion is None:
         export_network(network.posenet, path, form)
@@ -174,12 +178,18 @@ def _export_follow_up(network: FollowUpNet, path: Path, form: Form) -> None:
 
 
 def _random_inputs(arch: Arch, batch_size: int) -> dict[str, Tensor]:
-    """Return pixels, heatmaps of the previous frame, and warps that move and scale them."""
+    """Return pixels of the current frame, and what comes of the previous one."""
     generator = torch.Generator().manual_seed(batch_size)
     shape = (batch_size, *arch.input_hw, 3)
+    pixels = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+    return {"images": pixels, **_random_maps(arch, batch_size)}
+
+
+def _random_maps(arch: Arch, batch_size: int) -> dict[str, Tensor]:
+    """Return heatmaps of the previous frame, and warps that move and scale them."""
+    generator = torch.Generator().manual_seed(batch_size)
     moved_N23 = 0.1 * torch.randn(batch_size, 2, 3, generator=generator)
     return {
-        "images": torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator),
         "before": torch.rand(batch_size, arch.num_keypoints, *arch.heatmap_hw, generator=generator),
         "warps": torch.eye(2, 3) + moved_N23,
     }
