@@ -16,7 +16,7 @@ from experiment_fixture import EXPERIMENT, draw_people, files_below, write_exper
 from model_fixture import save_network, save_supernet
 from spaces_fixture import INVERTED_YAML, space_from
 
-from vipnas.arch.io import read_arch, write_arch
+from vipnas.arch.io import ARCH_VERSION, read_arch, write_arch
 from vipnas.cli.main import main
 from vipnas.models.posenet import PoseNet
 from vipnas.pipeline.run_folder import RunFolder, done_file
@@ -196,7 +196,7 @@ def test_annotations_without_keypoints(fail: Run, data_root: Path) -> None:
     ("content", "message"),
     [
         ("{", "expected valid JSON"),
-        ('{"version": 9, "arch": {}}', "version: expected 1 or lower, got 9"),
+        ('{"version": 9, "arch": {}}', f"version: expected {ARCH_VERSION} or lower, got 9"),
     ],
 )
 def test_a_spoilt_arch_file(fail: Run, tmp_path: Path, content: str, message: str) -> None:
