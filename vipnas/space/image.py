@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import islice
 from typing import Any, TypeAlias, cast
 
 from vipnas.arch.image import (
@@ -50,21 +52,43 @@ class PartOptions:
     kind: type[Part]
     options: dict[str, tuple[Option, ...]]
 
+    # A search builds millions of networks out of hundreds of parts.
+    @cached_property
+    def _part_of_genes(self) -> dict[tuple[int, ...], Part]:
+        return {}
+
+    @cached_property
+    def _genes_of_part(self) -> dict[Part, tuple[int, ...]]:
+        return {}
+
     def build(self, genes: Iterator[int]) -> Part:
         """Take the part's genes from the iterator and return the part."""
-        values: dict[str, Any] = {name: found[next(genes)] for name, found in self.options.items()}
+        taken = tuple(islice(genes, len(self.options)))
+        if (built := self._part_of_genes.get(taken)) is None:
+            built = self._part_of_genes[taken] = self._build(taken)
+        return built
+
+    def _build(self, genes: tuple[int, ...]) -> Part:
+        pairs = zip(genes, self.options.items(), strict=True)
+        values: dict[str, Any] = {name: found[gene] for gene, (name, found) in pairs}
         if isinstance(values.get("groups"), ChannelsPerGroup):
             middle_width = values["width"] * values["expand_ratio"]
             values["groups"] = middle_width // values["groups"].channels
         return self.kind(**values)
 
-    def genes_of(self, part: Part) -> Iterator[int]:
-        """Yield the index of each value among its options; all must be offered."""
-        for name, options in self.options.items():
-            yield [_concrete(option, part) for option in options].index(getattr(part, name))
+    def genes_of(self, part: Part) -> tuple[int, ...]:
+        """Return the index of each value among its options; all must be offered."""
+        if (genes := self._genes_of_part.get(part)) is None:
+            genes = self._genes_of_part[part] = tuple(
+                [_concrete(option, part) for option in options].index(getattr(part, name))
+                for name, options in self.options.items()
+            )
+        return genes
 
     def misfits(self, part: Part) -> Iterator[UserError]:
         """Yield an error for each choice whose value is not offered."""
+        if part in self._genes_of_part:
+            return
         for name, options in self.options.items():
             value = getattr(part, name)
             offered = [_concrete(option, part) for option in options]
@@ -119,7 +143,7 @@ class SearchSpace(GeneSpace[Arch]):
         """Whether the size of the input is a choice. A single size has no gene."""
         return len(self.inputs_hw) > 1
 
-    @property
+    @cached_property
     def num_options(self) -> tuple[int, ...]:
         """Number of options of every choice, in the order of the genes: the input size first."""
         sizes = (len(self.inputs_hw),) if self.has_sizes else ()
