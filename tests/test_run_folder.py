@@ -183,7 +183,7 @@ def test_retrain_keeps_to_the_budgets_of_today(copied: Path, run: Command, tmp_p
     assert code == 1 and "best.json: expected params 0 to 10, got " in error
 
 
-@pytest.mark.parametrize("early_stop_margin", [None, 0.001])
+@pytest.mark.parametrize("early_stop_margin", [pytest.param(None, marks=pytest.mark.slow), 0.001])
 def test_a_search_that_grows_is_the_larger_search(
     copied: Path, run: Command, early_stop_margin: float | None
 ) -> None:

@@ -30,7 +30,7 @@ def check_equivalence(supernet: PoseNet, arch: Arch) -> None:
     images = torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(1))
     sliced = supernet(images, arch)
     extracted = extract(supernet, arch)
-    reloaded = PoseNet(arch_from_json(arch.to_json(), "test")).eval()
+    reloaded = PoseNet(arch_from_json(arch.to_json(), "test"), initialise=False).eval()
     reloaded.load_state_dict(extracted.state_dict())
     assert sliced.shape == (2, arch.num_keypoints, *arch.heatmap_hw)
     assert sliced.std() > 1e-3
@@ -45,7 +45,7 @@ def test_largest_and_smallest_slice_equal_the_extracted_network(
     check_equivalence(supernet, space.min_arch())
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_random_slice_equals_the_extracted_network(
     space: SearchSpace, supernet: PoseNet, seed: int
 ) -> None:
@@ -53,7 +53,7 @@ def test_random_slice_equals_the_extracted_network(
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_what_is_inserted_is_extracted_and_all_else_stays(space: SearchSpace, seed: int) -> None:
     archs = (space.max_arch(), space.sample(random.Random(seed)))
     full, network = (PoseNet(arch, initialise=False) for arch in archs)

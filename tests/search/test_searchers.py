@@ -212,16 +212,22 @@ def test_where_one_arch_only_is_left_it_ends_after_it(make: Make, large_space: S
     assert run(make(tight, 0), Separable(large_space), 10) == [smallest]
 
 
+@pytest.fixture(scope="module")
+def narrow(inverted_space: SearchSpace) -> tuple[Constraint, set[Arch]]:
+    """A budget that a handful of 1,536 archs keeps to, and these."""
+    macs = {arch: cost_of(arch).macs for arch in members(inverted_space)}
+    least, _, most = sorted(macs.values())[698:701]
+    archs = {arch for arch, count in macs.items() if least <= count <= most}
+    return Constraint("macs", at_most=most, at_least=least), archs
+
+
 def test_the_last_members_of_a_small_space_are_found_by_listing(
-    make: Make, inverted_space: SearchSpace
+    make: Make, inverted_space: SearchSpace, narrow: tuple[Constraint, set[Arch]]
 ) -> None:
-    """A handful of 1,536 is within the budget."""
-    macs = sorted(cost_of(arch).macs for arch in members(inverted_space))
-    budget = Constraint("macs", at_most=macs[700], at_least=macs[698])
-    narrow = FeasibleSpace(inverted_space, cost_of, [budget])
-    archs = run(make(narrow, 0), Separable(inverted_space), 100)
-    within = [arch for arch in members(inverted_space) if arch in narrow]
-    assert len(archs) == len(within) >= 3 and set(archs) == set(within)
+    budget, within = narrow
+    feasible = FeasibleSpace(inverted_space, cost_of, [budget])
+    archs = run(make(feasible, 0), Separable(inverted_space), 100)
+    assert len(archs) == len(within) >= 3 and set(archs) == within
 
 
 def test_budgets_that_hardly_meet_end_the_search_and_keep_what_was_found(
