@@ -15,6 +15,11 @@ def of_depth_1(arch: Arch) -> Arch:
     return replace(arch, stages=tuple(replace(stage, depth=1) for stage in arch.stages))
 
 
+def of_one_stage(arch: Arch) -> Arch:
+    """The smallest arch of the same kind: for tests of what is around a network."""
+    return of_depth_1(replace(arch, stages=arch.stages[:1]))
+
+
 def randomise_batch_norm(network: nn.Module, seed: int) -> None:
     """Statistics and scales of a trained network: at their initial values many mistakes cancel."""
     generator = torch.Generator().manual_seed(seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 
 import pytest
 
@@ -38,6 +39,8 @@ class MadeUpDevice:
         monkeypatch.setattr(profile, "Block", lambda layer: layer)
         monkeypatch.setattr(profile, "PoseNet", lambda arch: arch)
         monkeypatch.setattr(profile, "SECONDS_BETWEEN_TRIES", 0.0)
+        monkeypatch.setattr(profile, "pinned", lambda key: nullcontext())
+        monkeypatch.setattr(profile, "ARCHS_SAMPLED", 100)  # counting the layers of 1000 takes long
 
     def latency(self, layers: Iterable[Layer]) -> Latency:
         return Latency(self.slowness * made_up_ms(layers), 0.01, 12)

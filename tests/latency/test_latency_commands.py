@@ -4,24 +4,37 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from networks_fixture import of_one_stage
 
+from vipnas.arch.io import write_arch
 from vipnas.cli.main import main
 from vipnas.config.search import LatencyConfig
+from vipnas.latency import cores, interleaved, profile
+from vipnas.latency.predictors import open_predictor
 from vipnas.latency.table import read_table
+from vipnas.space.image import SearchSpace
+
+pytestmark = pytest.mark.usefixtures("onnx_operators")
 
 NO_LIMIT = ["--max-spread", "1000"]
 
 
-@pytest.mark.timeout(60)  # about 3 s where nothing else runs
-def test_a_profile_is_made_and_read_by_a_search(
-    tmp_path: Path,
-    tiny_space,
-    capsys: pytest.CaptureFixture[str],  # type: ignore[no-untyped-def]
-) -> None:
-    from vipnas.latency.predictors import open_predictor
+@pytest.fixture(autouse=True)
+def few_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long is measured is no matter of the command."""
+    monkeypatch.setattr(interleaved, "WARM_UP_SECONDS", 0.0)
+    monkeypatch.setattr(interleaved, "MIN_SAMPLE_SECONDS", 0.0)
+    monkeypatch.setattr(cores, "time", SimpleNamespace(sleep=lambda seconds: None))
+    monkeypatch.setattr(profile, "ARCHS_SAMPLED", 100)
 
+
+@pytest.mark.timeout(60)  # about 1 s where nothing else runs
+def test_a_profile_is_made_and_read_by_a_search(
+    tmp_path: Path, tiny_space: SearchSpace, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "table.json"
     amount = ["--num-archs", "5", "--num-blocks", "3"]
     assert main(["profile", "tiny", *amount, *NO_LIMIT, "--output", str(path)]) == 0
@@ -40,18 +53,15 @@ def test_a_profile_is_made_and_read_by_a_search(
     assert error.count("\n") == 1
 
 
-@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino", "torch"])
+@pytest.mark.parametrize(
+    "runtime", ["onnxruntime", pytest.param("openvino", marks=pytest.mark.slow), "torch"]
+)
 def test_cost_measures_latency_where_asked(
-    runtime: str,
-    tmp_path: Path,
-    tiny_space,
-    capsys: pytest.CaptureFixture[str],  # type: ignore[no-untyped-def]
+    runtime: str, tmp_path: Path, tiny_space: SearchSpace, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from vipnas.arch.io import write_arch
-
     pytest.importorskip(runtime)
     path = tmp_path / "arch.json"
-    write_arch(path, tiny_space.min_arch())
+    write_arch(path, of_one_stage(tiny_space.min_arch()))
     command = ["cost", str(path), "--json"]
     assert main(command) == 0
     assert json.loads(capsys.readouterr().out)["latency_ms"] is None

@@ -7,10 +7,12 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from networks_fixture import of_one_stage
 from torch import Tensor, nn
 
 from vipnas.latency import cores, measure
@@ -54,6 +56,7 @@ def constant(seconds: float) -> Iterator[float]:
 def nothing_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """What else runs on the machine of the tests must not count; a test may say that it does."""
     monkeypatch.setattr(turns, "_waited_seconds", lambda: 0.0)
+    monkeypatch.setattr(cores, "time", SimpleNamespace(sleep=lambda seconds: None))
 
 
 @pytest.fixture
@@ -224,7 +227,7 @@ def test_what_is_timed_computes_in_the_precision_of_the_key(
     pytest.importorskip(runtime)
     images = np.random.default_rng(0).standard_normal((1, 3, 64, 48), dtype=np.float32)
     torch.manual_seed(0)
-    network = PoseNet(tiny_space.max_arch()).eval().requires_grad_(False)
+    network = PoseNet(of_one_stage(tiny_space.max_arch())).eval().requires_grad_(False)
     fill_for_timing(network)
     wanted = network(torch.from_numpy(images)).numpy()
     key = key_of_this_machine(runtime, (64, 48), 1, 1, precision)
@@ -269,9 +272,10 @@ def test_a_single_network_is_measured_as_shipped_and_many_the_quick_way(
     monkeypatch.setattr(measure, "RUNTIMES", {"fake": fake})
     key = Key("here", "fake", "1", 1, 1, "bf16", (64, 48))
     arch, settings = tiny_space.min_arch(), RunSettings(1, "bf16", "cpu", 1)
+    monkeypatch.setattr(measure, "ROUNDS", 1)
     measure.measure_arch(arch, key, max_spread=1000.0)
     assert done == [("write", 2, ".fake", "fp32"), ("open", settings)]
     done.clear()
     with pinned(key):
-        measure.measure_archs([arch, arch], key, max_spread=1000.0)
+        measure.measure_archs([arch, arch], key, max_spread=1000.0, rounds=1)
     assert done == [("load", 1, settings)] * 2
