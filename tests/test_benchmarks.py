@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tool_fixture import tool
@@ -16,6 +17,7 @@ turns, grouped, forms = (
 )
 command = tool("benchmarks.command")
 sizes = tool("sizes")
+against_random = tool("benchmarks.found_against_random")
 
 
 def test_what_runs_at_once_counts_once() -> None:
@@ -84,3 +86,12 @@ def test_lines_of_code_are_those_without_docstrings_and_comments() -> None:
     source = "\n".join((*lines, '    """Two', '    lines."""', "    # why", "    return x", ""))
     assert (sizes.count_lines(source), sizes.count_code(source)) == (12, 5)
     assert sizes.function_lines(source) == {"f, line 8": 5}
+
+
+def test_the_interval_of_a_difference_by_hand() -> None:
+    assert against_random.interval(np.full(5, 0.25)) == (0.25, 0.25)
+    # Of two persons half of the draws have one of each, and a quarter each have one twice.
+    assert against_random.interval(np.array([-1.0, 3.0])) == (-1.0, 3.0)
+    # 400 persons: a normal of deviation 1 / 20 around 0.
+    low, high = against_random.interval(np.tile([-1.0, 1.0], 200))
+    assert low == pytest.approx(-0.098, abs=0.005) and high == pytest.approx(0.098, abs=0.005)

@@ -19,8 +19,9 @@ from vipnas.latency import predictors as predict
 from vipnas.latency.interleaved import Latency
 from vipnas.latency.predictors import Comparison
 from vipnas.models.counting import count_cost
-from vipnas.pipeline.search import front_volumes
-from vipnas.quantities import Cost
+from vipnas.pipeline import search as search_stage
+from vipnas.pipeline.search import front_volumes, write_fronts
+from vipnas.quantities import Cost, Objective
 from vipnas.search import constraints
 from vipnas.search.table import searcher_settings
 from vipnas.search.trial import Trial
@@ -96,6 +97,24 @@ def test_volumes_of_fronts_by_hand(tiny_space: SearchSpace) -> None:
     assert front_volumes(searched, ("score", "macs")) == pytest.approx(
         {"one": 0.5, "other": 0.25, "none": 0.0}
     )
+
+
+@pytest.mark.parametrize(("objectives", "lines"), [(("score", "macs"), 1), (("score",), 0)])
+def test_only_a_front_has_a_hypervolume(
+    objectives: tuple[Objective, ...],
+    lines: int,
+    tiny_space: SearchSpace,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(search_stage, "draw_front", lambda *_: None)
+    trial = Trial(0, "one", tiny_space.min_arch(), 0.5, Cost(100, 1), 0.0)
+    config = SearchConfig(1, searcher="predictor", objectives=objectives)
+    trials = {"predictor": [trial], "random": [trial], "reference": [trial, trial]}
+    write_fronts(tmp_path, config, trials)
+    assert capsys.readouterr().out.count("hypervolume") == lines
+    assert len(json.loads((tmp_path / "pareto.json").read_text())) == 1
 
 
 class MadeUpPredictor:

@@ -122,7 +122,7 @@ def write_fronts(directory: Path, config: SearchConfig, trials: dict[str, list[T
     ends = dict(zip(("largest", "smallest"), trials[REFERENCES], strict=True))
     searched = {method: found for method, found in trials.items() if method != REFERENCES}
     draw_front(directory / "pareto.png", searched, ends, config.objectives)
-    if SEARCHERS[config.searcher].finds_front:
+    if SEARCHERS[config.searcher].finds_front and len(config.objectives) > 1:
         volumes = front_volumes(searched, config.objectives)
         shares = ", ".join(f"{method} {volume:.3f}" for method, volume in volumes.items())
         print(f"search: hypervolume of the fronts of {'/'.join(config.objectives)}: {shares}")
