@@ -8,19 +8,21 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from docs_fixture import NOT_RUN, PAGES, ROOT, blocks, command_lines, commands
+from experiment_fixture import EXPERIMENT
 
 from tools.reference import commands_page, experiment_page
 from vipnas.cli.main import parser_of_all_commands
-from vipnas.config.experiment import read_experiment
+from vipnas.config.experiment import ExperimentConfig
+from vipnas.errors import UserError
+from vipnas.files import parse, read_yaml
 
-ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-# Marks lines that no test looks at.
-NOT_RUN = "not run here"
 # What stands for something of the reader's in a command.
 STANDS_FOR = {"N": "1", "true|false": "true"}
 GENERATED = {"reference/experiment.md", "reference/commands.md"}
@@ -30,25 +32,6 @@ GENERATED = {"reference/experiment.md", "reference/commands.md"}
 def page(request: pytest.FixtureRequest) -> Path:
     path: Path = request.param
     return path
-
-
-def blocks(page: Path) -> Iterator[tuple[str, str]]:
-    """Yield the language and the content of each block; indented ones have none."""
-    text = page.read_text()
-    yield from re.findall(r"^```(\w+)\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
-    prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
-    for block in re.findall(r"(?:^|\n)\n((?:    .*\n)+)", prose):
-        yield "", re.sub(r"^ {4}", "", block, flags=re.MULTILINE)
-
-
-def commands(page: Path) -> Iterator[str]:
-    """Yield the lines that call vipnas, without comments; continued lines are joined."""
-    for language, block in blocks(page):
-        if language not in ("", "bash", "sh"):
-            continue
-        for line in block.replace("\\\n", " ").splitlines():
-            if line.strip().startswith("vipnas ") and NOT_RUN not in line:
-                yield re.split(r" +#| \| | > ", line)[0].strip()
 
 
 def test_every_command_is_understood(page: Path) -> None:
@@ -62,15 +45,40 @@ def test_every_command_is_understood(page: Path) -> None:
             pytest.fail(f"{page.name}: {command}")
 
 
+def test_other_programs_are_marked(page: Path) -> None:
+    """Targets of make exist."""
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    for line in command_lines(page):
+        program, *words = shlex.split(line, comments=True)
+        if program == "make":
+            assert {word for word in words if "=" not in word} <= targets, line
+        else:
+            assert program == "vipnas" or NOT_RUN in line, line
+
+
 def test_python_and_yaml_are_valid(page: Path, tmp_path: Path) -> None:
+    """Each part of an experiment is valid as a part of a whole one."""
+    known = {field.name for field in fields(ExperimentConfig)}
     for language, block in blocks(page):
         if language == "python":
             ast.parse(block)
-        if language == "yaml" and NOT_RUN not in block:
-            document = yaml.safe_load(block)
-            if isinstance(document, dict) and {"seed", "retrain"} <= document.keys():
-                (tmp_path / "experiment.yaml").write_text(block)
-                read_experiment(tmp_path / "experiment.yaml")
+        if language not in ("", "yaml") or NOT_RUN in block:
+            continue
+        (tmp_path / "part.yaml").write_text(block)
+        try:
+            part = read_yaml(tmp_path / "part.yaml")
+        except UserError:
+            assert language != "yaml", block
+            continue
+        if isinstance(part, dict) and part.keys() <= known:
+            parse(ExperimentConfig, joined(EXPERIMENT, part), page.name)
+
+
+def joined(whole: Any, part: Any) -> Any:
+    """Return a document with the values of a part of it."""
+    if isinstance(whole, dict) and isinstance(part, dict):
+        return {**whole, **{key: joined(whole.get(key), value) for key, value in part.items()}}
+    return part
 
 
 def test_links_lead_somewhere(page: Path) -> None:
