@@ -73,6 +73,9 @@ def test_it_leaves_all_its_artefacts(finished: Path) -> None:
     assert [row["network"] for row in summary["test"]][-1] == "evolution's best, retrained"
     assert summary["seconds"].keys() >= {"supernet", "search", "retrain"}
     assert not list(run.rglob("*.partial"))
+    for name in ("crops", "predictions_val", "ap_by_joint"):
+        for stage in ("supernet", "retrain"):
+            assert (run / stage / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
 
 
 def test_run_again_it_trains_and_scores_nothing(

@@ -96,7 +96,8 @@ def test_it_leaves_all_its_artefacts(finished: Path) -> None:
     assert network.arch == best
     kept = network.key_frame.state_dict()
     assert all((kept[name] == tensor).all() for name, tensor in key_frame.state_dict().items())
-    assert (video / "along_clip.png").read_bytes()[:4] == b"\x89PNG"
+    for name in ("along_clip", "retrain/predictions_frames", "retrain/ap_by_joint"):
+        assert (video / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
 
 
 def test_the_summary_says_what_the_networks_cost_and_find(finished: Path) -> None:

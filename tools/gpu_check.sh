@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Everything that waits for a GPU, in at most ten minutes: tests, rates, busy share and ratios of
-# both published families and lat_vipnas, compilation of the largest subnet.
+# both published families and lat_vipnas, compilation of the largest subnet. The tests include the
+# precision and the batch size that `auto` chooses.
 #
 #     tools/gpu_check.sh [FOLDER]          # reports go there; by default runs/gpu_check
 #

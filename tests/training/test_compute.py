@@ -24,7 +24,7 @@ from vipnas.models.posenet import PoseNet
 from vipnas.runtimes import torch_compiled
 from vipnas.runtimes.runtime import RunSettings
 from vipnas.space.image import SearchSpace
-from vipnas.training.compute import Forward, make_forward
+from vipnas.training.compute import Forward, make_forward, resolved
 from vipnas.training.loop import Training
 from vipnas.training.step import ImageTask, supernet_backward
 
@@ -50,6 +50,27 @@ def test_on_a_cpu_the_defaults_change_no_bit(tiny_space: SearchSpace) -> None:
         found = outcome(network, forward, images, arch)
         assert found.keys() == plain.keys()
         assert all(torch.equal(found[name], plain[name]) for name in plain)
+
+
+@pytest.mark.parametrize(
+    ("device", "computes_in_it", "expected"),
+    [("cuda", True, "bfloat16"), ("cuda", False, "float32"), ("cpu", True, "float32")],
+)
+def test_the_precision_of_auto(
+    monkeypatch: pytest.MonkeyPatch, device: str, computes_in_it: bool, expected: str
+) -> None:
+    """Emulation does not count, as it is slow."""
+    asked: list[bool] = []
+
+    def is_supported(including_emulation: bool) -> bool:
+        asked.append(including_emulation)
+        return computes_in_it
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", is_supported)
+    assert resolved(Compute(), torch.device(device)).precision == expected
+    assert asked == ([False] if device == "cuda" else [])
+    given = Compute(precision="float32")
+    assert resolved(given, torch.device(device)) == given
 
 
 def test_the_memory_order_is_as_asked_for(tiny_space: SearchSpace) -> None:

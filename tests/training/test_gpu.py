@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from experiment_fixture import EXPERIMENT
 from model_fixture import load_network, save_network
 from networks_fixture import randomise_batch_norm
 from torch import Tensor
@@ -19,12 +20,16 @@ from torch.nn import functional as F
 from training_fixture import batch_of, codec_of, sampler_of, supernet_of
 
 from vipnas.arch.io import read_arch
+from vipnas.config.experiment import ExperimentConfig
 from vipnas.config.training import Compute, Schedule
 from vipnas.data.crops.crops import normalise
 from vipnas.data.crops.loader import Batch
+from vipnas.files import parse
 from vipnas.models.elastic import crop
 from vipnas.models.grouped import Spread
 from vipnas.models.posenet import PoseNet, extract
+from vipnas.pipeline import batch_size
+from vipnas.pipeline.experiment import Experiment
 from vipnas.shipped import find_shipped
 from vipnas.space.image import SearchSpace
 from vipnas.training.callbacks.keeping import CheckpointFile
@@ -202,7 +207,8 @@ def trained(
     """As a run does it, from the checkpoint in the directory if there is one."""
     supernet = supernet_of(space).to(device)
     backward = supernet_backward(
-        ImageTask(make_forward(supernet, Compute()), codec_of(space)), sampler_of(space)
+        ImageTask(make_forward(supernet, Compute(precision="float32")), codec_of(space)),
+        sampler_of(space),
     )
     training = Training(supernet, SCHEDULE, NUM_STEPS)
     checkpoint = CheckpointFile(directory / "checkpoint.pt", {"seed": 0}, 1e9)
@@ -259,3 +265,14 @@ def test_what_was_saved_on_a_gpu_is_read_on_a_cpu(tiny_space: SearchSpace, tmp_p
     assert {tensor.device.type for tensor in loaded.state_dict().values()} == {"cpu"}
     with torch.no_grad():
         assert_near(supernet(images).cpu(), loaded(images.cpu()), 1e-3, "heatmaps")
+
+
+def test_the_batch_size_of_auto_fits(tmp_path: Path) -> None:
+    """A network of a few kilobytes fits with the largest batch."""
+    config = parse(ExperimentConfig, EXPERIMENT, "test")
+    experiment = Experiment(config, tmp_path, tmp_path, torch.device(DEVICE))
+    measure = batch_size.bytes_of_step(experiment)
+    found = [measure(count) for count in (8, 64, 256)]
+    assert None not in found and found == sorted(found)  # type: ignore[type-var]
+    schedule = Schedule(epochs=1, batch_size="auto", learning_rate=1e-3)
+    assert batch_size.with_batch_size(experiment, schedule, tmp_path).batch == 256

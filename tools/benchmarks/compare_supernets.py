@@ -86,7 +86,7 @@ def timed_steps(place: Place, variant: Variant) -> Iterator[float]:
         step = int(((number or 0) + 0.5) * num_steps / NUM_TIMED)
         started = _now(experiment.device)
         with sharing(variant.sharing):
-            for batch in training_batches(crops, schedule.batch_size, step, 1):
+            for batch in training_batches(crops, schedule.batch, step, 1):
                 if experiment.device.type == "cuda":
                     started = _now(experiment.device)
                 backward(step, tuple(part.to(experiment.device) for part in batch))
@@ -120,7 +120,7 @@ def epochs_of(place: Place, variants: dict[str, Variant], seconds: float) -> dic
     epochs: dict[str, float] = kept["epochs"]
     missing = [name for name in variants if name not in epochs]
     experiment = place.open()
-    batch_size = needed(experiment, experiment.config.supernet, "supernet").schedule.batch_size
+    batch_size = needed(experiment, experiment.config.supernet, "supernet").schedule.batch
     rounds = list(zip(*(timed_steps(place, variants[name]) for name in missing), strict=True))
     for name, taken in zip(missing, zip(*rounds, strict=True), strict=True):
         epochs[name] = seconds / mean(taken) * batch_size / len(experiment.train_data.persons)

@@ -19,7 +19,8 @@ class Schedule(Strict):
 
     Attributes:
         epochs: Number of epochs.
-        batch_size: Batch size of all processes together.
+        batch_size: Batch size of all processes together. `auto` takes the largest power of two that
+            the memory of a GPU holds, and 16 on a CPU; for images, and one process.
         learning_rate: Highest learning rate, after the warmup.
         warmup_steps: Number of steps of linear warmup.
         decay: `cosine` falls to zero; `step` falls to a tenth at every `drop_at`.
@@ -31,7 +32,7 @@ class Schedule(Strict):
     """
 
     epochs: float
-    batch_size: int
+    batch_size: int | Literal["auto"]
     learning_rate: float
     warmup_steps: int = 100
     decay: Literal["cosine", "step"] = "cosine"
@@ -43,7 +44,7 @@ class Schedule(Strict):
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "learning_rate", "clip_norm"):
             value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
+            if value not in (None, "auto") and not 0 < value < math.inf:
                 raise UserError(name, "a number above 0", str(value))
         for name in ("warmup_steps", "weight_decay"):
             if not 0 <= getattr(self, name) < math.inf:
@@ -53,13 +54,20 @@ class Schedule(Strict):
         if not 0 <= self.average_decay < 1:
             raise UserError("average_decay", "a number from 0 to below 1", str(self.average_decay))
 
+    @property
+    def batch(self) -> int:
+        """The batch size as a number; raises UserError for `auto`, which levels replace."""
+        if self.batch_size == "auto":
+            raise UserError("batch_size", "a number for clips, and for several processes", "auto")
+        return self.batch_size
+
     def num_steps(self, num_persons: int) -> int:
         """Return the number of steps of the whole training."""
         return self.num_steps_of(self.epochs, num_persons)
 
     def num_steps_of(self, epochs: float, num_persons: int) -> int:
         """Return the number of steps of so many epochs, at least 1."""
-        return max(1, round(epochs * num_persons / self.batch_size))
+        return max(1, round(epochs * num_persons / self.batch))
 
     def learning_rate_at(self, step: int, num_steps: int) -> float:
         """Return the learning rate of a step, counted from 0."""
@@ -77,7 +85,8 @@ class Compute(Strict):
 
     Attributes:
         precision: `bfloat16` runs convolutions in bfloat16 by autocast. Weights, gradients, losses
-            and the optimizer stay in float32.
+            and the optimizer stay in float32. `auto` is `bfloat16` on a GPU that computes in it,
+            and `float32` elsewhere.
         channels_last: Keep activations in channels-last memory format.
         compile: Compile the network by `torch.compile`, of a supernet the largest subnet only. Adds
             minutes at the start.
@@ -90,7 +99,7 @@ class Compute(Strict):
             weights depend on it, so that a resumed training keeps the number.
     """
 
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
     channels_last: bool = True
     compile: bool = False
     cuda_graph: bool = True

@@ -46,17 +46,27 @@ def details_of(
     """
     num_images = len(ground_truth["images"])
     num_samples = max(50, min(NUM_SAMPLES, MOST_DRAWN_IMAGES // max(num_images, 1)))
-    by_joint = {
-        name: coco_metrics(only_joint(ground_truth, joint), results, skeleton).ap
-        for joint, name in enumerate(skeleton.joints)
-    }
     return Details(
         num_images,
         len(ground_truth["annotations"]),
         ap_interval(ground_truth, results, skeleton, num_samples),
-        {name: ap for name, ap in by_joint.items() if ap >= 0},
+        ap_by_joint(ground_truth, results, skeleton),
         precision_by_recall(ground_truth, results, skeleton),
     )
+
+
+def ap_by_joint(
+    ground_truth: dict[str, Any], results: Sequence[dict[str, Any]], skeleton: Skeleton
+) -> dict[str, float]:
+    """Return the AP where only one joint is labelled, by joint; those without labels are left out.
+
+    The arguments are those of `details_of`.
+    """
+    by_joint = {
+        name: coco_metrics(only_joint(ground_truth, joint), results, skeleton).ap
+        for joint, name in enumerate(skeleton.joints)
+    }
+    return {name: ap for name, ap in by_joint.items() if ap >= 0}
 
 
 def only_joint(ground_truth: dict[str, Any], joint: int) -> dict[str, Any]:

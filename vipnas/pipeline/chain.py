@@ -15,6 +15,7 @@ from vipnas.pipeline.clip_summary import summarise_video
 from vipnas.pipeline.experiment import Experiment
 from vipnas.pipeline.image_level import ImageLevel, read_metrics
 from vipnas.pipeline.level import Level, best_file, network_file, supernet_file
+from vipnas.pipeline.plan import RunPlan, plan_run
 from vipnas.pipeline.report import report
 from vipnas.pipeline.retrain import retrain
 from vipnas.pipeline.search import search, search_methods
@@ -27,24 +28,28 @@ def run(experiment: Experiment, ray: RaySettings | None = None) -> Path:
     """Run all stages of each level, images first; print summaries, and write the report.
 
     The stages are the supernet, the search (in this process without `ray`) and the retraining.
+    Their plan is printed first, with expected times.
     """
     level = ImageLevel(experiment)
-    _run_level(level, ray)
+    plan = plan_run(level, ray)
+    print(f"run: {experiment.output}\n{plan}", flush=True)
+    _run_level(level, ray, plan)
     summary = summarise(level)
     path = experiment.output / "summary.json"
     write_atomically(path, json.dumps(summary, indent=2) + "\n")
     print_summary(summary)
     if experiment.config.video is not None:
         clips = ClipLevel(experiment)
-        _run_level(clips, ray)
+        _run_level(clips, ray, plan)
         summarise_video(clips)
     print(f"report: {report([experiment.folder])}")
     return path
 
 
-def _run_level(level: Level[Any], ray: RaySettings | None) -> None:
-    train_supernet(level)
-    retrain(level, search(level, ray))
+def _run_level(level: Level[Any], ray: RaySettings | None, plan: RunPlan) -> None:
+    train_supernet(level, callbacks=(plan.begin(level, "supernet"),))
+    best = search(level, ray, plan.begin(level, "search").after_trial)
+    retrain(level, best, callbacks=(plan.begin(level, "retrain"),))
 
 
 def summarise(level: ImageLevel) -> dict[str, Any]:

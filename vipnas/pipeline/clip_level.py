@@ -15,9 +15,8 @@ from torch import nn
 
 from vipnas.arch.clip import VideoArch
 from vipnas.config.clip import Exposure, VideoConfig
-from vipnas.data.crops.clips import TrainingClips, clips_of, fixed_clips, spread_clips
+from vipnas.data.crops.clips import TrainingClips
 from vipnas.data.formats.posetrack import PoseTrackData
-from vipnas.errors import UserError
 from vipnas.evaluation.clips import (
     ClipEvaluator,
     InheritedClipScore,
@@ -38,7 +37,9 @@ from vipnas.models.clipnet import (
 from vipnas.models.counting import mean_cost
 from vipnas.models.file import read_header
 from vipnas.models.posenet import PoseNet, insert
+from vipnas.pipeline.clip_data import some_clips, training_clips, videos_of
 from vipnas.pipeline.clip_online import run_online
+from vipnas.pipeline.details import draw_clips
 from vipnas.pipeline.experiment import Split
 from vipnas.pipeline.image_level import ImageLevel, cost_of_images
 from vipnas.pipeline.level import Level, existing, network_file, supernet_file
@@ -126,30 +127,15 @@ class ClipLevel(Level[VideoArch]):
 
     def videos(self, split: Split | None) -> PoseTrackData:
         """Return the videos of a split; None is for training."""
-        experiment = self.experiment
-        data = experiment.train_data if split is None else experiment.data_of(split)
-        if not isinstance(data, PoseTrackData):
-            raise UserError("data", "videos: PoseTrack or synthetic_video", "images")
-        return data
+        return videos_of(self.experiment, split)
 
     @cached_property
     def training_data(self) -> TrainingClips:
-        experiment = self.experiment
-        return TrainingClips(
-            clips_of(self.videos(None), self.config.num_follow_ups),
-            experiment.skeleton,
-            experiment.codec,
-            self.config.augmentation,
-            experiment.config.seed,
-            experiment.skip_bad_images,
-            experiment.config.box,
-        )
+        return training_clips(self.experiment, self.config)
 
     def _keyed_clips(self, split: Split | None, at_most: int) -> KeyedClips:
-        clips = spread_clips(self.videos(split), self.config.num_follow_ups, at_most)
-        experiment = self.experiment
-        fixed = fixed_clips(clips, experiment.skeleton, experiment.codec, fit=experiment.config.box)
-        return with_key_frames(fixed, self.key_frame, self.batch_size)
+        clips = some_clips(self.experiment, self.config, split, at_most)
+        return with_key_frames(clips, self.key_frame, self.batch_size)
 
     @cached_property
     def calibration(self) -> KeyedClips:
@@ -157,9 +143,8 @@ class ClipLevel(Level[VideoArch]):
 
     def scorer(self, supernet: nn.Module, num_persons: int | None = None) -> InheritedClipScore:
         assert isinstance(supernet, (FollowUpNet, FollowUpNets))
-        at_most = min(self.config.val_clips, num_persons or self.config.val_clips)
         evaluator = ClipEvaluator(
-            self._keyed_clips("val", at_most),
+            self._keyed_clips("val", self._val_clips(num_persons)),
             self.videos("val").ground_truth,
             self.experiment.skeleton,
             self.experiment.codec,
@@ -167,6 +152,12 @@ class ClipLevel(Level[VideoArch]):
         )
         margin = self.early_stop_margin(num_persons)
         return InheritedClipScore(supernet, self.space, evaluator, self.calibration, margin)
+
+    def crops_of_score(self, num_persons: int | None) -> int:
+        return self._val_clips(num_persons) + self.config.calibration_clips
+
+    def _val_clips(self, num_persons: int | None) -> int:
+        return min(self.config.val_clips, num_persons or self.config.val_clips)
 
     def supernet(self, directory: Path) -> FollowUpNet:
         """Build the supernet of the follow-up frames.
@@ -293,4 +284,7 @@ class ClipLevel(Level[VideoArch]):
                 self.experiment, open_clip(self.experiment, path), self.videos("test")
             )
         scores = video_scores(self.videos("test"), found)
-        return {name: to_plain(value) for name, value in scores.items()}
+        plain = {name: to_plain(value) for name, value in scores.items()}
+        by_joint = plain.get("posetrack", {}).get("by_joint", {})
+        draw_clips(path.parent, self.videos("test"), found, by_joint)
+        return plain

@@ -90,8 +90,9 @@ class Datasets:
             schedules["video.retrain"] = config.video.retrain.schedule
         number = 1 if config.compute.synchronise_batch_norm else self.num_processes
         sizes = {
-            f"{name}.schedule.batch_size": schedule.batch_size // number
+            f"{name}.schedule.batch_size": schedule.batch // number
             for name, schedule in schedules.items()
+            if schedule.batch_size != "auto"
         }
         rest = config.data.calibration_persons % config.evaluation_batch_size
         sizes["data.calibration_persons, in the last batch"] = rest or config.evaluation_batch_size

@@ -1,28 +1,38 @@
-"""Files beside the test metrics of a network: `details.json`, and pictures of predictions."""
+"""Files beside a network: `details.json`, AP by joint, and pictures of predictions."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vipnas.evaluation.details import details_of
+from vipnas.data.formats.posetrack import PoseTrackData
+from vipnas.data.poses import TrackedPose
+from vipnas.evaluation.details import ap_by_joint, details_of
 from vipnas.evaluation.evaluator import Evaluator
 from vipnas.evaluation.oks import own_similarities
 from vipnas.files import to_plain, write_atomically
+from vipnas.models.posenet import PoseNet
+from vipnas.viz.joints import draw_ap_by_joint
 from vipnas.viz.sheets import prediction_sheet
+from vipnas.viz.video_sheets import video_sheet
 
 # N people, K joints
 
 NUM_PICTURED = 6
+# On the picture of the validation split.
+NUM_VALIDATED = 16
+JOINTS_FILE = "ap_by_joint.png"
 
 
 def write_details(
     folder: Path, evaluator: Evaluator, xy_NK2: NDArray[np.float64], scores_NK: NDArray[np.float32]
 ) -> None:
-    """Write `details.json`, and `predictions_best.png`, `_median.png` and `_worst.png`.
+    """Write `details.json`, `ap_by_joint.png`, and `predictions_best.png`, `_median`, `_worst`.
 
     Pictures have labels above predictions, of the people whose similarity is best, in the middle
     and worst. All joints are drawn, whatever their score. Pictures need annotated boxes: a box of a
@@ -37,6 +47,8 @@ def write_details(
     results = evaluator.results_of(xy_NK2, scores_NK)
     details = details_of(evaluator.ground_truth, results, evaluator.skeleton)
     write_atomically(folder / "details.json", json.dumps(to_plain(details)) + "\n")
+    if details.ap_by_joint:
+        draw_ap_by_joint(folder / JOINTS_FILE, {"network": details.ap_by_joint}, "test")
     if evaluator.box_scores_N is not None:
         return
     persons = evaluator.crops.persons
@@ -59,3 +71,55 @@ def write_details(
                 evaluator.skeleton,
                 min_score=0.0,
             )
+
+
+def draw_predictions(folder: Path, evaluator: Evaluator, network: PoseNet) -> None:
+    """Write `predictions_val.png`: labels and predictions of the first people of a split.
+
+    Args:
+        folder: Where the file goes.
+        evaluator: Holds the people.
+        network: A network, calibrated.
+    """
+    rows = slice(min(NUM_VALIDATED, len(evaluator.crops)))
+    some = replace(evaluator.at(network.arch), crops=evaluator.crops.of(rows))
+    sheet, persons = folder / "predictions_val.png", some.crops.persons
+    prediction_sheet(sheet, persons, *some.predict(network), evaluator.skeleton, min_score=0.0)
+
+
+def draw_supernet(folder: Path, evaluator: Evaluator, subnets: Mapping[str, PoseNet]) -> None:
+    """Write `predictions_val.png` of the first subnet, and `ap_by_joint.png` of all.
+
+    Args:
+        folder: Where the files go.
+        evaluator: Holds people of the validation split.
+        subnets: Subnets, calibrated, by name.
+    """
+    draw_predictions(folder, evaluator, next(iter(subnets.values())))
+    truth, skeleton = evaluator.ground_truth, evaluator.skeleton
+    aps = {
+        name: ap_by_joint(truth, evaluator.at(subnet.arch).results(subnet), skeleton)
+        for name, subnet in subnets.items()
+    }
+    if any(aps.values()):
+        draw_ap_by_joint(folder / JOINTS_FILE, aps, "validation")
+
+
+def draw_clips(
+    folder: Path,
+    videos: PoseTrackData,
+    found: Sequence[TrackedPose],
+    ap_by_joint: Mapping[str, float],
+) -> None:
+    """Write `predictions_frames.png`, the first video of the test split, and `ap_by_joint.png`.
+
+    Args:
+        folder: Where the files go.
+        videos: The test split.
+        found: Poses in all of its frames.
+        ap_by_joint: The AP by joint, by the protocol of PoseTrack; empty where it is not measured.
+    """
+    sheet = folder / "predictions_frames.png"
+    video_sheet(sheet, videos.videos[0], found, videos.skeleton, min_score=0.0)
+    if ap_by_joint:
+        draw_ap_by_joint(folder / JOINTS_FILE, {"network": ap_by_joint}, "test")

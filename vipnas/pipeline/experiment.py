@@ -26,6 +26,7 @@ from vipnas.pipeline.names import check_names
 from vipnas.pipeline.run_folder import RunFolder
 from vipnas.shipped import find_beside, find_shipped
 from vipnas.space.image import SearchSpace
+from vipnas.training.compute import resolved
 from vipnas.training.distributed import ALONE, Processes
 
 
@@ -151,11 +152,12 @@ class Experiment:
 
     def training_settings(self) -> dict[str, Any]:
         """Return all that any training of this experiment depends on, as plain values."""
-        config = self.config
+        compute = resolved(self.config.compute, self.device)
+        as_before = Compute(precision="float32")
         return {
             **self._crop_settings(),
-            "udp": config.codec == "udp",
-            **({} if config.compute == Compute() else {"compute": to_plain(config.compute)}),
+            "udp": self.config.codec == "udp",
+            **({} if compute == as_before else {"compute": to_plain(compute)}),
         }
 
     def _sigma_and_box(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,7 @@ from vipnas.arch.image import Arch
 from vipnas.config.experiment import ExperimentConfig
 from vipnas.config.search import SearchConfig
 from vipnas.config.teacher import Stage
+from vipnas.config.training import Schedule, SupernetConfig
 from vipnas.data.crops.loader import TrainingCrops
 from vipnas.errors import UserError
 from vipnas.evaluation.coco_ap import coco_metrics
@@ -22,7 +24,8 @@ from vipnas.evaluation.scoring import InheritedScore
 from vipnas.files import read_json, to_plain
 from vipnas.models.counting import count_cost
 from vipnas.models.posenet import PoseNet
-from vipnas.pipeline.details import write_details
+from vipnas.pipeline.batch_size import with_batch_size
+from vipnas.pipeline.details import draw_predictions, draw_supernet, write_details
 from vipnas.pipeline.initial import InitialWeights, initial_weights, start_from
 from vipnas.pipeline.level import Level
 from vipnas.pipeline.models import open_network, open_supernet
@@ -63,6 +66,16 @@ class ImageLevel(Level[Arch]):
     @cached_property
     def training_data(self) -> TrainingCrops:
         return taught_crops(self.experiment)
+
+    @cached_property
+    def supernet_config(self) -> SupernetConfig:
+        config = super().supernet_config
+        schedule = with_batch_size(self.experiment, config.schedule, self.folder.supernet)
+        return replace(config, schedule=schedule)
+
+    @cached_property
+    def retrain_schedule(self) -> Schedule:
+        return with_batch_size(self.experiment, self.config.retrain.schedule, self.folder.retrain)
 
     @property
     def sampler_seed(self) -> int:
@@ -122,9 +135,28 @@ class ImageLevel(Level[Arch]):
         images = self._calibration(num_persons)
         return InheritedScore(supernet, self.space, evaluator, images, margin)
 
+    def crops_of_score(self, num_persons: int | None) -> int:
+        splits = len(self.experiment.val_data.persons), self.config.data.calibration_persons
+        if num_persons is not None:
+            splits = min(splits[0], num_persons), min(splits[1], num_persons)
+        val, calibration = splits
+        return val * (2 if self.config.flip_test else 1) + calibration
+
     def _calibration(self, at_most: int | None) -> Tensor:
         images: Tensor = self.experiment.calibration_images
         return images if at_most is None else images[:at_most]
+
+    def draw(self, folder: Path, network: nn.Module, arch: Arch | None) -> None:
+        assert isinstance(network, PoseNet)
+        at_most = self.config.monitoring.probe_persons
+        if arch is not None:
+            draw_predictions(folder, self.experiment.evaluator("val", at_most), network)
+            return
+        scorer = self.scorer(network, at_most)
+        archs = {"largest": self.space.max_arch(), "smallest": self.space.min_arch()}
+        subnets = {name: scorer.network(one) for name, one in archs.items()}
+        with suppress(FloatingPointError):  # a subnet that failed has no predictions
+            draw_supernet(folder, scorer.evaluator, subnets)
 
     def settings(self) -> dict[str, Any]:
         return self.experiment.training_settings()
@@ -153,7 +185,8 @@ class ImageLevel(Level[Arch]):
         config = self.config.retrain
         kind = config.init_from if config.init_file is None else "file"
         weights = None if init_from is None else self._initial_network(init_from)
-        plain = to_plain(replace(config, init_from=kind, init_arch=None))
+        schedule = self.retrain_schedule
+        plain = to_plain(replace(config, schedule=schedule, init_from=kind, init_arch=None))
         if config.patience is None:  # as before there was such a key
             del plain["patience"]
         return {

@@ -164,11 +164,18 @@ class Level(ABC, Generic[A]):
     def scorer(self, supernet: nn.Module, num_persons: int | None = None) -> Inherited[A]:
         """Return scores with inherited weights on the validation split, or a part of it."""
 
+    @abstractmethod
+    def crops_of_score(self, num_persons: int | None) -> int:
+        """Return how many crops or clips such a score runs through a network."""
+
     def early_stop_margin(self, num_persons: int | None) -> float:
         """Return the margin of `scorer`: that of the search, 0 on a part of the split."""
         if self.config.search is None or num_persons is not None:
             return 0.0
         return self.config.search.early_stop_margin or 0.0
+
+    def draw(self, folder: Path, network: nn.Module, arch: A | None) -> None:  # noqa: B027 (images)
+        """Draw predictions on the validation split; without an architecture of the supernet."""
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:

@@ -84,6 +84,7 @@ def _train(
         if experiment.processes.is_first:
             target.with_name("metrics.json").unlink(missing_ok=True)  # of an earlier network
             level.save_network(target, trained, arch)
+            level.draw(target.parent, trained, arch)
             level.folder.mark_done(target, settings)
 
 

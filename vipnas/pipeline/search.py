@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -43,12 +43,16 @@ def search_methods(level: Level[Any]) -> tuple[str, str]:
     return level.search_config.searcher, "random"
 
 
-def search(level: Level[A], ray: RaySettings | None = None) -> Path:
+def search(
+    level: Level[A],
+    ray: RaySettings | None = None,
+    after_trial: Callable[[Trial], object] | None = None,
+) -> Path:
     """Search the trained supernet, and by random search with as many scores.
 
     `search/best.json` is the architecture with the best score within the budgets, `pareto.json` the
     front of the objectives, `pareto.png` a picture of both searches. Without `ray` it runs in this
-    process.
+    process. `after_trial` is called with every new trial.
     """
     config = level.search_config
     cost_of, costs = level.cost_of()
@@ -67,7 +71,9 @@ def search(level: Level[A], ray: RaySettings | None = None) -> Path:
         journal = Journal(directory / "trials.jsonl", {**search_settings(level), **costs})
         with timed(directory), opened_workers(scorer, config, ray) as workers:
             early = config.early_stop_margin is not None
-            trials = run_methods(config, searchers, workers, cost_of, journal, write_best, early)
+            trials = run_methods(
+                config, searchers, workers, cost_of, journal, write_best, early, after_trial
+            )
         write_fronts(directory, config, trials)
     return best_file(level)
 
@@ -80,11 +86,13 @@ def run_methods(
     journal: Journal,
     write_best: WriteBest,
     stop_early: bool = False,
+    after_trial: Callable[[Trial], object] | None = None,
 ) -> dict[str, list[Trial]]:
     """Run the searchers one after the other, with the same number of trials each.
 
     Args:
         stop_early: Whether scores can be cut short. It needs workers that support it.
+        after_trial: Called with every new trial.
 
     Returns:
         The trials of each searcher, by method.
@@ -92,7 +100,7 @@ def run_methods(
     trials: dict[str, list[Trial]] = {}
     for method, searcher in searchers.items():
         wanted = 2 if method == REFERENCES else config.num_trials
-        show = partial(show_trial, num_trials=wanted)
+        show = partial(_show, num_trials=wanted, after_trial=after_trial)
         trials[method] = run_search(
             searcher,
             method,
@@ -175,6 +183,12 @@ def searchers_of(
         "random": RandomSearcher(feasible, seed),
         REFERENCES: Listed((space.max_arch(), space.min_arch())),
     }
+
+
+def _show(trial: Trial, num_trials: int, after_trial: Callable[[Trial], object] | None) -> None:
+    show_trial(trial, num_trials)
+    if after_trial is not None:
+        after_trial(trial)
 
 
 def show_trial(trial: Trial, num_trials: int) -> None:

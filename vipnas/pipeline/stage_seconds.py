@@ -1,28 +1,51 @@
-"""Time ten steps of both trainings and a score, as the stages of an experiment compute them."""
+"""Time steps of both trainings and a score, as the stages of an experiment compute them."""
 
 from __future__ import annotations
 
-import random
+import math
 import statistics
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from dataclasses import dataclass
+from itertools import cycle, islice
+from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
+import torch
 from torch import nn
 
-from vipnas.arch.image import Arch
+from vipnas.config.training import Schedule
 from vipnas.data.crops.loader import Batch, training_batches
-from vipnas.models.counting import count_cost
-from vipnas.pipeline.image_level import ImageLevel
+from vipnas.pipeline.level import Level
 from vipnas.pipeline.retrain import backward_of as backward_of_network
+from vipnas.pipeline.scorer import in_worker
 from vipnas.pipeline.supernet import backward_of as backward_of_supernet
-from vipnas.space.image import SearchSpace
 from vipnas.training.loop import Backward, Outcome, Training
+from vipnas.training.randomness import random_state, restore_random_state
 
-WARM_UP_STEPS, TIMED_STEPS = 3, 10
+A = TypeVar("A")
+
+# Batches that are read before the clock starts, where workers read them during a training.
+READ_BEFORE = 2
+
+
+class Effort(NamedTuple):
+    """How much is timed.
+
+    Attributes:
+        warm_up: Steps before the clock starts.
+        steps: Steps that are timed.
+        seconds: Steps end after so many seconds; one step is timed at least.
+        persons: Validation persons of the score; None for all.
+    """
+
+    warm_up: int = 3
+    steps: int = 10
+    seconds: float = math.inf
+    persons: int | None = None
+
+
+THOROUGH = Effort()
+BRIEF = Effort(warm_up=1, seconds=0.25, persons=16)
 
 
 @dataclass(frozen=True)
@@ -46,55 +69,85 @@ class StageSeconds:
         )
 
 
-def stage_seconds(level: ImageLevel, macs: float) -> StageSeconds:
-    """Time what the stages of a level compute.
+def stage_seconds(level: Level[A], arch: A, effort: Effort = THOROUGH) -> StageSeconds:
+    """Time what the stages of a level compute. The random state stays as it is.
 
     Args:
         level: The level of an experiment.
-        macs: MACs of the architecture that is scored and trained, or the nearest of some.
+        arch: The architecture that is scored and trained.
+        effort: How much is timed.
     """
-    device = level.experiment.device
-    with TemporaryDirectory() as folder:
-        supernet = level.supernet(Path(folder)).to(device)
+    before = random_state()
+    try:
+        supernet = _filled(level, level.blank(None))
         backward = backward_of_supernet(level, supernet, len(level.training_data))
-        supernet_step = _seconds_of_step(level, supernet, backward)
-        arch = _nearest(level.space, macs)
-        scorer = level.scorer(supernet)
-        scorer(arch)  # reads the crops
-        started = time.perf_counter()
-        scorer(arch)
-        score = time.perf_counter() - started
-        network = level.network(arch, None, Path(folder)).to(device)
-        retrain_step = _seconds_of_step(level, network, backward_of_network(level, network, arch))
+        schedule = level.supernet_config.schedule
+        supernet_step = _seconds_of_step(level, supernet, schedule, backward, effort)
+        score = _seconds_of_score(level, supernet, arch, effort)
+        alone = level.at(arch)
+        network = _filled(alone, alone.blank(arch))
+        backward = backward_of_network(alone, network, arch)
+        schedule = alone.retrain_schedule
+        retrain_step = _seconds_of_step(alone, network, schedule, backward, effort)
+    finally:
+        restore_random_state(before)
     return StageSeconds(supernet_step, score, retrain_step)
 
 
-def _seconds_of_step(level: ImageLevel, network: nn.Module, backward: Backward) -> float:
-    schedule = replace(level.retrain_schedule, warmup_steps=0)
-    num_steps = WARM_UP_STEPS + TIMED_STEPS
-    training = Training(network, schedule, num_steps, level.experiment.config.compute)
-    clock = _Clock([time.perf_counter()])
-    data = level.training_data
+def _filled(level: Level[Any], network: nn.Module) -> nn.Module:
+    """Give a network finite weights; its times do not depend on them."""
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.05)
+    return network.to(level.experiment.device)
+
+
+def _seconds_of_step(
+    level: Level[Any], network: nn.Module, schedule: Schedule, backward: Backward, effort: Effort
+) -> float:
+    if not list(network.parameters()):  # a clip whose follow-up frames run no network
+        return 0.0
+    compute = level.experiment.config.compute
+    training = Training(network, schedule, effort.warm_up + effort.steps, compute)
+    clock = _Clock(effort, [time.perf_counter()])
+    data, reads_here = level.training_data, level.experiment.config.data.num_workers == 0
 
     def batches(first: int, count: int) -> Iterator[Batch]:
-        return training_batches(data, schedule.batch_size, first, count)
+        if reads_here:
+            return training_batches(data, schedule.batch, first, count)
+        read = list(training_batches(data, schedule.batch, first, READ_BEFORE))
+        clock.moments[0] = time.perf_counter()
+        return islice(cycle(read), count)
 
     training.run(batches, backward, (clock,))
-    return float(statistics.median(np.diff(clock.moments)[WARM_UP_STEPS:]))
+    moments = clock.moments[effort.warm_up :]
+    return statistics.median(b - a for a, b in zip(moments, moments[1:], strict=False))
+
+
+def _seconds_of_score(level: Level[A], supernet: nn.Module, arch: A, effort: Effort) -> float:
+    """Time a score; with fewer persons, in proportion to the crops that run through a network."""
+    threads = torch.get_num_threads()
+    scorer = level.scorer(supernet, effort.persons)
+    try:
+        score = in_worker(scorer, level.experiment.device, level.search_config.threads)
+        score(arch)  # the first one is slower
+        started = time.perf_counter()
+        score(arch)
+        seconds = time.perf_counter() - started
+    finally:
+        torch.set_num_threads(threads)
+    return seconds * level.crops_of_score(None) / level.crops_of_score(effort.persons)
 
 
 @dataclass
 class _Clock:
-    """A callback that notes the end of every step."""
+    """A callback that notes the end of every step, and ends a training in time."""
 
+    effort: Effort
     moments: list[float]
 
     def after_step(self, training: Training, outcome: Outcome) -> None:
         float(next(iter(outcome.losses.values())))  # waits for a GPU
         self.moments.append(time.perf_counter())
-
-
-def _nearest(space: SearchSpace, macs: float) -> Arch:
-    rng = random.Random(1)
-    archs = [space.sample(rng) for _ in range(200)]
-    return min(archs, key=lambda arch: abs(count_cost(arch).macs - macs))
+        is_over = self.moments[-1] - self.moments[0] >= self.effort.seconds
+        if is_over and training.step > self.effort.warm_up:
+            training.stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,7 +13,7 @@ from vipnas.pipeline.budget_range import budget_range, resolved_sampling
 from vipnas.pipeline.level import Level, supernet_file
 from vipnas.pipeline.work import at_work, timed, train
 from vipnas.training.callbacks.probes import probed_archs
-from vipnas.training.loop import Backward
+from vipnas.training.loop import Backward, Callback
 from vipnas.training.randomness import seed_process
 from vipnas.training.sampling import SubnetSampler
 from vipnas.training.step import supernet_backward
@@ -21,7 +22,10 @@ A = TypeVar("A")
 
 
 def train_supernet(
-    level: Level[A], target: Path | None = None, more_settings: dict[str, Any] | None = None
+    level: Level[A],
+    target: Path | None = None,
+    more_settings: dict[str, Any] | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> Path:
     """Train the supernet.
 
@@ -29,6 +33,7 @@ def train_supernet(
         level: The level of an experiment.
         target: The file of the averaged weights, by default `supernet/supernet.safetensors`.
         more_settings: Further settings that affect the training, from a caller that changed it.
+        callbacks: Run after the usual ones.
 
     Returns:
         The file.
@@ -41,11 +46,13 @@ def train_supernet(
             settings["macs_between"] = list(near.macs)
             print(f"supernet: {near}")
         if not level.folder.is_done(target, settings):
-            _train(level, target, settings)
+            _train(level, target, settings, callbacks)
     return target
 
 
-def _train(level: Level[A], target: Path, settings: dict[str, Any]) -> None:
+def _train(
+    level: Level[A], target: Path, settings: dict[str, Any], callbacks: Sequence[Callback]
+) -> None:
     experiment = level.experiment
     seed_process(experiment.config.seed)
     supernet = level.supernet(target.parent).to(experiment.device)
@@ -62,9 +69,11 @@ def _train(level: Level[A], target: Path, settings: dict[str, Any]) -> None:
                 level.space, experiment.config.seed, experiment.config.monitoring.random_probes
             ),
             "supernet",
+            callbacks,
         )
         if experiment.processes.is_first:
             level.save_supernet(target, trained)
+            level.draw(target.parent, trained, None)
             level.folder.mark_done(target, settings)
     print(f"supernet: trained; {target}")
 
@@ -98,7 +107,7 @@ def subnet_sampler(level: Level[A], num_persons: int | None = None) -> SubnetSam
     return SubnetSampler(
         level.space,
         level.sampler_seed,
-        (num_persons or len(level.training_data)) / config.schedule.batch_size,
+        (num_persons or len(level.training_data)) / config.schedule.batch,
         level.count_cost,
         resolved_sampling(level),
         config.progressive_shrinking,

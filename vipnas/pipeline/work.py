@@ -24,6 +24,7 @@ from vipnas.threads import Timed, choose_threads, most_threads
 from vipnas.training.callbacks.keeping import BestNetwork, CheckpointFile, EarlyStop
 from vipnas.training.callbacks.monitor import Monitor
 from vipnas.training.callbacks.probes import Probes
+from vipnas.training.compute import resolved
 from vipnas.training.failure import FailureFile
 from vipnas.training.loop import Backward, Callback, Training
 from vipnas.training.step_time import SlowSteps, time_step, undone
@@ -76,8 +77,11 @@ def train(
     num_steps = schedule.num_steps(len(data))
     training = Training(network, schedule, num_steps, config.compute, processes)
     checkpoint.resume(training)
-    share = processes.share(schedule.batch_size)
-    batches = partial(training_batches, data, schedule.batch_size, share=share)
+    if processes.is_first and training.device.type == "cuda":
+        name = torch.cuda.get_device_name(training.device)
+        print(f"{directory.name}: {resolved(config.compute, training.device).precision} on {name}")
+    share = processes.share(schedule.batch)
+    batches = partial(training_batches, data, schedule.batch, share=share)
     _set_threads(experiment, directory.name, training, backward, batches, checkpoint)
     with ExitStack() as stack:
         all_callbacks: list[Callback] = []
@@ -128,7 +132,10 @@ def _files(
 ) -> tuple[CheckpointFile, FailureFile]:
     """Return what a training resumes from, and what it leaves where a step is not finite."""
     config, num_persons = level.experiment.config, len(level.training_data)
-    about = {"stage": stage, "level": level.name, "experiment": json.dumps(to_plain(config))}
+    plain = to_plain(config)
+    if level.name == "image":  # its batch size may be `auto`
+        plain[stage]["schedule"] = to_plain(schedule)
+    about = {"stage": stage, "level": level.name, "experiment": json.dumps(plain)}
     checkpoint = CheckpointFile(
         directory / "checkpoint.pt",
         settings,

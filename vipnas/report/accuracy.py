@@ -30,7 +30,7 @@ from vipnas.report.searches import colour_of
 SIZES = {"": "all", "_medium": "32 to 96 px", "_large": "above 96 px"}
 # Thresholds of the similarity in the chart of precision and recall.
 THRESHOLDS = ("0.50", "0.75", "0.90")
-PICTURES = ("best", "median", "worst")
+PICTURES = ("best", "median", "worst", "frames")
 JPEG_QUALITY = 82
 
 
@@ -97,7 +97,7 @@ def _recall(run: LevelRun, number: int, several: bool) -> Iterator[Series]:
 
 
 def predictions(runs: Sequence[LevelRun]) -> Section | None:
-    """Return the section with the best, median and worst predictions; None without pictures."""
+    """Return the section with predictions as pictures; None without them."""
     pictures = [
         (_jpeg(path), f"{run.name}: {name}")
         for run in runs
@@ -107,6 +107,8 @@ def predictions(runs: Sequence[LevelRun]) -> Section | None:
     if not pictures:
         return None
     lead = "Test persons, by the similarity of their predictions. Labels are above."
+    if runs[0].is_clip:
+        lead = "The first test video. Boxes are yellow in key frames, cyan in follow-up frames."
     return Section("predictions", "Predictions", lead, [Pictures(pictures)])
 
 

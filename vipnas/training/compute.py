@@ -6,6 +6,7 @@ It changes results by rounding only. A checkpoint is still checked against it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import torch
@@ -21,6 +22,16 @@ from vipnas.training.distributed import ALONE, Processes
 # (B, K, h, w) in float32: `forward(images, arch)`; `forward(images, before, follow_up)` for a
 # follow-up network.
 Forward: TypeAlias = Callable[..., Tensor]
+
+
+def resolved(compute: Compute, device: torch.device) -> Compute:
+    """Return the settings with the precision that `auto` means on a device."""
+    if compute.precision != "auto":
+        return compute
+    computes_in_it = device.type == "cuda" and torch.cuda.is_bf16_supported(
+        including_emulation=False
+    )
+    return replace(compute, precision="bfloat16" if computes_in_it else "float32")
 
 
 def check_compute(compute: Compute, device: torch.device) -> None:
@@ -39,6 +50,7 @@ def make_forward(
     """
     device = next(network.parameters()).device.type
     check_compute(compute, torch.device(device))
+    compute = resolved(compute, torch.device(device))
     whole = torch.compile(network) if compute.compile else network
     reduced = compute.precision == "bfloat16"
     order = torch.channels_last if compute.channels_last else torch.contiguous_format

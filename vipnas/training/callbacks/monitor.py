@@ -47,7 +47,7 @@ class Monitor:
         self.directory, self.best, self.epoch_steps = directory, best, epoch_steps
         self.probes = probes
         self.num_steps = training.num_steps
-        self.batch_size = training.schedule.batch_size
+        self.batch_size = training.schedule.batch
         directory.mkdir(parents=True, exist_ok=True)
         self.lines = directory / "metrics.jsonl"
         drop_lines_after(self.lines, training.step)

@@ -1,0 +1,133 @@
+"""The plan of a run: what is done, how long the rest takes, and what is said on the way."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from experiment_fixture import EXPERIMENT, draw_people, write_experiment
+from search_fixture import trial
+
+from vipnas.files import to_plain
+from vipnas.pipeline import plan
+from vipnas.pipeline.experiment import Experiment
+from vipnas.pipeline.image_level import ImageLevel
+from vipnas.pipeline.plan import PlannedStage, RunPlan, duration, plan_run
+from vipnas.pipeline.stage_seconds import Effort, StageSeconds, stage_seconds
+from vipnas.training.checkpoint import save_checkpoint
+from vipnas.training.randomness import random_state
+
+IMAGES: Any = SimpleNamespace(name="image")
+NO_OUTCOME: Any = None
+
+
+def planned(*done: int) -> RunPlan:
+    """100 steps, 12 trials and 50 steps of 1 s, 0.5 s and 2 s."""
+    rows = (
+        ("supernet", "steps", 100, 1.0),
+        ("search", "trials", 12, 0.5),
+        ("retrain", "steps", 50, 2.0),
+    )
+    return RunPlan(
+        [
+            PlannedStage(name, unit, total, count, seconds)
+            for (name, unit, total, seconds), count in zip(rows, done, strict=True)
+        ]
+    )
+
+
+def test_what_is_left_by_hand() -> None:
+    assert planned(0, 0, 0).seconds_left() == 100 + 6 + 100
+    resumed = planned(100, 2, 0)
+    assert resumed.seconds_left() == 5 + 100
+    *stages, total = str(resumed).splitlines()
+    assert [line.split() for line in stages] == [
+        ["supernet", "done"],
+        ["search", "10", "of", "12", "trials", "about", "5", "s"],
+        ["retrain", "50", "steps", "about", "2", "min"],
+    ]
+    assert total.split()[:4] == ["all", "about", "2", "min,"]
+    assert str(planned(100, 12, 50)).count("done") == 3
+    resumed.begin(IMAGES, "retrain")  # the search may have ended early
+    assert resumed.seconds_left() == 100
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0 s"), (89, "89 s"), (600, "10 min"), (5400, "1.5 h")]
+)
+def test_durations_in_words(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_the_pace_of_a_stage_replaces_what_was_timed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(plan.time, "monotonic", lambda: now)
+    run = planned(0, 0, 0)
+    run.begin(IMAGES, "supernet")
+    for step, seconds in ((41, 0.0), (42, 10.0), (61, 50.0)):  # resumed at step 40
+        now = 1000.0 + seconds
+        run.after_step(SimpleNamespace(step=step), NO_OUTCOME)  # type: ignore[arg-type]
+    # 20 steps in 50 s: 39 more take 2.5 s each.
+    assert run.seconds_left() == pytest.approx(39 * 2.5 + 6 + 100)
+    assert capsys.readouterr().out == ""
+    now += 20.0
+    run.after_step(SimpleNamespace(step=62), NO_OUTCOME)  # type: ignore[arg-type]
+    line = capsys.readouterr().out
+    assert line.startswith("run: supernet 62/100; about 4 min left, until ")
+    search = run.begin(IMAGES, "search")
+    for _ in range(3):
+        search.after_trial(NO_OUTCOME)
+    assert run.seconds_left() == pytest.approx(9 * 0.5 + 100)
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory) -> ImageLevel:
+    folder = tmp_path_factory.mktemp("plan")
+    draw_people(folder / "data")
+    path = write_experiment(folder, EXPERIMENT)
+    run = folder / "run"
+    return ImageLevel(Experiment.open(path, run, folder / "data", torch.device("cpu")))
+
+
+def test_done_stages_steps_and_trials_are_found(
+    opened: ImageLevel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "stage_seconds", lambda *_: StageSeconds(0.1, 0.5, 0.05))
+    num_persons, num_val = len(opened.training_data), len(opened.experiment.val_data.persons)
+    steps = round(num_persons / 4)
+    supernet, search, retraining = plan_run(opened).stages
+    assert (supernet.total, search.total, retraining.total) == (steps, 3 + 3 + 2, steps)
+    # A probe an epoch: four subnets of the supernet, on the whole small validation split.
+    assert opened.crops_of_score(None) == opened.crops_of_score(100) == 2 * num_val + 8
+    assert supernet.seconds_each == pytest.approx(0.1 + 4 * 0.5 / steps)
+    assert search.seconds_each == 0.5
+    assert retraining.seconds_each == pytest.approx(0.05 + 0.5 / steps)
+    folder = opened.folder
+    for stage in (folder.supernet, folder.search):
+        stage.mkdir(parents=True)
+    save_checkpoint(folder.supernet / "checkpoint.pt", {"step": 2})
+    arch = opened.space.min_arch()
+    trials = [trial(n, arch, 0.5, method) for method in ("evolution", "other") for n in range(2)]
+    lines = [{"version": 1, "settings": {}}, *map(to_plain, trials)]
+    text = "".join(f"{json.dumps(line)}\n" for line in lines)
+    (folder.search / "trials.jsonl").write_text(text)
+    assert [stage.done for stage in plan_run(opened).stages] == [2, 2, 0]
+
+
+def test_timing_leaves_threads_and_randomness_as_they_are(opened: ImageLevel) -> None:
+    before, threads = random_state(), torch.get_num_threads()
+    seconds = stage_seconds(opened, opened.space.min_arch(), Effort(0, 1, 0.0, 2))
+    assert min(seconds.supernet_step, seconds.score, seconds.retrain_step) > 0
+    after = random_state()
+    assert torch.equal(before["torch"], after["torch"]) and threads == torch.get_num_threads()
+    assert torch.equal(before["python"][1], after["python"][1])
+
+
+def test_the_expected_network_is_the_most_costly_within_the_budget(opened: ImageLevel) -> None:
+    macs = opened.count_cost(plan.expected_arch(opened)).macs
+    assert 4_000_000 < macs <= 6_000_000
