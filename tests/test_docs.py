@@ -46,7 +46,7 @@ def test_every_command_is_understood(page: Path) -> None:
 
 
 def test_other_programs_are_marked(page: Path) -> None:
-    """Targets of make exist."""
+    """`tests/test_docs_run.py` runs the commands of vipnas; targets of make exist."""
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
     for line in command_lines(page):
         program, *words = shlex.split(line, comments=True)
