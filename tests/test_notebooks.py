@@ -15,7 +15,6 @@ from docs_fixture import ROOT
 from vipnas.cli.main import main
 
 NOTEBOOKS = ROOT / "docs" / "notebooks"
-TRAINING = pytest.param("ten_images", marks=[pytest.mark.slow, pytest.mark.timeout(300)])
 MAX_BYTES = 1 << 20
 
 
@@ -46,7 +45,9 @@ def run(cell: str, names: dict[str, Any]) -> None:
         exec(compile(cell, "a cell", "exec"), names)
 
 
-@pytest.mark.parametrize("name", [TRAINING, "reading_a_search"])
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", ["ten_images", "reading_a_search"])
 def test_all_cells_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package, display = ModuleType("IPython"), ModuleType("IPython.display")
     package.version_info = (9, 0)  # type: ignore[attr-defined]  # matplotlib asks for it

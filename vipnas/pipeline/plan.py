@@ -27,7 +27,7 @@ from vipnas.training.loop import Outcome, Training
 A = TypeVar("A")
 
 UNITS = {"supernet": "steps", "search": "trials", "retrain": "steps"}
-NUM_SAMPLES = 30
+NUM_SAMPLES = 12
 DAY = 24 * 3600
 SECONDS_BETWEEN_LINES = 60.0
 # From so many seconds of a stage on, its own pace counts, not that of the steps that were timed.
