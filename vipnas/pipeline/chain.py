@@ -19,7 +19,7 @@ from vipnas.pipeline.plan import RunPlan, plan_run
 from vipnas.pipeline.report import report
 from vipnas.pipeline.retrain import retrain
 from vipnas.pipeline.search import search, search_methods
-from vipnas.pipeline.supernet import train_supernet
+from vipnas.pipeline.supernet import check_sampling, train_supernet
 from vipnas.quantities import header_cells, known_quantities, value_cells
 from vipnas.search.ray_cluster import RaySettings
 
@@ -31,6 +31,7 @@ def run(experiment: Experiment, ray: RaySettings | None = None) -> Path:
     Their plan is printed first, with expected times.
     """
     level = ImageLevel(experiment)
+    check_sampling(level)
     plan = plan_run(level, ray)
     print(f"run: {experiment.output}\n{plan}", flush=True)
     _run_level(level, ray, plan)
