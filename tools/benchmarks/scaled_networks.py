@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from vipnas.arch.image import Arch, DeconvArch, StageArch, StemArch
-from vipnas.space.image import PartOptions, SearchSpace
+from vipnas.space.image import SearchSpace
+from vipnas.space.parts import PartOptions
 
 FACTORS = [0.1 * 1.03**step for step in range(120)]  # to 3.4
 

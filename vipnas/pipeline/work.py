@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import nn
 
-from vipnas.config.training import Schedule
+from vipnas.config.training import Compute, Schedule
 from vipnas.data.crops.loader import Batch, training_batches
 from vipnas.errors import UserError
 from vipnas.files import read_json, to_plain, write_atomically
@@ -77,9 +77,8 @@ def train(
     num_steps = schedule.num_steps(len(data))
     training = Training(network, schedule, num_steps, config.compute, processes)
     checkpoint.resume(training)
-    if processes.is_first and training.device.type == "cuda":
-        name = torch.cuda.get_device_name(training.device)
-        print(f"{directory.name}: {resolved(config.compute, training.device).precision} on {name}")
+    if processes.is_first:
+        _say_precision(directory.name, training.device, config.compute)
     share = processes.share(schedule.batch)
     batches = partial(training_batches, data, schedule.batch, share=share)
     _set_threads(experiment, directory.name, training, backward, batches, checkpoint)
@@ -169,6 +168,13 @@ def _monitor(
 def to_json(arch: Any | None) -> str | None:
     """Return an architecture of either level as JSON; None for the supernet's own."""
     return None if arch is None else str(arch.to_json())
+
+
+def _say_precision(name: str, device: torch.device, compute: Compute) -> None:
+    """Print what a GPU computes in, which may be its own choice."""
+    if device.type == "cuda":
+        gpu = torch.cuda.get_device_name(device)
+        print(f"{name}: {resolved(compute, device).precision} on {gpu}")
 
 
 def _set_threads(

@@ -17,16 +17,8 @@ from vipnas.arch.image import (
 )
 from vipnas.errors import UserError, shown
 from vipnas.files import check_version, parse, read_yaml
-from vipnas.space.image import (
-    ChannelsPerGroup,
-    Option,
-    Part,
-    PartOptions,
-    SearchSpace,
-    SizeHW,
-    check_options,
-    sorted_sizes,
-)
+from vipnas.space.image import SearchSpace, SizeHW, check_options, sorted_sizes
+from vipnas.space.parts import ChannelsPerGroup, Option, Part, PartOptions
 
 # Raised with every choice that came later; a file of an earlier version does not offer it.
 SPACE_VERSION = 2
