@@ -36,6 +36,12 @@ def photograph(seed: int = 0) -> np.ndarray:
     return np.clip(smooth + rng.normal(0, 12, smooth.shape), 0, 255).astype(np.uint8)
 
 
+def falling() -> np.ndarray:
+    """Return a picture that gets darker to the right, in equal steps: zeros in a row of blocks."""
+    row = 255 - np.arange(240, dtype=np.uint8)
+    return np.dstack([np.repeat(row[None], 80, axis=0)] * 3)
+
+
 def jpeg(picture: np.ndarray, **options: Any) -> bytes:
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "JPEG", **options)
@@ -44,6 +50,7 @@ def jpeg(picture: np.ndarray, **options: Any) -> bytes:
 
 WHOLE = jpeg(photograph(), quality=90)
 SCAN = WHOLE.index(b"\xff\xda") + 14
+PROGRESSIVE = jpeg(photograph(), quality=90, progressive=True)
 
 
 def zeroed(count: int) -> Callable[[int], bytes]:
@@ -81,6 +88,31 @@ def test_zeroed_bytes_are_found_wherever_they_are(tmp_path: Path, count: int) ->
 
 
 @pytest.mark.parametrize(
+    "marker, skipped, reason",
+    [
+        (b"\xff\xdb", 10, "a quantisation step of 0"),
+        (b"\xff\xc4", 140, "a symbol with two Huffman codes"),
+    ],
+)
+@pytest.mark.parametrize("count", [2, 30])
+def test_zeros_in_the_tables_are_found(
+    tmp_path: Path, marker: bytes, skipped: int, reason: str, count: int
+) -> None:
+    """libjpeg decodes with what is left of the tables, and says nothing."""
+    path = tmp_path / "zeroed.jpg"
+    at = WHOLE.rindex(marker) + skipped
+    assert refusal(path, zeroed(count)(at)).endswith(f"got a damaged JPEG ({reason})")
+
+
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.3, 0.5, 0.7, 0.9])
+def test_zeros_in_any_scan_of_a_progressive_jpeg_are_found(tmp_path: Path, share: float) -> None:
+    """The first scan has the means of blocks, later ones have coefficients and their last bits."""
+    at, count = int(share * len(PROGRESSIVE)) + 200, len(PROGRESSIVE) // 20
+    data = PROGRESSIVE[:at] + bytes(count) + PROGRESSIVE[at + count :]
+    assert "got a damaged JPEG (" in refusal(tmp_path / "zeroed.jpg", data)
+
+
+@pytest.mark.parametrize(
     "data",
     [
         WHOLE[:-2] + bytes(40) + END,  # padding before the end marker
@@ -93,8 +125,11 @@ def test_zeroed_bytes_are_found_wherever_they_are(tmp_path: Path, count: int) ->
         jpeg(np.full((400, 600, 3), 128, np.uint8), optimize=True),  # all zeros, by its own tables
         jpeg(np.full((400, 600), 255, np.uint8), optimize=True),
         jpeg(photograph()[..., 0]),
+        jpeg(np.full((400, 600, 3), 128, np.uint8), progressive=True),  # flat: zeros in each scan
+        jpeg(falling(), progressive=True, quality=50),
+        jpeg(falling(), optimize=True, quality=50),
     ],
-    ids=str,
+    ids=lambda data: f"{len(data)} bytes",
 )
 def test_whole_jpegs_are_read(tmp_path: Path, data: bytes, caplog: Any) -> None:
     path = tmp_path / "whole.jpg"

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 from PIL.TiffImagePlugin import EXTRASAMPLES
 
-from vipnas.data.crops import jpeg
+from vipnas.data.crops import jpeg_damage
 from vipnas.data.crops.headers import PNG_START, orientation_in, pillow_silenced, read_header
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ def decode_jpeg(path: Path, data: bytes, reduction: int, ignore_exif: bool) -> U
     """
     flags = JPEG_FLAGS[reduction] | cv2.IMREAD_IGNORE_ORIENTATION
     image, messages = _imdecode(path, data, flags)
-    if damage := jpeg.damage(data, messages):
+    if damage := jpeg_damage.damage(data, messages):
         raise ValueError(f"{path}: expected a whole image, got a damaged JPEG ({damage})")
     if messages:
         _warn_once(path, _first_line(messages))
