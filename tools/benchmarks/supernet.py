@@ -17,7 +17,6 @@ largest alone, with the most memory that they take and how much of the time the 
 from __future__ import annotations
 
 import argparse
-import itertools
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -39,8 +38,9 @@ from tools.benchmarks.interleaved import (
     setting_of,
     space_of,
 )
+from tools.benchmarks.supernet_steps import training_rows
 from vipnas.arch.image import Arch
-from vipnas.config.training import Sampling, Schedule
+from vipnas.config.training import Sampling
 from vipnas.data.codecs.heatmap import HeatmapCodec
 from vipnas.data.crops.loader import Batch
 from vipnas.data.crops.resizing import resize_crops, resize_points
@@ -49,10 +49,9 @@ from vipnas.models.counting import count_cost
 from vipnas.models.posenet import PoseNet, extract
 from vipnas.space.image import SearchSpace
 from vipnas.training.compute import make_forward
-from vipnas.training.loop import Backward, Training
 from vipnas.training.losses import distillation_loss, heatmap_loss
-from vipnas.training.sampling import SampledSubnet, SubnetSampler
-from vipnas.training.step import ImageTask, Task, network_backward, supernet_backward
+from vipnas.training.sampling import SubnetSampler
+from vipnas.training.step import ImageTask, network_backward
 
 SPACES = ("tiny", "quick", "s_vipnas_res50", "s_vipnas_mbv3", "lat_vipnas")
 BATCH_SIZE = 16  # the smallest that the shipped experiments train images with
@@ -63,7 +62,6 @@ ALLOWED_MEDIAN_RATIO = 1.03
 ALLOWED_SANDWICH_RATIO = 1.1
 WARM_UP_ARCHS = 20_000
 RATIOS_MISSED = 3  # exit status; tools/gpu_check.sh tells it from a crash
-STEPS_A_TURN = 2  # of whole training steps, each with archs of its own
 
 
 def main() -> int:
@@ -113,7 +111,7 @@ def _results(spaces: Sequence[SearchSpace], setting: Setting) -> Iterator[Result
     """What is asked first of a GPU comes first."""
     if setting.on_gpu:
         for space in spaces:
-            yield from map(Result, _training_rows(space, setting))
+            yield from map(Result, training_rows(space, setting))
     for space in spaces:
         yield from _members(space, setting)
         yield _step(space, setting)
@@ -254,73 +252,6 @@ def _step_of(
         backward(0, batch)
 
     return run
-
-
-def _training_rows(space: SearchSpace, setting: Setting) -> Iterator[str]:
-    """Whole training steps on a GPU, the images there already: normalising, targets, losses,
-    clipping, optimiser, averages."""
-    codec = HeatmapCodec(space.input_hw, space.max_arch().heatmap_hw)
-    sampler = SubnetSampler(space, 0, 1, count_cost, Sampling("sandwich", 2))
-
-    def members_of(step: int) -> Sequence[SampledSubnet[Arch]]:
-        return sampler(step % STEPS_A_TURN)
-
-    for name in ("sandwich of 4", "largest alone"):
-        supernet = setting.supernet(space)
-        forward = make_forward(supernet, setting.compute)
-        if name == "largest alone":
-            backward = network_backward(ImageTask(forward, codec))
-        else:
-            task: Task[Arch] = ImageTask(forward, codec)
-            backward = supernet_backward(task, members_of)
-        found = _trained(supernet, backward, space, setting)
-        yield (
-            f"| {space.name} | {'x'.join(map(str, space.input_hw))} | training, {name}:"
-            f" {setting.batch_size / found.step_s:.0f} images/s, {found.gpu_gib:.1f} GiB,"
-            f" GPU busy {found.gpu_s / found.step_s:.0%} | |"
-            f" {found.step_s * 1e3:.2f} | | | {found.gpu_s * 1e3:.2f} | | |"
-        )
-
-
-class Trained(NamedTuple):
-    """Of one step: seconds, seconds of the GPU, and the most memory that tensors took on it."""
-
-    step_s: float
-    gpu_s: float
-    gpu_gib: float
-
-
-def _trained(network: PoseNet, backward: Backward, space: SearchSpace, setting: Setting) -> Trained:
-    generator = torch.Generator().manual_seed(0)
-    height, width = space.input_hw
-    images = torch.randint(
-        0, 256, (setting.batch_size, 3, height, width), dtype=torch.uint8, generator=generator
-    )
-    keypoints = torch.rand(setting.batch_size, space.num_keypoints, 3, generator=generator)
-    keypoints *= torch.tensor([width, height, 1.0])  # all of them visible
-    batch: Batch = (
-        images.to(setting.device, memory_format=torch.channels_last),
-        keypoints.to(setting.device),
-    )
-    turns = max(3, setting.repeats // 3)
-    schedule = Schedule(1, setting.batch_size, learning_rate=1e-3, clip_norm=1.0)
-    num_steps = STEPS_A_TURN * (turns + 3)  # one to warm up, one more, one for the profiler
-    training = Training(network, schedule, num_steps, setting.compute)
-
-    def run() -> None:
-        training.run(lambda first, left: itertools.repeat(batch, STEPS_A_TURN), backward)
-
-    run()
-    torch.cuda.reset_peak_memory_stats(setting.device)
-    run()
-    seconds = []
-    for _ in range(turns):
-        started = setting.now()
-        run()
-        seconds.append((setting.now() - started) / STEPS_A_TURN)
-    gpu_s = setting.gpu_seconds(run) / STEPS_A_TURN
-    peak = torch.cuda.max_memory_allocated(setting.device)
-    return Trained(median(seconds), gpu_s, peak / 2**30)
 
 
 def _rates(space: SearchSpace, number: int = 2000) -> str:
