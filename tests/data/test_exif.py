@@ -159,3 +159,31 @@ def test_the_experiment_says_exif_ignore() -> None:
     assert found == Data(train=PoseFiles(**files), test=PoseFiles(**files), exif="ignore")
     with pytest.raises(ValueError, match="exif"):
         parse(Data, {"train": files, "test": files, "exif": "apply it"}, "data")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["jpg", "png", "tiff", "webp"])
+def test_every_format_is_turned_or_as_stored(tmp_path: Path, kind: str, orientation: int) -> None:
+    """OpenCV turns a TIFF whatever it is asked for."""
+    stored = np.zeros((48, 64, 3), np.uint8)
+    stored[:16, :16], stored[32:, :32] = 255, (0, 200, 0)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"a.{kind}"
+    options = {"lossless": True} if kind == "webp" else {}
+    Image.fromarray(stored).save(path, exif=exif.tobytes(), **options)
+    assert np.abs(read_image(path, ignore_exif=True).astype(int) - stored).mean() < 1
+    turned = read_image(path)
+    assert np.abs(turned.astype(int) - _turned(stored, orientation)).mean() < 1
+    assert image_size(path) == turned.shape[:2]
+    checks = check_images({1: path}, {1: turned.shape[:2]})
+    assert checks.problems == {} and bool(checks.turned) == (orientation != 1)
+
+
+def _turned(stored: np.ndarray, orientation: int) -> np.ndarray:
+    """As Pillow turns it."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = Image.fromarray(stored)
+    image.info["exif"] = exif.tobytes()
+    return np.asarray(ImageOps.exif_transpose(image))

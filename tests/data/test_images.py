@@ -5,6 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from vipnas.data.crops.images import check_images, image_size, read_image
 
@@ -60,6 +61,25 @@ def test_cut_images_are_found_without_and_with_decoding(
     assert problem.endswith(f"got {'an empty file' if share == 0 else f'a truncated {kind}'}")
     with pytest.raises(ValueError, match=name):
         read_image(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"hello", b"<html>404</html>", b"\0\0\0\x18ftypheic" + bytes(99), b"\xff\xd8\xff\xd9"],
+)
+def test_files_that_are_no_images_are_named_at_opening(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(content)
+    expected = f"{path}: expected an image, got a file that cannot be decoded"
+    assert check_images({7: path}).problems == {7: expected}
+
+
+@pytest.mark.parametrize("kind", ["bmp", "gif", "tiff", "webp"])
+def test_sizes_of_other_formats_are_checked_at_opening(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"a.{kind}"
+    Image.new("RGB", (50, 40)).save(path)
+    assert check_images({7: path}, {7: (40, 50)}).problems == {}
+    assert "got 50 x 40" in check_images({7: path}, {7: (50, 40)}).problems[7]
 
 
 def test_missing_images_and_folders_are_named(tmp_path: Path) -> None:

@@ -21,7 +21,13 @@ from PIL import Image, ImageCms
 from PIL.TiffImagePlugin import EXTRASAMPLES
 
 from vipnas.data.crops import jpeg_damage
-from vipnas.data.crops.headers import PNG_START, orientation_in, pillow_silenced, read_header
+from vipnas.data.crops.headers import (
+    PNG_START,
+    orientation_in,
+    pillow_silenced,
+    read_header,
+    read_other_header,
+)
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +46,9 @@ _NOT_FOR_PILLOW = (
     *(OSError, SyntaxError, ValueError),
     *(Image.DecompressionBombError, ImageCms.PyCMSError),
 )
+TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+# EXIF orientations that another one undoes; the others undo themselves.
+_INVERSE = {6: 8, 8: 6}
 # Cameras and scanners store 12 bits in 16, which are then nearly black.
 _TWELVE_BITS = 4095
 
@@ -97,7 +106,12 @@ def decode_other(path: Path, data: bytes, ignore_exif: bool) -> UINT8:
     elif image.dtype != np.uint8:
         image, _ = _imdecode(path, data, cv2.IMREAD_COLOR | ignore)
     rgb_HW3 = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
-    return _upright(_corrected(path, data, rgb_HW3, as_stored), data, ignore_exif)
+    corrected_HW3 = _corrected(path, data, rgb_HW3, as_stored)
+    if ignore_exif and data.startswith(TIFF_STARTS):  # OpenCV always applies it
+        header = read_other_header(io.BytesIO(data))
+        orientation = 1 if header is None else header.orientation
+        return _turned(corrected_HW3, _INVERSE.get(orientation, orientation))
+    return _upright(corrected_HW3, data, ignore_exif)
 
 
 def _upright(stored: UINT8, data: bytes, ignore_exif: bool) -> UINT8:

@@ -6,21 +6,27 @@ Pillow is seven times slower, which matters for large data sets. It is used for 
 from __future__ import annotations
 
 import io
+import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Lock
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from PIL import Image
 from PIL.ExifTags import Base
 from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 
 from vipnas.data.crops import jpeg
 
 PNG_START = b"\x89PNG\r\n\x1a\n"
 _SILENCING = Lock()  # all threads share the filters of warnings
-_BROKEN = (OSError, SyntaxError, ValueError, KeyError, TypeError)
+_BROKEN = (
+    *(OSError, SyntaxError, ValueError, KeyError, TypeError),
+    *(struct.error, Image.DecompressionBombError),
+)
 
 
 class Header(NamedTuple):
@@ -45,6 +51,24 @@ def read_header(data: bytes) -> Header | None:
         width, height = (int.from_bytes(data[at : at + 4], "big") for at in (16, 20))
         return Header((height, width), _png_orientation(data))
     return None
+
+
+def read_other_header(file: Path | IO[bytes]) -> Header | None:
+    """Return the header of an image that is neither a JPEG nor a PNG, or None if it is unknown.
+
+    The orientation is that which OpenCV applies.
+    """
+    try:
+        with pillow_silenced(), Image.open(file) as image:
+            if isinstance(image, TiffImageFile):  # its size may be that of the turned image
+                tags = image.tag_v2
+                stored_hw = tags[IMAGELENGTH], tags[IMAGEWIDTH]
+                return Header(stored_hw, _valid(tags.get(Base.Orientation)))
+            width, height = image.size
+            exif = image.info.get("exif", b"") if image.format == "WEBP" else b""
+    except _BROKEN:
+        return None
+    return Header((height, width), orientation_in(exif))
 
 
 def _png_orientation(data: bytes) -> int:
@@ -72,6 +96,10 @@ def orientation_in(exif_block: bytes) -> int:
             orientation = exif.get(Base.Orientation)
     except _BROKEN:
         return 1
+    return _valid(orientation)
+
+
+def _valid(orientation: object) -> int:
     return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from vipnas.data.crops import jpeg
 from vipnas.data.crops.decoding import decode_jpeg, decode_other
-from vipnas.data.crops.headers import PNG_START, Header, read_header
+from vipnas.data.crops.headers import PNG_START, Header, read_header, read_other_header
 from vipnas.files import write_atomically
 
 JPEG_START = jpeg.START
@@ -83,7 +84,8 @@ def read_reduced(
         image, reduction = decode_other(path, data, ignore_exif), 1
     if image_hw is not None and image.shape[:2] != tuple(-(-n // reduction) for n in image_hw):
         height, width = (n * reduction for n in image.shape[:2])
-        problem = _other_size((height, width), image_hw, read_header(data), ignore_exif)
+        header = read_header(data) or read_other_header(io.BytesIO(data))
+        problem = _other_size((height, width), image_hw, header, ignore_exif)
         raise ValueError(f"{path}: {problem}")
     return image, reduction
 
@@ -97,7 +99,7 @@ def image_size(path: Path, ignore_exif: bool = False) -> tuple[int, int]:
         ValueError: As in `read_image`.
     """
     data = _read(path)
-    if header := read_header(data):
+    if header := read_header(data) or read_other_header(io.BytesIO(data)):
         return header.stored_hw if ignore_exif else header.turned_hw
     height, width = read_image(path, ignore_exif=ignore_exif).shape[:2]
     return height, width
@@ -155,7 +157,7 @@ def check_images(
     ignore_exif: bool = False,
     decode: bool = False,
 ) -> Checks:
-    """Find files that are missing, empty, truncated, or of another size than expected.
+    """Find files that are missing, empty, truncated, no images, or of another size than expected.
 
     Only the first and the last bytes are read, by several threads, because file systems have
     latency. If the header does not tell the size, `read_image` checks it later.
@@ -209,12 +211,23 @@ class _File(NamedTuple):
             return f"{self.path}: expected an image file, got none ({error.strerror})", None
         if cut:
             return f"{self.path}: expected a whole image, got {cut}", header
+        if header is None:
+            header, is_image = self._other_header(head)
+            if not is_image:
+                return f"{self.path}: expected an image, got a file that cannot be decoded", None
         problem = self._size_problem(header)
         # The orientation of a PNG may follow the picture.
         if problem and head.startswith(PNG_START):
             header = read_header(self.path.read_bytes())
             problem = self._size_problem(header)
         return f"{self.path}: {problem}" if problem else None, header
+
+    def _other_header(self, head: bytes) -> tuple[Header | None, bool]:
+        """Return the header of another file than a whole JPEG or a PNG, if it can be read, and
+        whether OpenCV knows its format."""
+        if head.startswith(JPEG_START) or not cv2.haveImageReader(str(self.path)):
+            return None, False
+        return read_other_header(self.path), True
 
     def _size_problem(self, header: Header | None) -> str | None:
         if header is None:
