@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from vipnas.errors import UserError, shown
-from vipnas.files import read_json
+from vipnas.files import parse, read_json
 from vipnas.pipeline.run_folder import RunFolder
+from vipnas.report.documents import Metrics
 from vipnas.report.page import write_report
 from vipnas.report.runs import AnyArch, LevelRun
 
@@ -43,15 +43,15 @@ def report(
     return path
 
 
-def _metrics_in(path: Path) -> dict[str, Any]:
+def _metrics_in(path: Path) -> Metrics:
     document = read_json(path)
     if not isinstance(document, dict) or not document.keys() & {"coco", "posetrack"}:
         expected = "metrics with the key coco or posetrack"
         raise UserError(str(path), expected, shown(document), "as `vipnas evaluate --json` prints")
-    return document
+    return parse(Metrics, document, str(path))
 
 
-def _of_level(documents: dict[str, dict[str, Any]], is_clip: bool) -> dict[str, dict[str, Any]]:
+def _of_level(documents: Mapping[str, Metrics], is_clip: bool) -> dict[str, Metrics]:
     """Return the metrics of a level: those of clips have PoseTrack's."""
     return {name: found for name, found in documents.items() if ("posetrack" in found) == is_clip}
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -62,7 +63,7 @@ def accuracy(runs: Sequence[LevelRun]) -> Section | None:
 def _by_size(runs: Sequence[LevelRun]) -> Iterator[Block]:
     rows = []
     for run in runs:
-        coco = run.test_metrics.get("coco", run.test_metrics)
+        coco: Mapping[str, Any] = run.test_metrics.get("coco", run.test_metrics)
         for suffix, size in SIZES.items():
             values = [coco.get(f"{name}{suffix}", -1.0) for name in ("ap", "ar")]
             if max(values) >= 0:

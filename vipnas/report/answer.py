@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from vipnas.models.counting import count_cost
 from vipnas.quantities import QUANTITIES, Cost
 from vipnas.report.blocks import Block, Card, Cards, Code, Folded, Section, Table, missing
 from vipnas.report.describe import shown_cost
+from vipnas.report.documents import Metrics, SummaryRow
 from vipnas.report.runs import LevelRun, best_of
 from vipnas.search.trial import Trial
 
@@ -89,10 +91,11 @@ def _cards(run: LevelRun) -> Cards:
 
 def _interval(run: LevelRun) -> str:
     """Return the interval of the AP; clips and older runs have none."""
-    if "ap_interval" not in run.details:
+    details = run.details
+    if "ap_interval" not in details or "num_images" not in details:
         return "retrained"
-    low, high = run.details["ap_interval"]
-    return f"{low:.3f} to {high:.3f} with 95 % confidence, {run.details['num_images']} images"
+    low, high = details["ap_interval"]
+    return f"{low:.3f} to {high:.3f} with 95 % confidence, {details['num_images']} images"
 
 
 def _runs_table(runs: Sequence[LevelRun]) -> Table:
@@ -146,10 +149,12 @@ def _against(winner: Trial, random: Trial | None) -> str:
     return f"{difference:+.4f} against random search's best"
 
 
-def metrics_of(metrics: dict[str, Any]) -> dict[str, float]:
+def metrics_of(metrics: Metrics) -> dict[str, float]:
     """Return the metrics of a document of either level that have a value, by name."""
-    coco: dict[str, Any] = metrics.get("coco", metrics)
-    found = {**coco, "map": metrics.get("posetrack", {}).get("mean")}
+    found: dict[str, Any] = {
+        **metrics.get("coco", metrics),
+        "map": metrics.get("posetrack", {}).get("mean"),
+    }
     known = {name: value for name in METRICS if (value := found.get(name)) is not None}
     # -1 is COCO's word for no person of that kind.
     return {name: float(value) for name, value in known.items() if value >= 0}
@@ -197,7 +202,7 @@ def _rows(run: LevelRun) -> Iterator[Row]:
         "random search's best": best_of(run.randoms),
         **run.references,
     }
-    rows = {_name_of(row, run.method): row for row in run.summary}
+    rows = {_name_of(row, run.method): row for row in run.summary.get("test", [])}
     for name, trial in trials.items():
         if trial is not None:
             metrics = metrics_of(rows.pop(name, {}))
@@ -205,7 +210,7 @@ def _rows(run: LevelRun) -> Iterator[Row]:
             yield Row(f"{name}, inherited", trial.cost, trial.score, metrics, is_answer)
     for name, row in rows.items():
         if "retrained" not in name:
-            yield Row(name, _cost_of(row), None, metrics_of(row))
+            yield Row(name, _cost_of(row, run.root / "summary.json"), None, metrics_of(row))
 
 
 def _others(run: LevelRun) -> Iterator[Row]:
@@ -216,16 +221,16 @@ def _others(run: LevelRun) -> Iterator[Row]:
         yield Row(name, None, None, metrics_of(metrics))
 
 
-def _name_of(row: dict[str, Any], method: str) -> str:
+def _name_of(row: SummaryRow, method: str) -> str:
     """Return how the table names a row of `summary.json`."""
     name = str(row.get("network", row.get("networks", ""))).removesuffix(", inherited")
     known = {"random's best": "random search's best", "found": f"{method}'s best"}
     return known.get(name, name)
 
 
-def _cost_of(row: dict[str, Any]) -> Cost:
+def _cost_of(row: Mapping[str, Any], path: Path) -> Cost:
     known = {name: row[name] for name in QUANTITIES if row.get(name) is not None}
-    return parse(Cost, known, "summary.json")
+    return parse(Cost, known, f"{path}: test")
 
 
 def _commands(run: LevelRun) -> Code:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from vipnas.report.blocks import Block, Chart, Charts, Folded, Section, Series, missing
 from vipnas.report.runs import LevelRun
@@ -50,7 +49,7 @@ def _folder(run: LevelRun, stage: str) -> Path:
 
 
 def _charts(
-    stage: str, lines: dict[str, list[dict[str, Any]]], labels: dict[str, tuple[str, bool]]
+    stage: str, lines: dict[str, list[dict[str, float | None]]], labels: dict[str, tuple[str, bool]]
 ) -> list[Chart]:
     charts = []
     for prefix, (label, logarithmic) in labels.items():
@@ -68,14 +67,14 @@ def _charts(
 
 
 def _series(
-    lines: Sequence[dict[str, Any]], prefix: str, run_name: str, run_number: int
+    lines: Sequence[dict[str, float | None]], prefix: str, run_name: str, run_number: int
 ) -> list[Series]:
     """Return a curve for each key with this prefix; of several runs, each run has one colour."""
     keys = {key: None for line in lines for key in line if key.partition("/")[0] == prefix}
     found = []
     for number, key in enumerate(keys):
         known = [line for line in lines if line.get(key) is not None]
-        steps = [float(line["step"]) for line in known]
+        steps = [step for line in known if (step := line["step"]) is not None]
         name = ", ".join(filter(None, (key.rpartition("/")[2], run_name)))
         colour = colour_of(run_number if run_name else number)
         found.append(Series(name, steps, [line[key] for line in known], colour))

@@ -55,7 +55,7 @@ def _facts(run: LevelRun) -> Iterator[tuple[str, str]]:
         yield from ((name, str(value)) for name, value in plain.items() if value is not None)
     for stage in (run.supernet, run.retrain):
         record = run.made_with(stage)
-        if record:
+        if record is not None:
             yield f"digest of {stage.name}", str(record["result"])
             yield f"threads of {stage.name}", str(record.get("threads", "–"))
     for stage_name, seconds in run.seconds.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,11 +11,21 @@ from typing import Any, TypeAlias
 from vipnas.arch.clip import VideoArch
 from vipnas.arch.image import Arch
 from vipnas.arch.io import read_arch
-from vipnas.errors import UserError
-from vipnas.files import read_json
+from vipnas.files import parse
 from vipnas.models.file import read_header
 from vipnas.models.header import ModelHeader
 from vipnas.quantities import DEFAULT_OBJECTIVES, QUANTITIES, Quantity
+from vipnas.report.documents import (
+    Details,
+    Front,
+    FrontRow,
+    Metrics,
+    Record,
+    SearchSettings,
+    Summary,
+    read_curves,
+    read_document,
+)
 from vipnas.search.journal import read_journal
 from vipnas.search.pareto import pareto_front
 from vipnas.search.trial import Trial
@@ -53,7 +62,7 @@ class LevelRun:
     retrain: Path
     latency_table: Path | None = None
     beside: Mapping[str, AnyArch] = field(default_factory=dict)
-    other_metrics: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    other_metrics: Mapping[str, Metrics] = field(default_factory=dict)
 
     @property
     def command(self) -> str:
@@ -70,10 +79,10 @@ class LevelRun:
         """The settings of the search; empty if there was none."""
         return self._journal[0]
 
-    @property
-    def search_settings(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.settings.get("search", {})
-        return found
+    @cached_property
+    def search_settings(self) -> SearchSettings:
+        place = f"{self.search / 'trials.jsonl'}: line 1: settings: search"
+        return parse(SearchSettings, self.settings.get("search", {}), place)
 
     @property
     def method(self) -> str:
@@ -136,26 +145,25 @@ class LevelRun:
         ]
 
     @cached_property
-    def summary(self) -> list[dict[str, Any]]:
-        """The rows of `summary.json`: metrics on the test split."""
-        rows: list[dict[str, Any]] = self._document(self.root / "summary.json").get("test", [])
-        return rows
+    def summary(self) -> Summary:
+        """Metrics on the test split, and of clips the compute of their frames, and drift."""
+        return read_document(Summary, self.root / "summary.json") or {}
 
     @cached_property
-    def clip_summary(self) -> dict[str, Any]:
-        """Compute of the frames of a clip, and its drift; empty for images."""
-        found = self._document(self.root / "summary.json")
-        return {key: found[key] for key in ("along_clip", "drift") if key in found}
-
-    @cached_property
-    def test_metrics(self) -> dict[str, Any]:
+    def test_metrics(self) -> Metrics:
         """The metrics of the retrained network on the test split; empty without one."""
-        return self._document(self.retrain / "metrics.json")
+        return read_document(Metrics, self.retrain / "metrics.json") or {}
 
     @cached_property
-    def details(self) -> dict[str, Any]:
+    def details(self) -> Details:
         """The details of the test metrics; empty without them."""
-        return self._document(self.retrain / "details.json")
+        return read_document(Details, self.retrain / "details.json") or {}
+
+    @property
+    def front_rows(self) -> list[FrontRow]:
+        """The networks of the front that were retrained."""
+        front = read_document(Front, self.retrain / "front.json")
+        return [] if front is None else front["rows"]
 
     @property
     def network(self) -> Path:
@@ -180,34 +188,16 @@ class LevelRun:
             stage.name: stage / "seconds.json"
             for stage in (self.supernet, self.search, self.retrain)
         }
-        return {name: read_json(path) for name, path in files.items() if path.is_file()}
+        found = {name: read_document(float, path) for name, path in files.items()}
+        return {name: seconds for name, seconds in found.items() if seconds is not None}
 
-    def curves_of(self, stage: Path) -> list[dict[str, Any]]:
-        """Return the lines of a stage's `metrics.jsonl`; those that a kill cut short are left out.
+    def curves_of(self, stage: Path) -> list[dict[str, float | None]]:
+        """Return the lines of a stage's `metrics.jsonl`."""
+        return read_curves(stage / "metrics.jsonl")
 
-        Raises:
-            UserError: If a line is no JSON.
-        """
-        path = stage / "metrics.jsonl"
-        if not path.is_file():
-            return []
-        *lines, _ = path.read_text(encoding="utf-8").split("\n")
-        try:
-            return [json.loads(line) for line in lines]
-        except ValueError as error:
-            raise UserError(str(path), "a JSON document in each line", str(error)) from None
-
-    def made_with(self, stage: Path) -> dict[str, Any]:
-        """Return the record `done.json` of a stage; empty without one."""
-        return self._document(stage / "done.json")
-
-    def _document(self, path: Path) -> dict[str, Any]:
-        if not path.is_file():
-            return {}
-        found = read_json(path)
-        if not isinstance(found, dict):
-            raise UserError(str(path), "a JSON object", type(found).__name__)
-        return found
+    def made_with(self, stage: Path) -> Record | None:
+        """Return the record of a stage that ended."""
+        return read_document(Record, stage / "done.json")
 
 
 def best_of(trials: list[Trial]) -> Trial | None:

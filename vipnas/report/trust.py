@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 from scipy.stats import kendalltau
 
 from vipnas.arch.image import Arch
-from vipnas.files import digest, read_json
+from vipnas.files import digest
 from vipnas.latency.predictors import Predictor
 from vipnas.latency.table import read_table
 from vipnas.report.blocks import (
@@ -50,12 +49,10 @@ def _trained_alone(runs: Sequence[LevelRun]) -> Iterator[Block]:
     series: list[Series] = []
     lines = []
     for number, run in enumerate(runs):
-        path = run.retrain / "front.json"
-        rows: list[dict[str, Any]] = read_json(path)["rows"] if path.is_file() else []
         pairs = [
-            (float(row["score"]), float(row["retrained"]["ap"]))
-            for row in rows
-            if row["retrained"] is not None
+            (row["score"], row["retrained"]["ap"])
+            for row in run.front_rows
+            if row["score"] is not None and row["retrained"] is not None
         ]
         if pairs:
             x, y = zip(*pairs, strict=True)
