@@ -7,6 +7,13 @@ import shutil
 from pathlib import Path
 
 from tools.fuzz.judges import image_sizes_agree
+from tools.fuzz.kinds_commands import (
+    spoiled_command,
+    spoiled_drawing,
+    spoiled_first_experiment,
+    spoiled_pseudo_labels,
+    spoiled_report,
+)
 from tools.fuzz.kinds_models import (
     spoiled_checkpoint,
     spoiled_description,
@@ -195,5 +202,10 @@ KINDS: dict[str, tuple[Make, int]] = {
     "exported": (spoiled_exported, 4),
     "description": (spoiled_description, 4),
     "labels": (spoiled_labels, 5),
+    "pseudo_labels": (spoiled_pseudo_labels, 4),
+    "report": (spoiled_report, 4),
+    "drawing": (spoiled_drawing, 3),
+    "first_experiment": (spoiled_first_experiment, 3),
+    "command": (spoiled_command, 4),
     "arguments": (spoiled_arguments, 7),
 }

@@ -22,10 +22,10 @@ from tools.fuzz.spoiling import Case, Make
 from vipnas.cli.main import main
 
 MAX_LINE = 1000  # characters
-# A file, an option, a setting of an experiment, or a name that stands for no file.
+# A file, an option, a setting of an experiment, or a name that stands for no file or an argument.
 PLACE = re.compile(
     r"""\S\.(yaml|jsonl?|pth?|safetensors|jpg|png|onnx)\b | '/ | (^|[ (])--[a-z] | \b\w+\.\w+:[ ]
-    | ^\S*/\S*:[ ] | ^\S*:[ ]expected[ ]a[ ]file""",
+    | ^\S*/\S*:[ ] | ^\S*:[ ]expected[ ]a[ ]file | (?-i:^[A-Z]+:[ ])""",
     re.IGNORECASE | re.VERBOSE,
 )
 USAGE_CODE = 2  # of argparse

@@ -187,7 +187,8 @@ def make_sandbox(root: Path) -> Sandbox:
     shutil.copytree(root / "made", root / "run", ignore=shutil.ignore_patterns(*NOT_NEEDED))
     network, published = str(sandbox.network), str(sandbox.published)
     results = str(root / "results.json")
-    _succeed("evaluate", experiment, network, *places, "--results", results)
+    metrics = _succeed("evaluate", experiment, network, *places, "--results", results, "--json")
+    (root / "metrics.json").write_text(metrics)
     _succeed("convert", network, "--to", "published", "-o", published)
     annotations = json.loads((data / "test" / "annotations.json").read_text())["annotations"]
     boxes = [
@@ -196,6 +197,7 @@ def make_sandbox(root: Path) -> Sandbox:
     ]
     (root / "detections.json").write_text(json.dumps(boxes))
     _succeed("export", network, "-o", str(sandbox.exported))
+    _write_pseudo_labels(sandbox, root / "pseudo_labels.json")
     _write_latency_table(root / "latency.json", read_space(root / "space.yaml"))
     shutil.rmtree(root / "made")
     make_videos(sandbox)
@@ -247,7 +249,21 @@ def _write_latency_table(path: Path, space: SearchSpace) -> None:
     write_table(path, replace(table, choice=cross_validate(table)))
 
 
-def _succeed(*arguments: str) -> None:
-    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()) as errors:
+def _write_pseudo_labels(sandbox: Sandbox, path: Path) -> None:
+    """What the network finds in whole images, as annotations: in these boxes it finds the same."""
+    images = str(sandbox.data / "test" / "images")
+    _succeed("label", str(sandbox.network), images, "-o", str(path), "--min-score", "0")
+    document = json.loads(path.read_text())
+    height, width = IMAGE_HW
+    for person in document["annotations"]:
+        person |= {"bbox": [0, 0, width, height], "area": height * width}
+    path.write_text(json.dumps(document))
+
+
+def _succeed(*arguments: str) -> str:
+    """Run a command, and return what it printed."""
+    printed = io.StringIO()
+    with redirect_stdout(printed), redirect_stderr(io.StringIO()) as errors:
         code = main(arguments)
     assert code == 0, errors.getvalue()
+    return printed.getvalue()
