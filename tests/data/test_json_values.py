@@ -1,10 +1,20 @@
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 
-from vipnas.data.formats.json_values import flag, is_coordinate, is_number, shown, text
+from vipnas.data.formats.json_values import (
+    box,
+    flag,
+    is_coordinate,
+    is_number,
+    shown,
+    text,
+    too_large,
+    whole_number,
+)
 
 
 @pytest.mark.parametrize(
@@ -32,6 +42,17 @@ def test_numbers_are_finite_and_no_strings() -> None:
     others = (True, None, "1", [1], float("nan"), float("inf"), 10**30)
     assert [value for value in others if is_number(value)] == []
     assert is_coordinate(-1e7) and not is_coordinate(1.1e7)
+
+
+def test_a_number_that_is_too_large_has_the_limit_as_hint() -> None:
+    for value in (10**8, -1e9, 10**400, [1, 2e7, 3, 4]):
+        assert too_large(value) == "at most 10000000"
+    for value in (1, 1e7, math.inf, math.nan, "1e9", None, [1, "x"], True, {}):
+        assert too_large(value) == ""
+    with pytest.raises(ValueError, match=r"a: id: .* whole number, got 1000.* \(at most 922"):
+        whole_number({"id": 10**30}, "id", "a")
+    with pytest.raises(ValueError, match=r"a: bbox: .*, got \[0, 0, 1e\+300, 1\] \(at most 1000"):
+        box({"bbox": [0, 0, 1e300, 1]}, "bbox", "a")
 
 
 def test_flags_are_0_and_1() -> None:

@@ -19,6 +19,7 @@ from vipnas.data.formats.json_values import (
     is_coordinate,
     is_number,
     number,
+    too_large,
     unexpected,
     whole_number,
 )
@@ -119,7 +120,8 @@ def _joint_values(
             raise unexpected(f"{joint}: visibility", "0, 1 or 2", visibility)
         for axis, value in (("x", x), ("y", y)):
             if visibility and not is_coordinate(value):
-                raise unexpected(f"{joint}: {axis}", "a finite number of pixels", value)
+                expected = "a finite number of pixels"
+                raise unexpected(f"{joint}: {axis}", expected, value, too_large(value))
             checked.append(value if is_coordinate(value) else 0)
         checked.append(math.ceil(visibility))
     return checked

@@ -16,6 +16,7 @@ from vipnas.data.formats.json_values import (
     json_object,
     shown,
     text,
+    too_large,
     unexpected,
     whole_number,
 )
@@ -48,7 +49,8 @@ def images_by_id(entries: Sequence[Any], where: str) -> dict[int, dict[str, Any]
         text(entry, "file_name", place)
         for key in ("width", "height"):
             if not 1 <= whole_number(entry, key, place) <= MAX_PIXELS:
-                raise unexpected(f"{place}: {key}", "a number of pixels from 1", entry[key])
+                expected = "a number of pixels from 1"
+                raise unexpected(f"{place}: {key}", expected, entry[key], too_large(entry[key]))
         images.append(entry)
     require_unique((image["id"] for image in images), f"{where}: image")
     return {image["id"]: image for image in images}

@@ -6,6 +6,7 @@ Every check raises a ValueError in one line: the place, what was expected, what 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +23,13 @@ def unexpected(place: str, expected: str, found: Any, hint: str = "") -> ValueEr
     return ValueError(
         f"{place}: expected {expected}, got {shown(found)}{f' ({hint})' if hint else ''}"
     )
+
+
+def too_large(found: Any, limit: int = MAX_PIXELS) -> str:
+    """Return a hint for a number, or a list of numbers, of which one exceeds the limit."""
+    values = found if isinstance(found, list) else [found]
+    numbers = [v for v in values if type(v) is int or (type(v) is float and math.isfinite(v))]
+    return f"at most {limit}" if any(abs(one) > limit for one in numbers) else ""
 
 
 def shown(value: Any) -> str:
@@ -75,7 +83,8 @@ def text(entry: Mapping[str, Any], key: str, place: str) -> str:
 def whole_number(entry: Mapping[str, Any], key: str, place: str) -> int:
     value = entry.get(key, _NOTHING)
     if not isinstance(value, int) or not is_number(value):
-        raise unexpected(f"{place}: {key}", "a whole number", value)
+        hint = too_large(value, MAX_WHOLE_NUMBER)
+        raise unexpected(f"{place}: {key}", "a whole number", value, hint)
     return value
 
 
@@ -83,7 +92,8 @@ def number(entry: Mapping[str, Any], key: str, place: str) -> float:
     """Return a finite number; integers stay integers."""
     value = entry.get(key, _NOTHING)
     if not is_number(value):
-        raise unexpected(f"{place}: {key}", "a finite number", value)
+        hint = too_large(value, MAX_WHOLE_NUMBER)
+        raise unexpected(f"{place}: {key}", "a finite number", value, hint)
     found: float = value
     return found
 
@@ -102,7 +112,6 @@ def box(entry: Mapping[str, Any], key: str, place: str) -> list[float]:
     """Return x, y, width and height in pixels."""
     value = entry.get(key, _NOTHING)
     if not isinstance(value, list) or len(value) != 4 or not all(map(is_coordinate, value)):
-        raise unexpected(
-            f"{place}: {key}", "four finite numbers x, y, width, height in pixels", value
-        )
+        expected = "four finite numbers x, y, width, height in pixels"
+        raise unexpected(f"{place}: {key}", expected, value, too_large(value))
     return value

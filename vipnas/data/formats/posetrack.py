@@ -15,7 +15,7 @@ from vipnas.data.formats.coco import Person, PoseData, checked_whole, person_of,
 from vipnas.data.formats.coco_checks import require_unique
 from vipnas.data.formats.file_names import plain_name
 from vipnas.data.formats.joined import join
-from vipnas.data.formats.json_values import box, flag, is_coordinate, unexpected
+from vipnas.data.formats.json_values import box, flag, is_coordinate, too_large, unexpected
 from vipnas.data.formats.posetrack_files import documents, video_name
 from vipnas.data.formats.reading import DEFAULT_READING, Reading
 from vipnas.data.formats.skeletons import Skeleton
@@ -220,7 +220,8 @@ def _ignore_regions(image: Mapping[str, Any], place: str) -> tuple[NDArray[np.fl
         if not isinstance(columns, list) or not all(isinstance(column, list) for column in columns):
             raise unexpected(f"{place}: ignore_regions", "lists of polygons", columns)
         if wrong := [v for column in columns for v in column if not is_coordinate(v)]:
-            raise unexpected(f"{place}: ignore_regions", "finite numbers of pixels", wrong[0])
+            expected = "finite numbers of pixels"
+            raise unexpected(f"{place}: ignore_regions", expected, wrong[0], too_large(wrong[0]))
     if list(map(len, xs)) != list(map(len, ys)):
         raise ValueError(f"{place}: ignore_regions: expected as many x as y in each polygon")
     return tuple(

@@ -17,6 +17,7 @@ from vipnas.data.formats.json_values import (
     json_list,
     json_object,
     number,
+    too_large,
     unexpected,
     whole_number,
 )
@@ -86,7 +87,8 @@ def _check_result(entry: Any, place: str, skeleton: Skeleton) -> None:
         if not is_coordinate(value):
             joint, column = divmod(index, 3)
             name = f"joint {joint} ({skeleton.joints[joint]}): {('x', 'y', 'score')[column]}"
-            raise unexpected(f"{place}: keypoints: {name}", "a finite number", value)
+            expected = "a finite number"
+            raise unexpected(f"{place}: keypoints: {name}", expected, value, too_large(value))
 
 
 def _of_categories(
