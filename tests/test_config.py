@@ -8,9 +8,9 @@ import pytest
 from errors_fixture import refused
 
 from vipnas.config.clip import Exposure, VideoConfig
-from vipnas.config.data import Augmentation, ClipAugmentation, Data, PoseFiles
+from vipnas.config.data import Augmentation, BoxFit, ClipAugmentation, Data, PoseFiles
 from vipnas.config.search import SearchConfig
-from vipnas.config.training import Sampling, Schedule, SupernetConfig
+from vipnas.config.training import Compute, Sampling, Schedule, SupernetConfig
 from vipnas.files import parse
 
 SCHEDULE: dict[str, Any] = {"epochs": 1.0, "batch_size": 2, "learning_rate": 0.1}
@@ -98,3 +98,18 @@ def test_a_section_that_does_not_fit_is_one_line(
 ) -> None:
     with refused(*fields):
         parse(kind, raw, "file")
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "place", "expected"),
+    [
+        (Compute, {"threads": 1_000_000}, "file: threads", "1024"),
+        (SearchConfig, {"num_trials": 1, "threads": 0}, "file: threads", "1"),
+        (BoxFit, {"padding": 1e6}, "file: padding", "10"),
+    ],
+)
+def test_numbers_with_which_a_run_would_crash_or_see_nothing(
+    kind: type[Any], change: dict[str, Any], place: str, expected: str
+) -> None:
+    with refused(place, expected):
+        parse(kind, change, "file")

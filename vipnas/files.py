@@ -100,7 +100,12 @@ def locked(directory: Path) -> Iterator[None]:
 
 
 def digest(path: Path) -> str:
-    """Return the first 16 hex digits of the SHA-256 of a file's content."""
+    """Return the first 16 hex digits of the SHA-256 of a file's content.
+
+    Raises:
+        UserError: If the file does not exist.
+    """
+    check_is_file(path)
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 

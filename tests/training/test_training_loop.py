@@ -68,6 +68,8 @@ def test_a_warm_up_longer_than_the_run_ends_with_it() -> None:
         ({"batch_size": -1}, "a number above 0", "-1"),
         ({"learning_rate": 0.0}, "a number above 0", "0.0"),
         ({"clip_norm": 0}, "a number above 0", "0"),
+        ({"batch_size": 10**9}, "a number of at most 65536", "1000000000"),
+        ({"learning_rate": 1e300}, "a number of at most 1000", "1e+300"),
         ({"warmup_steps": -1}, "a number from 0", "-1"),
         ({"learning_rate": math.nan}, "a number above 0", "nan"),
         ({"drop_at": (0.5, 2.0)}, "numbers from 0 to 1", "[0.5, 2.0]"),

@@ -29,8 +29,9 @@ PLACE = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 USAGE_CODE = 2  # of argparse
-# What a failed run may leave: who is at work in a folder, and how long it was.
-MAY_CHANGE = {"seconds.json", ".lock", ".lock.json", ".vipnas.lock"}
+# What a failed run may leave: who is at work in a folder, how long it was, and the pictures that
+# `label` has done.
+MAY_CHANGE = {"seconds.json", ".lock", ".lock.json", ".vipnas.lock", "labels.json"}
 NOT_ERRORS = ("WARNING: ", "synthesize: ", "convert: note: ", "usage: ", " ")
 
 

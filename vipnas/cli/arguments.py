@@ -83,6 +83,16 @@ def count(text: str) -> int:
     return int(text)
 
 
+def thread_count(text: str) -> int:
+    """Parse a number of threads."""
+    from vipnas.config.training import MAX_THREADS
+
+    if not text.isdecimal() or not 1 <= int(text) <= MAX_THREADS:
+        expected = f"a whole number from 1 to {MAX_THREADS}"
+        raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
+    return int(text)
+
+
 def name_argument(command: argparse.ArgumentParser) -> None:
     command.add_argument("--name", help="name of the search (default: the unnamed one)")
 

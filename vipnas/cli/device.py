@@ -15,6 +15,7 @@ from vipnas.cli.arguments import (
     model_arguments,
     model_of,
     split_argument,
+    thread_count,
 )
 from vipnas.errors import UserError
 from vipnas.runtimes.table import DEFAULT_RUNTIME, RUNTIMES
@@ -100,7 +101,7 @@ def timing_arguments(group: argparse._ActionsContainer) -> None:
     )
     group.add_argument(
         "--threads",
-        type=count,
+        type=thread_count,
         default=1,
         metavar="N",
         help="number of threads that time is measured with (default: %(default)s)",
@@ -166,7 +167,7 @@ def _add_benchmark(commands: Commands) -> None:
     )
     compared.add_argument(
         "--threads",
-        type=count,
+        type=thread_count,
         nargs="+",
         default=[1],
         metavar="N",

@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with listed_at_the_end() as skipped:
             options.run(options)
     except (ValueError, OSError, FloatingPointError) as error:
-        print(f"vipnas {command}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"vipnas {command}: {' '.join(_text_of(error).split())}", file=sys.stderr)
         return 1
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
@@ -58,6 +58,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"vipnas {command}: {len(skipped)} bad images left out:", file=sys.stderr)
         print("\n".join(f"  {problem}" for problem in skipped), file=sys.stderr)
     return 0
+
+
+def _text_of(error: Exception) -> str:
+    """Return the text of an error. Those of the operating system begin with the file."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror is not None:
+        return (
+            f"{error.filename}: expected a file that can be used, got an error ({error.strerror})"
+        )
+    return str(error)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -8,7 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vipnas.cli.arguments import Commands, count, model_arguments, model_of, open_device
+from vipnas.cli.arguments import (
+    Commands,
+    count,
+    model_arguments,
+    model_of,
+    open_device,
+    thread_count,
+)
 from vipnas.cli.stopping import ended_by_signals
 from vipnas.runtimes.table import RUNTIMES
 
@@ -87,7 +94,7 @@ def computing_arguments(command: argparse.ArgumentParser) -> None:
     )
     computing.add_argument(
         "--threads",
-        type=count,
+        type=thread_count,
         metavar="N",
         help="number of CPU threads of model and detector (default: all cores for weights, 1 for"
         " models of others and detectors)",

@@ -210,7 +210,7 @@ class BoxFit(Strict):
             the crop, so that its sides have different scales.
     """
 
-    padding: PositiveFloat = 1.25
+    padding: Annotated[float, Field(gt=0, le=10)] = 1.25
     aspect: Literal["extend", "stretch"] = "extend"
 
 

@@ -60,7 +60,7 @@ class ExperimentConfig(Strict):
     skeleton: str = "coco_17"
     input_hw: tuple[int, int] | tuple[tuple[int, int], ...] | None = None
     codec: Literal["quarter", "dark", "udp", "simcc"] = "quarter"
-    sigma_px: PositiveFloat = 2.0
+    sigma_px: Annotated[float, Field(ge=0.1, le=100)] = 2.0
     box: BoxFit = field(default_factory=BoxFit)
     augmentation: Augmentation = field(default_factory=Augmentation)
     flip_test: bool = True

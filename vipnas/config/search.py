@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import PositiveFloat, PositiveInt
 
+from vipnas.config.training import Threads
 from vipnas.errors import UserError
 from vipnas.files import Strict
 from vipnas.quantities import (
@@ -137,7 +138,7 @@ class LatencyConfig(Strict):
 
     table: str
     runtime: str = "onnxruntime"
-    threads: PositiveInt = 1
+    threads: Threads = 1
     batch: PositiveInt = 1
     precision: str = "fp32"
     any_device: bool = False
@@ -180,7 +181,7 @@ class SearchConfig(Strict):
     searcher_settings: dict[str, Any] | None = None
     latency: LatencyConfig | None = None
     pending: PositiveInt = 4
-    threads: PositiveInt = 1
+    threads: Threads = 1
     seconds_limit: PositiveFloat | None = None
     early_stop_margin: PositiveFloat | None = None
 

@@ -5,12 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Set
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from vipnas.errors import UserError
 from vipnas.files import Strict
+
+# Beyond these, the optimizer or the memory of any machine fails in the middle of a training.
+AT_MOST = {"batch_size": 65_536, "learning_rate": 1000, "weight_decay": 1000}
+MAX_THREADS = 1024  # with very many, runtimes crash
+Threads: TypeAlias = Annotated[int, Field(ge=1, le=MAX_THREADS)]
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,9 @@ class Schedule(Strict):
             value = getattr(self, name)
             if value not in (None, "auto") and not 0 < value < math.inf:
                 raise UserError(name, "a number above 0", str(value))
+        for name, limit in AT_MOST.items():
+            if getattr(self, name) > limit:
+                raise UserError(name, f"a number of at most {limit}", str(getattr(self, name)))
         for name in ("warmup_steps", "weight_decay"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UserError(name, "a number from 0", str(getattr(self, name)))
@@ -105,7 +113,7 @@ class Compute(Strict):
     cuda_graph: bool = True
     fused_optimizer: bool = True
     synchronise_batch_norm: bool = True
-    threads: PositiveInt | None = None
+    threads: Threads | None = None
 
 
 Strategy = Literal["sandwich", "uniform", "uniform_macs", "cost_balanced", "best_up", "worst_up"]
