@@ -48,6 +48,27 @@ def test_every_example_is_understood(example: str) -> None:
     assert callable(parser_of_all_commands().parse_args(arguments).run)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("predict m a.jpg -o b --min-score nan", "a finite number, got 'nan'"),
+        ("label m a.jpg -o b.json --min-score x", "a finite number, got 'x'"),
+        ("predict m a.jpg -o b --threads 100000000", "a whole number from 1 to 1024"),
+        ("info m --sigma-px -1", "a number above 0, got '-1'"),
+        ("cost a.json --latency --max-spread nan", "a finite number, got 'nan'"),
+        ("demo --seed -1", "a whole number from 0, got '-1'"),
+    ],
+)
+def test_numbers_that_no_run_can_use_are_refused_at_once(
+    arguments: str, expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(shlex.split(arguments))
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert f": expected {expected}" in error and error.count("\n") == 1
+
+
 def test_arguments_are_grouped(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["search", "--help"])

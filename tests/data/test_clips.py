@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from test_posetrack import POSETRACK_18, Tree, keypoints
+from posetrack_fixture import POSETRACK_18, Tree, keypoints
 from torch.nn.functional import affine_grid, grid_sample
 
 from vipnas.config.data import Augmentation, ClipAugmentation, Follow

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import yaml
-from test_posetrack import Tree
+from posetrack_fixture import Tree
 from tool_fixture import ROOT, tool
 
 from vipnas.config.data import PoseFiles

@@ -210,7 +210,7 @@ def test_of_two_that_make_the_same_set_one_waits(tmp_path: Path) -> None:
         ({"seed": -1}, r"seed: expected 0 or more, got -1"),
         (
             {"image_hw": (240, 8)},
-            r"image_hw: expected 32 or more in height and width, got \[240, 8\]",
+            r"image_hw: expected 32 to 16384 in height and width, got \[240, 8\]",
         ),
         (
             {"people_per_image": (3, 2)},

@@ -184,8 +184,9 @@ def test_outputs_and_precisions_that_are_none(
     assert "--output: expected a .json file, got " in capsys.readouterr().err
     assert label(directory, directory / "five.yaml" / "a.json", photos) == 1
     assert "a.json: expected a file that can be written, got " in capsys.readouterr().err
-    assert label(directory, tmp_path / "data.json", photos, "--min-score", "nan") == 1
-    assert "--min-score: expected a finite number, got nan" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        label(directory, tmp_path / "data.json", photos, "--min-score", "nan")
+    assert "--min-score: expected a finite number, got 'nan'" in capsys.readouterr().err
     labelled = ("--calibrate-on", str(tmp_path / "none.json"), "--precision", "1.5")
     assert label(directory, tmp_path / "data.json", photos, *labelled) == 1
     assert "--precision: expected a number above 0, up to 1, got 1.5" in capsys.readouterr().err

@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import mean, pstdev
 
 import pytest
+from errors_fixture import refused
 from made_up_device import KEY, MadeUpDevice, made_up_ms
 
 from vipnas.config.search import LatencyConfig
@@ -469,3 +470,8 @@ def test_every_layer_of_a_plan_can_stand_alone(space: SearchSpace) -> None:
             assert out.shape == (1, space.num_keypoints, *layer.in_hw)
         else:
             assert out.shape[2:] == (1, 1)
+
+
+def test_one_network_alone_is_no_profile() -> None:
+    with refused("num_archs", "from 2", "1"):
+        Profile(num_archs=1)

@@ -112,13 +112,6 @@ def _average_precision(truth: Path, found: Path) -> float | None:
             scoring.evaluate()
             scoring.accumulate()
             scoring.summarize()
-        except (
-            ArithmeticError,
-            AssertionError,
-            AttributeError,
-            LookupError,
-            TypeError,
-            ValueError,
-        ):
+        except _PYCOCOTOOLS_RAISES:
             return None
     return float(scoring.stats[0])

@@ -43,22 +43,15 @@ from tools.fuzz.spoiling import (
 )
 
 
-def spoiled_experiment(sandbox: Sandbox, folder: Path, rng: random.Random) -> Case:
-    sandbox.lay_out(folder)
-    spoil_yaml(folder / "experiment.yaml", rng)
-    return Case(any_reader(sandbox, folder, rng))
+def spoiled_yaml(name: str) -> Make:
+    """An experiment, its space or its skeleton."""
 
+    def make(sandbox: Sandbox, folder: Path, rng: random.Random) -> Case:
+        sandbox.lay_out(folder)
+        spoil_yaml(folder / name, rng)
+        return Case(any_reader(sandbox, folder, rng))
 
-def spoiled_space(sandbox: Sandbox, folder: Path, rng: random.Random) -> Case:
-    sandbox.lay_out(folder)
-    spoil_yaml(folder / "space.yaml", rng)
-    return Case(any_reader(sandbox, folder, rng))
-
-
-def spoiled_skeleton(sandbox: Sandbox, folder: Path, rng: random.Random) -> Case:
-    sandbox.lay_out(folder)
-    spoil_yaml(folder / "skeleton.yaml", rng)
-    return Case(any_reader(sandbox, folder, rng))
+    return make
 
 
 def spoiled_arch(sandbox: Sandbox, folder: Path, rng: random.Random) -> Case:
@@ -183,9 +176,9 @@ def spoiled_arguments(sandbox: Sandbox, folder: Path, rng: random.Random) -> Cas
 
 # With each kind, how often it is drawn, beside the others.
 KINDS: dict[str, tuple[Make, int]] = {
-    "experiment": (spoiled_experiment, 12),
-    "space": (spoiled_space, 9),
-    "skeleton": (spoiled_skeleton, 6),
+    "experiment": (spoiled_yaml("experiment.yaml"), 12),
+    "space": (spoiled_yaml("space.yaml"), 9),
+    "skeleton": (spoiled_yaml("skeleton.yaml"), 6),
     "arch": (spoiled_arch, 11),
     "annotations": (spoiled_annotations, 12),
     "posetrack": (spoiled_posetrack, 5),

@@ -16,6 +16,7 @@ from tools.fuzz.spoiling import (
     spoil_json,
     spoil_model,
     spoil_published,
+    spoil_some_bytes,
     spoil_yaml,
 )
 
@@ -33,12 +34,7 @@ def spoiled_checkpoint(sandbox: Sandbox, folder: Path, rng: random.Random) -> Ca
     valid = rng.choice((sandbox.network, sandbox.network, sandbox.published))
     file = folder / valid.name
     shutil.copyfile(valid, file)
-    if rng.random() < 0.3:
-        file.write_bytes(changed_bytes(file.read_bytes(), rng))
-    elif file.suffix == ".pth":
-        spoil_published(file, rng)
-    else:
-        spoil_model(file, rng)
+    spoil_some_bytes(file, rng, spoil_published if file.suffix == ".pth" else spoil_model)
     if rng.randrange(4) == 1:
         return Case(["convert", str(file), "--to", "published", "-o", str(folder / "out.pth")])
     return _reader(file, sandbox, folder, rng)
@@ -48,10 +44,7 @@ def spoiled_exported(sandbox: Sandbox, folder: Path, rng: random.Random) -> Case
     sandbox.lay_out(folder)
     file = folder / "pose.onnx"
     shutil.copyfile(sandbox.exported, file)
-    if rng.random() < 0.3:
-        file.write_bytes(changed_bytes(file.read_bytes(), rng))
-    else:
-        _spoil_onnx(file, rng)
+    spoil_some_bytes(file, rng, _spoil_onnx)
     return _reader(file, sandbox, folder, rng)
 
 

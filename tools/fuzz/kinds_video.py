@@ -15,6 +15,7 @@ from tools.fuzz.spoiling import (
     on_experiment,
     spoil_json,
     spoil_model,
+    spoil_some_bytes,
     spoil_yaml,
 )
 
@@ -42,10 +43,7 @@ def spoiled_clip(sandbox: Sandbox, folder: Path, rng: random.Random) -> Case:
     sandbox.lay_out_video(folder)
     file = folder / "clip.safetensors"
     shutil.copyfile(sandbox.clip, file)
-    if rng.random() < 0.3:
-        file.write_bytes(changed_bytes(file.read_bytes(), rng))
-    else:
-        spoil_model(file, rng)
+    spoil_some_bytes(file, rng, spoil_model)
     chosen = rng.randrange(3)
     if chosen == 0:
         return Case(on_experiment("video evaluate", sandbox, folder, str(file)))

@@ -27,6 +27,7 @@ class Case:
 
 
 Make = Callable[[Sandbox, Path, random.Random], Case]
+Spoil = Callable[[Path, random.Random], None]
 
 
 def _spoil(
@@ -51,9 +52,10 @@ def spoil_yaml(file: Path, rng: random.Random) -> None:
 
 def spoil_lines(file: Path, rng: random.Random) -> None:
     """One line of JSON lines; or bytes anywhere, line ends too."""
-    if rng.random() < 0.3:
-        file.write_bytes(changed_bytes(file.read_bytes(), rng))
-        return
+    spoil_some_bytes(file, rng, _spoil_a_line)
+
+
+def _spoil_a_line(file: Path, rng: random.Random) -> None:
     lines = file.read_bytes().splitlines()
     number = rng.randrange(len(lines))
     lines[number] = as_json(changed_document(json.loads(lines[number]), rng))
@@ -73,6 +75,14 @@ def spoil_model(file: Path, rng: random.Random) -> None:
         facts[name] = changed_text(facts[name], rng)
     spoiled = as_json(header)
     file.write_bytes(len(spoiled).to_bytes(8, "little") + spoiled + content[8 + length :])
+
+
+def spoil_some_bytes(file: Path, rng: random.Random, otherwise: Spoil) -> None:
+    """In three of ten files change bytes anywhere; spoil the others by what they contain."""
+    if rng.random() < 0.3:
+        file.write_bytes(changed_bytes(file.read_bytes(), rng))
+    else:
+        otherwise(file, rng)
 
 
 def spoil_published(file: Path, rng: random.Random) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, redirect_stdout
@@ -78,9 +79,36 @@ def _split(text: str) -> str:
 
 def count(text: str) -> int:
     """Parse a whole number from 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
+    return _whole_number(text, 1)
+
+
+def seed_number(text: str) -> int:
+    """Parse a whole number from 0."""
+    return _whole_number(text, 0)
+
+
+def _whole_number(text: str, least: int) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"expected a whole number from {least}, got {text!r}")
     return int(text)
+
+
+def finite_number(text: str) -> float:
+    """Parse a number that is neither infinite nor NaN."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"expected a finite number, got {text!r}")
+    return value
+
+
+def positive_number(text: str) -> float:
+    """Parse a finite number above 0."""
+    if (value := finite_number(text)) <= 0:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
+    return value
 
 
 def thread_count(text: str) -> int:
@@ -149,7 +177,7 @@ def model_arguments(command: argparse.ArgumentParser) -> None:
     )
     facts.add_argument(
         "--sigma-px",
-        type=float,
+        type=positive_number,
         help="sigma of the codec in heatmap pixels, of simcc in input pixels",
     )
     facts.add_argument("--skeleton", help="shipped name or YAML file")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from vipnas.cli.arguments import Commands, count
+from vipnas.cli.arguments import Commands, count, seed_number
 
 
 def add_demo_command(commands: Commands) -> None:
@@ -43,7 +43,10 @@ def add_demo_command(commands: Commands) -> None:
         help="number of frames, at 25 per second (default: %(default)s)",
     )
     content.add_argument(
-        "--seed", type=int, default=10, help="random seed of the video (default: %(default)s)"
+        "--seed",
+        type=seed_number,
+        default=10,
+        help="random seed of the video (default: %(default)s)",
     )
     demo.set_defaults(run=_demo)
 

@@ -14,6 +14,7 @@ from vipnas.cli.arguments import (
     count,
     model_arguments,
     model_of,
+    positive_number,
     split_argument,
     thread_count,
 )
@@ -112,7 +113,7 @@ def max_spread_argument(group: argparse._ActionsContainer) -> None:
     """Add `--max-spread`."""
     group.add_argument(
         "--max-spread",
-        type=float,
+        type=positive_number,
         default=0.1,
         metavar="X",
         help="largest spread of the samples, relative to their median; a noisier measurement is"

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vipnas.cli.arguments import Commands, count, model_arguments
+from vipnas.cli.arguments import Commands, count, finite_number, model_arguments
 from vipnas.cli.predict import computing_arguments, opened, people_arguments, source_arguments
 from vipnas.cli.stopping import ended_by_signals
 from vipnas.errors import UserError
@@ -36,7 +35,7 @@ def add_label_command(commands: Commands) -> None:
     labels = label.add_argument_group("labels")
     labels.add_argument(
         "--min-score",
-        type=float,
+        type=finite_number,
         metavar="X",
         help="lowest score of a joint that is labelled (default: 0.3; 0 with --calibrate-on)",
     )
@@ -73,8 +72,6 @@ def add_label_command(commands: Commands) -> None:
 def _label(options: argparse.Namespace) -> None:
     if options.output.suffix.lower() != ".json":
         raise UserError("--output", "a .json file", str(options.output))
-    if options.min_score is not None and not math.isfinite(options.min_score):
-        raise UserError("--min-score", "a finite number", f"{options.min_score:g}")
     for name in ("calibrate_images", "precision"):
         if getattr(options, name) is not None and options.calibrate_on is None:
             place = f"--{name.replace('_', '-')}"

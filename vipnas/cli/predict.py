@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from vipnas.cli.arguments import (
     Commands,
     count,
+    finite_number,
     model_arguments,
     model_of,
     open_device,
@@ -127,7 +128,7 @@ def _add_output(predict: argparse.ArgumentParser) -> None:
     )
     output.add_argument(
         "--min-score",
-        type=float,
+        type=finite_number,
         default=0.2,
         metavar="X",
         help="lowest score of a joint that is drawn (default: %(default)s)",

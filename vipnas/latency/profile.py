@@ -39,6 +39,7 @@ ARCHS_AT_ONCE = 10
 ARCH_ROUNDS = 15
 # The architectures that are sampled to count layers; none of them is measured.
 ARCHS_SAMPLED = 1000
+MIN_ARCHS = 2
 BLOCKS_AT_ONCE = 20
 # A noisy batch is measured again.
 TRIES = 5
@@ -66,6 +67,12 @@ class Profile:
     seed: int = 0
     evenly: float = 0.5
     max_spread: float = MAX_SPREAD
+
+    def __post_init__(self) -> None:
+        if self.num_archs < MIN_ARCHS:
+            expected = f"a whole number from {MIN_ARCHS}"
+            hint = "one network is predicted from the others"
+            raise UserError("num_archs", expected, str(self.num_archs), hint)
 
 
 def profile_space(

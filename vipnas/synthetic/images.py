@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 ANNOTATIONS = "annotations.json"
 VERSION = 2  # raised whenever the same seed gives other images
-MIN_SIDE_PX = 32
+MIN_SIDE_PX, MAX_SIDE_PX = 32, 16_384
 MAX_PEOPLE = 20
 
 People = list[dict[str, Any]]  # the annotations of one image, without ids
@@ -150,9 +150,9 @@ def check_settings(settings: dict[str, Any], num_workers: int, *rules: Rule) -> 
     shared: tuple[Rule, ...] = (
         (settings["seed"] >= 0, "seed", "0 or more"),
         (
-            min(settings["image_hw"]) >= MIN_SIDE_PX,
+            all(MIN_SIDE_PX <= side <= MAX_SIDE_PX for side in settings["image_hw"]),
             "image_hw",
-            f"{MIN_SIDE_PX} or more in height and width",
+            f"{MIN_SIDE_PX} to {MAX_SIDE_PX} in height and width",
         ),
         (1 <= least <= most <= MAX_PEOPLE, people, f"1 <= lowest <= highest <= {MAX_PEOPLE}"),
         (0.0 <= settings["difficulty"] <= 1.0, "difficulty", "0 to 1"),
