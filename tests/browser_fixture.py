@@ -102,7 +102,7 @@ def _spawn(command: Sequence[str]) -> tuple[int, int, int]:
     )
     process = os.posix_spawn(
         command[0],
-        command,
+        [*command],
         os.environ,
         file_actions=[
             (os.POSIX_SPAWN_DUP2, high_input, 3),

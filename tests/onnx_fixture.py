@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -38,7 +39,7 @@ def write_node_model(
     output_shape: Sequence[int | str],
     input_shape: Sequence[int | str] = (1, 3, 64, 64),
     input_type: int = TensorProto.FLOAT,
-    **attributes: object,
+    **attributes: Any,
 ) -> Path:
     """A model of one operation, from `image` to `found`."""
     node = helper.make_node(operation, ["image"], ["found"], **attributes)

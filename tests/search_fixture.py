@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 from vipnas.arch.image import Arch
+from vipnas.search.constraints import Space
 from vipnas.search.trial import Trial
 from vipnas.space.image import SearchSpace
 
@@ -12,7 +13,7 @@ from vipnas.space.image import SearchSpace
 class Separable:
     """Every choice adds its own part to the score, the larger option more; known for any arch."""
 
-    def __init__(self, space: SearchSpace) -> None:
+    def __init__(self, space: Space[Arch]) -> None:
         self.space = space
         self.calls: list[Arch] = []
 

@@ -31,7 +31,7 @@ def make_stand_in(data: Data, root: Path) -> None:
 
 def _make_coco(root: Path, files: PoseFiles, split: str) -> None:
     """As COCO's own files: an unlabelled person, a crowd, and an image without persons."""
-    assert files.annotations is not None
+    assert isinstance(files.annotations, str) and isinstance(files.images, str)
     made, first_id = root / f"made_{split}", FIRST_ID[split]
     synthesize(made, NUM_IMAGES + 1, first_id, IMAGE_HW, (1, 1), difficulty=0.0)
     document = json.loads((made / ANNOTATIONS).read_text())
@@ -59,7 +59,7 @@ def _make_coco(root: Path, files: PoseFiles, split: str) -> None:
 
 def _make_posetrack(root: Path, files: PoseFiles, split: str) -> None:
     """As the official files: no sizes, frames without labels, a person without, ignore regions."""
-    assert files.posetrack is not None
+    assert isinstance(files.posetrack, str) and isinstance(files.images, str)
     made, folder = root / f"made_{split}", root / files.posetrack
     synthesize_video(
         made, NUM_VIDEOS, FIRST_ID[split], NUM_FRAMES, IMAGE_HW, (1, 2), difficulty=0.0

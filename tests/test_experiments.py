@@ -134,7 +134,8 @@ def test_supernets_to_compare_fit_their_experiment(file: Path, tmp_path: Path) -
     name = "ranking_lspet" if file.stem == "lspet" else "ranking"
     opened = Experiment.open(name, tmp_path, tmp_path, torch.device("cpu"))
     assert opened.config.supernet is not None
-    kind = dict[str, tool("benchmarks.compare_supernets").Variant]  # type: ignore[misc]
+    variant_of = tool("benchmarks.compare_supernets").Variant
+    kind: Any = dict[str, variant_of]
     variants: dict[str, Any] = parse(kind, read_yaml(file), str(file))
     for variant in variants.values():
         config = replace(opened.config, supernet=variant.config(opened.config.supernet, 20.0))

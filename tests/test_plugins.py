@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -94,7 +95,7 @@ def test_a_network_is_exported_measured_and_evaluated_by_the_runtime_of_a_packag
 def test_wrong_names_and_settings_are_named_before_anything_runs(
     installed: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for searcher, settings, message in (
+    cases: tuple[tuple[str, dict[str, Any], str], ...] = (
         (
             "hill_climbin",
             {},
@@ -107,7 +108,8 @@ def test_wrong_names_and_settings_are_named_before_anything_runs(
             "search.searcher_settings: expected one of the keys probability, got 'steps'",
         ),
         ("nsga2", {}, "searcher_settings: expected none with the searcher nsga2"),
-    ):
+    )
+    for searcher, settings, message in cases:
         experiment = str(experiment_in(tmp_path, searcher, settings))
         assert main(["train-supernet", experiment]) == 1
         assert message in capsys.readouterr().err

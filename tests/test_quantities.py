@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from pathlib import Path
+from typing import Any
 
 import pytest
 from search_fixture import Separable
@@ -56,7 +57,8 @@ def test_a_new_quantity_is_a_row_and_a_getter(
     searchers = searchers_of(config, tiny_space, 0, with_energy)
     journal = Journal(tmp_path / "trials.jsonl", {})
     workers = InProcess(lambda: Separable(tiny_space))
-    trials = run_methods(config, searchers, workers, with_energy, journal, lambda *_: None)
+    keep_nothing: Any = lambda *_: None  # noqa: E731
+    trials = run_methods(config, searchers, workers, with_energy, journal, keep_nothing)
     write_fronts(tmp_path, config, trials)
     found = [trial.cost.value("energy_mj") for trial in trials["nsga2"]]
     assert len(found) == 6 and max(found) <= 6.0

@@ -78,7 +78,7 @@ def test_its_joints_are_found_by_name_once(
     assert not joints[:, 1:].any()  # coco_17 has no neck
     monkeypatch.setattr(teacher_module, "_open", None)  # it is not opened again
     again = taught_crops(experiment_of(directory, tmp_path))
-    assert np.array_equal(joints, again.teacher_NK3)
+    assert again.teacher_NK3 is not None and np.array_equal(joints, again.teacher_NK3)
 
 
 def test_settings_know_the_teacher_by_content_where_it_teaches(

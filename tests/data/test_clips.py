@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,7 +43,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> PoseTrackData:
     Each picture is grey with a white square that moves with track 0's first labelled joint."""
     root = tmp_path_factory.mktemp("videos")
     (root / "annotations").mkdir()
-    for video, tracks in {"a": {0: range(6), 7: (0, 1, 3, 4, 5)}, "b": {0: range(3)}}.items():
+    frames_of: dict[str, dict[int, Sequence[int]]]
+    frames_of = {"a": {0: range(6), 7: (0, 1, 3, 4, 5)}, "b": {0: range(3)}}
+    for video, tracks in frames_of.items():
         first_id = 1000 * (1 + ord(video))
         images, annotations = [], []
         (root / "images" / video).mkdir(parents=True)

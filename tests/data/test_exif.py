@@ -154,7 +154,7 @@ def test_images_on_their_side_settle_the_doubt(
 
 
 def test_the_experiment_says_exif_ignore() -> None:
-    files = {"annotations": "a.json", "images": "images"}
+    files: dict[str, Any] = {"annotations": "a.json", "images": "images"}
     found = parse(Data, {"train": files, "test": files, "exif": "ignore"}, "data")
     assert found == Data(train=PoseFiles(**files), test=PoseFiles(**files), exif="ignore")
     with pytest.raises(ValueError, match="exif"):

@@ -93,7 +93,9 @@ def test_people_are_followed_through_a_video(small_set: Path) -> None:
 
 
 def _colours(person: TrackedPerson, chosen_K: np.ndarray) -> np.ndarray:
-    image = cv2.GaussianBlur(cv2.imread(str(person.image_path)), (3, 3), 0)
+    stored = cv2.imread(str(person.image_path))
+    assert stored is not None
+    image = cv2.GaussianBlur(stored, (3, 3), 0)
     columns, rows = np.rint(person.keypoints_K3[chosen_K, :2].T).astype(int)
     return image[rows, columns].astype(float)
 

@@ -156,7 +156,8 @@ def test_end_to_end_in_dets_and_labels_as_by_mmdeploy() -> None:
 
 def test_end_to_end_in_named_columns_as_by_tensorflow() -> None:
     boxes = np.array([[(0.5, 0.25, 1, 0.75), (0, 0, 0, 0)]], np.float32)
-    outputs = {"boxes": boxes, "scores": f32(1, 2) + 0.5, "classes": f32(1, 2) + (1, 3)}
+    outputs: dict[str, Any] = {"boxes": boxes, "scores": f32(1, 2) + 0.5}
+    outputs["classes"] = f32(1, 2) + (1, 3)
     columns = ["top", "left", "bottom", "right", "score", "class"]
     found = persons("end_to_end", outputs, person_class=1, columns=columns, normalised=True)
     assert len(found.scores) == 1

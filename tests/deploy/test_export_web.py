@@ -357,7 +357,8 @@ def in_a_browser(
 def test_the_page_shows_the_poses_of_a_camera(exported: Path, tmp_path: Path) -> None:
     """A clip is the camera. The page draws and counts, on a phone too, and complains of nothing."""
     clip = tmp_path / "camera.mjpeg"
-    clip.write_bytes(b"".join(cv2.imencode(".jpg", image[..., ::-1])[1] for image in frames()))
+    pictures = (cv2.imencode(".jpg", image[..., ::-1])[1] for image in frames())
+    clip.write_bytes(b"".join(picture.tobytes() for picture in pictures))
     camera = [
         "--use-fake-device-for-media-stream",
         "--use-fake-ui-for-media-stream",

@@ -50,13 +50,15 @@ class Scene:
             self.number = number
             yield np.zeros((*HW, 3), np.uint8)
 
-    def runner(self, image: Any, boxes: Any, memories: Sequence[ClipMemory | None]) -> FramePoses:
+    def runner(
+        self, image: Any, boxes_xyxy: Any, memories: Sequence[ClipMemory | None]
+    ) -> FramePoses:
         """The pose of whoever is nearest to the centre of a box; each clip is never over."""
         places = self.frames[self.number]
         self.key_frames.append([memory is None for memory in memories])
-        keypoints = np.zeros((len(boxes), K, 2))
-        scores = np.full((len(boxes), K), 0.9, np.float32)
-        for row, box in enumerate(boxes):
+        keypoints = np.zeros((len(boxes_xyxy), K, 2))
+        scores = np.full((len(boxes_xyxy), K), 0.9, np.float32)
+        for row, box in enumerate(boxes_xyxy):
             centre = (box[:2] + box[2:]) / 2
             far = [np.hypot(*(centre - (x + 20, y + 45))) for x, y in places]
             if far and min(far) < 60 and self.number not in self.weak_frames:
@@ -64,7 +66,7 @@ class Scene:
             else:
                 keypoints[row], scores[row] = centre, 0.1
         memory = ClipMemory(1, torch.zeros(1, 1, 1), np.zeros((2, 3)))
-        return FramePoses(keypoints, scores, (memory,) * len(boxes))
+        return FramePoses(keypoints, scores, (memory,) * len(boxes_xyxy))
 
     def detect(self, image: Any) -> Any:
         self.asked.append(self.number)

@@ -107,7 +107,8 @@ def test_a_file_is_read_back_with_joints_above_their_thresholds(
     boxes = np.array([[5.0, 5, 55, 55], [50, 5, 80, 55]])
     found = FramePoses(frame, np.stack([xy, outside]), scores, boxes, box_scores=None)
     path = tmp_path / "data.json"
-    with LabelWriter(path, five, thresholds, "model", from_detector=True) as writer:
+    writer = LabelWriter(path, five, thresholds, "model", from_detector=True)
+    with writer:
         writer.write(found)
     assert (writer.num_persons, writer.num_images) == (1, 1)
     data = read_coco(path, tmp_path, five)

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -620,7 +621,7 @@ class Signalled(Interrupted):
 @pytest.fixture
 def heard() -> Iterator[None]:
     """Signals as in a terminal: a test run in the background may ignore them."""
-    handlers = {"SIGINT": signal.default_int_handler, "SIGTERM": signal.SIG_DFL}
+    handlers: dict[str, Any] = {"SIGINT": signal.default_int_handler, "SIGTERM": signal.SIG_DFL}
     handlers["SIGHUP"] = signal.SIG_DFL
     before = {name: signal.signal(signal.Signals[name], how) for name, how in handlers.items()}
     yield

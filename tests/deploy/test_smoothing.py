@@ -86,6 +86,6 @@ def test_input_is_not_changed_and_nobody_is_fine() -> None:
         ({"beta": -1.0}, "beta: expected 0 or more, got -1.0"),
     ],
 )
-def test_wrong_settings_are_refused(settings: dict[str, float], message: str) -> None:
+def test_wrong_settings_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         OneEuroFilter(**settings)

@@ -27,7 +27,7 @@ FPS, NUM_FRAMES = 20.0, 12
 def write_video(path: Path, num_frames: int = NUM_FRAMES, codec: str = "MJPG") -> Path:
     """Frame n is grey of 10 n, but for a red left half, and noise that makes the file large."""
     noise = np.random.default_rng(0).integers(0, 255, (16, 64, 3), np.uint8)
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), FPS, (64, 48))
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), FPS, (64, 48))
     for number in range(num_frames):
         frame = np.full((48, 64, 3), 10 * number % 250, np.uint8)
         frame[:, :32] = (0, 0, 250)
@@ -108,7 +108,7 @@ def test_globs_and_several_places(tmp_path: Path) -> None:
     write_images(tmp_path, "a/1.png", "a/2.jpg", "b/1.png")
     some = open_source(f"{tmp_path}/*/1.png")
     assert (some.kind, [frame.name for frame in some]) == ("glob", ["a/1", "b/1"])
-    places = [tmp_path / "b", tmp_path / "a" / "1.png", f"{tmp_path}/a/*.png"]
+    places: list[str | Path] = [tmp_path / "b", tmp_path / "a" / "1.png", f"{tmp_path}/a/*.png"]
     assert [frame.name for frame in open_source(places)] == ["b/1", "a/1"]
 
 

@@ -117,7 +117,8 @@ def test_pictures_are_named_by_their_frames(tmp_path: Path) -> None:
     write(open_writer(tmp_path / "out", COCO_17), 3)
     assert below(tmp_path) == {f"out/clip/00000{n}.png" for n in range(3)}
     picture = cv2.imread(str(tmp_path / "out" / "clip" / "000002.png"))
-    assert np.array_equal(picture[..., ::-1], found(2).picture)
+    expected = found(2).picture
+    assert expected is not None and np.array_equal(picture[..., ::-1], expected)
 
 
 def test_equal_names_of_a_source_have_pictures_of_their_own(tmp_path: Path) -> None:
@@ -186,7 +187,9 @@ def test_posetrack_form_is_read_back(tmp_path: Path) -> None:
     write(open_writer(path, COCO_17, json_form="posetrack18"), 3)
     for index in range(3):
         (tmp_path / "clip").mkdir(exist_ok=True)
-        cv2.imwrite(str(tmp_path / f"clip/{index:06d}.jpg"), found(index).picture)
+        picture = found(index).picture
+        assert picture is not None
+        cv2.imwrite(str(tmp_path / f"clip/{index:06d}.jpg"), picture)
     (video,) = read_posetrack(path, tmp_path, COCO_17).videos
     assert (video.name, len(video.frames)) == ("clip", 3)
     for index, frame in enumerate(video.frames):

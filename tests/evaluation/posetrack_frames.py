@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vipnas.data.formats.posetrack import Frame, TrackedPerson
 from vipnas.data.formats.skeletons import read_skeleton
@@ -39,7 +40,7 @@ def random_frames(rng: np.random.Generator, num_frames: int, max_people: int) ->
     for number in range(num_frames):
         num_people = int(rng.integers(0, max_people + 1))
         people = tuple(random_person(rng, person, 1000 + number) for person in range(num_people))
-        regions = ()
+        regions: tuple[NDArray[np.float64], ...] = ()
         if rng.uniform() < 0.3:
             regions = (rng.uniform(0, 500, (4, 2)),)
         path = Path(f"{number:06}.jpg")

@@ -35,7 +35,7 @@ def test_members_have_only_what_runtimes_run_well(lat_vipnas: SearchSpace) -> No
     for _ in range(200):
         arch = lat_vipnas.sample(rng)
         assert all(count == 1 or count >= 16 for count in channels_per_group(arch))
-        widths = [part.width for part in (arch.stem, *arch.stages, *arch.head)]
+        widths = [arch.stem.width, *(s.width for s in arch.stages), *(h.width for h in arch.head)]
         assert all(width % 16 == 0 for width in widths)
         assert not any(stage.attention for stage in arch.stages[:2])  # where images are large
 

@@ -261,9 +261,9 @@ def test_files_of_every_kind_and_format_version_are_read(path: Path) -> None:
     assert path.stem == f"{header.kind}_{header.format_version}"
     assert all(torch.isfinite(tensor).all() for tensor in network.state_dict().values())
     if header.space is not None:
-        assert header.arch in header.search_space(path.name)
+        assert header.arch is not None and header.arch in header.search_space(path.name)
     if header.kind == "clip_supernet":
-        assert header.clip in header.video_space(path.name)
+        assert header.clip is not None and header.clip in header.video_space(path.name)
 
 
 def test_there_is_a_file_of_every_kind() -> None:

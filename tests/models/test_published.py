@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -38,9 +39,9 @@ def released(name: str) -> Arch:
     return read_arch(find_shipped("search_spaces", f"published/{name}"))
 
 
-def small_arch(family: str = "residual") -> Arch:
+def small_arch(family: Literal["residual", "inverted_residual"] = "residual") -> Arch:
     residual = family == "residual"
-    activation = "relu" if residual else "hardswish"
+    activation: Literal["relu", "hardswish"] = "relu" if residual else "hardswish"
     stage = StageArch(
         width=24,
         depth=2,
@@ -299,7 +300,7 @@ def test_what_holds_no_weights_is_refused(checkpoint: object) -> None:
     assert "got no tensors by name" in error_of(checkpoint, small_arch())
 
 
-def with_stage(arch: Arch, number: int, **changes: object) -> Arch:
+def with_stage(arch: Arch, number: int, **changes: Any) -> Arch:
     stages = list(arch.stages)
     stages[number] = replace(stages[number], **changes)
     return replace(arch, stages=tuple(stages))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -158,6 +159,7 @@ def test_heatmaps_before_are_carried_along(tiny_space: SearchSpace) -> None:
     network = FollowUpNet(tiny_space.min_arch(), [Fusion(2, "add")]).eval()
     images, before = torch.randn(2, 3, *tiny_space.input_hw), torch.rand(2, 17, 16, 12)
     assert (network(images, before) - before).abs().max() < 0.05
+    module: Any
     (module,) = network.fusion_modules.values()
     weights = torch.randn(17)
     carried = network(images, before)

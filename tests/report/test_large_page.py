@@ -40,6 +40,7 @@ class Table:
         trials = []
         for number in range(NUM_TRIALS):
             arch = searcher.ask()
+            assert arch is not None
             score = self.rows[self.space.encode(arch)]["ap"]
             searcher.tell(arch, score)
             trials.append(Trial(number, method, arch, score, self.cost_of(arch), 0.3))

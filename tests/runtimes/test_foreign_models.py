@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from onnx_fixture import write_constant_model, write_node_model
 
@@ -24,7 +26,7 @@ def runtime(request: pytest.FixtureRequest) -> str:
 
 
 def test_outputs_have_their_names_and_the_order_of_the_model(tmp_path: Path, runtime: str) -> None:
-    outputs = {"z": np.ones((1, 2, 3), np.float32), "a": np.arange(4)}
+    outputs: dict[str, NDArray[Any]] = {"z": np.ones((1, 2, 3), np.float32), "a": np.arange(4)}
     model = open_foreign(write_constant_model(tmp_path / "two.onnx", outputs), runtime)
     found = model.run({"image": np.zeros((1, 3, 64, 64), np.float32)})
     assert list(found) == ["z", "a"]

@@ -71,6 +71,7 @@ def network(request: pytest.FixtureRequest) -> PoseNet:
     fill_for_timing(network)
     for module in network.modules():
         if isinstance(module, ElasticBatchNorm2d):
+            assert module.running_mean is not None and module.running_var is not None
             for tensor in (module.weight, module.bias, module.running_mean):
                 torch.nn.init.normal_(tensor, 1.0, 0.2)
             torch.nn.init.uniform_(module.running_var, 0.5, 1.5)

@@ -113,7 +113,7 @@ def test_ranks_are_what_the_definition_says(num_objectives: int) -> None:
         if not left:
             break
     assert (domination_ranks(points) == expected).all()
-    two_fronts = np.count_nonzero(expected <= 1)
+    two_fronts = int(np.count_nonzero(expected <= 1))
     assert (domination_ranks(points, enough=two_fronts) == np.minimum(expected, 2)).all()
     assert (domination_ranks(points, enough=1) == np.minimum(expected, 1)).all()
 

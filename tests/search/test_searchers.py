@@ -382,7 +382,8 @@ def test_nsga2_has_a_better_front_than_random_search_and_the_predictor_the_best(
 def test_impossible_settings_of_evolution_are_refused(
     settings: dict[str, float], expected: str, found: str
 ) -> None:
-    with refused(*settings, expected, found):
+    (place,) = settings
+    with refused(place, expected, found):
         Evolution(**settings)  # type: ignore[arg-type]
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -83,7 +83,7 @@ def train_together(case: str, processes: Processes, directory: Path) -> Training
     """`processes` of one is the training that several are compared with."""
     torch.set_num_threads(1)
     compute = Compute(synchronise_batch_norm=case != "ghost")
-    supernet = supernet_of(TINY).double()
+    supernet: nn.Module = supernet_of(TINY).double()
     forward = make_forward(supernet, compute, processes)
 
     def in_double(images: Tensor, arch: Arch | None) -> Tensor:

@@ -26,7 +26,7 @@ def test_it_stops_after_so_many_probes_in_vain() -> None:
     stops: list[int] = []
     best = SimpleNamespace(step=20, path=Path("retrain/best.safetensors"))
     early: Any = EarlyStop(best, every_steps=10, patience=2)  # type: ignore[arg-type]
-    training = SimpleNamespace(stop=lambda: stops.append(training.step))
+    training: Any = SimpleNamespace(stop=lambda: stops.append(training.step))
     for training.step in range(1, 51):
         early.after_step(training, None)
     assert stops == [40, 50]  # probes at 30 and 40 were no better than that of 20

@@ -79,7 +79,8 @@ def test_a_warm_up_longer_than_the_run_ends_with_it() -> None:
 def test_impossible_schedules_are_refused(
     change: dict[str, Any], expected: str, found: str
 ) -> None:
-    with refused(*change, expected, found):
+    (place,) = change
+    with refused(place, expected, found):
         Schedule(**{"epochs": 1, "batch_size": 2, "learning_rate": 1e-3, **change})
 
 

@@ -9,7 +9,7 @@ from vipnas.data.crops.images import read_image
 from vipnas.viz import curves
 from vipnas.viz.curves import draw_curves
 
-LINES = [
+LINES: list[dict[str, float | None]] = [
     {"step": 20, "loss/random": 0.5, "loss/largest": None, "memory_mib": 5.0},
     {"step": 40, "loss/random": 0.25, "loss/largest": 0.1, "ap/largest": 0.1},
     {"step": 60, "loss/random": None, "loss/largest": 0.1, "ap/largest": 0.2},

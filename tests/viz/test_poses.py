@@ -155,11 +155,11 @@ def test_nobody_leaves_the_image_as_it_is() -> None:
 
 def test_small_persons_lie_under_large_ones() -> None:
     large, small = PLACES[0], PLACES[0] / 4 + (0, 60)
-    colour_of = [
+    one, other = [
         draw_poses(ground(255), np.stack(order), np.ones((2, 5)), STICK)
         for order in ((large, small), (small, large))
     ]
-    assert np.array_equal(*colour_of)
+    assert np.array_equal(one, other)
 
 
 def test_boxes_and_ids_are_drawn_where_asked_for() -> None:

@@ -104,7 +104,7 @@ class BestNetwork:
     """
 
     def __init__(
-        self, path: Path, measure: str, first_step: int, save: Callable[..., None]
+        self, path: Path, measure: str, first_step: int, save: Callable[..., object]
     ) -> None:
         self.path, self.measure, self._save = path, measure, save
         self.score, self.step = -float("inf"), first_step
