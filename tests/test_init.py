@@ -14,6 +14,8 @@ from vipnas.config.experiment import read_experiment
 from vipnas.pipeline import first_experiment
 from vipnas.pipeline.budget import Budget, parse_budget
 from vipnas.pipeline.stage_seconds import StageSeconds
+from vipnas.shipped import find_shipped
+from vipnas.space.yaml import read_space
 
 
 @pytest.mark.parametrize(
@@ -77,9 +79,7 @@ def test_it_measures_and_writes_an_experiment(
 def test_time_becomes_computation_by_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """1 ms and 2 ms for each MMACs: 5 ms are 2 MMACs, less the margin."""
     monkeypatch.setattr(first_experiment, "_milliseconds", lambda *_: (2e-6, 1.0))
-    space = first_experiment.read_space(
-        first_experiment.find_shipped("search_spaces", "tiny", ".yaml")
-    )
+    space = read_space(find_shipped("search_spaces", "tiny", ".yaml"))
     macs, within = first_experiment._macs_within(space, parse_budget("5 ms"))
     assert macs == pytest.approx(first_experiment.MARGIN * 2e6)
     assert 0 < within < 1

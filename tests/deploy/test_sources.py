@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -17,7 +18,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vipnas.deploy import captures
 from vipnas.deploy.captures import CaptureSource
 from vipnas.deploy.sources import open_source
 
@@ -289,7 +289,7 @@ class LiveCapture:
 
 def test_a_live_source_gives_the_newest_frame(monkeypatch: pytest.MonkeyPatch) -> None:
     capture = LiveCapture(last=40)
-    monkeypatch.setattr(captures.time, "monotonic", lambda: capture.now_s)
+    monkeypatch.setattr(time, "monotonic", lambda: capture.now_s)
     seen = []
     for frame in CaptureSource("camera", "camera 0", "camera_0", capture):  # type: ignore[arg-type]
         seen.append(int(frame.image[0, 0, 0]))
@@ -303,7 +303,7 @@ def test_a_live_source_that_is_quick_enough_loses_nothing(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     capture = LiveCapture(last=10)
-    monkeypatch.setattr(captures.time, "monotonic", lambda: capture.now_s)
+    monkeypatch.setattr(time, "monotonic", lambda: capture.now_s)
     seen = []
     for frame in CaptureSource("stream", "rtsp://a", "stream", capture):  # type: ignore[arg-type]
         seen.append((int(frame.image[0, 0, 0]), frame.index))

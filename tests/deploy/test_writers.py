@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import errno
+import importlib.util
 import json
 import os
 import resource
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +22,6 @@ import pytest
 from vipnas.data.formats.posetrack import read_posetrack
 from vipnas.data.formats.results import read_results
 from vipnas.data.formats.skeletons import COCO_17
-from vipnas.deploy import encoders, writers
 from vipnas.deploy.encoders import CODEC_HELP, fitted
 from vipnas.deploy.sources import SourceFrame, open_source
 from vipnas.deploy.writers import FramePoses, Writer, open_writer
@@ -89,7 +90,7 @@ def test_h264_is_written_by_pyav(tmp_path: Path) -> None:
 def test_h264_without_pyav_is_told_before_anything_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encoders.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"expected PyAV.* 'vipnas\[h264\]', .* under the GPL"):
         open_writer(tmp_path / "out.mp4", COCO_17, codec="h264")
     assert "GPL" in CODEC_HELP
@@ -321,7 +322,7 @@ def test_a_disk_that_is_full_from_the_start_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And not that the video, which has no frame, cannot be read back."""
-    monkeypatch.setattr(writers.shutil, "disk_usage", lambda path: SimpleNamespace(free=2**19))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=2**19))
     with pytest.raises(ValueError, match="out.mp4: .*got No space left on device$"):
         write(opened(tmp_path / "out.mp4"), 1)
     assert below(tmp_path) == set()
@@ -332,7 +333,7 @@ def test_a_video_ends_before_the_disk_is_full(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free = iter([2**30] * 8 + [2**20] * 9)
-    monkeypatch.setattr(writers.shutil, "disk_usage", lambda path: SimpleNamespace(free=next(free)))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=next(free)))
     path = tmp_path / name
     with pytest.raises(ValueError) as error, opened(path) as writer:
         for index in range(20):

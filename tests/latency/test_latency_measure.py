@@ -21,7 +21,6 @@ from vipnas.latency.cores import least_busy_cores
 from vipnas.latency.gemm_reference import gemm_runs
 from vipnas.latency.interleaved import (
     TooNoisy,
-    _waited_seconds,
     interleaved,
     interleaved_with_anchor,
 )
@@ -30,6 +29,7 @@ from vipnas.models.posenet import PoseNet
 from vipnas.runtimes.runtime import FileFormat, RunSettings, Runtime, Session, WriteSettings
 from vipnas.runtimes.table import RUNTIMES
 from vipnas.space.image import SearchSpace
+from vipnas.threads import waited_seconds
 
 
 class Machine:
@@ -172,8 +172,8 @@ def test_a_busy_machine_is_refused_though_its_runs_agree() -> None:
 
 
 def test_waiting_is_what_the_system_counts_for_our_threads() -> None:
-    before = _waited_seconds()
-    assert 0 <= before <= _waited_seconds()
+    before = waited_seconds()
+    assert 0 <= before <= waited_seconds()
 
 
 def test_pinned_keeps_to_its_cores_and_gives_all_back(key: Key) -> None:

@@ -20,6 +20,7 @@ from vipnas.models.counting import count_cost
 from vipnas.quantities import Constraint
 from vipnas.search import constraints, searchers_predictor
 from vipnas.search.constraints import FeasibleSpace, NoneFound
+from vipnas.search.expected_gain import most_gain
 from vipnas.search.pareto import hypervolume, to_minimise
 from vipnas.search.searchers import EvolutionSearcher, Origin, RandomSearcher, Searcher
 from vipnas.search.searchers_nsga2 import NSGA2Searcher
@@ -410,7 +411,6 @@ def test_what_is_being_scored_counts_with_what_is_expected_of_it(
 ) -> None:
     """Three asked for after eight told, one a fit: the later fits know of the earlier ones."""
     known = []
-    most_gain = searchers_predictor.most_gain
 
     def recorded(*arguments: Any) -> list[int]:
         known.append(len(arguments[3]))
