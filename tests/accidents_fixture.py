@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from search_fixture import Separable
 
@@ -20,7 +21,7 @@ class Troubled:
     """Scores as `Separable` does, with accidents: what happens at an arch, and how often."""
 
     space: SearchSpace
-    accidents: dict[Arch, Callable[[], float | None]]
+    accidents: Mapping[Any, Callable[[], object]]  # by arch
     counts: Path  # a file for every attempt, since processes share nothing else
     times: int = 1
 
@@ -29,6 +30,7 @@ class Troubled:
             before = len(list(self.counts.iterdir()))
             (self.counts / str(before)).touch()
             if before < self.times and (found := self.accidents[arch]()) is not None:
+                assert isinstance(found, float)
                 return found
         return Separable(self.space)(arch)
 

@@ -26,7 +26,7 @@ for variable in (
     os.environ[variable] = "1"
 
 # No test survives a loss of power, and the disk takes milliseconds for each of 10,000 files.
-os.fsync = lambda descriptor: None
+os.fsync = lambda fd: None
 
 # The same examples every time, and no failure because the machine is busy.
 settings.register_profile("vipnas", deadline=None, derandomize=True, database=None, max_examples=40)

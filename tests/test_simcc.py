@@ -361,7 +361,7 @@ def test_a_network_is_trained_evaluated_exported_and_used(
     (tmp_path / "space.yaml").write_text(yaml.safe_dump(document()))
     content = {**EXPERIMENT, "space": "space.yaml", "codec": "simcc"}
     path, run = write_experiment(tmp_path, content), tmp_path / "run"
-    common = ["--data-root", root, "--device", "cpu"]
+    common: list[str | Path] = ["--data-root", root, "--device", "cpu"]
 
     def vipnas(*arguments: str | Path) -> str:
         code = main([str(argument) for argument in arguments])

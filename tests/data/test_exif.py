@@ -170,7 +170,7 @@ def test_every_format_is_turned_or_as_stored(tmp_path: Path, kind: str, orientat
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = tmp_path / f"a.{kind}"
-    options = {"lossless": True} if kind == "webp" else {}
+    options: dict[str, Any] = {"lossless": True} if kind == "webp" else {}
     Image.fromarray(stored).save(path, exif=exif.tobytes(), **options)
     assert np.abs(read_image(path, ignore_exif=True).astype(int) - stored).mean() < 1
     turned = read_image(path)

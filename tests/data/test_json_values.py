@@ -45,9 +45,11 @@ def test_numbers_are_finite_and_no_strings() -> None:
 
 
 def test_a_number_that_is_too_large_has_the_limit_as_hint() -> None:
-    for value in (10**8, -1e9, 10**400, [1, 2e7, 3, 4]):
+    large: tuple[Any, ...] = (10**8, -1e9, 10**400, [1, 2e7, 3, 4])
+    for value in large:
         assert too_large(value) == "at most 10000000"
-    for value in (1, 1e7, math.inf, math.nan, "1e9", None, [1, "x"], True, {}):
+    others: tuple[Any, ...] = (1, 1e7, math.inf, math.nan, "1e9", None, [1, "x"], True, {})
+    for value in others:
         assert too_large(value) == ""
     with pytest.raises(ValueError, match=r"a: id: .* whole number, got 1000.* \(at most 922"):
         whole_number({"id": 10**30}, "id", "a")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,6 +55,11 @@ def network(tiny_space: SearchSpace) -> VideoNet:
 def codec(network: VideoNet) -> HeatmapCodec:
     arch = network.arch.key_frame
     return make_codec("quarter", arch.input_hw, arch.heatmap_hw)
+
+
+def always(found: DetectedBoxes) -> Callable[[Any], DetectedBoxes]:
+    """A detector that finds the same in every image."""
+    return lambda _: found
 
 
 def run_along(runner: ClipRunner, video: Video) -> dict[int, tuple[np.ndarray, int]]:
@@ -119,7 +126,7 @@ def test_with_boxes_of_poses_it_is_the_online_loop(
             (read_image(frame.image_path) for frame in video.frames),
             ClipRunner.of(network, SKELETON, codec),
             Tracker(SKELETON),
-            lambda _, boxes=boxes: DetectedBoxes(boxes, np.ones(len(boxes), np.float32)),
+            always(DetectedBoxes(boxes, np.ones(len(boxes), np.float32))),
             FollowRule(detect_every=100, max_similarity=1.0),
         )
         found = list(frames)

@@ -265,10 +265,10 @@ def test_persons_are_followed_as_in_python(page: Page, has_detector: bool) -> No
     distances: list[list[int]] = []
 
     def runner(
-        image: UINT8, boxes: NDArray[np.float64], memories: Sequence[ClipMemory | None]
+        image: UINT8, boxes_xyxy: NDArray[np.float64], memories: Sequence[ClipMemory | None]
     ) -> FramePoses:
         distances.append([0 if memory is None else memory.distance for memory in memories])
-        poses = scripted_poses(int(image[0, 0, 0]), boxes.tolist())
+        poses = scripted_poses(int(image[0, 0, 0]), boxes_xyxy.tolist())
         return poses._replace(memories=tuple(map(next_memory, memories)))
 
     wanted = list(follow(images, runner, tracker, scripted_persons if has_detector else None, rule))

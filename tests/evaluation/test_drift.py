@@ -16,7 +16,7 @@ SKELETON = read_skeleton("posetrack_18")
 def test_drift_leaves_out_who_has_no_labelled_joint() -> None:
     labels_K3 = np.zeros((SKELETON.num_joints, 3), np.float32)
     unlabelled = TrackedPerson(1, 1, Path("1.jpg"), (0, 0, 20, 20), 100.0, labels_K3)
-    labelled = replace(unlabelled, keypoints_K3=labels_K3 + np.float32([10, 10, 1]))
+    labelled = replace(unlabelled, keypoints_K3=labels_K3 + np.array([10, 10, 1], np.float32))
     pose_K3 = labelled.keypoints_K3 + np.array([3.0, 4.0, 0.0])
     found = [
         TrackedPose(person, person.box_xywh, distance, pose_K3)

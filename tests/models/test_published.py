@@ -204,7 +204,9 @@ def test_random_networks_go_there_and_back_bit_for_bit(name: str, seed: int) -> 
 
 
 @pytest.mark.parametrize("family", ["residual", "inverted_residual"])
-def test_a_file_goes_there_and_back_bit_for_bit(family: str, tmp_path: Path) -> None:
+def test_a_file_goes_there_and_back_bit_for_bit(
+    family: Literal["residual", "inverted_residual"], tmp_path: Path
+) -> None:
     network = fill(PoseNet(small_arch(family)), seed=1)
     save_published(tmp_path / "new" / "weights.pth", network, header_of_arch(network.arch))
     checkpoint = torch.load(tmp_path / "new" / "weights.pth", weights_only=True)

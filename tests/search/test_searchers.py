@@ -149,6 +149,7 @@ def test_it_keeps_to_the_space_and_to_the_budgets_and_proposes_no_arch_twice(
 ) -> None:
     archs = asked[1]
     assert len(archs) == len(set(archs)) == 120
+    assert isinstance(feasible.space, SearchSpace)
     for arch in archs:
         assert arch in feasible.space
         cost = cost_of(arch)

@@ -14,14 +14,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from training_fixture import batch_of, codec_of, sampler_of, supernet_of  # noqa: E402
 from video_fixture import video_space_of, video_supernet  # noqa: E402
 
-from vipnas.arch.clip import FollowUp
+from vipnas.arch.clip import FollowUp, VideoArch
 from vipnas.arch.image import Arch
 from vipnas.config.clip import Exposure
 from vipnas.config.training import Compute, Sampling, Schedule
@@ -36,7 +36,7 @@ from vipnas.training.distributed import ALONE, Disagreement, Processes, joined
 from vipnas.training.failure import Backward, FailureFile
 from vipnas.training.loop import Training
 from vipnas.training.sampling import SubnetSampler
-from vipnas.training.step import ClipTask, ImageTask, network_backward, supernet_backward
+from vipnas.training.step import ClipTask, ImageTask, Task, network_backward, supernet_backward
 
 NUM_STEPS = 4
 ROWS = 8
@@ -67,7 +67,7 @@ def clip_backward(processes: Processes, network: FollowUpNet, key_frame: PoseNet
     def in_double(images: Tensor, before: Tensor | None, arch: FollowUp | None) -> Tensor:
         return forward(images.double(), None if before is None else before.double(), arch)
 
-    task = ClipTask(
+    task: Task[VideoArch] = ClipTask(
         lambda images, arch: key_frame(images.double(), arch),
         [in_double],
         codec_of(TINY),
@@ -83,7 +83,7 @@ def train_together(case: str, processes: Processes, directory: Path) -> Training
     """`processes` of one is the training that several are compared with."""
     torch.set_num_threads(1)
     compute = Compute(synchronise_batch_norm=case != "ghost")
-    supernet: nn.Module = supernet_of(TINY).double()
+    supernet: PoseNet | FollowUpNet = supernet_of(TINY).double()
     forward = make_forward(supernet, compute, processes)
 
     def in_double(images: Tensor, arch: Arch | None) -> Tensor:

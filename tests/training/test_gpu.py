@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from training_fixture import batch_of, codec_of, sampler_of, supernet_of
 
+from vipnas.arch.image import Arch
 from vipnas.arch.io import read_arch
 from vipnas.config.experiment import ExperimentConfig
 from vipnas.config.training import Compute, Schedule
@@ -37,7 +38,7 @@ from vipnas.training.capture import CapturedBackward
 from vipnas.training.compute import Forward, make_forward
 from vipnas.training.loop import Training
 from vipnas.training.sampling import SampledSubnet
-from vipnas.training.step import ImageTask, network_backward, supernet_backward
+from vipnas.training.step import ImageTask, Task, network_backward, supernet_backward
 
 pytestmark = pytest.mark.gpu
 
@@ -109,9 +110,8 @@ def test_a_step_in_bfloat16_trains_the_window_and_nothing_else(tiny_space: Searc
     before = {name: tensor.clone() for name, tensor in supernet.state_dict().items()}
     compute = Compute(precision="bfloat16")
     members = (SampledSubnet("smallest", (smallest,)),)
-    backward = supernet_backward(
-        ImageTask(make_forward(supernet, compute), codec_of(tiny_space)), lambda step: members
-    )
+    task: Task[Arch] = ImageTask(make_forward(supernet, compute), codec_of(tiny_space))
+    backward = supernet_backward(task, lambda step: members)
     training = Training(supernet, SCHEDULE, 2, compute)
     batches = [batch_of(tiny_space, step) for step in range(2)]
     training.run(lambda first, count: iter(batches), backward)

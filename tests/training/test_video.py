@@ -30,7 +30,7 @@ from vipnas.space.image import SearchSpace
 from vipnas.training.distributed import Processes
 from vipnas.training.losses import distillation_loss, heatmap_loss
 from vipnas.training.sampling import SampledSubnet, SubnetSampler
-from vipnas.training.step import ClipTask, network_backward, supernet_backward
+from vipnas.training.step import ClipTask, Task, network_backward, supernet_backward
 
 T = 2
 
@@ -75,7 +75,7 @@ def archs_of(space: SearchSpace, step: int, num_random: int) -> dict[str, list[V
 
 def task_of(
     space: SearchSpace, key_frame: PoseNet, network: nn.Module, exposure: Exposure | None = None
-) -> ClipTask:
+) -> Task[VideoArch]:
     """How a step runs a supernet, or the networks of a clip."""
     networks = list(network) if isinstance(network, FollowUpNets) else [network] * T
     return ClipTask(key_frame, networks, codec_of(space), exposure or Exposure())
