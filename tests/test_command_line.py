@@ -84,7 +84,7 @@ def test_arguments_are_grouped(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["serch"], ("vipnas: ", "invalid choice: 'serch'", "(see vipnas --help)")),
         (["cost"], ("vipnas cost: ", "required", "(see vipnas cost --help)")),
-        (["profile", "tiny", "--threads", "0"], ("expected a whole number from 1, got '0'",)),
+        (["profile", "tiny", "--threads", "0"], ("a whole number from 1 to 1024, got '0'",)),
         (["evaluate", "ci", "--split", "search"], ("--split", "got 'search' (renamed: use val)")),
         (["inspect-data", "ci", "--split", "search"], ("got 'search' (renamed: use val)",)),
         (["video", "evaluate", "ci", "--split", "search"], ("got 'search' (renamed: use val)",)),
