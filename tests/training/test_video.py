@@ -239,6 +239,7 @@ def test_the_noise_of_a_joint_batch_is_shared_among_processes(
     key_frame, supernet = networks
     exposure = Exposure(teacher_forcing_steps=1, teacher_forcing_noise_px=2.0)
     alone = task_of(space, key_frame, supernet, exposure)
+    assert isinstance(alone, ClipTask)
     clip = clips(space)
     expected = alone.prepare(0, clip)(None).feed(1, torch.empty(0))
     for rank in range(2):
