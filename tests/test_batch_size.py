@@ -58,7 +58,7 @@ def test_a_cpu_has_a_plain_default_and_a_run_keeps_its_number(
 def test_a_gpu_has_what_its_free_memory_holds(
     experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch_size.torch.cuda, "mem_get_info", lambda _: (10_000, 99_999))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (10_000, 99_999))
     monkeypatch.setattr(batch_size, "bytes_of_step", lambda _: lambda count: 100 * count)
     on_gpu = replace(experiment, device=torch.device("cuda"))
     # 7,000 bytes are for a step.

@@ -76,6 +76,7 @@ def write_stand_ins(folder: Path) -> None:
     shutil.copy(IMPORTS / "cvat.xml", folder / "labels.xml")
     shutil.copytree(IMPORTS / "yolo", folder / "dataset")
     frame = cv2.imread(str(photo))
+    assert frame is not None
     for name in ("clip.mp4", "street.mp4"):
         codec = cv2.VideoWriter.fourcc(*"mp4v")
         video = cv2.VideoWriter(str(folder / name), codec, 25.0, frame.shape[1::-1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -66,7 +67,7 @@ def test_the_pace_of_a_stage_replaces_what_was_timed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     now = 1000.0
-    monkeypatch.setattr(plan.time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     run = planned(0, 0, 0)
     run.begin(IMAGES, "supernet")
     for step, seconds in ((41, 0.0), (42, 10.0), (61, 50.0)):  # resumed at step 40

@@ -87,13 +87,14 @@ def test_predicted_milliseconds_are_drawn_over_measured_ones(
     found = re.fullmatch(
         r"run: .*\(cross-validation error: blocks 1\.0%\)\. .* ([\d.]+) ms\.", text
     )
-    assert found is not None and run.winner is not None
+    assert found is not None and run.winner is not None and isinstance(run.winner.arch, Arch)
     assert float(found[1]) == pytest.approx(ms_of(run.winner.arch), rel=0.03)
 
 
 def test_each_part_of_the_network_has_its_share_of_milliseconds(run: LevelRun) -> None:
     section = networks([run])
     assert section is not None and run.winner is not None
+    assert isinstance(run.winner.arch, Arch)
     svg = next(block.markup for block in section.blocks if isinstance(block, Drawing))
     assert ">milliseconds<" in svg
     layers = [sum(1 for _ in part.layers()) for part in segments(run.winner.arch)]

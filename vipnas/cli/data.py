@@ -5,13 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from vipnas.cli.arguments import (
-    Commands,
-    count,
-    experiment_command,
-    open_experiment,
-    split_argument,
-)
+from vipnas.cli.arguments import Commands, experiment_command, open_experiment, split_argument
+from vipnas.cli.numbers import count
 from vipnas.errors import UserError
 
 

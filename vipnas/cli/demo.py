@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from vipnas.cli.arguments import Commands, count, seed_number
+from vipnas.cli.arguments import Commands
+from vipnas.cli.numbers import count, seed_number
 
 
 def add_demo_command(commands: Commands) -> None:

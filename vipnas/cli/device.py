@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING
 from vipnas.cli.arguments import (
     Commands,
     calibrating_experiment,
-    count,
     model_arguments,
     model_of,
-    positive_number,
     split_argument,
-    thread_count,
 )
+from vipnas.cli.numbers import count, positive_number, thread_count
 from vipnas.errors import UserError
 from vipnas.runtimes.table import DEFAULT_RUNTIME, RUNTIMES
 

@@ -7,7 +7,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vipnas.cli.arguments import Commands, count, finite_number, model_arguments
+from vipnas.cli.arguments import Commands, model_arguments
+from vipnas.cli.numbers import count, finite_number
 from vipnas.cli.predict import computing_arguments, opened, people_arguments, source_arguments
 from vipnas.cli.stopping import ended_by_signals
 from vipnas.errors import UserError

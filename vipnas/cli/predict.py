@@ -8,15 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vipnas.cli.arguments import (
-    Commands,
-    count,
-    finite_number,
-    model_arguments,
-    model_of,
-    open_device,
-    thread_count,
-)
+from vipnas.cli.arguments import Commands, model_arguments, model_of, open_device
+from vipnas.cli.numbers import count, finite_number, thread_count
 from vipnas.cli.stopping import ended_by_signals
 from vipnas.runtimes.table import RUNTIMES
 

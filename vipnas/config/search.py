@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import PositiveFloat, PositiveInt
 
-from vipnas.config.training import Threads
+from vipnas.config.limits import Threads
 from vipnas.errors import UserError
 from vipnas.files import Strict
 from vipnas.quantities import (

@@ -5,17 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Set
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal, TypeAlias
+from typing import ClassVar, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
+from vipnas.config.limits import AT_MOST, Threads
 from vipnas.errors import UserError
 from vipnas.files import Strict
-
-# Beyond these, the optimizer or the memory of any machine fails in the middle of a training.
-AT_MOST = {"batch_size": 65_536, "learning_rate": 1000, "weight_decay": 1000}
-MAX_THREADS = 1024  # with very many, runtimes crash
-Threads: TypeAlias = Annotated[int, Field(ge=1, le=MAX_THREADS)]
 
 
 @dataclass(frozen=True)
