@@ -48,8 +48,9 @@ class Schedule(Strict):
             if value not in (None, "auto") and not 0 < value < math.inf:
                 raise UserError(name, "a number above 0", str(value))
         for name, limit in AT_MOST.items():
-            if getattr(self, name) > limit:
-                raise UserError(name, f"a number of at most {limit}", str(getattr(self, name)))
+            value = getattr(self, name)
+            if value != "auto" and value > limit:
+                raise UserError(name, f"a number of at most {limit}", str(value))
         for name in ("warmup_steps", "weight_decay"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UserError(name, "a number from 0", str(getattr(self, name)))
