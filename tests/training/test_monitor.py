@@ -13,6 +13,7 @@ import pytest
 import torch
 from model_fixture import load_network
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer import event_file_writer
 from torch import nn
 from training_fixture import batch_of, codec_of, supernet_of, train
 
@@ -127,7 +128,11 @@ def test_tensorboard_and_the_lines_have_the_same_numbers(
     assert [event.step for event in events.Images("heatmaps")] == [11, 22]
 
 
-def test_after_a_kill_no_step_is_told_twice(small_space: SearchSpace, tmp_path: Path) -> None:
+def test_after_a_kill_no_step_is_told_twice(
+    small_space: SearchSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # TensorBoard reads files of one second in the order of their names, in which 10 is before 9.
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
     unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
     train(small_space, SCHEDULE, 24, unbroken, probes=probes_of(small_space, 3))
     # Killed after step 22, its last checkpoint being that of step 15, in the middle of a line.
