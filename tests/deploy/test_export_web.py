@@ -17,12 +17,13 @@ import numpy as np
 import pytest
 import torch
 from browser_fixture import chromium, serving
-from model_fixture import save_clip, save_network
+from model_fixture import header_of_arch, save_clip, save_network
 from networks_fixture import randomise_batch_norm
 from onnx import TensorProto
 from onnx_fixture import write_constant_model
 
 from vipnas.arch.clip import FollowUp, Fusion, VideoArch
+from vipnas.arch.image import SimccArch
 from vipnas.cli.main import main
 from vipnas.data.crops.decoding import decode_jpeg
 from vipnas.data.formats.skeletons import COCO_17
@@ -35,6 +36,7 @@ from vipnas.deploy.model import PoseModel
 from vipnas.errors import UserError
 from vipnas.evaluation.tracker import Tracker
 from vipnas.models.clipnet import build_video_net
+from vipnas.models.file import write_model
 from vipnas.models.posenet import PoseNet
 from vipnas.shipped import find_shipped
 from vipnas.space.yaml import read_space
@@ -113,6 +115,7 @@ def test_a_page_is_written_with_all_that_it_reads(
         "model.json",
         "network.onnx",
         "decoder.onnx",
+        "flip_mean.onnx",
         "detector.onnx",
         "onnxruntime-web/LICENSE",
         "onnxruntime-web/ort.wasm.bundle.min.js",
@@ -142,6 +145,7 @@ def test_a_page_is_written_with_all_that_it_reads(
         (["--format", "web", "--detector", "whole-image"], "detector", "whole-image"),
         (["--format", "web", "--detector", "{half}"], "{half}: input", "float16"),
         (["--format", "web", "--onnxruntime-web", "{empty}"], "{empty}", "a folder without them"),
+        (["--format", "web", "--onnxruntime-web", "/none"], "/none", "no such folder"),
     ],
 )
 def test_options_that_cannot_be_used_are_refused_in_one_line(
@@ -169,12 +173,14 @@ def test_the_networks_of_a_clip_are_written_beside_each_other(
     export_web(load(clip_weights), tmp_path / "page", runtime_folder=package)
     written = {path.name for path in (tmp_path / "page").glob("*.onnx")}
     follow_ups = {f"follow_up_{number}.onnx" for number in (1, 2, 3, 4)}
-    assert written == follow_ups | {"network.onnx", "decoder.onnx"}
+    assert written == follow_ups | {"network.onnx", "decoder.onnx", "flip_mean.onnx"}
     facts = json.loads((tmp_path / "page" / "model.json").read_text())
     assert facts["num_follow_ups"] == 4 and len(facts["stride_xy"]) == 2
     with pytest.raises(UserError, match="expected fp32 for the networks of a clip, got fp16"):
         export_web(load(clip_weights), tmp_path / "half", "fp16", runtime_folder=package)
     assert not (tmp_path / "half").exists()
+    assert main(["export", str(clip_weights), "-o", str(tmp_path / "clip.onnx")]) == 1
+    assert "`vipnas video export` writes" in capsys.readouterr().err
 
 
 # The runtime
@@ -275,6 +281,22 @@ def test_a_whole_video_in_a_browser_equals_python(
     joints, distances = in_a_browser(load(weights, flip_test=flip_test), exported, [frames()])
     assert joints.shape == (NUM_FRAMES, COCO_17.num_joints, 2) and joints.std() > 5
     assert (distances <= 0.5).mean() >= 0.99
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_a_simcc_head_in_a_browser_equals_python(tmp_path: Path) -> None:
+    """With the flip test, which mirrors one of the two axes."""
+    torch.manual_seed(0)
+    arch = replace(TINY.min_arch(), head=(), simcc=SimccArch(1))
+    network = PoseNet(arch).eval()
+    randomise_batch_norm(network, seed=0)
+    header = header_of_arch(replace(arch, simcc=None))
+    weights = tmp_path / "network.safetensors"
+    write_model(weights, network, replace(header, arch=arch, codec="simcc", sigma_px=1.5))
+    page = exported_page(weights, tmp_path / "page")
+    joints, distances = in_a_browser(load(weights, flip_test=True), page, [frames()])
+    assert joints.std() > 5 and (distances <= 0.5).mean() >= 0.99
 
 
 @pytest.mark.slow

@@ -41,7 +41,7 @@ from vipnas.threads import allowed_cores
 LEAST_RATIO = 0.9
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PlainLoop:
     """The loop that one writes by hand for a model and a video, for one person."""
 

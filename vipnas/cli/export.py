@@ -90,6 +90,9 @@ def _file(options: argparse.Namespace) -> Exported:
 
     file_format = options.format or runtime_of_file(options.output)[1].name
     model = model_of(options)
+    if model.header.kind == "clip":
+        hint = "`vipnas video export` writes the networks of a clip"
+        raise UserError(str(options.model), "a network of images", "a file of kind clip", hint)
     codec = model.codec if options.with_decode else None
     form = Form(file_format, options.precision, options.with_preprocessing, codec)
     crops = _calibration_images(options, model)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -90,6 +92,17 @@ def _mean_and_std() -> tuple[Tensor, Tensor]:
         255 * torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN_RGB, IMAGENET_STD_RGB)
     )
     return mean_311, std_311
+
+
+class FlipMean(nn.Module):
+    """The mean of the heatmaps (N, K, h, w) of images and of their mirror images, by the codec."""
+
+    def __init__(self, codec: HeatmapCodec, flip_order: Sequence[int], shift: bool) -> None:
+        super().__init__()
+        self.codec, self.flip_order, self.shift = codec, tuple(flip_order), shift
+
+    def forward(self, heatmaps: Tensor, mirrored: Tensor) -> Tensor:
+        return self.codec.average(heatmaps, mirrored, self.flip_order, self.shift)
 
 
 class Decoder(nn.Module):

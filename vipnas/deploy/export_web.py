@@ -5,6 +5,7 @@
     DIR/follow_up_1.onnx ...     the same of a clip's follow-up frames, which also take the heatmaps
                                  of the previous frame and warp them
     DIR/decoder.onnx             heatmaps to joints, by the codec
+    DIR/flip_mean.onnx           heatmaps of crops and of their mirror images to the mean of both
     DIR/model.json               the header of the model, and how the page crops, follows and draws
     DIR/detector.onnx            with a detector
     DIR/onnxruntime-web/         the runtime
@@ -27,9 +28,9 @@ from torch import Tensor
 
 from vipnas.arch.image import Arch
 from vipnas.data.codecs.heatmap import HeatmapCodec
-from vipnas.deploy.deployed import CarriedHeatmaps, Decoder, DeployedFollowUp
+from vipnas.deploy.deployed import CarriedHeatmaps, Decoder, DeployedFollowUp, FlipMean
 from vipnas.deploy.detectors import open_detector
-from vipnas.deploy.export import Exported, Form, export_module, export_network
+from vipnas.deploy.export import Exported, Form, InputsOf, export_module, export_network
 from vipnas.deploy.export_clip import key_frame_header
 from vipnas.deploy.following import LEAST_SIDE_PX, FollowRule
 from vipnas.deploy.model import PoseModel
@@ -98,8 +99,11 @@ def export_web(
         path = folder / f"{FOLLOW_UP.format(number)}.onnx"
         _export_follow_up(follow_up, model.arch, path, form)
     heatmaps_of = partial(_random_heatmaps, model.codec, model.skeleton.num_joints)
-    decoder, path = Decoder(model.codec), folder / "decoder.onnx"
-    export_module(decoder, heatmaps_of, path, model.arch.to_json(), KEYPOINTS)
+    decoder, arch_json = Decoder(model.codec), model.arch.to_json()
+    export_module(decoder, heatmaps_of, folder / "decoder.onnx", arch_json, KEYPOINTS)
+    mean = FlipMean(model.codec, model.skeleton.flip_order, model.header.input.flip_shift)
+    both_of = partial(_both_heatmaps, heatmaps_of)
+    export_module(mean, both_of, folder / "flip_mean.onnx", arch_json)
     if opened is not None:
         write_atomically(folder / "detector.onnx", opened.path.read_bytes())
     for name, content in runtime.items():
@@ -120,7 +124,6 @@ def page_facts(model: PoseModel, detector: OnnxDetector | None = None) -> dict[s
         "num_follow_ups": 0 if model.header.clip is None else len(model.header.clip) - 1,
         "span_hw": model.codec.span_hw,
         "stride_xy": model.codec.stride_xy,
-        "flip_order": model.skeleton.flip_order,
         **rules(FollowRule(), Tracker(model.skeleton)),
         "drawing": drawing_facts(model.skeleton),
         "detector": None if detector is None else detector.to_plain(),
@@ -203,3 +206,8 @@ def _random_heatmaps(codec: HeatmapCodec, num_joints: int, batch_size: int) -> d
     joints_NK3[..., 2] += 1
     heatmaps_NKhw, _ = codec.encode(joints_NK3 * torch.tensor((width, height, 1.0)))
     return {"heatmaps": heatmaps_NKhw}
+
+
+def _both_heatmaps(heatmaps_of: InputsOf, batch_size: int) -> dict[str, Tensor]:
+    (heatmaps,) = heatmaps_of(batch_size).values()
+    return {"heatmaps": heatmaps, "mirrored": heatmaps.roll(1, dims=1)}

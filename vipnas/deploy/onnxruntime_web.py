@@ -77,9 +77,9 @@ def _dist(folder: Path) -> Path:
     for place in (folder, folder / "dist", folder / "package" / "dist"):
         if all((place / name).is_file() for name in FILES):
             return place
-    raise UserError(
-        f"--onnxruntime-web {folder}", " and ".join(FILES), "a folder without them", HINT
-    )
+    found = "a folder without them" if folder.is_dir() else "no such folder"
+    hint = "the npm package onnxruntime-web, unpacked"
+    raise UserError(f"--onnxruntime-web {folder}", " and ".join(FILES), found, hint)
 
 
 def _fetch(url: str, folder: Path) -> None:

@@ -26,8 +26,9 @@ export class Engine {
       networks.push(await session(`./follow_up_${number}.onnx`));
     }
     const decoder = await session("./decoder.onnx");
+    const flipMean = await session("./flip_mean.onnx");
     const detector = facts.detector && new Detector(ort, await session("./detector.onnx"), facts.detector);
-    return new Engine(facts, new PoseNetwork(ort, networks, decoder, facts), detector);
+    return new Engine(facts, new PoseNetwork(ort, networks, decoder, flipMean, facts), detector);
   }
 
   constructor(facts, network, detector) {

@@ -8,12 +8,14 @@ export class PoseNetwork {
    * @param networks Sessions of network.onnx, from pixels to heatmaps, and of a clip's
    *   follow_up_1.onnx ..., which also take the heatmaps of the previous frame.
    * @param decoder Session of decoder.onnx: heatmaps to x, y in input pixels, and score.
+   * @param flipMean Session of flip_mean.onnx: heatmaps of crops and of mirrored ones to their mean.
    * @param facts model.json.
    */
-  constructor(ort, networks, decoder, facts) {
+  constructor(ort, networks, decoder, flipMean, facts) {
     this.ort = ort;
     this.networks = networks;
     this.decoder = decoder;
+    this.flipMean = flipMean;
     this.facts = facts;
   }
 
@@ -26,7 +28,7 @@ export class PoseNetwork {
     let heatmaps = await this.heatmaps(crops, boxes.length);
     if (flipTest) {
       const others = await this.heatmaps(mirrored(crops, hw[1], shift), boxes.length);
-      heatmaps = this.mean(heatmaps, others, shift);
+      ({ heatmaps } = await this.flipMean.run({ heatmaps, mirrored: others }));
     }
     return this.decoded(heatmaps, views);
   }
@@ -105,25 +107,6 @@ export class PoseNetwork {
   async decoded(heatmaps, views) {
     const found = await this.decoder.run({ heatmaps });
     return poses(found.keypoints, views);
-  }
-
-  /** Return the mean of heatmaps and those of mirrored crops, which are mirrored back. */
-  mean(heatmaps, others, shift) {
-    const [number, joints, height, width] = heatmaps.dims;
-    const found = new Float32Array(heatmaps.data.length);
-    for (let map = 0; map < number * joints; map++) {
-      const joint = map % joints;
-      const partner = map - joint + this.facts.flip_order[joint];
-      for (let row = 0; row < height; row++) {
-        const here = (map * height + row) * width;
-        const there = (partner * height + row) * width;
-        for (let column = 0; column < width; column++) {
-          const from = width - 1 - (shift ? Math.max(column - 1, 0) : column);
-          found[here + column] = (heatmaps.data[here + column] + others.data[there + from]) / 2;
-        }
-      }
-    }
-    return new this.ort.Tensor("float32", found, heatmaps.dims);
   }
 }
 
