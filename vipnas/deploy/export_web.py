@@ -103,7 +103,7 @@ def export_web(
     export_module(decoder, heatmaps_of, folder / "decoder.onnx", arch_json, KEYPOINTS)
     mean = FlipMean(model.codec, model.skeleton.flip_order, model.header.input.flip_shift)
     both_of = partial(_both_heatmaps, heatmaps_of)
-    export_module(mean, both_of, folder / "flip_mean.onnx", arch_json)
+    export_module(mean, both_of, folder / "flip_mean.onnx", arch_json, "mean")
     if opened is not None:
         write_atomically(folder / "detector.onnx", opened.path.read_bytes())
     for name, content in runtime.items():

@@ -28,7 +28,7 @@ export class PoseNetwork {
     let heatmaps = await this.heatmaps(crops, boxes.length);
     if (flipTest) {
       const others = await this.heatmaps(mirrored(crops, hw[1], shift), boxes.length);
-      ({ heatmaps } = await this.flipMean.run({ heatmaps, mirrored: others }));
+      ({ mean: heatmaps } = await this.flipMean.run({ heatmaps, mirrored: others }));
     }
     return this.decoded(heatmaps, views);
   }
