@@ -17,13 +17,12 @@ import numpy as np
 import pytest
 import torch
 from browser_fixture import chromium, serving
-from model_fixture import header_of_arch, save_clip, save_network
+from model_fixture import save_clip, save_network
 from networks_fixture import randomise_batch_norm
 from onnx import TensorProto
 from onnx_fixture import write_constant_model
 
 from vipnas.arch.clip import FollowUp, Fusion, VideoArch
-from vipnas.arch.image import SimccArch
 from vipnas.cli.main import main
 from vipnas.data.crops.decoding import decode_jpeg
 from vipnas.data.formats.skeletons import COCO_17
@@ -36,7 +35,6 @@ from vipnas.deploy.model import PoseModel
 from vipnas.errors import UserError
 from vipnas.evaluation.tracker import Tracker
 from vipnas.models.clipnet import build_video_net
-from vipnas.models.file import write_model
 from vipnas.models.posenet import PoseNet
 from vipnas.shipped import find_shipped
 from vipnas.space.yaml import read_space
@@ -281,22 +279,6 @@ def test_a_whole_video_in_a_browser_equals_python(
     joints, distances = in_a_browser(load(weights, flip_test=flip_test), exported, [frames()])
     assert joints.shape == (NUM_FRAMES, COCO_17.num_joints, 2) and joints.std() > 5
     assert (distances <= 0.5).mean() >= 0.99
-
-
-@pytest.mark.slow
-@pytest.mark.browser
-def test_a_simcc_head_in_a_browser_equals_python(tmp_path: Path) -> None:
-    """With the flip test, which mirrors one of the two axes."""
-    torch.manual_seed(0)
-    arch = replace(TINY.min_arch(), head=(), simcc=SimccArch(1))
-    network = PoseNet(arch).eval()
-    randomise_batch_norm(network, seed=0)
-    header = header_of_arch(replace(arch, simcc=None))
-    weights = tmp_path / "network.safetensors"
-    write_model(weights, network, replace(header, arch=arch, codec="simcc", sigma_px=1.5))
-    page = exported_page(weights, tmp_path / "page")
-    joints, distances = in_a_browser(load(weights, flip_test=True), page, [frames()])
-    assert joints.std() > 5 and (distances <= 0.5).mean() >= 0.99
 
 
 @pytest.mark.slow
