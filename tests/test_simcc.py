@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 from training_fixture import batch_of
 
+from vipnas.arch.clip import FollowUp, VideoArch
 from vipnas.arch.image import Arch, DeconvArch, SimccArch, StageArch, StemArch
 from vipnas.arch.io import arch_from_json, read_arch, write_arch
 from vipnas.cli.main import main
@@ -29,6 +30,7 @@ from vipnas.data.codecs.choose import codec_of
 from vipnas.data.codecs.heatmap import HeatmapCodec
 from vipnas.data.codecs.simcc import SCORE_SIGMA_PX, SimccCodec
 from vipnas.data.formats.skeletons import COCO_17
+from vipnas.deploy.describe import describe
 from vipnas.deploy.export import Form, export_network
 from vipnas.deploy.loading import load
 from vipnas.evaluation.evaluator import flip_tested
@@ -98,6 +100,20 @@ def test_sizes_and_a_file_of_before_there_was_a_head(tmp_path: Path) -> None:
         replace(ARCH, simcc=SimccArch(1, 0))
     with refused("", "up to 1,000,000,000 weights"):
         replace(ARCH, input_hw=(4096, 4096))
+
+
+def test_info_says_the_head() -> None:
+    lines = [*describe(header_of(ARCH), "a test")]
+    assert "head: simcc, maps of 8 x 6 (height x width) to 48 + 64 bins (x + y)" in lines
+    assert "codec: simcc, sigma 1.5 px of the input" in lines
+
+
+def test_a_clip_refuses_it() -> None:
+    heatmaps = replace(ARCH, simcc=None)
+    with refused("key_frame.simcc", "null in a clip", "a SimCC head"):
+        VideoArch(ARCH, (FollowUp(ARCH, None),))
+    with refused("follow_ups[0].heatmap_hw", "(8, 6) as in the key frame"):
+        VideoArch(heatmaps, (FollowUp(ARCH, None),))
 
 
 def test_its_cost_by_hand_and_by_torch() -> None:

@@ -85,6 +85,9 @@ class VideoArch(Strict):
                 if found != wanted:
                     place = f"follow_ups[{number}].{name}"
                     raise UserError(place, f"{wanted} as in the key frame", str(found))
+        if self.key_frame.simcc is not None:
+            hint = "a frame takes in the heatmaps of the previous one"
+            raise UserError("key_frame.simcc", "null in a clip", "a SimCC head", hint)
 
     def __len__(self) -> int:
         """Return the number of frames of a clip, T + 1."""

@@ -34,7 +34,11 @@ def describe(header: ModelHeader, form: str) -> Iterator[str]:
     yield f"kind: {header.kind.replace('_', ' ')}"
     yield from _networks(header)
     yield f"skeleton: {header.skeleton.name}, {header.skeleton.num_joints} joints"
-    of = "input" if header.key_frame.simcc is not None else "heatmap"
+    arch = header.key_frame
+    if arch.simcc is not None:
+        maps, bins = "{} x {}".format(*arch.maps_hw), "{} + {}".format(*arch.bins_xy)
+        yield f"head: simcc, maps of {maps} (height x width) to {bins} bins (x + y)"
+    of = "heatmap" if arch.simcc is None else "input"
     yield f"codec: {header.codec}, sigma {header.sigma_px:g} px of the {of}"
     yield f"score: {header.score}"
     yield (
