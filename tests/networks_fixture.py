@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import torch
@@ -16,8 +17,9 @@ def of_depth_1(arch: Arch) -> Arch:
 
 
 def of_one_stage(arch: Arch) -> Arch:
-    """The smallest arch of the same kind: for tests of what is around a network."""
-    return of_depth_1(replace(arch, stages=arch.stages[:1]))
+    """The smallest arch of the same kind and heatmaps: for tests of what is around a network."""
+    stride = math.prod(stage.stride for stage in arch.stages)
+    return of_depth_1(replace(arch, stages=(replace(arch.stages[0], stride=stride),)))
 
 
 def randomise_batch_norm(network: nn.Module, seed: int) -> None:

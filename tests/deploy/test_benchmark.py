@@ -10,6 +10,7 @@ import pytest
 import torch
 from errors_fixture import refused
 from model_fixture import save_network
+from networks_fixture import of_one_stage
 
 from vipnas.cli.main import main
 from vipnas.deploy import benchmark as module
@@ -44,7 +45,8 @@ def test_every_form_is_written_run_and_listed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     torch.manual_seed(0)
-    model = save_network(tmp_path / "network.safetensors", PoseNet(tiny_space.min_arch()))
+    network = PoseNet(of_one_stage(tiny_space.min_arch()))
+    model = save_network(tmp_path / "network.safetensors", network)
     output = tmp_path / "out.json"
     arguments = ["benchmark", str(model), "--format", "torch", "--precision", "fp32"]
     assert main([*arguments, "--threads", "1", "2", "-o", str(output)]) == 0

@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import ctypes
 import gc
+import itertools
 import json
 import sys
 from collections import Counter
@@ -54,6 +55,7 @@ ARCHS = {
 }
 FILE_RUNTIMES = [name for name, runtime in RUNTIMES.items() if runtime.file is not None]
 ONE = RunSettings(batch=1)
+NOTES = {"vipnas": json.dumps({"text": 'a "quote" & <a> \\ é', "sigmas": [0.1, 2]})}
 
 
 def installed(name: str) -> Runtime:
@@ -85,7 +87,7 @@ def images() -> Tensor:
 
 @pytest.fixture(scope="module")
 def shipped(network: PoseNet, images: Tensor) -> bytes:
-    return onnx_model.to_onnx(network, {"images": images}, "heatmaps", {})
+    return onnx_model.to_onnx(network, {"images": images}, "heatmaps", NOTES)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +95,16 @@ def quick(network: PoseNet, images: Tensor) -> bytes:
     return onnx_model.to_onnx_quickly(network, {"images": images[:1]})
 
 
-@pytest.mark.parametrize("name", [name for name in RUNTIMES if name != "torch-compiled"])
+# Programs of torch.export take seconds; this one is written to a file below.
+OPENED_SLOWLY = ("inverted_residual", "torch-export")
+OPENED_QUICKLY = [
+    pytest.param(*pair, marks=[pytest.mark.slow] * (pair == OPENED_SLOWLY))
+    for pair in itertools.product(ARCHS, RUNTIMES)
+    if pair[1] != "torch-compiled"
+]
+
+
+@pytest.mark.parametrize(("network", "name"), OPENED_QUICKLY, indirect=["network"])
 def test_a_network_opened_quickly_gives_what_eager_gives(
     name: str, network: PoseNet, images: Tensor
 ) -> None:
@@ -112,15 +123,25 @@ def test_a_network_opened_quickly_gives_what_eager_gives(
 @pytest.mark.parametrize("network", ["inverted_residual"], indirect=True)
 @pytest.mark.parametrize("name", FILE_RUNTIMES)
 def test_a_file_gives_what_eager_gives_and_keeps_its_notes(
-    name: str, network: PoseNet, images: Tensor, tmp_path: Path
+    name: str,
+    network: PoseNet,
+    images: Tensor,
+    shipped: bytes,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     file = installed(name).file
     assert file is not None
+
+    def exported_before(*arguments: object) -> bytes:
+        assert arguments == (network, {"images": images}, "heatmaps", NOTES)
+        return shipped
+
+    monkeypatch.setattr(onnx_model, "to_onnx", exported_before)
     path = tmp_path / f"network{file.suffix}"
-    notes = {"vipnas": json.dumps({"text": 'a "quote" & <a> \\ é', "sigmas": [0.1, 2]})}
-    file.write(network, {"images": images}, path, WriteSettings(notes=notes))
+    file.write(network, {"images": images}, path, WriteSettings(notes=NOTES))
     session, found_notes = file.open(path, RunSettings())
-    assert found_notes == notes
+    assert found_notes == NOTES
     for batch_size in (1, 2):
         expected = network(images[:batch_size]).numpy()
         found = session({"images": images[:batch_size].numpy()})
@@ -219,6 +240,7 @@ def test_what_a_runtime_cannot_do_is_refused() -> None:
         RUNTIMES["openvino"].check("fp32", "cuda")
 
 
+@pytest.mark.parametrize("network", ["residual"], indirect=True)
 def test_a_device_that_this_library_was_not_built_for(quick: bytes) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
@@ -236,6 +258,7 @@ class SignalStack(ctypes.Structure):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("network", ["residual"], indirect=True)
 def test_signals_find_their_stack_after_models_are_closed(quick: bytes) -> None:
     """OpenVINO moves it. A thread whose signal stack was freed dies of the next signal."""
     pytest.importorskip("openvino")
