@@ -1,4 +1,4 @@
-"""`batch_size: auto`: how it is chosen, and that a run keeps it. No GPU is needed."""
+"""`batch_size: auto`, `precision: auto`: what is chosen, and that a run keeps it. Without a GPU."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from errors_fixture import refused
 from experiment_fixture import EXPERIMENT
 
 from vipnas.config.experiment import ExperimentConfig
-from vipnas.config.training import Schedule
+from vipnas.config.training import Compute, Schedule
 from vipnas.files import parse
 from vipnas.pipeline import batch_size
 from vipnas.pipeline.batch_size import largest_batch_size, with_batch_size
 from vipnas.pipeline.experiment import Experiment
+from vipnas.pipeline.precision import keep_precision
 from vipnas.training.distributed import Processes
 
 AUTO = Schedule(epochs=1, batch_size="auto", learning_rate=1e-3)
@@ -76,3 +77,20 @@ def test_what_has_no_batch_size_is_refused(experiment: Experiment, tmp_path: Pat
         with_batch_size(several, AUTO, tmp_path)
     with refused(place="batch_size"):
         Schedule(epochs=1, batch_size=0, learning_rate=1e-3)
+
+
+def test_a_run_keeps_its_precision_on_another_machine(
+    experiment: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    on_gpu = replace(experiment, device=torch.device("cuda"))
+    assert (experiment.compute.precision, on_gpu.compute.precision) == ("float32", "bfloat16")
+    keep_precision(on_gpu.compute, tmp_path)
+    assert experiment.compute == on_gpu.compute
+    keep_precision(Compute(precision="float32"), tmp_path)  # too late
+    assert experiment.compute.precision == "bfloat16"
+    named = replace(experiment, config=replace(experiment.config, compute=Compute("float32")))
+    assert named.compute.precision == "float32"
+    (tmp_path / "precision.json").write_text("16")
+    with refused(place=str(tmp_path / "precision.json"), expected="float32 or bfloat16"):
+        experiment.compute  # noqa: B018 (raises)

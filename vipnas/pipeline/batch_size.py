@@ -80,7 +80,7 @@ def bytes_of_step(experiment: Experiment) -> Callable[[int], int | None]:
     """Return a function that runs the largest network of the space forwards and backwards."""
     device = experiment.device
     network = PoseNet(experiment.space.max_arch()).to(device).train()
-    forward = make_forward(network, replace(experiment.config.compute, compile=False))
+    forward = make_forward(network, replace(experiment.compute, compile=False))
 
     def measure(count: int) -> int | None:
         images = torch.zeros((count, 3, *experiment.space.input_hw), device=device)

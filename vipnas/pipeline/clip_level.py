@@ -207,7 +207,7 @@ class ClipLevel(Level[VideoArch]):
         return self._task(list(network), exposure), None
 
     def _task(self, networks: Sequence[FollowUpNet | None], exposure: Exposure) -> ClipTask:
-        compute, processes = self.experiment.config.compute, self.experiment.processes
+        compute, processes = self.experiment.compute, self.experiment.processes
         forwards = {
             one: one and make_forward(one, compute, processes) for one in dict.fromkeys(networks)
         }

@@ -23,10 +23,10 @@ from vipnas.files import to_plain
 from vipnas.pipeline.datasets import Datasets
 from vipnas.pipeline.datasets import Split as Split
 from vipnas.pipeline.names import check_names
+from vipnas.pipeline.precision import kept_compute
 from vipnas.pipeline.run_folder import RunFolder
 from vipnas.shipped import find_beside, find_shipped
 from vipnas.space.image import SearchSpace
-from vipnas.training.compute import resolved
 from vipnas.training.distributed import ALONE, Processes
 
 
@@ -104,6 +104,11 @@ class Experiment:
         )
 
     @property
+    def compute(self) -> Compute:
+        """How trainings of this run compute; `auto` is replaced by what the run keeps."""
+        return kept_compute(self.config.compute, self.device, self.output)
+
+    @property
     def skeleton(self) -> Skeleton:
         return self.datasets.skeleton
 
@@ -152,7 +157,7 @@ class Experiment:
 
     def training_settings(self) -> dict[str, Any]:
         """Return all that any training of this experiment depends on, as plain values."""
-        compute = resolved(self.config.compute, self.device)
+        compute = self.compute
         as_before = Compute(precision="float32")
         return {
             **self._crop_settings(),

@@ -124,7 +124,7 @@ class ImageLevel(Level[Arch]):
     def _task(self, network: nn.Module, stage: Stage) -> ImageTask:
         assert isinstance(network, PoseNet)
         experiment, teacher = self.experiment, self.config.teacher
-        forward = make_forward(network, experiment.config.compute, experiment.processes)
+        forward = make_forward(network, experiment.compute, experiment.processes)
         weight = 0.0 if teacher is None else teacher.weight_on(stage)
         return ImageTask(forward, experiment.codec, weight)
 

@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,16 +16,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import nn
 
-from vipnas.config.training import Compute, Schedule
+from vipnas.config.training import Schedule
 from vipnas.data.crops.loader import Batch, training_batches
 from vipnas.errors import UserError
 from vipnas.files import read_json, to_plain, write_atomically
 from vipnas.models.file import read_network
+from vipnas.pipeline.precision import keep_precision
 from vipnas.threads import Timed, choose_threads, most_threads
 from vipnas.training.callbacks.keeping import BestNetwork, CheckpointFile, EarlyStop
 from vipnas.training.callbacks.monitor import Monitor
 from vipnas.training.callbacks.probes import Probes
-from vipnas.training.compute import resolved
 from vipnas.training.failure import FailureFile
 from vipnas.training.loop import Backward, Callback, Training
 from vipnas.training.step_time import SlowSteps, time_step, undone
@@ -78,7 +79,7 @@ def train(
     training = Training(network, schedule, num_steps, config.compute, processes)
     checkpoint.resume(training)
     if processes.is_first:
-        _say_precision(directory.name, training.device, config.compute)
+        _keep_precision(experiment, directory.name)
     share = processes.share(schedule.batch)
     batches = partial(training_batches, data, schedule.batch, share=share)
     _set_threads(experiment, directory.name, training, backward, batches, checkpoint)
@@ -131,7 +132,7 @@ def _files(
 ) -> tuple[CheckpointFile, FailureFile]:
     """Return what a training resumes from, and what it leaves where a step is not finite."""
     config, num_persons = level.experiment.config, len(level.training_data)
-    plain = to_plain(config)
+    plain = to_plain(replace(config, compute=level.experiment.compute))
     if level.name == "image":  # its batch size may be `auto`
         plain[stage]["schedule"] = to_plain(schedule)
     about = {"stage": stage, "level": level.name, "experiment": json.dumps(plain)}
@@ -170,11 +171,13 @@ def to_json(arch: Any | None) -> str | None:
     return None if arch is None else str(arch.to_json())
 
 
-def _say_precision(name: str, device: torch.device, compute: Compute) -> None:
-    """Print what a GPU computes in, which may be its own choice."""
-    if device.type == "cuda":
-        gpu = torch.cuda.get_device_name(device)
-        print(f"{name}: {resolved(compute, device).precision} on {gpu}")
+def _keep_precision(experiment: Experiment, name: str) -> None:
+    """Write the precision of the run where it is chosen; print that of a GPU."""
+    if experiment.config.compute.precision == "auto":
+        keep_precision(experiment.compute, experiment.output)
+    if experiment.device.type == "cuda":
+        gpu = torch.cuda.get_device_name(experiment.device)
+        print(f"{name}: {experiment.compute.precision} on {gpu}")
 
 
 def _set_threads(
