@@ -98,12 +98,7 @@ def export_web(
     for number, follow_up in enumerate(follow_ups, start=1):
         path = folder / f"{FOLLOW_UP.format(number)}.onnx"
         _export_follow_up(follow_up, model.arch, path, form)
-    heatmaps_of = partial(_random_heatmaps, model.codec, model.skeleton.num_joints)
-    decoder, arch_json = Decoder(model.codec), model.arch.to_json()
-    export_module(decoder, heatmaps_of, folder / "decoder.onnx", arch_json, KEYPOINTS)
-    mean = FlipMean(model.codec, model.skeleton.flip_order, model.header.input.flip_shift)
-    both_of = partial(_both_heatmaps, heatmaps_of)
-    export_module(mean, both_of, folder / "flip_mean.onnx", arch_json, "mean")
+    _export_decoding(model, folder)
     if opened is not None:
         write_atomically(folder / "detector.onnx", opened.path.read_bytes())
     for name, content in runtime.items():
@@ -115,6 +110,16 @@ def export_web(
         target = "onnxruntime-web/LICENSE" if path.suffix == ".LICENSE" else path.name
         write_atomically(folder / target, path.read_bytes())
     return exported
+
+
+def _export_decoding(model: PoseModel, folder: Path) -> None:
+    """Write what follows the networks: the mean of mirrored crops, and joints of heatmaps."""
+    heatmaps_of = partial(_random_heatmaps, model.codec, model.skeleton.num_joints)
+    decoder, arch_json = Decoder(model.codec), model.arch.to_json()
+    export_module(decoder, heatmaps_of, folder / "decoder.onnx", arch_json, KEYPOINTS)
+    mean = FlipMean(model.codec, model.skeleton.flip_order, model.header.input.flip_shift)
+    both_of = partial(_both_heatmaps, heatmaps_of)
+    export_module(mean, both_of, folder / "flip_mean.onnx", arch_json, "mean")
 
 
 def page_facts(model: PoseModel, detector: OnnxDetector | None = None) -> dict[str, Any]:

@@ -90,13 +90,8 @@ def train(
             early = _early_stop(monitor, patience)
             all_callbacks = [SlowSteps(directory.name), monitor, checkpoint, *early, *callbacks]
             _draw_crops(directory / "crops.png", experiment, next(batches(0, 1)))
-        training.run(
-            partial(batches, num_workers=config.data.num_workers),
-            backward,
-            all_callbacks,
-            failure,
-            same_every_step,
-        )
+        loaded = partial(batches, num_workers=config.data.num_workers)
+        training.run(loaded, backward, all_callbacks, failure, same_every_step)
     return _finished(training, directory)
 
 
