@@ -7,8 +7,8 @@ Each model runs once in the annotated boxes of every frame, then with the detect
 frames and boxes from the poses in between, for each score from which a detection starts a person.
 Without --detector, the annotated boxes are those of the
 detector. Joints that the model's skeleton does not have, and those that score 0.2 or less, are not
-predicted in PoseTrack's metrics. The official rules count (`poseval`). Milliseconds are those of
-the network, a frame, with one thread.
+predicted in PoseTrack's metrics. The official rules count (`poseval`). Milliseconds are those that
+the process computed for the network, a frame, with one thread.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from datetime import date
 from functools import partial
 from itertools import product
 from pathlib import Path
+from time import process_time
 from typing import Any
 
 import numpy as np
@@ -100,7 +101,7 @@ def judged(
     settings: TrackSettings,
 ) -> str:
     """Return the columns of a table: how the loop does with a detector for each video."""
-    results, num_ids, stopwatch = [], 0, Stopwatch()
+    results, num_ids, stopwatch = [], 0, Stopwatch(clock=process_time)
     for video, detector in zip(data.videos, detectors, strict=True):
         frames = find_poses(model, AnnotatedVideo(video), detector, settings, stopwatch)
         found = results_of(video, [poses for _, poses in frames], data.skeleton)
