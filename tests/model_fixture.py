@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from vipnas.arch.clip import KeyFrameRule
 from vipnas.arch.image import Arch
 from vipnas.arch.skeleton import Skeleton
 from vipnas.data.codecs.heatmap import make_codec
@@ -60,9 +61,10 @@ def save_network(path: Path, network: nn.Module, metrics: HeaderMetrics | None =
     return path
 
 
-def save_clip(path: Path, network: VideoNet) -> Path:
+def save_clip(path: Path, network: VideoNet, key_frames: KeyFrameRule | None = None) -> Path:
     header = header_of_arch(network.arch.key_frame)
-    write_model(path, network, replace(header, kind="clip", arch=None, clip=network.arch))
+    clip = replace(header, kind="clip", arch=None, clip=network.arch, key_frames=key_frames)
+    write_model(path, network, clip)
     return path
 
 

@@ -140,6 +140,33 @@ def test_figures_of_other_settings_are_measured_anew(finished: Path, tmp_path: P
     assert again["coco"].keys() == measured["coco"].keys()
 
 
+def test_key_frames_by_need_keep_the_budget_on_the_validation_videos(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(finished / "run", tmp_path / "run")
+    retrained = tmp_path / "run" / "video" / "retrain"
+    by_need = {"trigger": "change", "max_interval": 4, "val_videos": 3}
+    write_experiment(
+        tmp_path, {**EXPERIMENT, "video": {**EXPERIMENT["video"], "key_frames": by_need}}
+    )
+    network, _ = read_clip(retrained / "network.safetensors")
+    assert main(arguments(tmp_path, "video retrain")) == 0
+    again, header = read_clip(retrained / "network.safetensors")
+    rule, metrics = header.key_frames, json.loads((retrained / "metrics.json").read_text())
+    assert rule is not None and (rule.trigger, rule.max_interval) == ("change", 4)
+    assert metrics["settings"]["key_frames"] == by_need
+    assert 0 < metrics["key_frames"]["share"] < 1
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, again.state_dict()[name])
+    before = files_below(retrained)
+    assert main(arguments(tmp_path, "video retrain")) == 0
+    assert files_below(retrained) == before
+    capsys.readouterr()
+    more = ("--json", str(retrained / "network.safetensors"))
+    assert main(arguments(tmp_path, "video evaluate", *more)) == 0
+    assert json.loads(capsys.readouterr().out)["key_frames"] == metrics["key_frames"]
+
+
 @pytest.mark.parametrize("weights", ["own", "shared"])
 def test_found_networks_train_on_with_weights_of_their_own_or_with_one_set(
     finished: Path, tmp_path: Path, weights: str

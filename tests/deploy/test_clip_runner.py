@@ -13,15 +13,16 @@ import torch
 from networks_fixture import randomise_batch_norm
 from torch import Tensor
 
-from vipnas.arch.clip import FollowUp, Fusion, VideoArch
+from vipnas.arch.clip import FollowUp, Fusion, KeyFrameRule, VideoArch
 from vipnas.data.codecs.heatmap import HeatmapCodec, make_codec
 from vipnas.data.crops.boxes import xyxy_from_xywh
 from vipnas.data.crops.images import read_image
 from vipnas.data.formats.posetrack import PoseTrackData, Video, read_posetrack
 from vipnas.data.formats.skeletons import read_skeleton
-from vipnas.deploy.clip_runner import ClipMemory, ClipRunner
+from vipnas.deploy.clip_runner import ClipRunner
 from vipnas.deploy.detected_boxes import DetectedBoxes
 from vipnas.deploy.following import FollowRule, follow
+from vipnas.evaluation.key_frames import ClipMemory, KeyFrameSchedule
 from vipnas.evaluation.online import OnlineLoop
 from vipnas.evaluation.tracker import Tracker
 from vipnas.models.clipnet import FollowUpNets, VideoNet, build_video_net
@@ -72,8 +73,8 @@ def run_along(runner: ClipRunner, video: Video) -> dict[int, tuple[np.ndarray, i
         boxes = xyxy_from_xywh(np.array([p.box_xywh for p in people]).reshape(-1, 4))
         poses = runner(read_image(frame.image_path), boxes, before)
         joints = np.concatenate((poses.keypoints, poses.scores[..., None]), axis=2)
-        for person, memory, joints_K3 in zip(people, before, joints, strict=True):
-            found[person.annotation_id] = joints_K3, memory.distance if memory else 0
+        for person, distance, joints_K3 in zip(people, poses.distances, joints, strict=True):
+            found[person.annotation_id] = joints_K3, int(distance)
         ids = [person.track_id for person in people]
         memories = dict(zip(ids, poses.memories, strict=True))
     return found
@@ -89,6 +90,26 @@ def cut_together(first: Video, second: Video) -> Video:
         people = tuple(person for person in frame.people if number % 5 != 1 or person.track_id)
         frames[number] = replace(frame, number=number, people=people)
     return Video("cut", tuple(frames))
+
+
+def test_key_frames_by_need_are_those_of_the_online_loop(
+    data: PoseTrackData, network: VideoNet, codec: HeatmapCodec
+) -> None:
+    rule = KeyFrameRule("change", 0.06, 5)
+    expected = OnlineLoop(network, SKELETON, codec, rule=rule)(data.videos)
+    runner = replace(ClipRunner.of(network, SKELETON, codec), schedule=KeyFrameSchedule(2, rule))
+    found = {
+        annotation: pose
+        for video in data.videos
+        for annotation, pose in run_along(runner, video).items()
+    }
+    distances = [item.distance for item in expected]
+    # Some frames are not needed that the clock would take, and the other way round.
+    assert max(distances) > 2 and 0 in distances[5:]
+    for item in expected:
+        joints_K3, distance = found[item.person.annotation_id]
+        assert distance == item.distance
+        assert np.abs(joints_K3 - item.keypoints_K3).max() < 1e-4
 
 
 @pytest.mark.parametrize("num_follow_ups", [0, 1, 2])
@@ -159,15 +180,16 @@ def test_persons_of_equal_distance_run_together_and_others_apart(
         calls.append((distance, len(images), before is None))
         return network.run_frame(distance, images, before)
 
-    runner = ClipRunner(run, 2, SKELETON, codec)
+    runner = ClipRunner(run, KeyFrameSchedule(2), SKELETON, codec)
     image = np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8)
     boxes = np.array([[10.0, 5, 40, 50], [20, 0, 60, 60], [0, 0, 30, 50]])
     first = runner(image, boxes[:2], (None, None))
     mixed = runner(image, boxes, (*first.memories, None))
     calls_then = runner(image, boxes, mixed.memories)
     assert calls == [(0, 2, True), (0, 1, True), (1, 2, False), (1, 1, False), (2, 2, False)]
+    assert calls_then.distances.tolist() == [2, 2, 1]
     # After its last follow-up frame a person has a key frame.
-    assert [memory and memory.distance for memory in calls_then.memories] == [None, None, 2]
+    assert runner(image, boxes, calls_then.memories).distances.tolist() == [0, 0, 2]
     alone = runner(image, boxes[:1], first.memories[:1])
     assert np.abs(alone.keypoints[0] - mixed.keypoints[0]).max() < 1e-4
     nobody = runner(image, np.zeros((0, 4)), ())
@@ -178,7 +200,7 @@ def test_heatmaps_that_are_not_finite_are_refused(codec: HeatmapCodec) -> None:
     def run(_: int, images: Tensor, __: Tensor | None) -> Tensor:
         return torch.full((len(images), 17, *codec.heatmap_hw), torch.nan)
 
-    runner = ClipRunner(run, 0, SKELETON, codec, place="a.safetensors")
+    runner = ClipRunner(run, KeyFrameSchedule(0), SKELETON, codec, place="a.safetensors")
     with pytest.raises(FloatingPointError, match="a.safetensors: expected finite heatmaps"):
         runner(np.zeros((9, 9, 3), np.uint8), np.array([[0.0, 0, 9, 9]]), (None,))
 

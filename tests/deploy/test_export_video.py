@@ -16,7 +16,7 @@ from model_fixture import header_of_arch, save_clip
 from networks_fixture import of_one_stage, randomise_batch_norm
 from walk_fixture import NUM_FRAMES, two_persons, write_walk
 
-from vipnas.arch.clip import FollowUp, Fusion, VideoArch
+from vipnas.arch.clip import FollowUp, Fusion, KeyFrameRule, VideoArch
 from vipnas.cli.main import main
 from vipnas.deploy.export import Exported
 from vipnas.deploy.export_clip import export_video
@@ -58,7 +58,8 @@ def clip(tiny_space: SearchSpace, tmp_path_factory: pytest.TempPathFactory) -> C
     )
     network = build_video_net(VideoArch(small, members)).eval()
     randomise_batch_norm(network, seed=0)
-    file = save_clip(tmp_path_factory.mktemp("clips") / "clip.safetensors", network)
+    path = tmp_path_factory.mktemp("clips") / "clip.safetensors"
+    file = save_clip(path, network, key_frames=KeyFrameRule("change", 0.03, 5))
     folder = tmp_path_factory.mktemp("exported") / "clip"
     return Clip(network, file, folder, export_video(network, folder, load(file).header))
 
@@ -133,6 +134,6 @@ def test_clips_and_exported_clips_are_models(
 
 def test_info_says_what_an_exported_clip_is(clip: Clip, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", str(clip.folder)]) == 0
-    assert capsys.readouterr().out.startswith(
-        "file: folder of an exported clip, format 1.1\nkind: clip"
-    )
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["file: folder of an exported clip, format 1.2", "kind: clip"]
+    assert "key frames: by need: change above 0.030, or after 5 frames" in lines

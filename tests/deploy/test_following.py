@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from vipnas.data.formats.skeletons import read_skeleton
-from vipnas.deploy.clip_runner import ClipMemory, FramePoses, ImageRunner
+from vipnas.deploy.clip_runner import FramePoses, ImageRunner
 from vipnas.deploy.detected_boxes import DetectedBoxes
 from vipnas.deploy.following import FollowRule, TrackedFrame, follow
+from vipnas.evaluation.key_frames import ClipMemory
 from vipnas.evaluation.tracker import Tracker
 
 SKELETON = read_skeleton("coco_17")
@@ -65,8 +66,9 @@ class Scene:
                 keypoints[row] = SHAPE_K2 + places[int(np.argmin(far))]
             else:
                 keypoints[row], scores[row] = centre, 0.1
-        memory = ClipMemory(1, torch.zeros(1, 1, 1), np.zeros((2, 3)))
-        return FramePoses(keypoints, scores, (memory,) * len(boxes_xyxy))
+        memory = ClipMemory(1, torch.zeros(1, 1, 1), np.zeros((2, 3)), 0.9)
+        distances = np.array([0 if memory is None else 1 for memory in memories], np.int64)
+        return FramePoses(keypoints, scores, (memory,) * len(boxes_xyxy), distances)
 
     def detect(self, image: Any) -> Any:
         self.asked.append(self.number)

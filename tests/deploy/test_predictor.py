@@ -24,7 +24,7 @@ from networks_fixture import of_one_stage, randomise_batch_norm
 from onnx_fixture import write_constant_model
 from walk_fixture import BOXES_N4, FPS, IMAGE_HW, NUM_FRAMES, picture, two_persons, write_walk
 
-from vipnas.arch.clip import FollowUp, Fusion, VideoArch
+from vipnas.arch.clip import FollowUp, Fusion, KeyFrameRule, VideoArch
 from vipnas.cli.main import main
 from vipnas.cli.stopping import ended_by_signals
 from vipnas.data.formats.skeletons import COCO_17
@@ -46,6 +46,7 @@ from vipnas.deploy.sources import open_source
 from vipnas.deploy.writers import open_writers
 from vipnas.errors import UserError
 from vipnas.evaluation.coco_ap import coco_metrics
+from vipnas.evaluation.key_frames import KeyFrameSchedule
 from vipnas.evaluation.tracker import Tracker
 from vipnas.models.clipnet import VideoNet, build_video_net
 from vipnas.models.posenet import PoseNet
@@ -88,7 +89,8 @@ def clip_file(tiny_space: SearchSpace, tmp_path_factory: pytest.TempPathFactory)
     torch.manual_seed(0)
     clip = build_video_net(VideoArch(small, members)).eval()
     randomise_batch_norm(clip, seed=0)
-    return save_clip(tmp_path_factory.mktemp("clips") / "clip.safetensors", clip)
+    path = tmp_path_factory.mktemp("clips") / "clip.safetensors"
+    return save_clip(path, clip, key_frames=KeyFrameRule("change", 0.03, 5))
 
 
 def marked(space: SearchSpace) -> PoseModel:
@@ -175,7 +177,8 @@ def test_the_networks_of_a_clip_are_run_in_turn(video: Path, clip_file: Path) ->
     assert isinstance(clip.network, VideoNet)
     with open_source(video) as source:
         images = [frame.image for frame in source]
-    runner = ClipRunner.of(clip.network, clip.skeleton, clip.codec)
+    schedule = KeyFrameSchedule(2, clip.header.key_frames)
+    runner = replace(ClipRunner.of(clip.network, clip.skeleton, clip.codec), schedule=schedule)
     followed = list(follow(images, runner, Tracker(clip.skeleton), two_persons, FollowRule(2)))
     assert not all(frame.is_key_frame.all() for frame in followed)
     for expected, found in zip(followed, clip.track(video, two_persons, 2), strict=True):

@@ -22,13 +22,14 @@ from vipnas.config.data import BoxFit
 from vipnas.data.crops.geometry import heatmap_warp
 from vipnas.data.crops.pictures import box_crops
 from vipnas.data.formats.skeletons import COCO_17
-from vipnas.deploy.clip_runner import ClipMemory, FramePoses
+from vipnas.deploy.clip_runner import FramePoses
 from vipnas.deploy.detected_boxes import DetectedBoxes
 from vipnas.deploy.detector_forms import FORMS
 from vipnas.deploy.export_web import PAGE, rules
 from vipnas.deploy.following import FollowRule, follow
 from vipnas.deploy.onnx_detector import fit_image
 from vipnas.evaluation.evaluator import mirror
+from vipnas.evaluation.key_frames import ClipMemory
 from vipnas.evaluation.tracker import Tracker, optimal_pairs
 from vipnas.files import parse, to_plain
 from vipnas.viz.poses import LEFT, MIDDLE, RIGHT, drawing_facts
@@ -245,13 +246,14 @@ def scripted_poses(number: int, boxes: Sequence[Sequence[float]]) -> FramePoses:
     keypoints = corners[:, None, :2] + sides[:, None] * (0.1 + 0.8 * share)
     scores = (joint * 11 + number * 5) % 23 / 22 * (0.1 if number % 15 in (7, 8, 9, 10) else 1.0)
     shown = np.broadcast_to(scores, (len(corners), NUM_JOINTS)).astype(np.float32)
-    return FramePoses(keypoints, shown, (None,) * len(corners))
+    num_persons = len(corners)
+    return FramePoses(keypoints, shown, (None,) * num_persons, np.zeros(num_persons, np.int64))
 
 
 def next_memory(memory: ClipMemory | None) -> ClipMemory | None:
     """Two follow-up frames come after each key frame."""
     distance = 0 if memory is None else memory.distance
-    return ClipMemory(distance + 1, torch.empty(0), np.empty((2, 3))) if distance < 2 else None
+    return ClipMemory(distance + 1, torch.empty(0), np.empty((2, 3)), 0.9) if distance < 2 else None
 
 
 @pytest.mark.parametrize("has_detector", [True, False])

@@ -13,7 +13,7 @@ import torch
 from networks_fixture import randomise_batch_norm
 from video_fixture import video_space_of, video_supernet
 
-from vipnas.arch.clip import FollowUp, Fusion, VideoArch
+from vipnas.arch.clip import FollowUp, Fusion, KeyFrameRule, VideoArch
 from vipnas.data.codecs.heatmap import HeatmapCodec, make_codec
 from vipnas.data.crops.clips import clips_of, fixed_clips
 from vipnas.data.crops.crops import fixed_crops
@@ -103,6 +103,24 @@ def test_clips_side_by_side_find_what_the_online_loop_finds(
         assert np.allclose(result["keypoints"], other["keypoints"], atol=1e-3)
         assert result["image_id"] == other["image_id"]
     assert {item.distance for item in found} == {0, 1, 2}
+
+
+def test_key_frames_by_need_are_a_clock_where_the_need_says_so(
+    data: PoseTrackData, network: VideoNet, codec: HeatmapCodec
+) -> None:
+    """Never needed: the clock of longer clips; always: every frame a key frame."""
+    rules = {
+        KeyFrameRule("score", 1.0, 7): network.repeated(6),
+        KeyFrameRule("change", 1.0, T + 1): network,
+        KeyFrameRule("change", 0.0, 7): network.repeated(0),
+    }
+    for rule, other in rules.items():
+        loop = OnlineLoop(network, SKELETON, codec, rule=rule)
+        found, expected = loop(data.videos), OnlineLoop(other, SKELETON, codec)(data.videos)
+        assert [pose.distance for pose in found] == [pose.distance for pose in expected]
+        for one, same in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(one.keypoints_K3, same.keypoints_K3)
+    assert sorted(loop.distances(data.videos)) == sorted(pose.distance for pose in found)
 
 
 def test_calibration_gives_each_frame_the_statistics_of_its_own_inputs(

@@ -17,6 +17,7 @@ from vipnas.files import Strict, to_plain
 
 Operation = Literal["add", "mul", "cat"]
 OPERATIONS: tuple[Operation, ...] = get_args(Operation)
+Trigger = Literal["score", "change"]
 # What a follow-up frame does in place of a fusion: run no network; see its image alone.
 WARP, NO_FUSION = "warp", "none"
 
@@ -110,6 +111,34 @@ class VideoArch(Strict):
         """Return the same networks without fusions: each sees its image alone."""
         alone = (None if own is None else FollowUp(own.arch, None) for own in self.follow_ups)
         return VideoArch(self.key_frame, tuple(alone))
+
+
+@dataclass(frozen=True)
+class KeyFrameRule(Strict):
+    """When a person has a key frame by need (`vipnas.evaluation.key_frames`).
+
+    Attributes:
+        trigger: What shows the need: a low `score` of the pose in the previous frame, or the
+            `change` of the crop since the key frame.
+        threshold: A need above this one brings a key frame; 0 to 1.
+        max_interval: Frames from one key frame to the next, at most.
+    """
+
+    trigger: Trigger
+    threshold: float
+    max_interval: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold <= 1:
+            raise UserError("threshold", "0 to 1", f"{self.threshold:g}")
+        if self.max_interval < 1:
+            raise UserError("max_interval", "a whole number from 1", str(self.max_interval))
+
+    def __str__(self) -> str:
+        return (
+            f"by need: {self.trigger} above {self.threshold:.3f}, or after"
+            f" {self.max_interval} frames"
+        )
 
 
 def fusion_name(follow_up: FollowUp | None) -> str:

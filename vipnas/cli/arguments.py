@@ -272,12 +272,19 @@ def open_device(options: argparse.Namespace) -> torch.device:
     return torch.device(name)
 
 
-def print_scores(scores: Mapping[str, Score], as_json: bool) -> None:
-    """Print one line per protocol, or one JSON document."""
+def print_scores(
+    scores: Mapping[str, Score],
+    as_json: bool,
+    more: Mapping[str, Mapping[str, float]] | None = None,
+) -> None:
+    """Print one line per protocol, or one JSON document; then `more` metrics."""
     from dataclasses import asdict
 
     if as_json:
-        print(json.dumps({name: asdict(found) for name, found in scores.items()}))
+        plain = {name: asdict(found) for name, found in scores.items()}
+        print(json.dumps({**plain, **(more or {})}))
         return
     for name, found in scores.items():
         print(f"{name}: {found}")
+    for name, values in (more or {}).items():
+        print(f"{name}: {', '.join(f'{key} {value:.4g}' for key, value in values.items())}")

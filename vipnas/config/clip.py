@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from pydantic import NonNegativeInt, PositiveInt
 
-from vipnas.arch.clip import NO_FUSION, WARP, Fusion
+from vipnas.arch.clip import NO_FUSION, WARP, Fusion, Trigger
 from vipnas.config.data import ClipAugmentation
 from vipnas.config.search import SearchConfig
 from vipnas.config.training import Sampling, Schedule, SupernetConfig
@@ -114,6 +114,26 @@ class VideoRetrainConfig(Strict):
 
 
 @dataclass(frozen=True)
+class KeyFramesByNeed(Strict):
+    """Key frames by need in place of the fixed clock.
+
+    The threshold of the trigger is the lowest with which the mean MACs of a frame, on videos of the
+    validation split, are at most those of the clock. These videos should be about as long as those
+    that the networks will run on: every person's first frame is a key frame.
+
+    Attributes:
+        trigger: What shows the need: a low mean `score` of the pose in the previous frame, or the
+            `change` of the crop since the key frame.
+        max_interval: Frames from one key frame to the next, at most.
+        val_videos: The most videos of the validation split on which the threshold is chosen.
+    """
+
+    trigger: Trigger = "score"
+    max_interval: PositiveInt = 12
+    val_videos: PositiveInt = 100
+
+
+@dataclass(frozen=True)
 class VideoConfig(Strict):
     """The temporal level: networks for the frames after a key frame.
 
@@ -131,6 +151,7 @@ class VideoConfig(Strict):
         val_clips: Number of clips of the validation split on which subnets are scored.
         boxes: Boxes for the metrics on test videos: annotated in every frame, or derived from the
             pose in the previous frame.
+        key_frames: Key frames by need; null is one every `num_follow_ups` + 1 frames.
     """
 
     RENAMED: ClassVar = {"search_clips": "val_clips"}
@@ -145,3 +166,4 @@ class VideoConfig(Strict):
     calibration_clips: PositiveInt = 64
     val_clips: PositiveInt = 100
     boxes: Boxes = "annotated"
+    key_frames: KeyFramesByNeed | None = None

@@ -20,24 +20,11 @@ from vipnas.data.crops.crops import normalise
 from vipnas.data.crops.geometry import PUBLISHED_FIT, FloatArray
 from vipnas.data.crops.pictures import box_crops
 from vipnas.data.formats.skeletons import Skeleton
-from vipnas.evaluation.clip_step import ClipStep, Seen
+from vipnas.evaluation.clip_step import ClipStep
+from vipnas.evaluation.key_frames import ClipMemory, KeyFrameSchedule
 from vipnas.models.clipnet import RunFrame, VideoNet
 
 UINT8 = NDArray[np.uint8]
-
-
-class ClipMemory(NamedTuple):
-    """What a follow-up frame takes from the previous frame, for one person.
-
-    Attributes:
-        distance: Frames from the person's key frame to the follow-up frame, from 1.
-        heatmaps_KHW: Those of the previous frame (K, h, w).
-        input_from_image_23: The affine from image to crop of the previous frame.
-    """
-
-    distance: int
-    heatmaps_KHW: Tensor
-    input_from_image_23: FloatArray
 
 
 class FramePoses(NamedTuple):
@@ -47,16 +34,20 @@ class FramePoses(NamedTuple):
         keypoints: (N, K, 2), x and y in pixels of the image.
         scores: (N, K).
         memories: What the next frame takes; None where that is a key frame.
+        distances: (N,), frames since the person's key frame; 0 in a key frame.
     """
 
     keypoints: FloatArray
     scores: NDArray[np.float32]
     memories: tuple[ClipMemory | None, ...]
+    distances: NDArray[np.int64]
 
     def of(self, rows: Sequence[int]) -> FramePoses:
         """Return some of the persons, in that order."""
         memories = tuple(self.memories[row] for row in rows)
-        return FramePoses(self.keypoints[list(rows)], self.scores[list(rows)], memories)
+        keypoints, scores, _, distances = self
+        chosen = list(rows)
+        return FramePoses(keypoints[chosen], scores[chosen], memories, distances[chosen])
 
 
 class Runner(Protocol):
@@ -90,22 +81,22 @@ class ImageRunner:
         self, image: UINT8, boxes_xyxy: FloatArray, memories: Sequence[ClipMemory | None]
     ) -> FramePoses:
         """Find one pose in each box; see `Runner`."""
-        poses = self.predict(image, boxes_xyxy)
-        return FramePoses(poses.keypoints, poses.scores, (None,) * len(boxes_xyxy))
+        poses, num_persons = self.predict(image, boxes_xyxy), len(boxes_xyxy)
+        distances = np.zeros(num_persons, np.int64)
+        return FramePoses(poses.keypoints, poses.scores, (None,) * num_persons, distances)
 
 
 @dataclass(frozen=True)
 class ClipRunner:
     """Run the networks of a clip.
 
-    Key frames are scheduled per person: `num_follow_ups` follow-up frames come after each. Persons
-    at the same distance from their key frames run together. Without follow-up frames every frame
-    is a key frame.
+    Key frames are scheduled per person. Persons at the same distance from their key frames run
+    together. Without follow-up frames every frame is a key frame.
 
     Attributes:
         run: From normalised crops and warped heatmaps to heatmaps: `VideoNet.run_frame`, or the
             same of exported networks.
-        num_follow_ups: T of the clip.
+        schedule: Says when a person has a key frame.
         skeleton: That of the networks.
         codec: Decodes their heatmaps.
         device: Where `run` takes its crops.
@@ -116,7 +107,7 @@ class ClipRunner:
     """
 
     run: RunFrame
-    num_follow_ups: int
+    schedule: KeyFrameSchedule
     skeleton: Skeleton
     codec: HeatmapCodec
     device: torch.device = torch.device("cpu")
@@ -129,7 +120,8 @@ class ClipRunner:
     def of(cls, network: VideoNet, skeleton: Skeleton, codec: HeatmapCodec) -> ClipRunner:
         """Run native networks, on the device that they are on; in evaluation mode."""
         device = next(network.eval().parameters()).device
-        return cls(network.run_frame, len(network.arch) - 1, skeleton, codec, device)
+        schedule = KeyFrameSchedule(len(network.arch) - 1)
+        return cls(network.run_frame, schedule, skeleton, codec, device)
 
     def __call__(
         self, image: UINT8, boxes_xyxy: FloatArray, memories: Sequence[ClipMemory | None]
@@ -139,39 +131,20 @@ class ClipRunner:
         Raises:
             FloatingPointError: Heatmaps are not finite.
         """
-        codec, num_persons = self.codec, len(boxes_xyxy)
+        codec = self.codec
         crops_NHW3, input_from_image_N23 = box_crops(
             image, boxes_xyxy, codec.input_hw, codec.span_hw, self.fit
         )
         images_N3HW = torch.from_numpy(crops_NHW3).permute(0, 3, 1, 2)
-        step = ClipStep(self.run, codec, self.device, self.batch_size, self.normalise, self.place)
-        keypoints = np.empty((num_persons, self.skeleton.num_joints, 2))
-        scores = np.empty(keypoints.shape[:2], np.float32)
-        after: list[ClipMemory | None] = [None] * num_persons
-        for distance, rows in _by_distance(memories):
-            before = _seen([memories[row] for row in rows])
-            found = step(distance, images_N3HW[rows], input_from_image_N23[rows], before)
-            keypoints[rows], scores[rows] = found.xy_NK2, found.scores_NK
-            if distance < self.num_follow_ups:
-                for row, *seen in zip(rows, *found.seen, strict=True):
-                    after[row] = ClipMemory(distance + 1, *seen)
-        return FramePoses(keypoints, scores, tuple(after))
-
-
-def _by_distance(memories: Sequence[ClipMemory | None]) -> list[tuple[int, list[int]]]:
-    """Return the rows of the persons at each distance from their key frames."""
-    rows_by_distance: dict[int, list[int]] = {}
-    for row, memory in enumerate(memories):
-        rows_by_distance.setdefault(memory.distance if memory else 0, []).append(row)
-    return sorted(rows_by_distance.items())
-
-
-def _seen(memories: Sequence[ClipMemory | None]) -> Seen | None:
-    """Return the memories of several persons in one; None for a key frame."""
-    kept = [memory for memory in memories if memory is not None]
-    if not kept:
-        return None
-    return Seen(
-        torch.stack([memory.heatmaps_KHW for memory in kept]),
-        np.stack([memory.input_from_image_23 for memory in kept]),
-    )
+        step = ClipStep(
+            self.run,
+            self.schedule,
+            codec,
+            self.skeleton.num_joints,
+            self.device,
+            self.batch_size,
+            self.normalise,
+            self.place,
+        )
+        found = step(images_N3HW, input_from_image_N23, memories)
+        return FramePoses(found.xy_NK2, found.scores_NK, found.memories, found.distances_N)

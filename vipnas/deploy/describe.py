@@ -63,6 +63,7 @@ def _networks(header: ModelHeader) -> Iterator[str]:
         yield f"clip: {len(header.clip)} frames, {mean_cost(header.clip)} on average"
         for number, follow_up in enumerate(header.clip.follow_ups, start=1):
             yield f"follow-up frame {number}: {fusion_in_words(follow_up)}"
+        yield f"key frames: {header.key_frames or f'every {len(header.clip)} frames'}"
         return
     assert header.arch is not None
     what = "arch" if header.kind == "image" else "largest arch"

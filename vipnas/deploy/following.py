@@ -16,9 +16,10 @@ from vipnas.data.crops.boxes import box_ious, xywh_from_xyxy, xyxy_from_xywh
 from vipnas.data.crops.geometry import FloatArray
 from vipnas.data.formats.results import SCORE_THRESHOLD
 from vipnas.data.formats.skeletons import Skeleton
-from vipnas.deploy.clip_runner import UINT8, ClipMemory, FramePoses, Runner
+from vipnas.deploy.clip_runner import UINT8, FramePoses, Runner
 from vipnas.deploy.detected_boxes import DetectedBoxes, whole_image
 from vipnas.errors import UserError
+from vipnas.evaluation.key_frames import ClipMemory
 from vipnas.evaluation.oks import best_pairs, oks_nms, pose_similarity
 from vipnas.evaluation.online import box_of_pose, is_pose
 from vipnas.evaluation.tracker import NEW, Tracker
@@ -133,16 +134,21 @@ def follow(
         kept = _distinct(people, boxes_N4, poses, tracker.skeleton, rule.max_similarity)
         people, boxes_N4, poses = [people[row] for row in kept], boxes_N4[kept], poses.of(kept)
         ids = tracker.update(poses.keypoints, poses.scores, boxes_N4, [one.id for one in people])
-        is_key_frame = np.array([person.memory is None for person in people], bool)
         box_scores_N = np.array([person.box_score for person in people], np.float32)
-        found = zip(people, ids.tolist(), *poses, strict=True)
+        found = zip(people, ids.tolist(), *poses[:3], strict=True)
         people = [
             person.followed(number, xy_K2, scores_K, memory, rule)
             for person, number, xy_K2, scores_K, memory in found
         ]
         people = [person for person in people if person.is_followed(rule, image)]
         yield TrackedFrame(
-            ids, poses.keypoints, poses.scores, boxes_N4, box_scores_N, is_key_frame, is_detected
+            ids,
+            poses.keypoints,
+            poses.scores,
+            boxes_N4,
+            box_scores_N,
+            poses.distances == 0,
+            is_detected,
         )
 
 

@@ -28,6 +28,7 @@ from vipnas.deploy.predictor import DETECT_EVERY, TrackSettings, track
 from vipnas.deploy.result import UINT8, PoseResult, checked_boxes, checked_image
 from vipnas.errors import UserError
 from vipnas.evaluation.evaluator import flip_tested, run_contiguous
+from vipnas.evaluation.key_frames import KeyFrameSchedule
 from vipnas.models.clipnet import VideoNet
 from vipnas.models.header import ModelHeader
 from vipnas.models.posenet import PoseNet
@@ -136,7 +137,7 @@ class PoseModel:
             return ImageRunner(self.predict)
         return ClipRunner(
             self.network.eval().run_frame,
-            len(self.network.arch) - 1,
+            KeyFrameSchedule(len(self.network.arch) - 1, self.header.key_frames),
             self.skeleton,
             self.codec,
             next(self.network.parameters()).device,

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 
 from vipnas.arch.skeleton import Skeleton
 from vipnas.data.crops.geometry import FloatArray
-from vipnas.deploy.clip_runner import ClipMemory, FramePoses, Runner
+from vipnas.deploy.clip_runner import FramePoses, Runner
 from vipnas.deploy.detected_boxes import DetectedBoxes, Detector, whole_image
 from vipnas.deploy.following import FollowRule, follow
 from vipnas.deploy.result import UINT8, PoseResult
@@ -27,6 +27,7 @@ from vipnas.deploy.smoothing import OneEuroFilter
 from vipnas.deploy.sources import Source, SourceFrame, open_source
 from vipnas.deploy.writer import FramePoses as WrittenPoses
 from vipnas.deploy.writer import Writer
+from vipnas.evaluation.key_frames import ClipMemory
 from vipnas.evaluation.online import is_pose
 from vipnas.evaluation.tracker import Tracker
 

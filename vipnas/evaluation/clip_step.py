@@ -17,23 +17,8 @@ from torch import Tensor
 from vipnas.data.codecs.heatmap import HeatmapCodec
 from vipnas.data.crops.crops import normalise
 from vipnas.data.crops.geometry import FloatArray, heatmap_warp, invert, transform
+from vipnas.evaluation.key_frames import ClipMemory, KeyFrameSchedule
 from vipnas.models.clipnet import Frame, RunFrame, propagate
-
-
-class Seen(NamedTuple):
-    """What the next frame needs of a frame.
-
-    Attributes:
-        heatmaps_NKHW: (N, K, h, w), on the CPU.
-        input_from_image_N23: Affines (N, 2, 3) of the crops that gave the heatmaps.
-    """
-
-    heatmaps_NKHW: Tensor
-    input_from_image_N23: FloatArray
-
-    def of(self, rows: Sequence[int]) -> Seen:
-        """Return some of the persons, in that order."""
-        return Seen(self.heatmaps_NKHW[list(rows)], self.input_from_image_N23[list(rows)])
 
 
 class StepPoses(NamedTuple):
@@ -42,24 +27,28 @@ class StepPoses(NamedTuple):
     Attributes:
         xy_NK2: x and y in pixels of the image.
         scores_NK: Peak values of the heatmaps.
-        seen: What the next frame needs of this one.
+        distances_N: Frames since each person's key frame; 0 in a key frame.
+        memories: What the next frame needs of this one.
     """
 
     xy_NK2: FloatArray
     scores_NK: NDArray[np.float32]
-    seen: Seen
+    distances_N: NDArray[np.int64]
+    memories: tuple[ClipMemory, ...]
 
 
 @dataclass(frozen=True)
 class ClipStep:
-    """Run one frame of persons who are all at the same distance from their key frames.
+    """Run one frame of several persons. Those at the same distance from a key frame run together.
 
     `run` takes images on `device`, normalised by `normalise`. `batch_size` changes nothing but the
     speed. `place` names the networks in errors.
     """
 
     run: RunFrame
+    schedule: KeyFrameSchedule
     codec: HeatmapCodec
+    num_joints: int
     device: torch.device
     batch_size: int = 64
     normalise: Callable[[Tensor], Tensor] = normalise
@@ -68,35 +57,60 @@ class ClipStep:
     @torch.no_grad()
     def __call__(
         self,
-        distance: int,
         images_N3HW: Tensor,
         input_from_image_N23: FloatArray,
-        before: Seen | None,
+        before: Sequence[ClipMemory | None],
     ) -> StepPoses:
         """Find the pose in each crop.
 
         Args:
-            distance: Frames since the key frame; 0 is a key frame.
             images_N3HW: uint8 RGB crops.
             input_from_image_N23: Affines from the image to the crops.
-            before: The same persons in the previous frame. A key frame ignores it.
+            before: The same persons in the previous frame. Who has no memory has a key frame.
 
         Raises:
             FloatingPointError: Heatmaps are not finite.
         """
+        views = [self.schedule.view(image) for image in images_N3HW]
+        distances_N = np.array(
+            [self.schedule.distance(*pair) for pair in zip(before, views, strict=True)], np.int64
+        )
+        xy_NK2 = np.empty((len(views), self.num_joints, 2))
+        scores_NK = np.empty(xy_NK2.shape[:2], np.float32)
+        memories: dict[int, ClipMemory] = {}
+        for distance in np.unique(distances_N).tolist():
+            rows = np.flatnonzero(distances_N == distance).tolist()
+            matrices_N23 = input_from_image_N23[rows]
+            known = [memory for row in rows if distance and (memory := before[row])]
+            heatmaps_NKHW = self._heatmaps(distance, images_N3HW[rows], matrices_N23, known)
+            found, scores = self.codec.decode(heatmaps_NKHW)
+            xy_NK2[rows] = transform(invert(matrices_N23), found.double().numpy())
+            scores_NK[rows] = scores.numpy()
+            for number, row in enumerate(rows):
+                view = known[number].key_view_3HW if known else views[row]
+                score = float(scores[number].mean())
+                memories[row] = ClipMemory(
+                    distance, heatmaps_NKHW[number], matrices_N23[number], score, view
+                )
+        ordered = tuple(memories[row] for row in range(len(views)))
+        return StepPoses(xy_NK2, scores_NK, distances_N, ordered)
+
+    def _heatmaps(
+        self,
+        distance: int,
+        images_N3HW: Tensor,
+        input_from_image_N23: FloatArray,
+        before: Sequence[ClipMemory],
+    ) -> Tensor:
+        """Return the heatmaps of persons at one distance; `before` is empty in a key frame."""
         heatmaps_before, warps_N23 = None, None
-        if distance > 0:
-            assert before is not None
-            heatmaps_before = before.heatmaps_NKHW
-            warps_N23 = self._warps(before.input_from_image_N23, input_from_image_N23)
+        if before:
+            heatmaps_before = torch.stack([memory.heatmaps_KHW for memory in before])
+            matrices_N23 = np.stack([memory.input_from_image_23 for memory in before])
+            warps_N23 = self._warps(matrices_N23, input_from_image_N23)
         frame = Frame(distance, images_N3HW, warps_N23)
         (heatmaps_NKHW,) = propagate(self._run, [frame], heatmaps_before)
-        xy_NK2, scores_NK = self.codec.decode(heatmaps_NKHW)
-        return StepPoses(
-            transform(invert(input_from_image_N23), xy_NK2.double().numpy()),
-            scores_NK.numpy(),
-            Seen(heatmaps_NKHW, input_from_image_N23),
-        )
+        return heatmaps_NKHW
 
     def _warps(self, before_N23: FloatArray, now_N23: FloatArray) -> Tensor:
         codec = self.codec

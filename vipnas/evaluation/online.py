@@ -1,9 +1,9 @@
 """Run the networks of a clip on whole videos, as at run time.
 
 The crop follows the person, and the heatmaps of the previous frame are warped to the current crop.
-Key frames are scheduled per track: one when a person comes into view, then every T + 1 frames. The
-pose of a person does not depend on others. Persons of all videos therefore run in one batch, by the
-number of frames that they have been in view.
+Key frames are scheduled per track: one when a person comes into view, then every T + 1 frames, or
+by need. The pose of a person does not depend on others. Persons of all videos therefore run in one
+batch, by the number of frames that they have been in view.
 
 N people in view, K keypoints, H W the heatmaps' size.
 """
@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from vipnas.arch.clip import KeyFrameRule
 from vipnas.config.clip import Boxes
 from vipnas.config.data import BoxFit
 from vipnas.data.codecs.heatmap import HeatmapCodec
@@ -26,7 +27,8 @@ from vipnas.data.formats.posetrack import Box, Frame, PoseTrackData, TrackedPers
 from vipnas.data.formats.results import SCORE_THRESHOLD
 from vipnas.data.formats.skeletons import Skeleton
 from vipnas.data.poses import TrackedPose
-from vipnas.evaluation.clip_step import ClipStep, Seen
+from vipnas.evaluation.clip_step import ClipStep
+from vipnas.evaluation.key_frames import ClipMemory, KeyFrameSchedule
 from vipnas.evaluation.protocols import Score, protocols_for, score
 from vipnas.models.clipnet import VideoNet
 
@@ -82,6 +84,7 @@ class OnlineLoop:
             frame of a tracklet always takes the former, frames without labels the latter.
         batch_size: How many persons run at a time. It changes only the speed.
         fit: How the region of a crop is made from the box.
+        rule: When key frames come by need; None is one every T + 1 frames.
     """
 
     network: VideoNet
@@ -90,30 +93,47 @@ class OnlineLoop:
     boxes: Boxes = "annotated"
     batch_size: int = 64
     fit: BoxFit = PUBLISHED_FIT
+    rule: KeyFrameRule | None = None
 
     def __call__(self, videos: Sequence[Video]) -> list[TrackedPose]:
         """Return the poses in labelled frames, in the order of the videos and frames."""
+        found = [
+            pose
+            for detections, poses in self._frames(videos)
+            for pose in poses.of_labelled(detections)
+        ]
+        frames = (frame for video in videos for frame in video.frames)
+        order = {frame.image_id: place for place, frame in enumerate(frames)}
+        return sorted(found, key=lambda item: order[item.person.image_id])
+
+    def distances(self, videos: Sequence[Video]) -> list[int]:
+        """Return the frames since the key frame, of each person in each frame."""
+        found = [poses.distances_N for _, poses in self._frames(videos)]
+        return [distance for distances_N in found for distance in distances_N.tolist()]
+
+    def _frames(
+        self, videos: Sequence[Video]
+    ) -> Iterator[tuple[Sequence[FrameDetection], _PosesInView]]:
+        """Yield all who have been in view for one frame, for two, and so on."""
         network = self.network.eval()
         device = next(network.parameters()).device
-        step = ClipStep(network.run_frame, self.codec, device, self.batch_size)
+        schedule = KeyFrameSchedule(len(network.arch) - 1, self.rule)
+        num_joints = self.skeleton.num_joints
+        step = ClipStep(
+            network.run_frame, schedule, self.codec, num_joints, device, self.batch_size
+        )
         in_view = [tracklet for video in videos for tracklet in tracklets(video)]
-        found: list[TrackedPose] = []
         before: _PosesInView | None = None
         for age in range(max(map(len, in_view), default=0)):
             rows = [row for row, tracklet in enumerate(in_view) if len(tracklet) > age]
             in_view = [in_view[row] for row in rows]
             detections = [tracklet[age] for tracklet in in_view]
-            distance = age % len(network.arch)
-            before = self._frame(step, distance, detections, before and before.of(rows))
-            found += before.of_labelled(detections, distance)
-        frames = (frame for video in videos for frame in video.frames)
-        order = {frame.image_id: place for place, frame in enumerate(frames)}
-        return sorted(found, key=lambda item: order[item.person.image_id])
+            before = self._frame(step, detections, before and before.of(rows))
+            yield detections, before
 
     def _frame(
         self,
         step: ClipStep,
-        distance: int,
         detections: Sequence[FrameDetection],
         before: _PosesInView | None,
     ) -> _PosesInView:
@@ -128,11 +148,12 @@ class OnlineLoop:
             persons, self.skeleton, codec.input_hw, span_hw=codec.span_hw, fit=self.fit
         )
         input_from_image_N23 = invert(crops.image_from_input_B23)
-        found = step(distance, crops.images_B3HW, input_from_image_N23, before and before.seen)
+        memories = [None] * len(persons) if before is None else before.memories
+        found = step(crops.images_B3HW, input_from_image_N23, memories)
         joints_NK3 = np.concatenate(
             (found.xy_NK2, found.scores_NK[..., None]), axis=2, dtype=np.float64
         )
-        return _PosesInView(boxes, joints_NK3, found.seen)
+        return _PosesInView(boxes, joints_NK3, found.distances_N, found.memories)
 
     def _box(self, row: int, detection: FrameDetection, before: _PosesInView | None) -> Box:
         annotated = self.boxes == "annotated" and detection.person is not None
@@ -147,18 +168,20 @@ class _PosesInView(NamedTuple):
 
     boxes: Sequence[Box]
     joints_NK3: NDArray[np.float64]
-    seen: Seen
+    distances_N: NDArray[np.int64]
+    memories: Sequence[ClipMemory]
 
     def of(self, rows: Sequence[int]) -> _PosesInView:
         """Return some of the persons, in that order."""
         boxes = [self.boxes[row] for row in rows]
-        return _PosesInView(boxes, self.joints_NK3[list(rows)], self.seen.of(rows))
+        memories = [self.memories[row] for row in rows]
+        chosen = list(rows)
+        return _PosesInView(boxes, self.joints_NK3[chosen], self.distances_N[chosen], memories)
 
-    def of_labelled(
-        self, detections: Sequence[FrameDetection], distance: int
-    ) -> Iterator[TrackedPose]:
+    def of_labelled(self, detections: Sequence[FrameDetection]) -> Iterator[TrackedPose]:
         """Yield the poses of those who are labelled in this frame."""
-        for detection, box, joints_K3 in zip(detections, self.boxes, self.joints_NK3, strict=True):
+        poses = zip(detections, self.boxes, self.joints_NK3, self.distances_N.tolist(), strict=True)
+        for detection, box, joints_K3, distance in poses:
             if detection.person is not None:
                 yield TrackedPose(detection.person, box, distance, joints_K3)
 

@@ -137,8 +137,11 @@ class FollowUpNets(nn.Module):
         return (self[number] for number in range(len(self)))
 
     def forward(self, distance: int, images_B3HW: Tensor, before_BKHW: Tensor) -> Tensor:
-        """Return the heatmaps of the follow-up frame at `distance` from the key frame, from 1."""
-        network = self[distance - 1]
+        """Return the heatmaps of the follow-up frame at `distance` from the key frame, from 1.
+
+        Beyond the last, the networks run in turn.
+        """
+        network = self[(distance - 1) % len(self)]
         heatmaps: Tensor = before_BKHW if network is None else network(images_B3HW, before_BKHW)
         return heatmaps
 

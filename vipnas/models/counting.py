@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -131,6 +131,19 @@ def mean_cost(arch: VideoArch, image_cost: ImageCost = count_cost) -> Cost:
         zip((arch.key_frame, *arch.follow_ups), frames, strict=True)
     )
     return cost_of_clip(frames, list(networks.values()))
+
+
+def cost_at(arch: VideoArch, distances: Sequence[int]) -> Cost:
+    """Return the mean cost of frames at these distances from their key frames.
+
+    Beyond the last, the follow-up networks run in turn.
+    """
+    key_frame, *follow_ups = frame_costs(arch)
+    costs = [
+        follow_ups[(distance - 1) % len(follow_ups)] if distance else key_frame
+        for distance in distances
+    ]
+    return cost_of_clip(costs, [mean_cost(arch)])
 
 
 def _follow_up_cost(follow_up: FollowUp, image_cost: ImageCost) -> Cost:

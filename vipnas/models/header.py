@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeAlias
 
-from vipnas.arch.clip import Fusion, VideoArch
+from vipnas.arch.clip import Fusion, KeyFrameRule, VideoArch
 from vipnas.arch.image import Arch
 from vipnas.arch.skeleton import Skeleton
 from vipnas.errors import UserError, shown
@@ -16,7 +16,7 @@ from vipnas.space.clip import VideoSpace
 from vipnas.space.image import SearchSpace
 from vipnas.space.yaml import parse_space
 
-FORMAT_VERSION = "1.1"
+FORMAT_VERSION = "1.2"
 METADATA_KEY = "vipnas"
 MAX_HEADER_BYTES = 4 << 20
 
@@ -105,6 +105,7 @@ class ModelHeader(Strict):
         space_name: The name of that space.
         fusions: The options for the fusion in a `clip_supernet`.
         warp: Whether a follow-up frame of a `clip_supernet` may run no network.
+        key_frames: When key frames of a clip come by need; None is one every T + 1 frames.
         score: The meaning of the score of a joint; for `simcc`, see `SimccCodec`.
         provenance: The origin of the weights.
         metrics: Metrics of the network by name.
@@ -127,6 +128,7 @@ class ModelHeader(Strict):
     space_name: str | None = None
     fusions: tuple[Fusion | None, ...] = ()
     warp: bool = False
+    key_frames: KeyFrameRule | None = None
     score: Literal["heatmap maximum"] = "heatmap maximum"
     provenance: Provenance = field(default_factory=Provenance)
     metrics: HeaderMetrics = field(default_factory=dict)

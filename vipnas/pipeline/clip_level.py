@@ -24,7 +24,6 @@ from vipnas.evaluation.clips import (
     calibrate_along,
     with_key_frames,
 )
-from vipnas.evaluation.online import video_scores
 from vipnas.evaluation.subnets import take_clip
 from vipnas.files import to_plain
 from vipnas.models.clipnet import (
@@ -38,14 +37,12 @@ from vipnas.models.counting import mean_cost
 from vipnas.models.file import read_header
 from vipnas.models.posenet import PoseNet, insert
 from vipnas.pipeline.clip_data import some_clips, training_clips, videos_of
-from vipnas.pipeline.clip_online import run_online
+from vipnas.pipeline.clip_online import choose_key_frames, online_metrics
 from vipnas.pipeline.details import draw_clips
 from vipnas.pipeline.experiment import Split
 from vipnas.pipeline.image_level import ImageLevel, cost_of_images
 from vipnas.pipeline.level import Level, existing, network_file, supernet_file
 from vipnas.pipeline.models import (
-    finite_heatmaps_of,
-    open_clip,
     open_clip_supernet,
     open_network,
     open_supernet,
@@ -257,7 +254,14 @@ class ClipLevel(Level[VideoArch]):
         }
 
     def scoring_settings(self) -> dict[str, Any]:
-        return {"boxes": self.config.boxes}
+        by_need = self.config.key_frames
+        return {
+            "boxes": self.config.boxes,
+            **({} if by_need is None else {"key_frames": to_plain(by_need)}),
+        }
+
+    def choose_key_frames(self, path: Path) -> bool:
+        return choose_key_frames(self.experiment, path, partial(self.videos, "val"))
 
     def replay_state(self) -> dict[str, Any]:
         key_frame = self.key_frame
@@ -279,12 +283,8 @@ class ClipLevel(Level[VideoArch]):
         return f"training clips of {self.experiment.name}"
 
     def test_metrics(self, path: Path) -> dict[str, Any]:
-        with finite_heatmaps_of(path):
-            found = run_online(
-                self.experiment, open_clip(self.experiment, path), self.videos("test")
-            )
-        scores = video_scores(self.videos("test"), found)
-        plain = {name: to_plain(value) for name, value in scores.items()}
-        by_joint = plain.get("posetrack", {}).get("by_joint", {})
-        draw_clips(path.parent, self.videos("test"), found, by_joint)
-        return plain
+        data = self.videos("test")
+        metrics, found = online_metrics(self.experiment, path, data)
+        by_joint = metrics.get("posetrack", {}).get("by_joint", {})
+        draw_clips(path.parent, data, found, by_joint)
+        return metrics

@@ -6,13 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from vipnas.arch.clip import VideoArch, fusion_name
+from vipnas.arch.clip import KeyFrameRule, VideoArch, fusion_name
 from vipnas.arch.io import read_video_arch
 from vipnas.evaluation.drift import drift_of
 from vipnas.evaluation.online import video_scores
 from vipnas.files import to_plain, write_atomically
 from vipnas.models.clipnet import FollowUpNets, VideoNet
-from vipnas.models.counting import frame_costs, mean_cost
+from vipnas.models.counting import cost_at, frame_costs, mean_cost
+from vipnas.models.file import read_header
 from vipnas.models.posenet import PoseNet
 from vipnas.pipeline.clip_level import ClipLevel
 from vipnas.pipeline.clip_online import run_online
@@ -46,9 +47,13 @@ def summarise_video(level: ClipLevel) -> Path:
     retrained = open_clip(level.experiment, network_file(level))
     networks["key frame's network in every frame"] = every_frame(level.key_frame)
     networks["found, retrained"] = retrained
+    rule = read_header(network_file(level)).key_frames
     far = run_online(level.experiment, retrained.repeated(LONGEST_DISTANCE), level.videos("test"))
     summary = {
-        "test": [row_of(level, name, network) for name, network in networks.items()],
+        "test": [
+            row_of(level, name, network, rule if network is retrained else None)
+            for name, network in networks.items()
+        ],
         "along_clip": along_clip(found),
         "drift": drift_of(far, level.experiment.skeleton),
     }
@@ -64,13 +69,22 @@ def every_frame(network: PoseNet) -> VideoNet:
     return VideoNet(network, FollowUpNets([]))
 
 
-def row_of(level: ClipLevel, name: str, network: VideoNet) -> dict[str, Any]:
-    """Return the mean cost of a frame, and metrics on the test videos."""
+def row_of(
+    level: ClipLevel, name: str, network: VideoNet, rule: KeyFrameRule | None = None
+) -> dict[str, Any]:
+    """Return the mean cost of a frame, and metrics on the test videos.
+
+    With key frames by need, the cost is that on these videos.
+    """
     data = level.videos("test")
-    scores = video_scores(data, run_online(level.experiment, network, data))
+    found = run_online(level.experiment, network, data, rule=rule)
+    scores = video_scores(data, found)
+    cost = mean_cost(network.arch)
+    if rule is not None:
+        cost = cost_at(network.arch, [pose.distance for pose in found])
     return {
         "networks": name,
-        **to_plain(mean_cost(network.arch)),
+        **to_plain(cost),
         **{key: to_plain(value) for key, value in scores.items()},
     }
 

@@ -19,13 +19,13 @@ from vipnas.data.crops.boxes import xyxy_from_xywh
 from vipnas.data.crops.decoding import decode_jpeg
 from vipnas.data.crops.geometry import FloatArray
 from vipnas.data.formats.skeletons import read_skeleton
-from vipnas.deploy.clip_runner import ClipMemory
 from vipnas.deploy.loading import load
 from vipnas.deploy.model import PoseModel
 from vipnas.deploy.source import SourceFrame
 from vipnas.deploy.writer import FramePoses
 from vipnas.deploy.writers import open_writer
 from vipnas.errors import UserError
+from vipnas.evaluation.key_frames import ClipMemory
 from vipnas.evaluation.oks import own_similarities
 from vipnas.models.counting import count_cost, mean_cost
 from vipnas.pipeline.run_folder import RunFolder
@@ -100,8 +100,8 @@ class Level:
     def next(self, frame: LabelledFrame) -> UINT8:
         """Return the panel of the next frame."""
         memories = [self._memories.get(number) for number in frame.ids]
-        distances = {0 if memory is None else memory.distance for memory in memories}
         found = self._run(frame.image, frame.boxes_xyxy, memories)
+        distances = set(found.distances.tolist())
         self._memories = dict(zip(frame.ids, found.memories, strict=True))
         skeleton = self.model.skeleton
         truth_NK3 = frame.joints[:, self._rows]

@@ -237,6 +237,10 @@ class Level(ABC, Generic[A]):
         space = self.space if arch is None else None
         write_model(path, model, header_of(self.experiment, model, space, metrics=metrics))
 
+    def choose_key_frames(self, path: Path) -> bool:
+        """Choose when a clip has key frames, for its file; return whether that changed."""
+        return False
+
     @abstractmethod
     def test_metrics(self, path: Path) -> dict[str, Any]:
         """Return the metrics of a retrained network on the test split, as plain values."""

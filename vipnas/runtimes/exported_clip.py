@@ -68,18 +68,19 @@ class ExportedClip(nn.Module):
         return [number for number, follow_up in frames if follow_up is not None]
 
     def run_frame(self, distance: int, images_B3HW: Tensor, before_BKHW: Tensor | None) -> Tensor:
-        """Return the heatmaps of a frame by its distance from the key frame."""
+        """Return the heatmaps of a frame by its distance from the key frame, as `VideoNet`."""
         if before_BKHW is None:
             heatmaps: Tensor = self.key_frame(images_B3HW)
             return heatmaps
-        follow_up = self.arch.follow_ups[distance - 1]
+        number = (distance - 1) % len(self.arch.follow_ups)
+        follow_up = self.arch.follow_ups[number]
         if follow_up is None:
             return before_BKHW
         inputs = {"images": images_B3HW}
         if follow_up.fusion is not None:
             inputs["before"] = before_BKHW
         arrays = {name: tensor.cpu().contiguous().numpy() for name, tensor in inputs.items()}
-        return torch.from_numpy(self._sessions[distance](arrays))
+        return torch.from_numpy(self._sessions[number + 1](arrays))
 
 
 def _opened(path: Path, threads: int) -> tuple[Session, FollowUp]:
