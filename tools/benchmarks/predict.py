@@ -30,8 +30,9 @@ from vipnas.cli.main import main as vipnas
 from vipnas.config.training import Compute
 from vipnas.data.crops.crops import IMAGENET_MEAN_RGB, IMAGENET_STD_RGB
 from vipnas.deploy.loading import load
-from vipnas.deploy.predictor import Stopwatch, write_poses
+from vipnas.deploy.predictor import write_poses
 from vipnas.deploy.sources import open_source
+from vipnas.deploy.stopwatch import Stopwatch
 from vipnas.deploy.writers import open_writers
 from vipnas.latency.cores import least_busy_cores, on_cores
 from vipnas.runtimes.onnxruntime import inference_session

@@ -36,9 +36,10 @@ from vipnas.deploy.detected_boxes import DetectedBoxes, Detector
 from vipnas.deploy.detectors import open_detector
 from vipnas.deploy.loading import load
 from vipnas.deploy.opening import open_poses
-from vipnas.deploy.predictor import PoseFinder, Stopwatch, TrackSettings, find_poses
+from vipnas.deploy.predictor import PoseFinder, TrackSettings, find_poses
 from vipnas.deploy.result import UINT8, PoseResult
 from vipnas.deploy.source import Kind, Source, SourceFrame
+from vipnas.deploy.stopwatch import Stopwatch
 from vipnas.evaluation.coco_ap import coco_metrics
 from vipnas.evaluation.mota import mota
 from vipnas.evaluation.posetrack_ap import posetrack_ap

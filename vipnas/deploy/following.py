@@ -141,15 +141,8 @@ def follow(
             for person, number, xy_K2, scores_K, memory in found
         ]
         people = [person for person in people if person.is_followed(rule, image)]
-        yield TrackedFrame(
-            ids,
-            poses.keypoints,
-            poses.scores,
-            boxes_N4,
-            box_scores_N,
-            poses.distances == 0,
-            is_detected,
-        )
+        shown = ids, poses.keypoints, poses.scores, boxes_N4, box_scores_N
+        yield TrackedFrame(*shown, poses.distances == 0, is_detected)
 
 
 @dataclass(frozen=True)

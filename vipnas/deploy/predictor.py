@@ -6,13 +6,11 @@ N persons, K keypoints.
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
-from time import perf_counter
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -25,13 +23,12 @@ from vipnas.deploy.following import FollowRule, follow
 from vipnas.deploy.result import UINT8, PoseResult
 from vipnas.deploy.smoothing import OneEuroFilter
 from vipnas.deploy.sources import Source, SourceFrame, open_source
+from vipnas.deploy.stopwatch import Stopwatch
 from vipnas.deploy.writer import FramePoses as WrittenPoses
 from vipnas.deploy.writer import Writer
 from vipnas.evaluation.key_frames import ClipMemory
 from vipnas.evaluation.online import is_pose
 from vipnas.evaluation.tracker import Tracker
-
-T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -68,33 +65,6 @@ class TrackSettings:
     detect_every: int = DETECT_EVERY
     smooth: bool = False
     min_birth_score: float = FollowRule.min_birth_score
-
-
-@dataclass
-class Stopwatch:
-    """Seconds, by a clock, that were spent on each part of the work."""
-
-    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
-    clock: Callable[[], float] = perf_counter
-
-    @contextmanager
-    def on(self, part: str) -> Iterator[None]:
-        """Add the time that the block takes."""
-        begin = self.clock()
-        try:
-            yield
-        finally:
-            self.seconds[part] += self.clock() - begin
-
-    def on_each(self, part: str, items: Iterable[T]) -> Iterator[T]:
-        """Yield the items; add the time that each is waited for."""
-        iterator = iter(items)
-        while True:
-            with self.on(part):
-                item = next(iterator, None)
-            if item is None:
-                return
-            yield item
 
 
 @dataclass(frozen=True)

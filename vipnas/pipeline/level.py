@@ -1,7 +1,6 @@
-"""A level of an experiment: images, or clips of a video.
+"""A level of an experiment: images (`ImageLevel`), or clips of a video (`ClipLevel`).
 
-`supernet`, `search`, `retrain` and `front` are written against `Level`. It has two subclasses,
-`image_level.ImageLevel` and `clip_level.ClipLevel`.
+`supernet`, `search`, `retrain` and `front` are written against `Level`.
 """
 
 from __future__ import annotations
@@ -44,7 +43,6 @@ class Level(ABC, Generic[A]):
     """One level of an experiment, opened; `A` is its kind of architecture.
 
     Attributes:
-        experiment: The experiment.
         name: `image` or `clip`.
         commands: The prefix of the commands of this level: `vipnas` or `vipnas video`.
         arch_type: The class of its architectures.
