@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from experiment_fixture import EXPERIMENT, draw_people, write_experiment
 from networks_fixture import of_one_stage
 
 from vipnas.arch.io import write_arch
@@ -15,6 +16,7 @@ from vipnas.config.search import LatencyConfig
 from vipnas.latency import cores, interleaved, profile
 from vipnas.latency.predictors import open_predictor
 from vipnas.latency.table import read_table
+from vipnas.search.journal import read_journal
 from vipnas.space.image import SearchSpace
 
 pytestmark = pytest.mark.usefixtures("onnx_operators")
@@ -69,3 +71,29 @@ def test_cost_measures_latency_where_asked(
     found = json.loads(capsys.readouterr().out)
     assert found["latency_ms"] == found["latency"]["median_ms"] > 0
     assert (found["key"]["runtime"], found["key"]["threads"]) == (runtime, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_a_search_measures_proposals_near_its_budget(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, run = tmp_path / "table.json", tmp_path / "run"
+    amount = ["--num-archs", "5", "--num-blocks", "3"]
+    assert main(["profile", "tiny", *amount, *NO_LIMIT, "--output", str(table)]) == 0
+    budget = max(timing.latency.median_ms for timing in read_table(table).archs)
+    search = {
+        "num_trials": 3,
+        "evolution": {"population_size": 2},
+        "constraints": [{"quantity": "latency_ms", "at_most": budget}],
+        "latency": {"table": str(table), "measure_share": 1.0},
+    }
+    path = write_experiment(draw_people(tmp_path), {**EXPERIMENT, "search": search})
+    for command in ("train-supernet", "search", "search"):
+        options = ["--output", str(run), "--data-root", str(tmp_path), "--device", "cpu"]
+        assert main([command, str(path), *options]) == 0, capsys.readouterr().err
+    assert "search: near the budget: predicted" in capsys.readouterr().out
+    answers = json.loads((run / "search" / "latencies.json").read_text())
+    assert len(answers[0]["genes"]) > 10
+    for trial in read_journal(run / "search" / "trials.jsonl")[1]:
+        assert trial.method == "reference" or trial.cost.value("latency_ms") <= budget

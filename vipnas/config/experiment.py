@@ -76,6 +76,10 @@ class ExperimentConfig(Strict):
         if self.retrain.patience is not None and self.monitoring.probe_epochs is None:
             expected = "a number of epochs, as retrain.patience counts probes"
             raise UserError("monitoring.probe_epochs", expected, "null")
+        latency = None if self.video is None else self.video.search.latency
+        if latency is not None and latency.measure_share:
+            found = f"{latency.measure_share:g}"
+            raise UserError("video.search.latency.measure_share", "null for clips", found)
         if self.codec == "simcc":
             self._check_simcc()
 

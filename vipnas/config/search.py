@@ -134,6 +134,9 @@ class LatencyConfig(Strict):
         batch: Number of images per batch.
         precision: Precision of the network.
         any_device: Accept a table of another device or runtime version.
+        measure_share: Measure proposals whose predicted latency is near a budget, within twice the
+            error of the table, for up to this share of the time of the search, 0 to 1; null does
+            not. What is measured outside of the budget is not scored. Not for clips or with Ray.
     """
 
     table: str
@@ -142,6 +145,16 @@ class LatencyConfig(Strict):
     batch: PositiveInt = 1
     precision: str = "fp32"
     any_device: bool = False
+    measure_share: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.measure_share is not None:
+            check_share("measure_share", self.measure_share)
+        if self.measure_share and self.any_device:
+            hint = "here, another device would be measured"
+            raise UserError(
+                "measure_share", "null with any_device", f"{self.measure_share:g}", hint
+            )
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from vipnas.config.search import SearchConfig
 from vipnas.errors import UserError
 from vipnas.files import to_plain, write_atomically
 from vipnas.pipeline.level import Level, best_file
+from vipnas.pipeline.near_budget import near_budget
 from vipnas.pipeline.scorer import Scorer, opened_workers, search_settings
 from vipnas.pipeline.work import at_work, timed
 from vipnas.quantities import Objective
@@ -56,12 +57,15 @@ def search(
     """
     config = level.search_config
     cost_of, costs = level.cost_of()
-    seed = level.experiment.config.seed
+    seed, directory = level.experiment.config.seed, best_file(level).parent
+    near = near_budget(level, cost_of, directory, ray)
+    cost_of = near or cost_of
     try:
         searchers = searchers_of(config, level.space, seed, cost_of)
+        if near is not None:
+            searchers = near.measuring(searchers, REFERENCES)
     except UserError as error:
         raise error.inside(f"{level.experiment.file}: search") from None
-    directory = best_file(level).parent
     scorer = Scorer(level)
 
     def write_best(method: str, best: Trial, **found: Any) -> None:
