@@ -35,6 +35,8 @@ from vipnas.space.image import SearchSpace
 # Four networks are exported, on a busy machine for many seconds.
 pytestmark = [pytest.mark.timeout(120), pytest.mark.usefixtures("onnx_operators")]
 
+BY_NEED = KeyFrameRule("change", 0.03, 5)
+
 
 @dataclass(frozen=True)
 class Clip:
@@ -59,7 +61,7 @@ def clip(tiny_space: SearchSpace, tmp_path_factory: pytest.TempPathFactory) -> C
     network = build_video_net(VideoArch(small, members)).eval()
     randomise_batch_norm(network, seed=0)
     path = tmp_path_factory.mktemp("clips") / "clip.safetensors"
-    file = save_clip(path, network, key_frames=KeyFrameRule("change", 0.03, 5))
+    file = save_clip(path, network, key_frames=BY_NEED)
     folder = tmp_path_factory.mktemp("exported") / "clip"
     return Clip(network, file, folder, export_video(network, folder, load(file).header))
 
@@ -105,7 +107,7 @@ def test_exported_models_find_the_same_in_a_video(kind: str, clip: Clip, video: 
     native, path = load(clip.file, flip_test=False), clip.folder
     if kind == "image":
         key_frame, path = clip.network.key_frame, clip.folder / "key_frame.onnx"
-        header = header_of_arch(key_frame.arch)
+        header = replace(header_of_arch(key_frame.arch), key_frames=BY_NEED)
         native = PoseModel(key_frame, header, Path("key_frame.safetensors"), flip_test=False)
     exported = load(path, flip_test=False)
     assert exported.header == replace(native.header, shared={})

@@ -90,7 +90,7 @@ def clip_file(tiny_space: SearchSpace, tmp_path_factory: pytest.TempPathFactory)
     clip = build_video_net(VideoArch(small, members)).eval()
     randomise_batch_norm(clip, seed=0)
     path = tmp_path_factory.mktemp("clips") / "clip.safetensors"
-    return save_clip(path, clip, key_frames=KeyFrameRule("change", 0.03, 5))
+    return save_clip(path, clip, key_frames=KeyFrameRule("change", 0.05, 5))
 
 
 def marked(space: SearchSpace) -> PoseModel:
