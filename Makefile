@@ -16,11 +16,11 @@
 PYTHON3 ?= python3 python3.13 python3.12 python3.11 python3.10 python
 EXPERIMENT ?= experiments/quickstart.yaml
 BIN := .venv/bin
-# Worker processes of the tests. One that has no more tests takes half of another's, file by file as
-# far as possible: the tests of a file share what they prepare. A worker that crashes ends the run:
-# if pytest-xdist replaces it, the others may wait for ever.
+# Worker processes of the tests. A file stays in one of them: its tests share what they prepare.
+# tests/conftest.py orders the files. A worker that crashes ends the run: if pytest-xdist replaces
+# it, the others may wait for ever.
 JOBS ?= auto
-XDIST := --dist worksteal --max-worker-restart 0
+XDIST := --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 .PHONY: quickstart test slow fuzz check lint types format docs environment clean
 

@@ -33,6 +33,16 @@ settings.register_profile("vipnas", deadline=None, derandomize=True, database=No
 settings.load_profile("vipnas")
 
 MOST_WORKERS = 4  # each loads its own PyTorch
+# Files that take longest. They come first, so that no worker ends with one of them alone.
+LONG_FILES = (
+    "test_chain_video.py",
+    "test_fuzz.py",
+    "test_searchers.py",
+    "test_runtimes.py",
+    "test_export_forms.py",
+    "test_run_folder.py",
+    "test_parallel.py",
+)
 SLOW_TIMEOUT_SECONDS = 1800
 GPU_TIMEOUT_SECONDS = 120  # the first test loads the libraries of the GPU
 
@@ -65,7 +75,13 @@ def browser() -> Iterator[Browser]:
         yield started
 
 
-SPACES = ("tiny", "inverted", "s_vipnas_res50", "s_vipnas_mbv3", "lat_vipnas")
+SPACES = (
+    "tiny",
+    "inverted",
+    pytest.param("s_vipnas_res50", marks=pytest.mark.slow),  # the largest network of all
+    "s_vipnas_mbv3",
+    "lat_vipnas",
+)
 
 
 @pytest.fixture(scope="session", params=SPACES)
@@ -101,6 +117,17 @@ def small_space(tmp_path_factory: pytest.TempPathFactory) -> SearchSpace:
 
 
 @pytest.fixture(scope="session")
+def brief_plan() -> Iterator[None]:
+    """For files that run whole experiments: their plan times one step of each stage."""
+    from vipnas.pipeline import plan
+    from vipnas.pipeline.stage_seconds import Effort
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan, "BRIEF", Effort(warm_up=0, steps=1, persons=1))
+        yield
+
+
+@pytest.fixture(scope="session")
 def onnx_operators() -> Iterator[None]:
     """For files that export often: the exporter reads its table of 500 operators once, not for
     each network, which takes as long as a small network itself."""
@@ -131,6 +158,8 @@ def shipped_space(request: pytest.FixtureRequest) -> SearchSpace:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.path.name not in LONG_FILES)
     for item in items:
         if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(SLOW_TIMEOUT_SECONDS))

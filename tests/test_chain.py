@@ -21,6 +21,8 @@ from vipnas.pipeline.image_level import read_metrics
 from vipnas.shipped import find_shipped
 from vipnas.space.yaml import read_space
 
+pytestmark = pytest.mark.usefixtures("brief_plan")
+
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:

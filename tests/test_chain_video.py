@@ -22,6 +22,8 @@ from vipnas.models.counting import mean_cost
 from vipnas.models.file import read_clip, read_clip_supernet
 from vipnas.pipeline import work
 
+pytestmark = pytest.mark.usefixtures("brief_plan")
+
 SCHEDULE = {"epochs": 0.1, "batch_size": 4, "learning_rate": 1e-3}
 BUDGET = 7_000_000
 EXPERIMENT: dict[str, Any] = {

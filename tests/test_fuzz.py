@@ -11,6 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tool_fixture import tool
 
+pytestmark = pytest.mark.usefixtures("brief_plan")
+
 runs = tool("fuzz.runs")
 KINDS: dict[str, Any] = tool("fuzz.kinds").KINDS
 MODULES = [

@@ -41,6 +41,8 @@ from vipnas.space.image import SearchSpace
 from vipnas.space.yaml import parse_space
 from vipnas.training.step import ImageTask, network_backward, supernet_backward
 
+pytestmark = pytest.mark.usefixtures("brief_plan")
+
 SIZES = ((32, 24), (64, 48))
 
 

@@ -21,6 +21,8 @@ from vipnas.pipeline.front import Reporter
 from vipnas.shipped import find_shipped
 from vipnas.space.yaml import read_space
 
+pytestmark = pytest.mark.usefixtures("brief_plan")
+
 EPOCHS = {"epochs": 2, "batch_size": 4, "learning_rate": 1e-3}
 
 

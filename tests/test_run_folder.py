@@ -28,6 +28,8 @@ from vipnas.pipeline.run_folder import RunFolder, made_with
 from vipnas.shipped import find_shipped
 from vipnas.space.yaml import read_space
 
+pytestmark = pytest.mark.usefixtures("brief_plan")
+
 TINY = read_space(find_shipped("search_spaces", "tiny"))
 DOCUMENT: dict[str, Any] = {
     **copy.deepcopy(EXPERIMENT),

@@ -21,6 +21,8 @@ from vipnas.threads import Timed
 from vipnas.training.checkpoint import load_checkpoint
 from vipnas.training.loop import Training
 
+pytestmark = pytest.mark.usefixtures("brief_plan")
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -71,6 +71,7 @@ def test_a_search_measures_what_is_near_and_resumes_by_the_same_answers(
     trials = bench.run(tiny_space, tmp_path / "trials.jsonl", 16)
     assert len(trials) == 16 and bench.calls
     for trial in trials:
+        assert isinstance(trial.arch, Arch)
         found, guess = trial.cost.value("latency_ms"), predicted(trial.arch).value("latency_ms")
         assert found <= 10
         assert found == pytest.approx(guess) or trial.arch in bench.calls

