@@ -70,6 +70,8 @@ def write_stand_ins(folder: Path) -> None:
     shutil.copytree(run / "retrain", run / "retrain_small")
     shutil.copy(run / "retrain" / "network.safetensors", folder / "network.safetensors")
     shutil.copy(run / "search" / "best.json", folder / "best.json")
+    clips = folder / "runs" / "quickstart_video" / "video" / "retrain"
+    shutil.copy(clips / "network.safetensors", folder / "clip.safetensors")
     shutil.copytree(folder / "data" / "test" / "images", folder / "photos")
     photo = next((folder / "photos").iterdir())
     shutil.copy(photo, folder / "photo.jpg")
