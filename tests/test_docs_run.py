@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import yaml
 from docs_fixture import PAGES, ROOT, commands, python_blocks
-from experiment_fixture import EXPERIMENT, draw_people, write_experiment
+from experiment_fixture import EXPERIMENT, draw_people
 from test_chain_video import EXPERIMENT as VIDEO_EXPERIMENT
 
 from vipnas.cli.main import main
@@ -44,15 +44,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.importorskip(module)
     folder = tmp_path_factory.mktemp("docs")
     draw_people(folder / "data")
-    experiment = write_experiment(folder, EXPERIMENT)
-    for name in ("mine", "my_experiment"):
-        shutil.copy(experiment, folder / f"{name}.yaml")
-    experiment.unlink()
     document = {**EXPERIMENT, "data": {**EXPERIMENT["data"]}}
     for split in ("train", "test"):
         files = EXPERIMENT["data"][split]
         document["data"][split] = {key: str(folder / "data" / path) for key, path in files.items()}
-    (folder / "quickstart.yaml").write_text(yaml.safe_dump(document))
+    for name in ("quickstart", "mine", "my_experiment"):
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(document))
     (folder / "quickstart_video.yaml").write_text(yaml.safe_dump(VIDEO_EXPERIMENT))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
