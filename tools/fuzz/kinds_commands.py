@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tools.fuzz.mutations import changed_arguments, changed_bytes, changed_text
 from tools.fuzz.sandbox import Sandbox
-from tools.fuzz.spoiling import Case, spoil_json, spoil_lines, spoil_model
+from tools.fuzz.spoiling import Case, spoil_by_suffix, spoil_json, spoil_model
 
 # Files of a run that no command reads.
 NOT_READ = {"seconds.json", "report.html"}
@@ -50,14 +50,7 @@ def spoiled_report(sandbox: Sandbox, folder: Path, rng: random.Random) -> Case:
     files = [file for file in run.rglob("*") if file.suffix in readable]
     files = sorted(file for file in files if file.name not in NOT_READ)
     file = metrics if rng.random() < 0.2 else rng.choice(files)
-    if file.suffix == ".jsonl":
-        spoil_lines(file, rng)
-    elif file.suffix == ".safetensors":
-        spoil_model(file, rng)
-    elif file.suffix == ".json":
-        spoil_json(file, rng)
-    else:
-        file.write_bytes(changed_bytes(file.read_bytes(), rng))
+    spoil_by_suffix(file, rng)
     beside = ["--metrics", str(metrics)] if file == metrics else []
     return Case(["report", str(run), "-o", str(folder / "page.html"), *beside])
 

@@ -13,7 +13,7 @@ from tools.fuzz.sandbox import Sandbox
 from tools.fuzz.spoiling import (
     Case,
     on_experiment,
-    spoil_json,
+    spoil_by_suffix,
     spoil_model,
     spoil_published,
     spoil_some_bytes,
@@ -68,13 +68,7 @@ def spoiled_labels(sandbox: Sandbox, folder: Path, rng: random.Random) -> Case:
     copy = Path(shutil.copytree(sandbox.labels, folder / "labels"))
     program = rng.choice(sorted(LABELS))
     files, source = LABELS[program]
-    file = copy / rng.choice(files)
-    if file.suffix == ".json":
-        spoil_json(file, rng)
-    elif file.suffix == ".yaml":
-        spoil_yaml(file, rng)
-    else:
-        file.write_bytes(changed_bytes(file.read_bytes(), rng))
+    spoil_by_suffix(copy / rng.choice(files), rng)
     written = ["-o", str(folder / "data.json")]
     return Case(["import-data", program, str(copy / source), *written])
 

@@ -77,6 +77,20 @@ def spoil_model(file: Path, rng: random.Random) -> None:
     file.write_bytes(len(spoiled).to_bytes(8, "little") + spoiled + content[8 + length :])
 
 
+def spoil_by_suffix(file: Path, rng: random.Random) -> None:
+    """Spoil a file by what its kind contains; of other kinds, bytes anywhere."""
+    spoilers: dict[str, Spoil] = {
+        ".json": spoil_json,
+        ".jsonl": spoil_lines,
+        ".safetensors": spoil_model,
+        ".yaml": spoil_yaml,
+    }
+    if spoil := spoilers.get(file.suffix):
+        spoil(file, rng)
+    else:
+        file.write_bytes(changed_bytes(file.read_bytes(), rng))
+
+
 def spoil_some_bytes(file: Path, rng: random.Random, otherwise: Spoil) -> None:
     """In three of ten files change bytes anywhere; spoil the others by what they contain."""
     if rng.random() < 0.3:
