@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from errors_fixture import refused
 from experiment_fixture import EXPERIMENT, draw_people, write_experiment
 from model_fixture import save_supernet
 
@@ -20,11 +21,13 @@ from vipnas.latency.interleaved import Latency
 from vipnas.latency.predictors import Comparison
 from vipnas.models.counting import count_cost
 from vipnas.pipeline import search as search_stage
-from vipnas.pipeline.search import front_volumes, write_fronts
+from vipnas.pipeline.search import best_of, front_volumes, run_methods, searchers_of, write_fronts
 from vipnas.quantities import Cost, Objective
 from vipnas.search import constraints
+from vipnas.search.journal import Journal
 from vipnas.search.table import searcher_settings
 from vipnas.search.trial import Trial
+from vipnas.search.workers import InProcess
 from vipnas.shipped import find_shipped
 from vipnas.space.image import SearchSpace
 from vipnas.space.yaml import read_space
@@ -163,7 +166,7 @@ def test_a_search_that_ends_early_says_so_last_and_in_its_files(
     for file in stage.glob("*"):
         file.unlink()
     assert main(arguments(trained, "search")) == 0
-    why = "ended early: 1 of 5 trials, no other arch within the budgets was found"
+    why = "ended early: 1 of 5 trials, no other architecture within the budgets was found"
     last = capsys.readouterr().out.splitlines()[-2:]
     assert last == [f"search: evolution {why}", f"search: random {why}"]
     for name in ("best.json", "random_best.json"):
@@ -172,6 +175,44 @@ def test_a_search_that_ends_early_says_so_last_and_in_its_files(
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
+class Counted:
+    """Give every architecture the same score, and count the calls."""
+
+    calls = 0
+
+    def __call__(self, arch: Arch) -> float:
+        self.calls += 1
+        return 0.5
+
+    def above(self, arch: Arch, floor: float) -> tuple[float, bool]:
+        return self(arch), False
+
+
+def test_random_search_takes_over_scores_that_may_stop_early(
+    tiny_space: SearchSpace, tmp_path: Path
+) -> None:
+    config = parse(SearchConfig, {"num_trials": 6}, "search")
+    searchers = searchers_of(config, tiny_space, 0, count_cost)
+    evaluate, journal = Counted(), Journal(tmp_path / "trials.jsonl", {})
+    trials = run_methods(
+        config,
+        searchers,
+        InProcess(lambda: evaluate),
+        count_cost,
+        journal,
+        lambda method, best, **found: None,
+        stop_early=True,
+    )
+    # Both begin with the same sample.
+    assert [one.arch for one in trials["random"]] == [one.arch for one in trials["evolution"]]
+    assert evaluate.calls == 6 + 2  # and the reference architectures
+
+
+def test_a_search_without_trials_is_one_line() -> None:
+    with refused("search", "evaluations that succeed", "0"):
+        best_of([])
+
+
 def test_two_workers_make_the_trials_of_one_process(trained: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray")
     write_experiment(trained, {**EXPERIMENT, "search": SEARCHED})

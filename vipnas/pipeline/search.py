@@ -115,6 +115,7 @@ def run_methods(
             show,
             config.pending,
             stop_early=config.objectives if stop_early and method != REFERENCES else None,
+            earlier=tuple(trials),
         )
         if method != REFERENCES:
             best = best_of(trials[method])
@@ -148,7 +149,7 @@ def ended_early(trials: Sequence[Trial], num_trials: int) -> str | None:
     if len(trials) >= num_trials:
         return None
     found = f"ended early: {len(trials)} of {num_trials} trials"
-    return f"{found}, no other arch within the budgets was found"
+    return f"{found}, no other architecture within the budgets was found"
 
 
 def front_volumes(
@@ -166,10 +167,10 @@ def front_volumes(
 
 def best_of(trials: list[Trial]) -> Trial:
     """Return the first trial with the highest score; raises UserError if all failed."""
-    best = max(trials, key=lambda trial: trial.fitness)
-    if best.score is None:
-        found = f"{len(trials)} that failed, the last with: {trials[-1].failure}"
-        raise UserError("search", "evaluations that succeed", found)
+    best = max(trials, key=lambda trial: trial.fitness, default=None)
+    if best is None or best.score is None:
+        reason = f" that failed, the last with: {trials[-1].failure}" if trials else ""
+        raise UserError("search", "evaluations that succeed", f"{len(trials)}{reason}")
     return best
 
 

@@ -66,9 +66,14 @@ def search(
         pending: Number of architectures that are proposed before the first score is told.
         stop_early: The objectives of the search, if scoring may stop early below the best score of
             architectures that cost no more (`floor_of`): no winner and no front needs such a score.
+        earlier: Methods that ran before. With `stop_early`, trial n takes over only their trials up
+            to n, so that it does not depend on the number of trials.
 
     Returns:
         The trials of this method, in the order of their numbers.
+
+    Raises:
+        UserError: If the journal holds more trials of the method, or another architecture.
     """
     history = _History(searcher, method, cost_of, journal, show, stop_early, earlier)
     history.check_number(num_trials)
@@ -91,7 +96,7 @@ def search(
 
 
 def floor_of(cost: Cost, told: Sequence[Trial], objectives: Sequence[Objective]) -> float:
-    """The best score among those that cost no more by any objective; -inf where there is none."""
+    """Return the best score among those that cost no more by any objective; -inf without any."""
     costs = [quantity.name for quantity in costs_among(objectives)]
     return max(
         (
@@ -116,7 +121,6 @@ class _History(Generic[A]):
         stop_early: Sequence[Objective] | None,
         earlier: Collection[str],
     ) -> None:
-        """With `stop_early`, trial n takes over only trials up to n of the methods `earlier`."""
         self.searcher, self.method, self.cost_of = searcher, method, cost_of
         self.journal, self.show = journal, show
         self.trials = {trial.number: trial for trial in journal.trials if trial.method == method}
@@ -131,11 +135,13 @@ class _History(Generic[A]):
         }
 
     def check_number(self, num_trials: int) -> None:
-        """Raise ValueError where the journal holds trials beyond `num_trials`."""
+        """Raise UserError if the journal holds trials beyond `num_trials`."""
         if (held := max(self.trials, default=-1) + 1) > num_trials:
-            raise ValueError(
-                f"{self.journal.path}: num_trials: expected {held} or more, as many trials as it"
-                f" holds, got {num_trials} (choose another --name or --output)"
+            raise UserError(
+                f"{self.journal.path}: num_trials",
+                f"{held} or more, as many trials as it holds",
+                str(num_trials),
+                "choose another --name or --output",
             )
 
     def holds(self, number: int, arch: A) -> bool:
