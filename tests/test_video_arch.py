@@ -111,6 +111,9 @@ def test_follow_up_frames_must_fit_the_key_frame(tiny_space: SearchSpace) -> Non
     other = tiny_space.with_facts(input_hw=(32, 32)).min_arch()
     with refused("follow_ups[0].input_hw", "(64, 48) as in the key frame", "(32, 32)"):
         VideoArch(tiny_space.min_arch(), (FollowUp(other, None),))
+    # The smallest of a space may run no network in any frame, and would fit every key frame.
+    with refused("follow_ups[0].input_hw", "(32, 32) as in the key frame", "(64, 48)"):
+        VideoSpace(other, tiny_space, (None,), num_follow_ups=1, warp=True)
 
 
 def test_the_same_without_fusion(video_space: VideoSpace) -> None:

@@ -47,7 +47,7 @@ class VideoSpace(GeneSpace[VideoArch]):
             raise UserError("input_hw", "one size in a space of clips", found)
         for fusion in self.fusions:
             FollowUp(self.image_space.min_arch(), fusion)
-        self.min_arch()
+        self.max_arch()  # has a network in every frame, to be compared with that of the key frame
 
     @property
     def name(self) -> str:  # type: ignore[override]
