@@ -32,6 +32,8 @@ from vipnas.space.yaml import read_space
 def test_budgets_in_words(text: str, quantity: str, at_most: float) -> None:
     budget = parse_budget(text)
     assert (budget.quantity, budget.at_most) == (quantity, pytest.approx(at_most))
+    # Only a time is replaced by what it is worth in MACs.
+    assert budget.counted_limit(macs=7.0) == (7.0 if budget.is_time else budget.at_most)
 
 
 @pytest.mark.parametrize("text", ["", "25", "fps", "0 ms", "-1 ms", "3 GB", "1..5 ms", "inf ms"])

@@ -45,8 +45,8 @@ class Budget:
         return MACS.name if self.is_time else self.quantity
 
     def counted_limit(self, macs: float) -> float:
-        """Return the limit of `counted`, where the budget is worth so many MACs."""
-        return macs if self.counted == MACS.name else self.at_most
+        """Return the limit of `counted`; a time is worth `macs`."""
+        return macs if self.is_time else self.at_most
 
     @property
     def remark(self) -> str:
