@@ -64,6 +64,11 @@ def test_the_best_network_is_kept(
     )
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, kept.state_dict()[name]), name
+    # Killed after the stop, it stops there again: a fifth probe would have no AP.
+    before = (folder / "network.safetensors").read_bytes()
+    (folder / "done.json").unlink()
+    assert main(arguments) == 0
+    assert (folder / "network.safetensors").read_bytes() == before
 
 
 def test_patience_counts_probes(tmp_path: Path) -> None:

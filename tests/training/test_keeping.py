@@ -208,3 +208,6 @@ def test_the_best_is_a_file_of_weights_and_survives_a_resume(
     # Of a later step, or by another measure: the run starts to look again.
     assert BestNetwork(path, "AP", 1, save_network).score == -float("inf")
     assert BestNetwork(path, "loss", 2, save_network).score == -float("inf")
+    # Of another origin, without a score.
+    save_network(path, training_of(small_space, 1).averaged)
+    assert BestNetwork(path, "AP", 2, save_network).score == -float("inf")

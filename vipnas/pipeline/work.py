@@ -89,9 +89,12 @@ def train(
             monitor = stack.enter_context(_monitor(level, directory, training, schedule, probed))
             early = _early_stop(monitor, patience)
             all_callbacks = [SlowSteps(directory.name), monitor, checkpoint, *early, *callbacks]
+            for one in early:
+                one.check(training)
             _draw_crops(directory / "crops.png", experiment, next(batches(0, 1)))
         loaded = partial(batches, num_workers=config.data.num_workers)
-        training.run(loaded, backward, all_callbacks, failure, same_every_step)
+        if not training.stopped:
+            training.run(loaded, backward, all_callbacks, failure, same_every_step)
     return _finished(training, directory)
 
 
@@ -105,7 +108,7 @@ def _finished(training: Training, directory: Path) -> nn.Module:
     return training.averaged
 
 
-def _early_stop(monitor: Monitor, patience: int | None) -> list[Callback]:
+def _early_stop(monitor: Monitor, patience: int | None) -> list[EarlyStop]:
     if patience is None or monitor.best is None or monitor.probes is None:
         return []
     return [EarlyStop(monitor.best, monitor.probes.every_steps, patience)]

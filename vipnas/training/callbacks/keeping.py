@@ -110,7 +110,7 @@ class BestNetwork:
         self.score, self.step = -float("inf"), first_step
         if path.exists():
             found = read_header(path).metrics
-            if found["measure"] == measure and int(found["step"]) <= first_step:
+            if found.get("measure") == measure and int(found["step"]) <= first_step:
                 self.score, self.step = float(found["score"]), int(found["step"])
 
     def offer(self, training: Training, score: float) -> None:
@@ -136,6 +136,10 @@ class EarlyStop:
 
     def after_step(self, training: Training, outcome: Outcome) -> None:
         """Stop if it is time."""
+        self.check(training)
+
+    def check(self, training: Training) -> None:
+        """Stop if it is time; call it on resume too, as a kill may have come after the stop."""
         in_vain = training.step - self.best.step
         is_probe = training.step % self.every_steps == 0
         if is_probe and in_vain >= self.patience * self.every_steps:
