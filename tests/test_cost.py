@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -14,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from vipnas.arch.image import Arch, DeconvArch, StageArch, StemArch
 from vipnas.arch.io import read_arch
 from vipnas.models import counting as cost_module
+from vipnas.models.attention import SqueezeExcitation, excitation_channels
 from vipnas.models.counting import count_cost, layer_costs
 from vipnas.models.posenet import PoseNet
 from vipnas.quantities import Cost
@@ -21,6 +23,7 @@ from vipnas.shipped import find_shipped
 from vipnas.space.image import SearchSpace
 from vipnas.space.yaml import read_space
 
+Product = Callable[[torch.Tensor, torch.Tensor], object]
 PRODUCTS_OF_FVCORE = {"conv", "linear", "matmul"}
 
 STEM = StemArch(8, 3, "relu", False)
@@ -84,6 +87,12 @@ def test_an_inverted_residual_with_squeeze_excitation_by_hand() -> None:
     assert count_cost(arch) == total(STEM_COST, block, Cost(8 * 8, 8 + 1))
 
 
+def test_the_narrowest_squeeze_excitation_has_one_channel_inside() -> None:
+    x = torch.ones(1, 2, 3, 3)
+    assert SqueezeExcitation(2)(x).shape == x.shape
+    assert [excitation_channels(width) for width in (2, 4, 64)] == [1, 1, 16]
+
+
 def test_a_deconvolution_by_hand() -> None:
     # Every one of 4 x 2 input pixels meets each weight once. Then heatmaps at 8 x 4 of 4 channels.
     for kernel_size, groups in ((4, 1), (2, 1), (4, 4)):
@@ -133,9 +142,26 @@ def test_blocks_that_were_counted_are_not_run_again(
     assert count_cost(arch) == expected
 
 
-def test_a_product_without_a_formula_is_an_error_and_not_zero() -> None:
+@pytest.mark.parametrize(
+    "product",
+    [
+        lambda a, b: torch.bmm(a, b),
+        lambda a, b: a.bmm(b),
+        lambda a, b: torch.baddbmm(torch.ones(1, 2, 2), a, b),
+        lambda a, b: torch.nn.functional.conv1d(a, b[:, :2]),
+        lambda a, b: torch.nn.MultiheadAttention(3, 1)(a, a, a),
+    ],
+)
+def test_a_product_without_a_formula_is_an_error_and_not_zero(product: Product) -> None:
     with pytest.raises(AssertionError, match="no formula"), cost_module.MacCounter():
-        torch.bmm(torch.ones(1, 2, 3), torch.ones(1, 3, 2))
+        product(torch.ones(1, 2, 3), torch.ones(1, 3, 2))
+
+
+@pytest.mark.parametrize("product", [torch.matmul, torch.Tensor.matmul, lambda a, b: a @ b])
+def test_a_product_of_matrices_is_counted_however_it_is_written(product: Product) -> None:
+    with cost_module.MacCounter() as counter:
+        product(torch.ones(1, 2, 3), torch.ones(1, 3, 5))
+    assert counter.macs == 2 * 3 * 5
 
 
 def test_the_numbers_are_printed_in_millions() -> None:

@@ -63,5 +63,5 @@ def context_channels(channels: int) -> int:
 
 
 def excitation_channels(channels: int) -> int:
-    """Return the hidden width of squeeze-excitation: a quarter."""
-    return channels // 4
+    """Return the hidden width of squeeze-excitation: a quarter, but at least 1."""
+    return max(channels // 4, 1)

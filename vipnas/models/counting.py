@@ -80,10 +80,25 @@ MACS_OF_OPERATION: dict[Any, Callable[..., int]] = {
     F.conv2d: _conv_macs,
     F.conv_transpose2d: _deconv_macs,
     F.linear: lambda out, x, weight, *_: weight.numel() * out.shape[1:-1].numel(),
-    torch.matmul: _matmul_macs,
+    **dict.fromkeys((torch.matmul, Tensor.matmul, Tensor.__matmul__), _matmul_macs),
 }
 # Products without a formula: an error is better than a cost of zero.
-UNKNOWN_PRODUCTS = {torch.mm, torch.bmm, torch.einsum, F.scaled_dot_product_attention, F.bilinear}
+UNKNOWN_PRODUCTS = {
+    F.conv1d,
+    F.conv3d,
+    F.conv_transpose1d,
+    F.conv_transpose3d,
+    F.bilinear,
+    F.scaled_dot_product_attention,
+    F.multi_head_attention_forward,
+    torch.einsum,
+    torch.tensordot,
+    *(
+        getattr(place, name)
+        for place in (torch, Tensor)
+        for name in ("mm", "bmm", "mv", "addmm", "addbmm", "baddbmm")
+    ),
+}
 
 
 class MacCounter(TorchFunctionMode):
