@@ -85,6 +85,7 @@ def test_other_quantities_stand_beside_the_own_ones_in_json(energy: None) -> Non
     assert to_plain(cost) == {"macs": 1, "params": 2, "latency_ms": 5.0, "energy_mj": 4.5}
     assert parse(Cost, to_plain(cost), "x") == cost
     assert to_plain(Cost(1, 2)) == {"macs": 1, "params": 2, "latency_ms": None}
+    assert to_plain(Cost(1, 2), defaults=False) == {"macs": 1, "params": 2}
     with pytest.raises(ValueError, match="got 'energy_j'"):
         parse(Cost, {"macs": 1, "params": 2, "energy_j": 4.5}, "x")
 

@@ -118,7 +118,7 @@ class Cost(Strict):
     @model_serializer(mode="wrap")
     def _flat(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         plain: dict[str, Any] = handler(self)
-        others = plain.pop("others")
+        others = plain.pop("others", {})
         return {**plain, **others}
 
     @model_validator(mode="before")

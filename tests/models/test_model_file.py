@@ -184,7 +184,8 @@ def test_unknown_keys_of_a_newer_minor_version_are_ignored_but_not_in_archs(save
 
     def newer(document: dict[str, Any]) -> None:
         document.update(format_version="1.7", more=1)
-        document["input"]["more"] = document["provenance"]["more"] = 2
+        for section in ("input", "provenance", "skeleton"):
+            document[section]["more"] = 2
 
     header = read_header(rewritten(saved, newer))
     assert header == replace(before, format_version="1.7")

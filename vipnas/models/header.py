@@ -184,7 +184,8 @@ class ModelHeader(Strict):
 def header_from_json(text: str, where: str) -> ModelHeader:
     """Read a header from JSON, the inverse of `ModelHeader.to_json`.
 
-    Unknown keys of a newer minor version are ignored, except inside architectures.
+    Unknown keys of a newer minor version are ignored, except inside architectures, fusions and key
+    frames, which say what runs.
 
     Args:
         text: The JSON string.
@@ -209,7 +210,12 @@ def header_from_json(text: str, where: str) -> ModelHeader:
         raise UserError(f"{where}: format_version", f"{major}.x", version)
     if int(parts[2]) > minor:
         raw = _known(ModelHeader, raw)
-        sections = {"input": InputFormat, "batch_norm": BatchNorm, "provenance": Provenance}
+        sections = {
+            "skeleton": Skeleton,
+            "input": InputFormat,
+            "batch_norm": BatchNorm,
+            "provenance": Provenance,
+        }
         raw |= {name: _known(kind, raw[name]) for name, kind in sections.items() if name in raw}
     return parse(ModelHeader, raw, where)
 
