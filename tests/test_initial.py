@@ -19,6 +19,7 @@ from vipnas.models.published import published_state, save_published
 from vipnas.pipeline.experiment import Experiment
 from vipnas.pipeline.image_level import ImageLevel
 from vipnas.pipeline.initial import REPORT
+from vipnas.pipeline.level import supernet_file
 from vipnas.space.image import SearchSpace
 
 
@@ -77,6 +78,20 @@ def test_a_retraining_starts_from_a_supernet_or_a_network_of_another_size(
     assert_equal(extract(supernet, arch), level.network(arch, weights, tmp_path))
     save_network(file, supernet)
     assert_equal(extract(supernet, arch), level.network(arch, weights, tmp_path))
+
+
+def test_a_retraining_from_the_own_supernet_trains_a_subnet_of_it(
+    tiny_space: SearchSpace, tmp_path: Path
+) -> None:
+    level = level_of(tmp_path, "retrain", init_from="supernet")
+    file, arch = supernet_file(level), tiny_space.min_arch()
+    file.parent.mkdir(parents=True)
+    save_supernet(file, tiny_space.with_open_choices(set()))
+    with refused(f"{file}: stages[0].width", f"one of [{tiny_space.max_arch().stages[0].width}]"):
+        level.network(arch, level.initial_weights(None), tmp_path)
+    save_supernet(file, tiny_space.with_facts(num_keypoints=5))
+    with refused(f"{file}: joints[0]"):
+        level.network(arch, level.initial_weights(None), tmp_path)
 
 
 def test_a_published_checkpoint_is_read_by_its_header_or_by_init_arch(

@@ -27,8 +27,8 @@ from vipnas.models.posenet import PoseNet
 from vipnas.pipeline.batch_size import with_batch_size
 from vipnas.pipeline.details import draw_predictions, draw_supernet, write_details
 from vipnas.pipeline.initial import InitialWeights, initial_weights, start_from
-from vipnas.pipeline.level import Level
-from vipnas.pipeline.models import open_network, open_supernet
+from vipnas.pipeline.level import Level, supernet_file
+from vipnas.pipeline.models import check_subnet, open_network, open_supernet
 from vipnas.pipeline.run_folder import RunFolder
 from vipnas.pipeline.teacher import settings_of, taught_crops
 from vipnas.quantities import Cost
@@ -112,6 +112,8 @@ class ImageLevel(Level[Arch]):
     def network(self, arch: Arch, init_from: Path | None, directory: Path) -> PoseNet:
         network = PoseNet(arch)
         if init_from is not None:
+            if init_from == supernet_file(self):
+                check_subnet(self.experiment, init_from, arch)
             start_from(self.experiment, network, self._initial_network(init_from), directory)
         return network
 
@@ -187,7 +189,7 @@ class ImageLevel(Level[Arch]):
         weights = None if init_from is None else self._initial_network(init_from)
         schedule = self.retrain_schedule
         plain = to_plain(replace(config, schedule=schedule, init_from=kind, init_arch=None))
-        if config.patience is None:  # as before there was such a key
+        if config.patience is None:  # results without the key stay valid
             del plain["patience"]
         return {
             "retrain": plain,

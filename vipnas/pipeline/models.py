@@ -129,6 +129,13 @@ def open_supernet(experiment: Experiment, path: Path) -> PoseNet:
     return read_network(path)[0].to(experiment.device)
 
 
+def check_subnet(experiment: Experiment, path: Path, arch: Arch) -> None:
+    """Raise UserError unless a supernet has the experiment's joints and offers an architecture."""
+    header, place = read_header(path), str(path)
+    header.skeleton.check_joints(experiment.skeleton, place)
+    header.search_space(place).check_arch(arch, place)
+
+
 def open_clip(experiment: Experiment, path: Path) -> VideoNet:
     """Open the networks of a clip."""
     network, header = read_clip(path)
