@@ -67,7 +67,7 @@ def test_a_folder_is_no_file_to_write(
 ) -> None:
     (tmp_path / "folder").mkdir()
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match="expected a file to write, got a folder"):
+    with refused(name, "a file to write", "a folder"):
         write_atomically(Path(name), "text")
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 

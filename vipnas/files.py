@@ -43,10 +43,13 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
     A reader sees the old file or the new one, also after a kill or on a full disk. What is no
     regular file, such as `/dev/null` or a pipe, is written to directly.
+
+    Raises:
+        UserError: If the path is that of a folder.
     """
     data = content.encode() if isinstance(content, str) else content
     if path.is_dir():
-        raise ValueError(f"{path}: expected a file to write, got a folder")
+        raise UserError(str(path), "a file to write", "a folder")
     if path.exists() and not path.is_file():
         with errors_name(path):
             path.write_bytes(data)
@@ -122,10 +125,11 @@ def read_text(path: Path) -> str:
         raise UserError(str(path), "UTF-8 text", "other bytes", str(error)) from error
 
 
-def check_is_file(path: Path) -> None:
-    """Raise UserError unless the path is that of a file."""
+def check_is_file(path: Path, expected: str = "a file", place: str | None = None) -> None:
+    """Raise UserError unless the path is that of a file; its place is by default the path."""
     if not path.is_file():
-        raise UserError(str(path), "a file", "a folder" if path.is_dir() else "no such file")
+        found = "a folder" if path.is_dir() else "no such file"
+        raise UserError(place or str(path), expected, found)
 
 
 def read_yaml(path: Path) -> Any:

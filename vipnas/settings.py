@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vipnas.errors import UserError
-from vipnas.files import first_difference
+from vipnas.files import digest, first_difference
 
 DIGEST = "sha256:"
 OTHER_FOLDER = "remove the folder or choose another --output"
@@ -29,21 +29,17 @@ def content_digest(path: Path) -> str:
 
 @cache
 def _digest_of_file(path: Path, size_bytes: int, modified_ns: int) -> str:
-    return _digest(path.read_bytes())
+    return DIGEST + digest(path)
 
 
 def plain_digest(value: Any) -> str:
     """Return a short fingerprint of plain values."""
-    return _digest(json.dumps(value, sort_keys=True).encode())
+    return DIGEST + hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def listing_digest(paths: Iterable[tuple[str, Path]]) -> str:
     """Return a short fingerprint of files by their names and sizes, without reading them."""
     return plain_digest([(name, path.stat().st_size) for name, path in paths])
-
-
-def _digest(content: bytes) -> str:
-    return DIGEST + hashlib.sha256(content).hexdigest()[:16]
 
 
 def check_settings(

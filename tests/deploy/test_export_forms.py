@@ -11,6 +11,7 @@ from pathlib import Path
 import onnx
 import pytest
 import torch
+from errors_fixture import refused
 from experiment_fixture import EXPERIMENT, draw_people, write_experiment
 from model_fixture import header_of_arch, save_network
 from networks_fixture import of_one_stage
@@ -224,7 +225,7 @@ def test_an_exported_file_stands_in_for_the_network(
         ValueError, match=r"network\.onnx: expected a file for onnxruntime, got Inv"
     ):
         ExportedNetwork(path, threads=1)
-    with pytest.raises(FileNotFoundError, match="none.onnx: no such file"):
+    with refused(str(tmp_path / "none.onnx"), "a file", "no such file"):
         ExportedNetwork(tmp_path / "none.onnx", threads=1)
 
 

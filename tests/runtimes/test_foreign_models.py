@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from errors_fixture import refused
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from onnx_fixture import write_constant_model, write_node_model
@@ -54,21 +55,17 @@ def test_inputs_are_those_that_the_model_declares(tmp_path: Path, runtime: str) 
 
 def test_what_a_library_refuses_is_one_line(tmp_path: Path, runtime: str) -> None:
     model = open_foreign(write_node_model(tmp_path / "a.onnx", "Abs", (1, 3, 64, 64)), runtime)
-    with pytest.raises(ValueError, match=rf"a\.onnx: cannot be run by {runtime}: ") as refused:
+    with refused(str(tmp_path / "a.onnx"), f"a model that {runtime} can run"):
         model.run({"image": np.zeros((1, 3, 32, 64), np.float32)})
-    assert "\n" not in str(refused.value)
     (tmp_path / "none.onnx").write_bytes(b"no model")
-    with pytest.raises(
-        ValueError, match=rf"none\.onnx: cannot be opened by {runtime}: "
-    ) as refused:
+    with refused(str(tmp_path / "none.onnx"), f"a model that {runtime} can open"):
         open_foreign(tmp_path / "none.onnx", runtime)
-    assert "\n" not in str(refused.value)
 
 
 def test_runtimes_that_open_no_such_models_and_absent_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="runtime: expected one of onnxruntime, openvino"):
         open_foreign(tmp_path / "a.onnx", "torch")
-    with pytest.raises(FileNotFoundError, match=r"a\.onnx: no such file"):
+    with refused(str(tmp_path / "a.onnx"), "a file", "no such file"):
         open_foreign(tmp_path / "a.onnx")
     with pytest.raises(ValueError, match="device: expected one of cpu, cuda"):
         write_node_model(tmp_path / "a.onnx", "Abs", (1, 3, 64, 64))

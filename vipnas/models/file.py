@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from vipnas.arch.image import Arch
 from vipnas.errors import UserError
-from vipnas.files import write_atomically
+from vipnas.files import check_is_file, write_atomically
 from vipnas.models.clipnet import FollowUpNet, VideoNet, build_video_net
 from vipnas.models.header import METADATA_KEY, ModelHeader, header_from_json
 from vipnas.models.posenet import PoseNet
@@ -118,8 +118,7 @@ def _build(header: ModelHeader) -> nn.Module:
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     """Open a file by safetensors, whose errors become a UserError."""
-    if not path.is_file():
-        raise UserError(str(path), "a file", "a folder" if path.is_dir() else "no such file")
+    check_is_file(path)
     try:
         with safe_open(path, framework="pt") as file:
             yield file

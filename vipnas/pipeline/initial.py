@@ -11,7 +11,7 @@ from vipnas.arch.image import Arch
 from vipnas.arch.io import read_arch
 from vipnas.deploy.loading import PUBLISHED_SKELETONS, Facts, load
 from vipnas.errors import UserError
-from vipnas.files import write_atomically
+from vipnas.files import check_is_file, write_atomically
 from vipnas.models.file import SUFFIX, read_network
 from vipnas.models.posenet import PoseNet
 from vipnas.models.transfer import transfer
@@ -48,17 +48,9 @@ def initial_weights(file: Path, arch: str | None = None) -> InitialWeights:
     Raises:
         UserError: If either does not exist.
     """
-    check_exists(file)
-    return InitialWeights(
-        file, None if arch is None else find_shipped("search_spaces", arch, ".json")
-    )
-
-
-def check_exists(file: Path) -> None:
-    """Raise UserError unless this is a file."""
-    if not file.is_file():
-        found = "a folder" if file.is_dir() else "no such file"
-        raise UserError(str(file), "a checkpoint", found)
+    check_is_file(file, "a checkpoint")
+    arch_file = None if arch is None else find_shipped("search_spaces", arch, ".json")
+    return InitialWeights(file, arch_file)
 
 
 def start_from(

@@ -21,15 +21,14 @@ from vipnas.config.training import Schedule, SupernetConfig
 from vipnas.data.crops.loader import Batch, KeyedBatches
 from vipnas.errors import UserError
 from vipnas.evaluation.scoring import Inherited
-from vipnas.files import parse_json, to_plain
+from vipnas.files import check_is_file, parse_json, to_plain
 from vipnas.models.file import write_model
 from vipnas.models.header import HeaderMetrics
 from vipnas.pipeline.experiment import Experiment
-from vipnas.pipeline.initial import check_exists
 from vipnas.pipeline.model_header import header_of
 from vipnas.pipeline.run_folder import RunFolder
 from vipnas.pipeline.work import needed
-from vipnas.quantities import Constraint
+from vipnas.quantities import Constraint, Cost
 from vipnas.search.constraints import CostOf
 from vipnas.search.trial import Trial
 from vipnas.space.genes import GeneSpace
@@ -109,7 +108,7 @@ class Level(ABC, Generic[A]):
         return self.experiment.config.evaluation_batch_size
 
     @abstractmethod
-    def count_cost(self, arch: A) -> Any:
+    def count_cost(self, arch: A) -> Cost:
         """Return MACs and parameters; those of a mean frame for a clip."""
 
     @abstractmethod
@@ -208,7 +207,7 @@ class Level(ABC, Generic[A]):
         """Return the file that retraining starts from; raises UserError if it is missing."""
         if init_from is None:
             return existing_supernet(self) if self.starts_from_supernet else None
-        check_exists(init_from)
+        check_is_file(init_from, "a checkpoint")
         return init_from
 
     def replay_state(self) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from vipnas.deploy.model import PoseModel
 from vipnas.deploy.opening import is_foreign, open_poses
 from vipnas.deploy.predictor import PoseFinder
 from vipnas.errors import UserError
-from vipnas.files import write_atomically
+from vipnas.files import check_is_file, write_atomically
 from vipnas.pipeline.experiment import Experiment
 from vipnas.pipeline.models import calibration_of
 from vipnas.settings import content_digest, plain_digest
@@ -94,9 +94,7 @@ def _model_settings(teacher: Teacher) -> dict[str, Any]:
 
 
 def _existing(path: Path) -> Path:
-    if not path.is_file():
-        found = "a folder" if path.is_dir() else "no such file"
-        raise UserError(f"{PLACE}: {path}", "a file", found)
+    check_is_file(path, place=f"{PLACE}: {path}")
     return path
 
 

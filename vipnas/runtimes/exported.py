@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vipnas.arch.io import arch_from_json
 from vipnas.errors import UserError
+from vipnas.files import check_is_file
 from vipnas.runtimes.runtime import RunSettings, Session
 from vipnas.runtimes.table import find_runtime_of_file, runtime_of_file
 
@@ -46,12 +47,11 @@ def open_exported(
         UserError for what the library refuses.
 
     Raises:
-        UserError: If no runtime runs such files, it is not installed, or it cannot open the file.
-        FileNotFoundError: If there is no file.
+        UserError: If there is no file, no runtime runs such files, it is not installed, or it
+            cannot open the file.
     """
     runtime, file = runtime_of_file(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
+    check_is_file(path)
     runtime.check_installed()
     settings = RunSettings(threads, precision or "fp32", device)
     try:
