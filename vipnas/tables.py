@@ -37,7 +37,7 @@ class OpenTable(Mapping[str, Row]):
         return len(self._own) + len(self._added())
 
     def named(self, name: str, place: str) -> Row:
-        """Return a row; raise ValueError with the known names where there is none."""
+        """Return a row; raise UserError with the known names if there is none."""
         if name not in self._own:
             check_known(name, self, place)
         return self[name]

@@ -118,7 +118,7 @@ def test_a_noisy_moment_is_waited_for_and_a_noisy_machine_refused(
         nonlocal noisy_times
         noisy_times -= 1
         if noisy_times >= 0:
-            raise TooNoisy("the machine is too noisy")
+            raise TooNoisy("machine", "a spread of at most 10%", "33%")
         return device.measure_with_anchor(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(profile, "measure_with_anchor", noisy)
@@ -385,10 +385,11 @@ def test_the_winner_is_measured_beside_its_prediction(
     assert str(predictor.compare(arch)).endswith(", +10.0%")
 
     def noisy(*arguments: object) -> Latency:
-        raise TooNoisy("the machine is too busy")
+        raise TooNoisy("machine", "a spread of at most 10%", "33%")
 
     monkeypatch.setattr(predict, "measure_arch", noisy)
-    assert str(predictor.compare(arch)).endswith("ms, not measured: the machine is too busy")
+    why = "machine: expected a spread of at most 10%, got 33%"
+    assert str(predictor.compare(arch)).endswith(f"ms, not measured: {why}")
 
 
 def test_cross_validation_leaves_out_what_it_is_tried_on(

@@ -10,8 +10,9 @@ from typing import NamedTuple
 import numpy as np
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
+from vipnas.errors import UserError
 from vipnas.files import Strict
-from vipnas.threads import waited_seconds as _waited_seconds
+from vipnas.threads import waited_seconds
 
 # The largest accepted interquartile range over the median.
 MAX_SPREAD = 0.1
@@ -48,7 +49,7 @@ class Latency(Strict):
         return f"{self.median_ms:.2f} ms (spread {self.spread:.1%}, {self.num_samples} samples)"
 
 
-class TooNoisy(ValueError):
+class TooNoisy(UserError):
     """The machine is busy with something else: a median would mean nothing."""
 
 
@@ -156,12 +157,12 @@ def _samples(run: Callable[[], None], repeats: Repeats, clock: Clock) -> Iterato
     for _ in range(repeats.warm_up):
         run()
     for _ in range(TIMED_RUNS):
-        waited = _waited_seconds()
+        waited = waited_seconds()
         started = clock()
         for _ in range(repeats.sample):
             run()
         seconds = clock() - started
-        waited = _waited_seconds() - waited
+        waited = waited_seconds() - waited
         yield Sample(seconds / repeats.sample, waited / max(seconds, 1e-9))
 
 
@@ -177,15 +178,12 @@ def _repeats(run: Callable[[], None], clock: Clock) -> Repeats:
 def _latency(samples: Sequence[Sample], max_spread: float) -> Latency:
     kept = [sample.seconds for sample in samples if sample.waited <= WAITING * max_spread]
     if len(kept) < MIN_UNDISTURBED * len(samples):
-        raise TooNoisy(
-            f"machine too busy: expected at most {1 - MIN_UNDISTURBED:.0%} of the samples to wait"
-            f" for a core, got {len(samples) - len(kept)} of {len(samples)}"
-        )
+        expected = f"at most {1 - MIN_UNDISTURBED:.0%} of the samples to wait for a core"
+        found = f"{len(samples) - len(kept)} of {len(samples)}"
+        raise TooNoisy("machine", expected, found, "it is busy with something else")
     low, median, high = np.percentile(kept, (25, 50, 75))
     latency = Latency(float(median) * 1e3, float((high - low) / median), len(kept))
     if latency.spread > max_spread:
-        raise TooNoisy(
-            f"machine too noisy: expected a spread of at most {max_spread:.0%},"
-            f" got {latency.spread:.0%} over {len(kept)} samples"
-        )
+        found = f"{latency.spread:.0%} over {len(kept)} samples"
+        raise TooNoisy("machine", f"a spread of at most {max_spread:.0%}", found, "it is too noisy")
     return latency

@@ -47,7 +47,7 @@ class RaySettings:
 
 
 def check_address(address: str | None) -> None:
-    """Raises ValueError in one line where no gRPC server listens at the address of a cluster."""
+    """Raise UserError if no gRPC server listens at the address of a cluster."""
     found = re.fullmatch(r"(?:ray://)?\[?([^/]+?)\]?:(\d{1,5})", address or "")
     if found is None:  # "auto", or what Ray refuses at once
         return
@@ -60,10 +60,9 @@ def check_address(address: str | None) -> None:
         if os.environ.get("RAY_USE_TLS", "0") == "0" and answer[3:4] != bytes((HTTP2_SETTINGS,)):
             raise ConnectionError("something that is not Ray")
     except (OSError, OverflowError) as error:
-        raise ValueError(
-            f"--ray-address {address}: expected a cluster that listens, got {error}"
-            " (`ray status` prints the address of a running one)"
-        ) from None
+        hint = "`ray status` prints the address of a running one"
+        place, expected = f"--ray-address {address}", "a cluster that listens"
+        raise UserError(place, expected, str(error), hint) from None
 
 
 def start_ray(settings: RaySettings) -> bool:
@@ -86,27 +85,25 @@ def start_ray(settings: RaySettings) -> bool:
         )
     except (ConnectionError, RuntimeError, ValueError) as error:
         where = f"--ray-address {settings.address}" if settings.address else "Ray on this machine"
-        raise ValueError(f"{where}: {error}") from None
+        raise UserError(where, "a connection", "an error", str(error)) from None
     try:
         _check_room(settings, [node["Resources"] for node in ray.nodes() if node["Alive"]])
-    except ValueError:
+    except UserError:
         ray.shutdown()
         raise
     return True
 
 
 def _check_room(settings: RaySettings, nodes: Sequence[Mapping[str, float]]) -> None:
-    """A worker that fits on no machine would wait for ever."""
+    """Raise UserError if a worker fits on no machine: it would wait for ever."""
     needed = {"CPU": float(settings.threads), "GPU": settings.gpus_per_worker}
     if any(all(node.get(kind, 0.0) >= n for kind, n in needed.items()) for node in nodes):
         return
     found = ", ".join(
         f"{node.get('CPU', 0):g} cores and {node.get('GPU', 0):g} GPUs" for node in nodes
     )
-    raise ValueError(
-        f"--gpus-per-worker: expected a machine with {needed['CPU']:g} cores and"
-        f" {needed['GPU']:g} GPUs for each worker, got {found or 'none'}"
-    )
+    expected = f"{needed['CPU']:g} cores and {needed['GPU']:g} GPUs for each worker"
+    raise UserError("--gpus-per-worker", f"a machine with {expected}", found or "none")
 
 
 def import_ray(part: str = "ray") -> Any:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vipnas.config.search import NSGA2, Evolution, Predictor, SearchConfig
+from vipnas.errors import UserError
 from vipnas.files import parse
 from vipnas.quantities import Objective
 from vipnas.search.constraints import A, FeasibleSpace
@@ -59,15 +60,14 @@ def searcher_settings(config: SearchConfig, place: str) -> Any:
     Those of vipnas have a section of their own; `searcher_settings` has those of others.
 
     Raises:
-        ValueError: The searcher is unknown, or its settings are wrong.
+        UserError: If the searcher is unknown, or its settings are wrong.
     """
     method = SEARCHERS.named(config.searcher, f"{place}.searcher")
     if config.searcher not in OWN:
         where = f"{place}.searcher_settings"
         return parse(method.settings, config.searcher_settings or {}, where)
     if config.searcher_settings is not None:
-        raise ValueError(
-            f"{place}.searcher_settings: expected none with the searcher {config.searcher},"
-            f" got settings (give them in {place}.{config.searcher})"
-        )
+        expected = f"none with the searcher {config.searcher}"
+        hint = f"give them in {place}.{config.searcher}"
+        raise UserError(f"{place}.searcher_settings", expected, "settings", hint)
     return getattr(config, config.searcher)

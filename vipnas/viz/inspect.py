@@ -21,6 +21,7 @@ from vipnas.data.formats.coco import Person, PoseData
 from vipnas.data.formats.posetrack import PoseTrackData, TrackedPerson
 from vipnas.data.formats.skeletons import Skeleton
 from vipnas.data.formats.suspicions import suspicions
+from vipnas.errors import UserError
 from vipnas.viz.poses import UINT8, draw_pose, draw_text
 
 VISIBILITIES = ("not labelled", "hidden", "visible")
@@ -46,9 +47,12 @@ def inspect_data(
         augmentation: Show crops as in the first epoch of training, not as in evaluation.
         seed: Seed of the choice and of the augmentation.
         fit: How the region of a crop is made from the box.
+
+    Raises:
+        UserError: If `num_persons` is below 1.
     """
     if num_persons < 1:
-        raise ValueError(f"num_persons: expected 1 or more, got {num_persons}")
+        raise UserError("num_persons", "1 or more", str(num_persons))
     rng = np.random.default_rng(seed)
     chosen = sorted(rng.permutation(len(data.persons))[:num_persons].tolist())
     persons = [data.persons[index] for index in chosen]

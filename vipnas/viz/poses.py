@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vipnas.data.formats.skeletons import Skeleton
+from vipnas.errors import UserError
 
 UINT8 = NDArray[np.uint8]
 Colour = tuple[int, int, int]
@@ -172,10 +173,8 @@ class _Person(NamedTuple):
         largest_px: int,
     ) -> _Person:
         if xy_K2.shape != (skeleton.num_joints, 2):
-            raise ValueError(
-                f"keypoints: expected ({skeleton.num_joints}, 2) for a person of {skeleton.name},"
-                f" got {xy_K2.shape}"
-            )
+            expected = f"({skeleton.num_joints}, 2) for a person of {skeleton.name}"
+            raise UserError("keypoints", expected, str(xy_K2.shape))
         places_K2, sure_K = np.asarray(xy_K2, np.float64), np.asarray(scores_K, np.float64)
         is_drawn_K = np.isfinite(places_K2).all(axis=1) & (sure_K >= min_score) & (sure_K > 0)
         if not is_drawn_K.any():
@@ -251,8 +250,7 @@ def _draw_disc(drawn_HW3: UINT8, centre: Point, radius_px: float, colour: Colour
 
 @lru_cache
 def side_colours(skeleton: Skeleton) -> tuple[Colour, ...]:
-    """Return the colour of each joint. The first of a flip pair is the left one, unless the pair's
-    names say otherwise."""
+    """Return the colour of each joint: the first of a flip pair is left, unless named right."""
     colours: list[Colour] = [MIDDLE] * skeleton.num_joints
     for pair in skeleton.flip_pairs:
         is_turned = "right" in skeleton.joints[pair[0]].lower()
