@@ -53,11 +53,13 @@ def test_each_arch_is_trained_as_if_alone(
 ) -> None:
     assert front(searched, run="alone") == 0
     table = capsys.readouterr().out.splitlines()[-2:]
+    rows = json.loads((searched / "alone" / "retrain" / "front.json").read_text())["rows"]
     trials = json.loads((searched / "pareto.json").read_text())
     for number, found in enumerate(trials):
         folder = searched / "alone" / "retrain" / f"front_{number}"
         assert to_plain(read_arch(folder / "arch.json")) == found["arch"]
         metrics = json.loads((folder / "metrics.json").read_text())
+        assert rows[number]["retrained"].keys() == metrics.keys() - {"settings", "threads"}
         assert table[number].split()[0] == folder.name
         assert table[number].split()[-1] == f"{metrics['ap']:.3f}"
     single = arguments(searched, "retrain", "--arch", str(folder / "arch.json"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from vipnas.arch.clip import NO_FUSION, WARP, Fusion, Trigger
 from vipnas.config.data import ClipAugmentation
@@ -36,8 +36,8 @@ class Exposure(Strict):
     }
 
     detach: bool = True
-    teacher_forcing_steps: int = 0
-    teacher_forcing_noise_px: float = 2.0
+    teacher_forcing_steps: NonNegativeInt = 0
+    teacher_forcing_noise_px: NonNegativeFloat = 2.0
 
 
 @dataclass(frozen=True)

@@ -205,7 +205,7 @@ def _row(directory: Path, number: int, trial: Trial) -> dict[str, Any]:
 def coco_metrics_of(metrics: dict[str, Any]) -> dict[str, Any]:
     """Return the COCO metrics of a `metrics.json` of either level."""
     found: dict[str, Any] = metrics.get("coco", metrics)
-    return {name: value for name, value in found.items() if name != "settings"}
+    return {name: value for name, value in found.items() if name not in ("settings", "threads")}
 
 
 def _print(rows: list[dict[str, Any]]) -> None:
