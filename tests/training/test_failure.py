@@ -74,7 +74,7 @@ def test_the_run_stops_names_the_step_the_arch_and_the_batch_and_leaves_them(
         )
     line = str(error.value)
     assert re.match(r"step 2: losses or gradients are not finite: losses: largest 0\.\d+", line)
-    assert re.search(rf"heatmaps of arch 2 of {len(archs)} \([0-9a-f]{{8}}\) are not", line)
+    assert re.search(rf"heatmaps of architecture 2 of {len(archs)} \([0-9a-f]{{8}}\) are not", line)
     assert "batch of step 2: 2 images" in line and f"vipnas replay {path}" in line
     assert "\n" not in line
     assert training.step == 2

@@ -115,7 +115,6 @@ class PoseFiles(Strict):
         if not isinstance(self.images, str) and len(self.images) != num_files:
             expected = f"one folder, or one for each of the {num_files} annotation files"
             raise UserError("images", expected, str(len(self.images)))
-
         self._check_weights(num_files)
 
     def _check_weights(self, num_files: int) -> None:

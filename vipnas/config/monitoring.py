@@ -14,7 +14,8 @@ class Monitoring(Strict):
     """What is measured during a training; weights do not depend on it.
 
     A probe measures the AP of the largest, the smallest and some random subnets. The weights with
-    the best mean are kept as `best.pt`; without probes, those with the lowest training loss.
+    the best mean are kept as `best.safetensors`. Without probes, these are the weights with the
+    lowest training loss.
 
     Attributes:
         probe_epochs: Epochs between probes; null for none.

@@ -28,7 +28,6 @@ OPERATION_SPREADS = ((0.3, 0.0), (0.2, 0.2), (0.2, 0.3), (0.1, 0.3), (0.2, 0.5))
 NETWORK_TRUST = 3.0
 # The least milliseconds of a layer, so that relative differences stay finite.
 LEAST_MS = 1e-3
-# The regularisation of corrections, relative to the measurements.
 # How strongly rates are held at none, relative to the measurements: of equal ones, all get a part.
 COPIES_APART = 1e-9
 # How strongly a correction is held at none, relative to the measurements.
@@ -236,9 +235,9 @@ def _sums(
 
 
 def non_negative_least_squares(matrix: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """argmin |matrix x - target| over x >= 0.
+    """Return the x >= 0 with the least |matrix x - target|.
 
-    Columns are scaled to one length, for amounts differ by powers of ten, and held apart where one
+    Columns are scaled to one length, as amounts differ by powers of ten, and held apart where one
     is a copy of another.
     """
     lengths = np.linalg.norm(matrix, axis=0)

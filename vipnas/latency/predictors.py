@@ -219,7 +219,7 @@ def _undisturbed(timings: Sequence[AnyTiming]) -> list[AnyTiming]:
 def fit(
     method: Method, networks: Sequence[Observation], blocks: Sequence[Observation]
 ) -> LayerModel:
-    """One of METHODS; the regression does without blocks."""
+    """Return the model of a method, fitted; the regression does without blocks."""
     if method == "regression":
         return Smooth(ByAmounts(networks), networks)
     if method == "operations":

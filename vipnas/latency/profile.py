@@ -96,7 +96,8 @@ def profile_space(
             timings = bench.archs(batch, show)
             table = replace(table, archs=(*table.archs, *timings))
             write_table(path, table)
-            show(f"{len(table.archs)}/{len(archs)} archs; the last: {timings[-1].latency}")
+            count = f"{len(table.archs)}/{len(archs)} architectures"
+            show(f"{count}; the last: {timings[-1].latency}")
         while len(table.blocks) < len(layers):
             chosen = layers[len(table.blocks) :][:BLOCKS_AT_ONCE]
             blocks = bench.blocks(chosen, show)

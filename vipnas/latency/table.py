@@ -49,7 +49,7 @@ class BlockTiming(Timing):
 
     def __post_init__(self) -> None:
         if self.layer_number >= (count := sum(1 for _ in plan(self.arch))):
-            expected = f"0 to {count - 1}, the layers of the arch"
+            expected = f"0 to {count - 1}, the layers of the architecture"
             raise UserError("layer_number", expected, str(self.layer_number))
 
 
@@ -131,7 +131,7 @@ def read_table(path: Path) -> Table:
     choice = table.choice
     if choice and not (table.archs and (table.blocks or choice.method == "regression")):
         expected = f"measurements to predict from by {choice.method}"
-        found = f"{len(table.archs)} archs and {len(table.blocks)} blocks"
+        found = f"{len(table.archs)} architectures and {len(table.blocks)} blocks"
         raise UserError(f"{path}: choice", expected, found)
     return table
 

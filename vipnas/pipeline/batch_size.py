@@ -42,7 +42,6 @@ def with_batch_size(experiment: Experiment, schedule: Schedule, stage: Path) -> 
             raise UserError(str(path), "a batch size", shown(number))
         return replace(schedule, batch_size=number)
     number, reason = _chosen(experiment)
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(number) + "\n")
     print(f"{stage.name}: batch size {number}, {reason}; {path}")
     return replace(schedule, batch_size=number)

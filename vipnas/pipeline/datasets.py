@@ -1,6 +1,4 @@
-"""The people of an experiment: training, validation and test sets, how they are cropped and scored,
-and what they are by content.
-"""
+"""The people of an experiment: training, validation and test sets, their crops and digests."""
 
 from __future__ import annotations
 
@@ -248,7 +246,7 @@ class Datasets:
 
 
 def _some_images(data: PoseData, max_persons: int, seed: int) -> PoseData:
-    """Whole images, drawn by the seed, with about so many people; at least one image."""
+    """Return whole images, sampled by the seed, with at most so many people; at least one image."""
     persons_of = Counter(person.image_id for person in data.persons)
     drawn = np.random.default_rng(seed).permutation(sorted(persons_of)).tolist()
     counts = list(accumulate(persons_of[image_id] for image_id in drawn))

@@ -28,7 +28,7 @@ def evaluate(
     results_file: Path | None = None,
     rules: Rules = DEFAULT_RULES,
 ) -> dict[str, Score]:
-    """The metrics of any model on the `test` or the `val` persons, by protocol.
+    """Return the metrics of any model on the `test` or the `val` persons, by protocol.
 
     Args:
         model: A file that `vipnas.load` opens. An exported file runs in the runtime it is for, on

@@ -158,15 +158,15 @@ class Experiment:
     def training_settings(self) -> dict[str, Any]:
         """Return all that any training of this experiment depends on, as plain values."""
         compute = self.compute
-        as_before = Compute(precision="float32")
+        default = Compute(precision="float32")
         return {
             **self._crop_settings(),
             "udp": self.config.codec == "udp",
-            **({} if compute == as_before else {"compute": to_plain(compute)}),
+            **({} if compute == default else {"compute": to_plain(compute)}),
         }
 
     def _sigma_and_box(self) -> dict[str, Any]:
-        """Return settings of targets and crops; the box only if it is not fitted as before."""
+        """Return settings of targets and crops; the box only if it is not fitted by default."""
         config = self.config
         box = {} if config.box == BoxFit() else {"box": to_plain(config.box)}
         return {"sigma_px": config.sigma_px, **box}
@@ -228,7 +228,7 @@ def _space_file(path: Path, name: str, key: str) -> Path:
 
 
 def _with_weights_beside(config: ExperimentConfig, path: Path) -> ExperimentConfig:
-    """Do so for the models that trainings start from, and their architectures."""
+    """Replace the names of models that trainings start from or learn from likewise."""
 
     def placed(name: str | None) -> str | None:
         return name if name is None else str(find_beside(path, name) or name)

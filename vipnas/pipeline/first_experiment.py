@@ -51,8 +51,7 @@ class Wishes:
     Attributes:
         annotations: COCO keypoint JSON of the training persons, relative to `data_root`.
         images: Folder of their images.
-        test_annotations: That of the test persons; None splits nothing off, and tests on training
-            persons of other images.
+        test_annotations: That of the test persons.
         test_images: Folder of their images.
         data_root: Dataset root.
         skeleton: A shipped name or a YAML file.

@@ -167,10 +167,8 @@ def _name(level: Level[Any], stage: str) -> str:
 
 def _steps(level: Level[Any], target: Path, schedule: Schedule) -> tuple[int, int]:
     """Return how many steps a training has, and how many of them are done."""
-    total, checkpoint = (
-        schedule.num_steps(len(level.training_data)),
-        target.with_name("checkpoint.pt"),
-    )
+    total = schedule.num_steps(len(level.training_data))
+    checkpoint = target.with_name("checkpoint.pt")
     if target.exists() and done_file(target).exists():
         return total, total
     if not checkpoint.exists():

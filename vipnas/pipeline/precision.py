@@ -36,5 +36,4 @@ def keep_precision(compute: Compute, run: Path) -> None:
     """Write the precision of a run, unless it is written already."""
     path = run / FILE
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, json.dumps(compute.precision) + "\n")

@@ -57,10 +57,6 @@ class RunFolder:
         """The same stages of the temporal level."""
         return replace(self, root=self.root / "video")
 
-    @property
-    def unnamed(self) -> RunFolder:
-        return replace(self, name=None)
-
     def _named(self, stage: str) -> Path:
         return self.root / (stage if self.name is None else f"{stage}_{self.name}")
 

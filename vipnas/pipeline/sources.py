@@ -45,12 +45,12 @@ class Sources:
         config, directory = self.config, self.synthetic / source
         num_workers = usable_cores()
         if config.synthetic is not None:
-            drawn = self._images(config.synthetic, source)
-            images.synthesize(directory, **drawn, num_workers=num_workers)
+            wanted = self._images(config.synthetic, source)
+            images.synthesize(directory, **wanted, num_workers=num_workers)
             return read_coco(directory / images.ANNOTATIONS, directory / "images", self.skeleton)
         if config.synthetic_video is not None:
-            drawn = self._videos(config.synthetic_video, source)
-            videos.synthesize_video(directory, **drawn, num_workers=num_workers)
+            wanted = self._videos(config.synthetic_video, source)
+            videos.synthesize_video(directory, **wanted, num_workers=num_workers)
             return read_posetrack(directory / "annotations", directory, self.skeleton)
         files = self._files(source)
         if files.posetrack is not None:

@@ -7,7 +7,7 @@ import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import cycle, islice
+from itertools import cycle, islice, pairwise
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -120,7 +120,7 @@ def _seconds_of_step(
 
     training.run(batches, backward, (clock,))
     moments = clock.moments[effort.warm_up :]
-    return statistics.median(b - a for a, b in zip(moments, moments[1:], strict=False))
+    return statistics.median(end - start for start, end in pairwise(moments))
 
 
 def _seconds_of_score(level: Level[A], supernet: nn.Module, arch: A, effort: Effort) -> float:

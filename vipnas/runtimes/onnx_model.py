@@ -1,5 +1,7 @@
-"""Networks as ONNX models, for all runtimes that read them. The libraries belong to the extra
-`vipnas[export]` and are imported when they are used."""
+"""Networks as ONNX models, for all runtimes that read them.
+
+The libraries belong to the extra `vipnas[export]` and are imported when they are used.
+"""
 
 from __future__ import annotations
 

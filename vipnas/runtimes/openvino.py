@@ -49,8 +49,7 @@ def core() -> Any:
 def write(
     module: nn.Module, inputs: Mapping[str, Tensor], path: Path, settings: WriteSettings
 ) -> None:
-    """Write a model of which fp16 only stores the weights: how it computes is said when it is
-    opened."""
+    """Write a model. In fp16 only the weights are stored; it computes as it is opened."""
     import openvino
 
     from vipnas.runtimes import onnx_model

@@ -120,8 +120,10 @@ class FeasibleSpace(Generic[A]):
         return tuple(arch for arch in self._every() if arch in self)
 
     def list_members(self, nearest: _Nearest | None = None) -> tuple[A, ...] | None:
-        """`members` of spaces up to LISTABLE too, which takes minutes the first time; `nearest` is
-        shown all that are counted."""
+        """Return `members` of spaces up to LISTABLE too, which takes minutes the first time.
+
+        `nearest` records the costs of all that are counted.
+        """
         size = math.prod(self.space.num_options)
         if self._listed is None and self.members is not None:
             self._listed = self.members

@@ -125,7 +125,7 @@ def _trials_in(lines: Sequence[bytes], path: Path) -> list[Trial]:
 
 
 def _settings_in(header: Any, path: Path) -> dict[str, Any]:
-    """The settings of a first line, of this version or an earlier one."""
+    """Return the settings of a first line, of this version or an earlier one."""
     if not isinstance(header, dict) or not isinstance(header.get("settings"), dict):
         raise UserError(f"{path}: line 1", "the keys version and settings", shown(header))
     check_version(header.get("version"), VERSION, path)

@@ -115,7 +115,7 @@ class Proposals(Generic[A]):
         return child.arch
 
     def _left(self) -> A | None:
-        """A random member not proposed yet; None where there is none, or they cannot be listed."""
+        """Return a random architecture not proposed yet; None without one that can be listed."""
         if self._rest is None:
             self._rest = list(self.feasible.list_members() or ())
             self.rng.shuffle(self._rest)
@@ -187,7 +187,7 @@ class EvolutionSearcher(Breeder[A]):
 
     Regularized evolution (Real et al., AAAI 2019) removes the oldest, so that one lucky measurement
     does not dominate for ever. Scores with inherited weights are deterministic, so keeping the best
-    is the default; `tools/bench_search.py table` compares both.
+    is the default; `tools/benchmarks/search.py table` compares both.
     """
 
     def __init__(self, feasible: FeasibleSpace[A], seed: int, settings: Evolution) -> None:

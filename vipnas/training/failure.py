@@ -116,14 +116,16 @@ class Diagnosis:
     def __str__(self) -> str:
         losses = ", ".join(f"{name} {loss:.3g}" for name, loss in self.losses.items())
         if self.bad_arch is None:
-            where = f"heatmaps of all {len(self.archs)} archs are finite"
+            where = f"heatmaps of all {len(self.archs)} architectures are finite"
         else:
             arch = arch_hash(self.archs[self.bad_arch])
-            where = f"heatmaps of arch {self.bad_arch + 1} of {len(self.archs)} ({arch}) are not"
+            where = f"heatmaps of architecture {self.bad_arch + 1} of {len(self.archs)}"
+            where += f" ({arch}) are not"
         return f"losses: {losses}; {where}; first bad gradient: {self.bad_gradient or 'none'}"
 
 
 def arch_hash(arch: Arch | FollowUp) -> str:
+    """Return a short name of an architecture: 8 hex digits of a digest of its JSON."""
     return sha256(arch.to_json().encode()).hexdigest()[:8]
 
 
