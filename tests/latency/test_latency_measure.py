@@ -15,10 +15,10 @@ import torch
 from networks_fixture import of_one_stage
 from torch import Tensor, nn
 
+from tools.benchmarks.gemm_reference import gemm_runs
 from vipnas.latency import cores, measure
 from vipnas.latency import interleaved as turns
 from vipnas.latency.cores import least_busy_cores
-from vipnas.latency.gemm_reference import gemm_runs
 from vipnas.latency.interleaved import (
     TooNoisy,
     interleaved,

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from tools.benchmarks.gemm_reference import gemm_runs
 from vipnas.arch.image import Arch
 from vipnas.arch.io import read_arch
-from vipnas.latency.gemm_reference import gemm_runs
 from vipnas.latency.interleaved import Latency, interleaved
 from vipnas.latency.measure import pinned, quick_run
 from vipnas.latency.predictors import Predictor

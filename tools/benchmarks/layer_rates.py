@@ -19,7 +19,7 @@ from typing import NamedTuple
 from torch import nn
 
 from tools.benchmarks.command import exit_with, write_report
-from vipnas.latency.gemm_reference import gemm_runs
+from tools.benchmarks.gemm_reference import gemm_runs
 from vipnas.latency.interleaved import MAX_SPREAD, interleaved
 from vipnas.latency.measure import key_of_this_machine, pinned, quick_run
 from vipnas.latency.profile import retry_if_noisy

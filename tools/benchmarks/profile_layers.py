@@ -28,9 +28,9 @@ import numpy as np
 import torch
 
 from tools.benchmarks.command import exit_with
+from tools.benchmarks.gemm_reference import gemm_runs
 from tools.benchmarks.members import HELP, find_member
 from vipnas.arch.image import Arch, DeconvArch
-from vipnas.latency.gemm_reference import gemm_runs
 from vipnas.latency.measure import fill_for_timing
 from vipnas.models.counting import count_cost
 from vipnas.models.fold import fold_batch_norm
