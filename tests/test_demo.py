@@ -18,7 +18,7 @@ from vipnas.errors import UserError
 from vipnas.models.clipnet import build_video_net
 from vipnas.models.file import write_model
 from vipnas.models.posenet import PoseNet
-from vipnas.pipeline.demo import GAP_PX, PANEL_PX, TRUTH, Level, demo, labelled_frames
+from vipnas.pipeline.demo import GAP_PX, PANEL_PX, TRUTH, ModelPanel, demo, labelled_frames
 from vipnas.pipeline.run_folder import RunFolder
 from vipnas.space.image import SearchSpace
 
@@ -65,9 +65,9 @@ def test_levels_are_scored_in_the_labelled_boxes(runs: Path, tmp_path: Path) -> 
     image_model = levels[0].model
     names = image_model.skeleton.joints
     frames = list(labelled_frames(1, SEED, names))
-    own = Level("again", image_model, names)
+    own = ModelPanel("again", image_model, names)
     own.next(frames[0])
-    turned = Level("turned", image_model, names[::-1])
+    turned = ModelPanel("turned", image_model, names[::-1])
     turned.next(frames[0]._replace(joints=frames[0].joints[:, ::-1]))
     assert own.similarities == turned.similarities
 

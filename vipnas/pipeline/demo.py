@@ -62,7 +62,7 @@ class LabelledFrame(NamedTuple):
 
 
 @dataclass
-class Level:
+class ModelPanel:
     """A model on the frames of the video, one after another, in the labelled boxes.
 
     Attributes:
@@ -114,7 +114,9 @@ class Level:
         return panel(self.title, detail, frame.image, found.keypoints, found.scores, skeleton)
 
 
-def demo(image_run: Path, video_run: Path, output: Path, num_frames: int, seed: int) -> list[Level]:
+def demo(
+    image_run: Path, video_run: Path, output: Path, num_frames: int, seed: int
+) -> list[ModelPanel]:
     """Write a video: the labels, every frame by itself, and the networks of a clip, side by side.
 
     Args:
@@ -146,7 +148,9 @@ def demo(image_run: Path, video_run: Path, output: Path, num_frames: int, seed: 
         joint for skeleton in (TRUTH, *(m.skeleton for m in models)) for joint in skeleton.joints
     ]
     labelled = list(dict.fromkeys(names))
-    levels = [Level(title, model, labelled) for title, model in zip(titles, models, strict=True)]
+    levels = [
+        ModelPanel(title, model, labelled) for title, model in zip(titles, models, strict=True)
+    ]
     with open_writer(output, TRUTH, fps=FRAMES_PER_SECOND) as writer:
         for number, frame in enumerate(labelled_frames(num_frames, seed, labelled)):
             panels = [truth_panel(frame), *(level.next(frame) for level in levels)]
