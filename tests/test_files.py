@@ -273,7 +273,7 @@ def test_json_and_missing_files(tmp_path: Path) -> None:
         ({"a": {"b": 1, "c": None}}, {"a": {"b": 1}}, None),
         ({"a": {"b": 1, "c": 2}}, {"a": {"c": 3, "b": 1}}, ("a.c", 2, 3)),
         ({"a": {"b": 1}}, {"a": None}, ("a", {"b": 1}, None)),
-        ({"b": 0, "a": [1]}, {"b": None, "a": [2]}, ("a", [1], [2])),
+        ({"b": 0, "a": [1]}, {"b": None, "a": [2]}, ("a[0]", 1, 2)),
         ({"b": 0}, {}, ("b", 0, None)),  # nothing and none are not the same
     ],
 )

@@ -8,14 +8,17 @@ import shutil
 import sys
 from collections.abc import Iterator
 from copy import deepcopy
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from errors_fixture import refused
 from experiment_fixture import EXPERIMENT, draw_people, write_experiment
 from model_fixture import save_network, save_supernet
 
+from vipnas import tables
 from vipnas.arch.io import write_arch
 from vipnas.cli.main import main
 from vipnas.models.posenet import PoseNet
@@ -137,3 +140,10 @@ def test_a_package_that_cannot_be_imported_or_takes_our_name(installed: None) ->
         RUNTIMES["example"]
     with pytest.raises(ValueError, match="example of .*: expected a new name, got one of vipnas"):
         list(OpenTable("vipnas.runtimes", {"example": 1}))
+
+
+def test_two_packages_with_one_name_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = EntryPoint("same", "package:ROW", "vipnas.runtimes")
+    monkeypatch.setattr(tables, "_entry_points", lambda group, path: [entry, entry])
+    with refused("entry point vipnas.runtimes: same", "a new name", "that of entry point"):
+        list(OpenTable("vipnas.runtimes", {}))

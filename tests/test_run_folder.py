@@ -266,6 +266,12 @@ def test_a_target_that_was_replaced_is_named(tmp_path: Path) -> None:
         ValueError, match="supernet.pt: expected the file that was made, got a changed one"
     ):
         folder.is_done(target, {"seed": 0})
+    # A change of vipnas's own, by another number of threads than the training.
+    done = target.with_name("done.json")
+    done.write_text(json.dumps({**record, "threads": 99}))
+    folder.mark_changed(target)
+    assert folder.is_done(target, {"seed": 0})
+    assert json.loads(done.read_text())["threads"] == 99
 
 
 def test_synthetic_data_are_known_by_their_settings(tmp_path: Path) -> None:

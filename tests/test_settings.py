@@ -46,6 +46,8 @@ def test_a_list_of_files_is_known_by_names_and_sizes(tmp_path: Path) -> None:
         ({"a": [1]}, {"a": [1, 2]}, "a: expected [1], got [1, 2]"),
         ({}, {"a": "x" * 99}, f'a: expected null, got "{"x" * 76}...'),
         ({"a": 1}, {"a": 1, "later": None}, None),
+        ({"a": [{"b": 1}]}, {"a": [{"b": 1, "later": None}]}, None),
+        ({"a": [0, {"b": [1]}]}, {"a": [0, {"b": [2]}]}, "a[1].b[0]: expected 1, got 2"),
     ],
 )
 def test_the_first_difference_in_words(

@@ -256,17 +256,22 @@ def first_difference(found: Any, wanted: Any, place: str = "") -> tuple[str, Any
     earlier runs.
 
     Returns:
-        The keys joined by dots, the value in `found`, the value in `wanted`; None if equal.
+        The keys, as in `stages[0].width`, the value in `found`, the value in `wanted`; None if
+        equal.
     """
     if found == wanted:
         return None
-    if not (isinstance(found, dict) and isinstance(wanted, dict)):
+    parts: list[tuple[str, Any, Any]]
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        keys = sorted(found.keys() | wanted.keys())
+        parts = [(f"{place}.{key}".lstrip("."), found.get(key), wanted.get(key)) for key in keys]
+    elif isinstance(found, list) and isinstance(wanted, list) and len(found) == len(wanted):
+        items = enumerate(zip(found, wanted, strict=True))
+        parts = [(f"{place}[{index}]", *pair) for index, pair in items]
+    else:
         return place, found, wanted
-    pairs = (
-        first_difference(found.get(key), wanted.get(key), f"{place}.{key}".lstrip("."))
-        for key in sorted(found.keys() | wanted.keys())
-    )
-    return next((pair for pair in pairs if pair is not None), None)
+    differences = (first_difference(one, other, inside) for inside, one, other in parts)
+    return next((one for one in differences if one is not None), None)
 
 
 def check_version(found: Any, known: int, where: object) -> None:

@@ -67,10 +67,6 @@ def first_setting(found: dict[str, Any], wanted: dict[str, Any], path: Path) -> 
     if difference is None:
         return None
     place, before, now = difference
-    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
-        pairs = enumerate(zip(before, now, strict=True))
-        index, (before, now) = next(entry for entry in pairs if entry[1][0] != entry[1][1])
-        place = f"{place}[{index}]"
     if all(str(value).startswith(DIGEST) for value in (before, now)):
         modified = time.strftime("%Y-%m-%d %H:%M", time.localtime(path.stat().st_mtime))
         return Difference(place.replace(".", " "), "no change", f"changed since {modified}")

@@ -43,9 +43,13 @@ class OpenTable(Mapping[str, Row]):
         return self[name]
 
     def _added(self) -> dict[str, EntryPoint]:
-        found = {entry.name: entry for entry in _entry_points(self.group, tuple(sys.path))}
-        for name in found.keys() & self._own.keys():
-            raise UserError(_place(found[name]), "a new name", "one of vipnas")
+        found: dict[str, EntryPoint] = {}
+        for entry in _entry_points(self.group, tuple(sys.path)):
+            if entry.name in self._own:
+                raise UserError(_place(entry), "a new name", "one of vipnas")
+            if entry.name in found:
+                raise UserError(_place(entry), "a new name", f"that of {_place(found[entry.name])}")
+            found[entry.name] = entry
         return found
 
     def _load(self, entry: EntryPoint) -> Row:

@@ -51,7 +51,7 @@ def retrain(
         if not level.folder.is_done(target, settings):
             _train(level, arch, init_from, target, settings, callbacks)
         if level.experiment.processes.is_first:
-            _measure(level, target, settings)
+            _measure(level, target)
     return target
 
 
@@ -107,13 +107,13 @@ def backward_of(level: Level[A], network: nn.Module, arch: A) -> Backward:
     return network_backward(*level.network_task(network, arch))
 
 
-def _measure(level: Level[A], target: Path, settings: dict[str, Any]) -> None:
+def _measure(level: Level[A], target: Path) -> None:
     """Measure on the test split, unless it was measured with the same settings before."""
     metrics_file = target.with_name("metrics.json")
     scoring = level.experiment.scoring_settings() | level.scoring_settings()
     if not _is_measured(metrics_file, scoring):
         if level.choose_key_frames(target):
-            level.folder.mark_done(target, settings)
+            level.folder.mark_changed(target)
         metrics = {
             **level.test_metrics(target),
             "settings": scoring,

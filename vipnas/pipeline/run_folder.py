@@ -125,7 +125,12 @@ class RunFolder:
             "result": content_digest(target),
             "threads": torch.get_num_threads(),
         }
-        write_atomically(done_file(target), json.dumps(record, indent=1, sort_keys=True) + "\n")
+        _write_record(done_file(target), record)
+
+    def mark_changed(self, target: Path) -> None:
+        """Record another digest of a finished target, whose other facts stay."""
+        record = _read_record(done_file(target))
+        _write_record(done_file(target), {**record, "result": content_digest(target)})
 
 
 def done_file(target: Path) -> Path:
@@ -136,6 +141,10 @@ def made_with(target: Path) -> dict[str, Any]:
     """Return what a finished target was made with."""
     settings: dict[str, Any] = _read_record(done_file(target))["settings"]
     return settings
+
+
+def _write_record(path: Path, record: dict[str, Any]) -> None:
+    write_atomically(path, json.dumps(record, indent=1, sort_keys=True) + "\n")
 
 
 def _read_record(path: Path) -> dict[str, Any]:
