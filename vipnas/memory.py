@@ -14,8 +14,8 @@ def keep_freed_memory() -> None:
     """Make glibc reuse freed blocks instead of returning them to the system.
 
     PyTorch allocates every activation again on a CPU. By default glibc maps each large block and
-    unmaps it when it is freed, so that small networks spend as long in page faults as in
-    arithmetic. Does nothing without glibc.
+    unmaps it when it is freed. Small networks then spend as long in page faults as in arithmetic.
+    Does nothing without glibc.
     """
     if not sys.platform.startswith("linux"):
         return

@@ -17,8 +17,8 @@ from typing import NamedTuple
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUPS = Path("/proc/self/cgroup")
 TASKS = Path("/proc/self/task")
-# A thread that adds less than a third to the rate of the others is left to other processes, beside
-# which many threads are slower than one.
+# A thread that adds less than a third to the rate of the others is left to other processes. Beside
+# these, many threads are slower than one.
 REACHES = 0.75
 
 

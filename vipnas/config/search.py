@@ -134,9 +134,10 @@ class LatencyConfig(Strict):
         batch: Number of images per batch.
         precision: Precision of the network.
         any_device: Accept a table of another device or runtime version.
-        measure_share: Measure proposals whose predicted latency is near a budget, within twice the
-            error of the table, for up to this share of the time of the search, 0 to 1; null does
-            not. What is measured outside of the budget is not scored. Not for clips or with Ray.
+        measure_share: Measure proposals whose predicted latency is within twice the error of the
+            table from a budget. This takes up to this share of the time of the search, 0 to 1; null
+            measures none. What is measured outside of the budget is not scored. Not for clips or
+            with Ray.
     """
 
     table: str
@@ -178,10 +179,9 @@ class SearchConfig(Strict):
             workers.
         threads: Threads per worker.
         seconds_limit: With workers: a worker that takes longer for one architecture is replaced.
-        early_stop_margin: Stop scoring an architecture after half of the persons if its score is
-            lower, by more than this, than that of one that costs no more. The trial is then marked
-            as partial. Winner and front stay the same unless a score rises by more than the margin
-            in the second half.
+        early_stop_margin: Stop scoring an architecture after half of the persons if one that costs
+            no more scored higher by more than this. The trial is then marked as partial. Winner and
+            front stay the same unless a score rises by more than the margin in the second half.
     """
 
     num_trials: PositiveInt

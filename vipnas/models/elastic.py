@@ -248,8 +248,8 @@ class ElasticDeconv2d(ElasticLayer):
 class ElasticBatchNorm2d(ElasticLayer, nn.BatchNorm2d):
     """Batch norm over the leading channels.
 
-    At full width it is PyTorch's own. In training, a narrower slice normalises by its batch and
-    does not update the running statistics, because a mix over subnets would fit none of them.
+    At full width it is PyTorch's own. In training, a narrower slice normalises by its batch. It
+    does not update the running statistics: a mix over subnets would fit none of them.
     `calibrate_bn` measures them for one subnet.
     """
 

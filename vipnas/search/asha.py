@@ -1,8 +1,8 @@
 """Train in parallel and stop the worst early: ASHA by Ray Tune. No torch here.
 
-Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020. At each rung (1/9
-and 1/3 of the run) a training continues only if it is in the best third of those that reached the
-rung so far. This depends on the order of completion, so a second run may stop others.
+Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020. Rungs are at 1/9 and
+1/3 of the run. A training continues only if it is in the best third of those that reached the rung
+so far. This depends on the order of completion, so a second run may stop others.
 """
 
 from __future__ import annotations

@@ -29,8 +29,8 @@ A = TypeVar("A")
 # Strategies that let the step choose among candidates.
 PREFERENCES: dict[Strategy, Prefer] = {"best_up": "lowest_loss", "worst_up": "highest_loss"}
 
-# How strongly draws are biased. With 32 draws and no bias (1) the costs of the shipped spaces stay
-# 0.19 to 0.49 away from an even distribution (Kolmogorov-Smirnov), with 8 up to 0.07.
+# How strongly draws are biased; 1 is no bias. `docs/architecture.md` has the distances from an even
+# spread of costs.
 STRONGEST_BIAS = 8.0
 
 

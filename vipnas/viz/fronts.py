@@ -26,7 +26,8 @@ def draw_front(
 
     Args:
         path: The PNG file.
-        searches: Trials of at most two searches, by name. Each has a line, its Pareto front.
+        searches: Trials of the search and of random search, by name. Each has a line, its Pareto
+            front.
         ends: Trials of reference architectures (largest, smallest), by name.
         objectives: Objectives of the search.
     """

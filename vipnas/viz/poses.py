@@ -224,7 +224,7 @@ def _between(value: float, range_px: tuple[float, float]) -> float:
 
 
 def _corners(ends_L22: NDArray[np.float64], widths_XL: NDArray[np.float64]) -> NDArray[np.int32]:
-    """Corners (..., L, 4, 2) of lines, for OpenCV, whose own lines are whole pixels wide."""
+    """Return corners (..., L, 4, 2) of lines; OpenCV's own lines are whole pixels wide."""
     along_L2 = ends_L22[:, 1] - ends_L22[:, 0]
     lengths_L = np.maximum(np.hypot(along_L2[:, 0], along_L2[:, 1]), 1e-6)
     across_XL2 = along_L2[:, ::-1] * (-1, 1) * (widths_XL / 2 / lengths_L)[..., None]
