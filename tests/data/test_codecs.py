@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, get_args
 
 import cv2
 import numpy as np
@@ -12,6 +12,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vipnas.arch.codec import CodecName
+from vipnas.data.codecs.choose import SIMCC
 from vipnas.data.codecs.heatmap import (
     CODECS,
     DarkCodec,
@@ -186,6 +188,7 @@ def test_udp_agrees_with_its_mirror_where_quarter_needs_a_shift() -> None:
 
 def test_codecs_by_name() -> None:
     assert {name: type(make_codec(name, INPUT_HW, HEATMAP_HW)) for name in CODECS} == CODECS
+    assert (*CODECS, SIMCC) == get_args(CodecName)
     assert make_codec("dark", INPUT_HW, HEATMAP_HW, 3.0).sigma_px == 3.0
     with pytest.raises(ValueError, match=r"codec: expected .*, got 'drak' \(did you mean 'dark'"):
         make_codec("drak", INPUT_HW, HEATMAP_HW)

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, get_args
 
+from vipnas.arch.codec import CodecName
 from vipnas.cli.numbers import positive_number
 from vipnas.cli.parser import Parser
 from vipnas.errors import UserError
@@ -128,9 +129,7 @@ def model_arguments(command: argparse.ArgumentParser) -> None:
         "--data-root", type=Path, default=Path(), help="dataset root (default: this folder)"
     )
     facts = command.add_argument_group("for a file that cannot say it")
-    facts.add_argument(
-        "--codec", choices=("quarter", "dark", "udp", "simcc"), help="how heatmaps are read"
-    )
+    facts.add_argument("--codec", choices=get_args(CodecName), help="how heatmaps are read")
     facts.add_argument(
         "--sigma-px",
         type=positive_number,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, TypeAlias
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
+from vipnas.arch.codec import CodecName
 from vipnas.config.clip import VideoConfig
 from vipnas.config.data import Augmentation, BoxFit, Data
 from vipnas.config.monitoring import Monitoring
@@ -59,7 +60,7 @@ class ExperimentConfig(Strict):
     search: SearchConfig | None = None
     skeleton: str = "coco_17"
     input_hw: tuple[int, int] | tuple[tuple[int, int], ...] | None = None
-    codec: Literal["quarter", "dark", "udp", "simcc"] = "quarter"
+    codec: CodecName = "quarter"
     sigma_px: Annotated[float, Field(ge=0.1, le=100)] = 2.0
     box: BoxFit = field(default_factory=BoxFit)
     augmentation: Augmentation = field(default_factory=Augmentation)

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from vipnas.arch.codec import CodecName
 from vipnas.arch.image import Arch
 from vipnas.arch.io import read_arch
 from vipnas.config.data import BoxFit
@@ -28,7 +29,7 @@ from vipnas.errors import UserError, shown
 from vipnas.evaluation.evaluator import calibrate_bn
 from vipnas.evaluation.subnets import Calibration, take_subnet
 from vipnas.models.file import SUFFIX, difference, read_clip, read_header, read_network
-from vipnas.models.header import BatchNorm, CodecName, InputFormat, ModelHeader, header_from_json
+from vipnas.models.header import BatchNorm, InputFormat, ModelHeader, header_from_json
 from vipnas.models.published import from_published, header_in, is_published
 from vipnas.runtimes.exported import (
     HEADER_NOTE,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeAlias
 
 from vipnas.arch.clip import Fusion, KeyFrameRule, VideoArch
+from vipnas.arch.codec import CodecName
 from vipnas.arch.image import Arch
 from vipnas.arch.skeleton import Skeleton
 from vipnas.errors import UserError, shown
@@ -21,7 +22,6 @@ METADATA_KEY = "vipnas"
 MAX_HEADER_BYTES = 4 << 20
 
 Kind = Literal["image", "clip", "supernet", "clip_supernet"]
-CodecName = Literal["quarter", "dark", "udp", "simcc"]
 HeaderMetrics: TypeAlias = dict[str, float | int | str]
 
 
