@@ -110,6 +110,7 @@ def test_exported_models_find_the_same_in_a_video(kind: str, clip: Clip, video: 
         header = replace(header_of_arch(key_frame.arch), key_frames=BY_NEED)
         native = PoseModel(key_frame, header, Path("key_frame.safetensors"), flip_test=False)
     exported = load(path, flip_test=False)
+    assert not exported.flip_test
     assert exported.header == replace(native.header, shared={})
     pairs = zip(
         native.track(video, two_persons, 2), exported.track(video, two_persons, 2), strict=True

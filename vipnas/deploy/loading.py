@@ -103,14 +103,15 @@ def load(
     if isinstance(arch, (str, Path)):
         arch = read_arch(find_shipped("search_spaces", str(arch), ".json"))
     if path.is_dir():
-        return _load_exported_clip(path, arch, facts)
-    if is_exported(path):
-        return replace(_load_exported(path, arch, facts), flip_test=flip_test)
-    if path.suffix == SUFFIX:
+        model = _load_exported_clip(path, arch, facts)
+    elif is_exported(path):
+        model = _load_exported(path, arch, facts)
+    elif path.suffix == SUFFIX:
         model = _load_model(path, arch, calibration, facts, torch.device(device))
+        model.network.to(device)
     else:
         model = _load_published(path, arch, facts)
-    model.network.to(device)
+        model.network.to(device)
     return replace(model, flip_test=flip_test)
 
 

@@ -70,7 +70,7 @@ def in_runtime(model: PoseModel, name: str) -> PoseModel:
             raise UserError("--runtime", f"{DEFAULT_RUNTIME} for the networks of a clip", name)
         with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             export_video(model.network, Path(folder), model.header)
-            return replace(load(folder), path=model.path)
+            return replace(load(folder, flip_test=model.flip_test), path=model.path)
     if is_exported:
         return _checked(model, name)
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
