@@ -123,6 +123,7 @@ def test_the_best_of_boxes_that_overlap_is_kept() -> None:
     np.testing.assert_array_equal(kept.scores, (0.9, 0.5))
     assert len(suppress(found, 0.3, 0.2).scores) == 1
     assert len(suppress(found, 0.95, 0.6).scores) == 0
+    assert len(suppress(found, 0.9, 0.6).scores) == 1  # the threshold itself is enough
 
 
 def test_boxes_of_one_person_are_suppressed_in_dense_forms_only(tmp_path: Path) -> None:
