@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from errors_fixture import refused
+from experiment_fixture import EXPERIMENT, draw_people, write_experiment
 from model_fixture import save_network
 from networks_fixture import of_one_stage
 
@@ -59,6 +61,34 @@ def test_every_form_is_written_run_and_listed(
     assert all(row["fps"] == 500.0 and row["ap"] is None for row in rows)
     assert rows[0]["kilobytes"] > 10
     assert len(capsys.readouterr().out.splitlines()) == 1 + 2 + len(rows)
+
+
+def test_crops_and_scores_are_of_the_size_and_the_joints_of_the_model(
+    tiny_space: SearchSpace,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    seen: list[tuple[int, ...]] = []
+
+    def measured(network: PoseNet, *arguments: Any) -> list[Row]:
+        _, _, _, crops, score, *_ = arguments
+        seen.append(tuple(crops.shape[2:]))
+        assert -1 <= score(network) <= 1
+        return []
+
+    monkeypatch.setattr(module, "benchmark", measured)
+    sizes = [[32, 24], [64, 48]]
+    draw_people(tmp_path)
+    experiment = write_experiment(tmp_path, {**EXPERIMENT, "input_hw": sizes})
+    network = PoseNet(tiny_space.with_facts(input_hw=(32, 24)).min_arch())
+    model = save_network(tmp_path / "network.safetensors", network)
+    places = ["--experiment", str(experiment), "--data-root", str(tmp_path)]
+    assert main(["benchmark", str(model), *places, "--format", "torch", "--json"]) == 0
+    assert seen == [(32, 24)]
+    write_experiment(tmp_path, {**EXPERIMENT, "input_hw": sizes, "sigma_px": 3.0})
+    assert main(["benchmark", str(model), *places, "--format", "torch"]) == 1
+    assert "network.safetensors: sigma_px: expected the experiment's 3.0" in capsys.readouterr().err
 
 
 def test_the_table_has_ap_where_it_was_measured() -> None:

@@ -188,14 +188,18 @@ def _benchmark(options: argparse.Namespace) -> None:
     from vipnas.deploy.benchmark import benchmark, forms_here, table
     from vipnas.files import to_plain, write_atomically
     from vipnas.latency.measure import key_of_this_machine
+    from vipnas.pipeline.models import check_facts
 
     say = partial(print, file=sys.stderr, flush=True)
     model = model_of(options)
     experiment = calibrating_experiment(options)
     crops, score = None, None
     if experiment is not None:
-        crops = experiment.calibration_images
-        evaluator = None if options.no_score else experiment.evaluator(options.split)
+        experiment = experiment.at(model.arch)
+        crops, evaluator = experiment.calibration_images, None
+        if not options.no_score:
+            check_facts(experiment, model.header, options.model)
+            evaluator = experiment.evaluator(options.split)
         score = None if evaluator is None else lambda network: evaluator(network).ap
     forms = forms_here(options.format, options.precision, crops is not None, say)
     rows = benchmark(
