@@ -373,7 +373,9 @@ def test_convert_there_and_back(
     assert again.read_bytes() == model_file.read_bytes()
     arguments = ["convert", str(published), "-o", str(tmp_path / "x.pt"), "--to", "safetensors"]
     assert main(arguments) == 1
-    assert "x.pt: expected a name that ends with .safetensors" in capsys.readouterr().err
+    assert "x.pt: expected a name that ends in .safetensors" in capsys.readouterr().err
+    assert main(["convert", str(model_file), "-o", str(again), "--to", "published"]) == 1
+    assert again.read_bytes() == model_file.read_bytes()
 
 
 def test_predict_takes_its_facts_from_the_file(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from vipnas.cli.arguments import Commands, model_arguments, model_of
 from vipnas.cli.device import key_of, runtime_arguments
+from vipnas.errors import UserError
 
 
 def add_network_commands(commands: Commands) -> None:
@@ -80,18 +81,18 @@ def _convert(options: argparse.Namespace) -> None:
     from vipnas.models.file import write_model
     from vipnas.models.published import save_published, without_counterpart
 
+    suffix = {"published": ".pth", "safetensors": ".safetensors"}[options.to]
+    if options.output.suffix != suffix:
+        hint = f"the format of --to {options.to}"
+        raise UserError(
+            f"--output {options.output}", f"a name that ends in {suffix}", "another", hint
+        )
     model = model_of(options)
     network = model.pose_net()
     if options.to == "safetensors":
-        _check_suffix(options.output, ".safetensors")
         write_model(options.output, network, model.header)
     else:
         save_published(options.output, network, model.header)
         for fact in without_counterpart(network.arch):
             print(f"convert: note: {fact}", file=sys.stderr)
     print(f"convert: {options.output}")
-
-
-def _check_suffix(path: Path, suffix: str) -> None:
-    if path.suffix != suffix:
-        raise ValueError(f"--output {path}: expected a name that ends with {suffix}")
