@@ -22,9 +22,10 @@ import pytest
 from vipnas.data.formats.posetrack import read_posetrack
 from vipnas.data.formats.results import read_results
 from vipnas.data.formats.skeletons import COCO_17
-from vipnas.deploy.encoders import CODEC_HELP, fitted
+from vipnas.deploy.encoders import fitted
 from vipnas.deploy.sources import SourceFrame, open_source
-from vipnas.deploy.writers import FramePoses, Writer, open_writer
+from vipnas.deploy.writers import FramePoses, Writer, open_writer, open_writers
+from vipnas.errors import UserError
 
 HW = (40, 62)
 
@@ -93,7 +94,6 @@ def test_h264_without_pyav_is_told_before_anything_runs(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"expected PyAV.* 'vipnas\[h264\]', .* under the GPL"):
         open_writer(tmp_path / "out.mp4", COCO_17, codec="h264")
-    assert "GPL" in CODEC_HELP
 
 
 def test_odd_sides_lose_nothing_and_other_sizes_fit_inside() -> None:
@@ -379,6 +379,16 @@ def test_an_output_that_cannot_be_written_is_told_at_once(tmp_path: Path) -> Non
             open_writer(f"{tmp_path}/{name}", COCO_17)
         assert problem in str(error.value) and "\n" not in str(error.value), name
         assert str(error.value).startswith(str(tmp_path / name))
+
+
+def test_an_error_leaves_the_other_outputs_as_they_are(tmp_path: Path) -> None:
+    kept = tmp_path / "poses.json"
+    kept.write_text("of a run before")
+    pictures = [tmp_path / "new", tmp_path / "new" / "keypoints.json"]
+    for outputs in ([kept, tmp_path / "a.avi"], [kept, f"{tmp_path}/./poses.json"], pictures):
+        with pytest.raises(UserError):
+            open_writers(outputs, COCO_17)
+        assert kept.read_text() == "of a run before" and below(tmp_path) == {"poses.json"}
 
 
 def test_a_folder_may_have_a_suffix(tmp_path: Path) -> None:

@@ -116,8 +116,8 @@ def _add_output(predict: argparse.ArgumentParser) -> None:
         "--video-codec",
         choices=("mp4v", "h264"),
         default="mp4v",
-        help="codec of a .mp4: mp4v, or h264, which needs the extra h264 of vipnas"
-        " (default: %(default)s)",
+        help="codec of a .mp4: mp4v, or h264, which browsers play (pip install 'vipnas[h264]'; its"
+        " wheels bundle libraries under the GPL) (default: %(default)s)",
     )
     output.add_argument(
         "--min-score",

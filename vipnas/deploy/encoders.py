@@ -22,12 +22,6 @@ from vipnas.errors import UserError
 UINT8 = NDArray[np.uint8]
 Codec = Literal["mp4v", "h264"]
 
-CODEC_HELP = (
-    "codec of a drawn .mp4: mp4v, which OpenCV writes everywhere, or h264, which browsers play "
-    "(pip install 'vipnas[h264]'; the wheels of PyAV bundle libraries under the GPL, such as x264);"
-    " a .webm is VP9; default: mp4v"
-)
-
 # Of OpenCV, by suffix.
 _FOURCC = {".mp4": "mp4v", ".webm": "VP90"}
 # Constant quality of x264, from 0 (lossless) to 51.

@@ -13,6 +13,7 @@ import errno
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Literal
@@ -54,7 +55,7 @@ def open_writer(
         skeleton: That of the poses.
         source_files: Files that must not be overwritten.
         fps: Frames a second of a video.
-        codec: Of an `.mp4`: see `CODEC_HELP`.
+        codec: Of an `.mp4`: `mp4v`, which OpenCV writes, or `h264`, which needs PyAV.
         json_form: `coco` results, or `posetrack18` with track ids.
         image_id_of: COCO's id of an image; by default the number of the frame.
 
@@ -99,22 +100,21 @@ def open_writers(
     """Open a writer for each output; a folder of images has `keypoints.json` in it.
 
     Raises:
-        UserError: As for `open_writer`. Writers that are already open are closed.
+        UserError: As for `open_writer`, or two outputs are one file. Nothing is written then.
     """
     writers: list[Writer] = []
-    try:
+    with ExitStack() as opened:  # an error leaves files of these names as they are
         for output in outputs:
             for path in (output, Path(output) / KEYPOINTS_FILE):
+                if Path(path).resolve() in {writer.path.resolve() for writer in writers}:
+                    raise UserError(str(path), "each output once", "the same one twice")
                 writer = open_writer(
                     path, skeleton, source_files, fps=fps, codec=codec, json_form=json_form
                 )
-                writers.append(writer)
+                writers.append(opened.enter_context(writer))
                 if not isinstance(writer, PictureWriter):
                     break
-    except ValueError:
-        for writer in writers:
-            writer.close()
-        raise
+        opened.pop_all()
     return writers
 
 
