@@ -75,6 +75,7 @@ def test_trials_become_optuna_studies(
     run, study_file = write_run(tmp_path / "mine", tiny_space), tmp_path / "study.db"
     assert main(["report", str(run), "--optuna", str(study_file)]) == 0
     assert "studies mine/evolution, mine/random" in capsys.readouterr().out
+    assert not list(tmp_path.glob("*.partial"))
     study = optuna.load_study(study_name="mine/evolution", storage=f"sqlite:///{study_file}")
     assert len(study.trials) == NUM_TRIALS
     assert [one.name for one in study.directions] == ["MAXIMIZE", "MINIMIZE"]

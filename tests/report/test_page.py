@@ -15,10 +15,16 @@ from vipnas.cli.main import main
 from vipnas.models.counting import count_cost
 from vipnas.pipeline.report import levels_of
 from vipnas.pipeline.run_folder import RunFolder
+from vipnas.report.blocks import Charts, Folded, Table
+from vipnas.report.curves import curves
 from vipnas.report.page import prose
+from vipnas.report.reproduction import reproduction
+from vipnas.report.runs import LevelRun
 from vipnas.shipped import find_shipped
 from vipnas.space.image import SearchSpace
 from vipnas.space.yaml import read_space
+
+LIMITS = {"latency_ms": 12.5, "macs": 5e6}
 
 
 def charts_of(page: str) -> dict[str, Any]:
@@ -117,6 +123,25 @@ def test_a_folder_without_stages_is_refused(
 ) -> None:
     assert main(["report", str(tmp_path)]) == 1
     assert f"{tmp_path}: expected the folder of a run" in capsys.readouterr().err
+
+
+def test_budgets_are_exact_and_a_curve_without_a_number_is_left_out(tmp_path: Path) -> None:
+    run = LevelRun("mine", False, tmp_path, tmp_path, tmp_path, tmp_path)
+    line = {"step": 1, "loss/labels": None, "learning_rate": 0.5}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    limits = [{"quantity": name, "at_most": most} for name, most in LIMITS.items()]
+    run.__dict__["_journal"] = ({"search": {"constraints": limits}}, [])
+    table = reproduction([run]).blocks[0]
+    assert isinstance(table, Table)
+    assert dict(table.rows)["budgets"] == "latency_ms at most 12.5, macs at most 5,000,000"
+    section = curves([run])
+    assert section is not None
+    (more,) = (block for block in section.blocks if isinstance(block, Folded))
+    assert isinstance(more.blocks[0], Charts)
+    assert {chart.title for chart in more.blocks[0].charts} == {
+        "supernet: learning rate",
+        "retrain: learning rate",
+    }
 
 
 def test_text_is_escaped() -> None:

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 
 from vipnas.data.crops.images import read_image
-from vipnas.report.answer import UNKNOWN
 from vipnas.report.blocks import (
+    UNKNOWN,
     Block,
     Chart,
     Charts,

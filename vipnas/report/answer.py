@@ -11,14 +11,23 @@ from typing import Any, NamedTuple
 from vipnas.files import parse
 from vipnas.models.counting import count_cost
 from vipnas.quantities import QUANTITIES, Cost
-from vipnas.report.blocks import Block, Card, Cards, Code, Folded, Section, Table, missing
+from vipnas.report.blocks import (
+    UNKNOWN,
+    Block,
+    Card,
+    Cards,
+    Code,
+    Folded,
+    Section,
+    Table,
+    missing,
+)
 from vipnas.report.describe import shown_cost
 from vipnas.report.documents import Metrics, SummaryRow
 from vipnas.report.runs import LevelRun, best_of
 from vipnas.search.trial import Trial
 
 METRICS = {"map": "PoseTrack mAP", "ap": "AP", "ap50": "AP50", "ap75": "AP75", "ar": "AR"}
-UNKNOWN = "–"
 
 
 @dataclass(frozen=True)

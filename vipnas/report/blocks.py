@@ -10,6 +10,8 @@ Symbol: TypeAlias = Literal["circle", "ring", "diamond", "star"]
 # The names of CSS variables: colours of runs, in their order, then those with a fixed meaning.
 RUN_COLOURS = tuple(f"--run{number}" for number in range(8))
 RANDOM, REFERENCE, WINNER = "--random", "--reference", "--winner"
+# Instead of a value that is not known.
+UNKNOWN = "–"
 
 
 @dataclass(frozen=True)

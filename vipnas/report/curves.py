@@ -74,6 +74,8 @@ def _series(
     found = []
     for number, key in enumerate(keys):
         known = [line for line in lines if line.get(key) is not None]
+        if not known:
+            continue
         steps = [step for line in known if (step := line["step"]) is not None]
         name = ", ".join(filter(None, (key.rpartition("/")[2], run_name)))
         colour = colour_of(run_number if run_name else number)

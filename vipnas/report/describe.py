@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from vipnas.arch.clip import FollowUp, VideoArch, fusion_in_words
 from vipnas.arch.image import Arch, DeconvArch, StageArch
 from vipnas.quantities import Cost, Quantity
+from vipnas.report.blocks import UNKNOWN
 from vipnas.search.trial import Trial
 
 
@@ -61,4 +62,4 @@ def trial_text(trial: Trial, label: str) -> str:
 def shown_cost(quantity: Quantity, cost: Cost | None) -> str:
     """Return a quantity without its unit; a dash where it is unknown."""
     value = None if cost is None else cost.get(quantity.name)
-    return "–" if value is None else quantity.shown(value)
+    return UNKNOWN if value is None else quantity.shown(value)

@@ -48,7 +48,9 @@ def write_studies(path: Path, runs: Sequence[LevelRun]) -> list[str]:
     if not studies:
         raise UserError("--optuna", "a run with a search", "none")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
+    aside = path.with_name(f".{path.name}.partial")  # so that a kill leaves no half of a file
+    aside.unlink(missing_ok=True)
+    storage = optuna.storages.RDBStorage(f"sqlite:///{aside}")
     for name, (run, trials) in studies.items():
         directions = [_direction(one) for one in run.objectives]
         study = optuna.create_study(storage=storage, study_name=name, directions=directions)
@@ -56,6 +58,8 @@ def write_studies(path: Path, runs: Sequence[LevelRun]) -> list[str]:
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study.set_metric_names(list(run.objectives))
         study.add_trials(_frozen(trials, run.objectives))
+    storage.engine.dispose()
+    aside.replace(path)
     return list(studies)
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
-from vipnas.report.blocks import Block, Code, Folded, Section, Table, Text
+from vipnas.report.blocks import UNKNOWN, Block, Code, Folded, Section, Table, Text
 from vipnas.report.runs import LevelRun
 
 
@@ -14,7 +14,7 @@ def reproduction(runs: Sequence[LevelRun]) -> Section:
     """Return the section: versions, seeds, threads, digests of the data, seconds, settings."""
     facts = [dict(_facts(run)) for run in runs]
     names = {name: None for found in facts for name in found}
-    rows = [[name, *(found.get(name, "–") for found in facts)] for name in names]
+    rows = [[name, *(found.get(name, UNKNOWN) for found in facts)] for name in names]
     blocks: list[Block] = [Table(["", *(run.name for run in runs)], rows, is_text=True)]
     for run in runs:
         if run.settings:
@@ -37,7 +37,7 @@ def _facts(run: LevelRun) -> Iterator[tuple[str, str]]:
         "trials": len(run.searched) or None,
         "objectives": ", ".join(run.objectives),
         "budgets": ", ".join(
-            f"{limit['quantity']} at most {limit['at_most']:,.0f}"
+            f"{limit['quantity']} at most {limit['at_most']:,.10g}"
             for limit in search.get("constraints", ())
         ),
     }
@@ -57,6 +57,7 @@ def _facts(run: LevelRun) -> Iterator[tuple[str, str]]:
         record = run.made_with(stage)
         if record is not None:
             yield f"digest of {stage.name}", str(record["result"])
-            yield f"threads of {stage.name}", str(record.get("threads", "–"))
+            threads = record.get("threads")
+            yield f"threads of {stage.name}", UNKNOWN if threads is None else str(threads)
     for stage_name, seconds in run.seconds.items():
         yield f"time of {stage_name}", str(timedelta(seconds=round(seconds)))
