@@ -223,9 +223,8 @@ def ray_settings(options: argparse.Namespace) -> RaySettings | None:
     if gpus is None:
         gpus = float(device_name(options.device).startswith("cuda"))
     if options.ray_address is None and gpus > (count := torch.cuda.device_count()):
-        raise ValueError(
-            f"--gpus-per-worker: expected at most {count}, the GPUs of this machine, got {gpus:g}"
-        )
+        expected = f"at most {count}, the GPUs of this machine"
+        raise UserError("--gpus-per-worker", expected, f"{gpus:g}")
     return RaySettings(options.workers, gpus, address=options.ray_address)
 
 

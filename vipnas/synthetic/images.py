@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import cv2
 
 from vipnas.data.formats.skeletons import COCO_17
+from vipnas.errors import UserError
 from vipnas.files import locked, write_atomically
 from vipnas.synthetic.scene import render_image
 
@@ -76,7 +77,7 @@ def synthesize(
             upright and seen from the front.
 
     Raises:
-        ValueError: A setting is out of range, or `output_dir` has other files.
+        UserError: A setting is out of range, or `output_dir` has other files.
     """
     settings = settings_of(num_images, seed, image_hw, people_per_image, difficulty)
     check_settings(settings, num_workers, (num_images >= 1, "num_images", "1 or more"))
@@ -106,7 +107,7 @@ def make_folder(
         fill: Writes the set into a folder.
 
     Raises:
-        ValueError: `output_dir` has other files.
+        UserError: `output_dir` has other files.
     """
     output_dir = output_dir.absolute()
     output_dir.parent.mkdir(parents=True, exist_ok=True)
@@ -114,10 +115,8 @@ def make_folder(
         if output_dir.exists() and not (output_dir.is_dir() and not any(output_dir.iterdir())):
             if _settings_in(output_dir / settings_file) == settings:
                 return
-            raise ValueError(
-                f"{output_dir}: expected a new or empty folder, or the complete synthetic set of "
-                "the same settings, got other files"
-            )
+            expected = "a new or empty folder, or the complete synthetic set of the same settings"
+            raise UserError(str(output_dir), expected, "other files")
         aside = output_dir.with_name(f".{output_dir.name}.partial")
         shutil.rmtree(aside, ignore_errors=True)  # left by a killed process
         aside.mkdir()
@@ -143,7 +142,7 @@ def check_settings(settings: dict[str, Any], num_workers: int, *rules: Rule) -> 
         rules: Rules that images and videos do not share.
 
     Raises:
-        ValueError: A rule does not hold.
+        UserError: A rule does not hold.
     """
     people = next(name for name in settings if name.startswith("people_per_"))
     least, most = settings[people]
@@ -159,9 +158,9 @@ def check_settings(settings: dict[str, Any], num_workers: int, *rules: Rule) -> 
     )
     for holds, name, expected in (*rules, *shared):
         if not holds:
-            raise ValueError(f"synthesize: {name}: expected {expected}, got {settings[name]}")
+            raise UserError(f"synthesize: {name}", expected, str(settings[name]))
     if num_workers < 1:
-        raise ValueError(f"synthesize: num_workers: expected 1 or more, got {num_workers}")
+        raise UserError("synthesize: num_workers", "1 or more", str(num_workers))
 
 
 def _settings_in(path: Path) -> Any:

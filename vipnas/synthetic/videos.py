@@ -19,6 +19,7 @@ from vipnas.synthetic.images import check_settings, in_order, make_folder
 
 INFO = "info.json"
 VERSION = 1  # raised whenever the same seed gives other videos
+MAX_FRAMES = 10_000  # of a video, so that ids of its images are not those of the next one
 MAX_SPEED = 10.0
 JOINTS = read_skeleton("posetrack_18").joints
 
@@ -75,7 +76,7 @@ def synthesize_video(
         speed: Speed of motion, 1 is natural.
 
     Raises:
-        ValueError: A setting is out of range, or `output_dir` has other files.
+        UserError: A setting is out of range, or `output_dir` has other files.
     """
     settings = settings_of(
         num_videos, seed, num_frames, image_hw, people_per_video, difficulty, speed
@@ -84,7 +85,7 @@ def synthesize_video(
         settings,
         num_workers,
         (num_videos >= 1, "num_videos", "1 or more"),
-        (num_frames >= 1, "num_frames", "1 or more"),
+        (1 <= num_frames <= MAX_FRAMES, "num_frames", f"1 to {MAX_FRAMES}"),
         (0 < speed <= MAX_SPEED, "speed", f"above 0, up to {MAX_SPEED:g}"),
     )
 
@@ -100,7 +101,7 @@ def synthesize_video(
 def _make_video(settings: Settings, folder: Path, index: int) -> None:
     """Render and write one video."""
     name = f"{index + 1:06d}"
-    first_id = (index + 1) * 10_000
+    first_id = (index + 1) * MAX_FRAMES
     rng = np.random.default_rng([settings["seed"], index, VERSION])
     video = random_video(
         rng,

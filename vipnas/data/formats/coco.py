@@ -25,6 +25,7 @@ from vipnas.data.formats.coco_checks import (
 from vipnas.data.formats.image_entries import bad_images_of, named_as_on_disk
 from vipnas.data.formats.reading import DEFAULT_READING, Reading
 from vipnas.data.formats.skeletons import Skeleton
+from vipnas.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -139,7 +140,8 @@ def read_coco(
         reading: Which categories are read, and how bad images are treated.
 
     Raises:
-        ValueError: The file or an image is not as expected. The message names file and id.
+        UserError: The file is not as expected. The place is file and id.
+        ValueError: An image is not as expected.
     """
     data = pose_data(
         read_document(annotation_file), str(annotation_file), image_root, skeleton, reading
@@ -205,25 +207,21 @@ def checked_whole(data: D, reading: Reading) -> D:
     """Return `data` if it is complete.
 
     Raises:
-        ValueError: All images were skipped, a category of `reading` is missing, or no person has a
+        UserError: All images were skipped, a category of `reading` is missing, or no person has a
             labelled joint.
     """
     if data.skipped_images and not data.ground_truth["images"]:
         count = len(data.skipped_images)
         image_id, problem = next(iter(data.skipped_images.items()))
-        raise ValueError(
-            f"{data.source}: images: expected at least one that can be used, got {count} bad ones "
-            f"of {count} (image {image_id}: {problem})"
-        )
+        found, hint = f"{count} bad ones of {count}", f"image {image_id}: {problem}"
+        raise UserError(f"{data.source}: images", "at least one that can be used", found, hint)
     categories = sorted(reading.categories or ())
-    found = {category["name"] for category in data.ground_truth["categories"]}
-    if missing := [name for name in categories if name not in found]:
-        raise ValueError(
-            f"{data.source}: categories: expected {', '.join(categories)}, got no "
-            f"{' and no '.join(missing)}"
-        )
+    known = {category["name"] for category in data.ground_truth["categories"]}
+    if missing := [name for name in categories if name not in known]:
+        found = f"no {' and no '.join(missing)}"
+        raise UserError(f"{data.source}: categories", ", ".join(categories), found)
     if not data.persons:
-        raise ValueError(f"{data.source}: expected a person with a labelled joint, got none")
+        raise UserError(data.source, "a person with a labelled joint", "none")
     return data
 
 

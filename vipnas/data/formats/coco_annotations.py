@@ -1,6 +1,6 @@
 """Checks and defaults for a single annotation of a COCO keypoint file.
 
-Every error is a ValueError in one line: the file, the id, what was expected, what was found.
+The place of every error is the file and the id.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from vipnas.data.formats.json_values import (
     whole_number,
 )
 from vipnas.data.formats.skeletons import Skeleton
+from vipnas.errors import UserError
 
 # Default area as a fraction of the box: the mean of COCO's person masks, as in CrowdPose.
 AREA_OF_BOX = 0.53
@@ -32,12 +33,11 @@ BOX_OF_JOINTS = 1.3
 
 
 def check_parts(entries: Collection[Mapping[str, Any]], where: str, skeleton: Skeleton) -> None:
-    """Raise ValueError for a list of joints that no annotation has, such as a misspelt one."""
+    """Raise UserError for a list of joints that no annotation has, such as a misspelt one."""
     for field, _ in skeleton.annotation_fields:
         if entries and len(skeleton.annotation_fields) > 1 and not any(field in e for e in entries):
-            raise ValueError(
-                f"{where}: annotations: expected {field}, as {skeleton.name} has it, got it in none"
-            )
+            expected = f"{field}, as {skeleton.name} has it"
+            raise UserError(f"{where}: annotations", expected, "it in none")
 
 
 def complete_annotation(

@@ -1,7 +1,4 @@
-"""Checks of a COCO keypoint file.
-
-Every error is a ValueError in one line: the file, the id, what was expected, what was found.
-"""
+"""Checks of a COCO keypoint file. The place of every error is the file and the id."""
 
 from __future__ import annotations
 
@@ -21,6 +18,7 @@ from vipnas.data.formats.json_values import (
     whole_number,
 )
 from vipnas.data.formats.skeletons import Skeleton
+from vipnas.errors import UserError
 from vipnas.files import did_you_mean, read_json
 
 
@@ -38,7 +36,7 @@ def read_document(path: Path) -> dict[str, Any]:
         raise unexpected(str(path), "an object in COCO form", raw)
     for key in ("images", "annotations"):
         if not json_list(raw, key, str(path)):
-            raise ValueError(f"{path}: {key}: expected entries, got an empty list")
+            raise UserError(f"{path}: {key}", "entries", "an empty list")
     return raw
 
 
@@ -85,19 +83,19 @@ def chosen_categories(
         chosen = with_joints
         if len(chosen) != 1:
             found = ", ".join(sorted(category_name(entry) for entry in chosen.values())) or "none"
-            raise ValueError(
-                f"{where}: categories: expected exactly one with keypoints, got {found} of "
-                f"{len(categories)} (data.categories: [NAME, ...] chooses and merges)"
+            raise UserError(
+                f"{where}: categories",
+                "exactly one with keypoints",
+                f"{found} of {len(categories)}",
+                "data.categories: [NAME, ...] chooses and merges",
             )
     else:
         chosen = {key: entry for key, entry in categories.items() if entry.get("name") in names}
         if not chosen:
             known = [category_name(entry) for entry in categories.values()]
             wanted = sorted(names)
-            raise ValueError(
-                f"{where}: categories: expected {' or '.join(wanted)}, got none of these "
-                f"({did_you_mean(wanted[0], known)})"
-            )
+            hint = did_you_mean(wanted[0], known)
+            raise UserError(f"{where}: categories", " or ".join(wanted), "none of these", hint)
     for key, entry in chosen.items():
         place = f"{where}: category {key} ({category_name(entry)})"
         _check_joint_names(entry.get("keypoints") or [], place, skeleton)
@@ -120,9 +118,11 @@ def _check_joint_names(joints: Sequence[str], place: str, skeleton: Skeleton) ->
     else:
         index = next(i for i, name in enumerate(joints) if name != expected[i])
         difference = f"{joints[index]!r} as joint {index}"
-    raise ValueError(
-        f"{place}: keypoints: expected the {count} joints of {skeleton.name} in their order, got "
-        f"{difference} (the joints are {', '.join(expected)})"
+    raise UserError(
+        f"{place}: keypoints",
+        f"the {count} joints of {skeleton.name} in their order",
+        difference,
+        f"the joints are {', '.join(expected)}",
     )
 
 
@@ -171,4 +171,4 @@ def with_places(
 def require_unique(ids: Iterable[int], place: str) -> None:
     counts = Counter(ids)
     if counts and (most := counts.most_common(1)[0])[1] > 1:
-        raise ValueError(f"{place} {shown(most[0])}: expected a unique id, got it {most[1]} times")
+        raise UserError(f"{place} {shown(most[0])}", "a unique id", f"it {most[1]} times")

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from vipnas.data.formats.coco import Person, PoseData
 from vipnas.data.formats.json_values import box, json_object, number, unexpected, whole_number
+from vipnas.errors import UserError
 from vipnas.files import read_json
 
 log = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ def read_detections(path: Path, data: PoseData, score_threshold: float = 0.0) ->
         score_threshold: Lowest score of a detection that is kept.
 
     Raises:
-        ValueError: The file has another form, a number is not finite, or no detection is left.
+        UserError: The file has another form, a number is not finite, or no detection is left.
     """
     entries = _read_list(path)
     images = {image["id"]: image for image in data.ground_truth["images"]}
@@ -65,10 +66,9 @@ def read_detections(path: Path, data: PoseData, score_threshold: float = 0.0) ->
         log.warning("%s: %d of %d detections left out: %s", path, count, len(entries), reason)
     if not persons:
         reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
-        raise ValueError(
-            f"{path}: expected detections on the {len(images)} images of {data.source}, got "
-            f"{len(entries)} of which none can be used ({reasons})"
-        )
+        expected = f"detections on the {len(images)} images of {data.source}"
+        found = f"{len(entries)} of which none can be used"
+        raise UserError(str(path), expected, found, reasons)
     if missing := len(images) - len({person.image_id for person in persons}):
         log.warning("%s: no detection on %d of %d images", path, missing, len(images))
     return Detections(tuple(persons), np.array(scores))
@@ -89,7 +89,7 @@ def read_boxes(path: Path) -> list[dict[str, Any]]:
         and `score`.
 
     Raises:
-        ValueError: The file has another form, or a number is not finite.
+        UserError: The file has another form, or a number is not finite.
     """
     entries = _read_list(path)
     for position, entry in enumerate(entries):

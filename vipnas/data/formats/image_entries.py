@@ -44,10 +44,9 @@ def bad_images_of(
     )
     bad = checks.problems
     if bad and not reading.skip_bad_images:
-        raise ValueError(
-            f"{where}: image {next(iter(bad))}: {next(iter(bad.values()))} ({len(bad)} such of "
-            f"{len(images)} images; --skip-bad-images leaves them out)"
-        )
+        image_id, problem = next(iter(bad.items()))
+        hint = f"{len(bad)} such of {len(images)} images; --skip-bad-images leaves them out"
+        raise ValueError(f"{where}: image {image_id}: {problem} ({hint})")
     for image_id, problem in bad.items():
         log_skipped(problem, "%s: image %d left out: %s", where, image_id, problem)
     if not reading.ignore_exif:

@@ -14,6 +14,7 @@ from vipnas.data.formats.coco import PoseData, checked_whole, pose_data
 from vipnas.data.formats.coco_checks import read_document
 from vipnas.data.formats.reading import DEFAULT_READING, Reading
 from vipnas.data.formats.skeletons import Skeleton
+from vipnas.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ def read_coco_files(
         weights: Weight in the loss of the labels of each file; all 1 by default.
 
     Raises:
-        ValueError: As in `read_coco`, or an image is in several files.
+        UserError: As in `read_coco`, or an image is in several files.
     """
     parts = []
     for (file, images), weight in zip(files, weights or [1.0] * len(files), strict=True):
@@ -80,19 +81,21 @@ def join(parts: Sequence[PoseData], renumber: bool = False) -> PoseData:
     Annotations are numbered from 1 if an id occurs in several parts; images only with `renumber`.
 
     Raises:
-        ValueError: An image is in several parts; or an image id is, without `renumber`.
+        UserError: An image is in several parts; or an image id is, without `renumber`.
     """
     if len(parts) == 1:
         return parts[0]
     paths = [list(_paths(part).values()) for part in parts]
     if shared := _shared_image(parts, paths):
-        raise ValueError(f"{shared} (merge the two files into one)")
+        hint = "merge the two files into one"
+        raise UserError(shared.place, shared.expected, shared.found, hint)
     image_ids, annotation_ids = _ids(parts, "images"), _ids(parts, "annotations")
     for part, ids in zip(parts, image_ids, strict=True):
         ids += part.skipped_images
     shared = _shared_image(parts, image_ids)
     if shared and not renumber:
-        raise ValueError(f"{shared} (files of results name images by their ids)")
+        hint = "files of results name images by their ids"
+        raise UserError(shared.place, shared.expected, shared.found, hint)
     if shared:
         log.warning("%s; all images are numbered from 1", shared)
     new_images = _numbered(image_ids, from_one=shared is not None)
@@ -133,15 +136,17 @@ def _ids(parts: Sequence[PoseData], key: str) -> list[list[int]]:
     return [[entry["id"] for entry in entries] for entries in _entries(parts, key)]
 
 
-def _shared_image(parts: Sequence[PoseData], names: Sequence[Sequence[Hashable]]) -> str | None:
-    """Return the problem of the first name that several parts have, or None."""
+def _shared_image(
+    parts: Sequence[PoseData], names: Sequence[Sequence[Hashable]]
+) -> UserError | None:
+    """Return the error of the first name that several parts have, or None."""
     owners: dict[Hashable, PoseData] = {}
     for part, own_names in zip(parts, names, strict=True):
         for name in own_names:
             owner = owners.setdefault(name, part)
             if owner is not part:
                 where = f"{part.source}: image {name}"
-                return f"{where}: expected in one file only, got also in {owner.source}"
+                return UserError(where, "in one file only", f"also in {owner.source}")
     return None
 
 

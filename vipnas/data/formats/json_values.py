@@ -1,6 +1,6 @@
 """Checked access to values in JSON files.
 
-Every check raises a ValueError in one line: the place, what was expected, what was found.
+Every check raises a UserError for a value that is not as expected.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from vipnas.errors import UserError
+
 # Larger than any image, and small enough that squares of it fit into float32.
 MAX_PIXELS = 10_000_000
 MAX_WHOLE_NUMBER = 2**63 - 1  # what NumPy and the evaluators can hold
@@ -18,11 +20,9 @@ _NOTHING = object()
 _MAX_CHARACTERS = 60
 
 
-def unexpected(place: str, expected: str, found: Any, hint: str = "") -> ValueError:
+def unexpected(place: str, expected: str, found: Any, hint: str = "") -> UserError:
     """Return the error for a value that is not as expected."""
-    return ValueError(
-        f"{place}: expected {expected}, got {shown(found)}{f' ({hint})' if hint else ''}"
-    )
+    return UserError(place, expected, shown(found), hint)
 
 
 def too_large(found: Any, limit: int = MAX_PIXELS) -> str:

@@ -19,6 +19,7 @@ from vipnas.data.formats.json_values import box, flag, is_coordinate, too_large,
 from vipnas.data.formats.posetrack_files import documents, video_name
 from vipnas.data.formats.reading import DEFAULT_READING, Reading
 from vipnas.data.formats.skeletons import Skeleton
+from vipnas.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +121,8 @@ def read_posetrack(
         reading: As in `read_coco`.
 
     Raises:
-        ValueError: A file or an image is not as expected. The message names file and id.
+        UserError: A file is not as expected. The place is file and id.
+        ValueError: An image is not as expected.
     """
     parts: list[PoseData] = []
     videos: dict[str, list[Frame]] = {}
@@ -223,7 +225,8 @@ def _ignore_regions(image: Mapping[str, Any], place: str) -> tuple[NDArray[np.fl
             expected = "finite numbers of pixels"
             raise unexpected(f"{place}: ignore_regions", expected, wrong[0], too_large(wrong[0]))
     if list(map(len, xs)) != list(map(len, ys)):
-        raise ValueError(f"{place}: ignore_regions: expected as many x as y in each polygon")
+        found = f"{list(map(len, xs))} and {list(map(len, ys))}"
+        raise UserError(f"{place}: ignore_regions", "as many x as y in each polygon", found)
     return tuple(
         np.column_stack((x, y)).astype(np.float64) for x, y in zip(xs, ys, strict=True) if x
     )

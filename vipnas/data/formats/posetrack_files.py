@@ -19,6 +19,7 @@ from vipnas.data.formats.json_values import (
     whole_number,
 )
 from vipnas.data.formats.reading import DEFAULT_READING, Reading
+from vipnas.errors import UserError
 from vipnas.files import read_json
 
 
@@ -51,15 +52,15 @@ def documents(
     count as larger than any box.
 
     Raises:
-        ValueError: A file is not as expected. The message names it.
+        UserError: A file is not as expected.
     """
     paths = annotation_files(annotations)
     if not paths:
-        raise ValueError(f"{annotations}: expected a .json file for each video, got none")
+        raise UserError(str(annotations), "a .json file for each video", "none")
     found = [(path, _read(path)) for path in paths]
     for key in ("images", "annotations"):
         if not any(document[key] for _, document in found):
-            raise ValueError(f"{annotations}: {key}: expected entries, got an empty list")
+            raise UserError(f"{annotations}: {key}", "entries", "an empty list")
     for path, document in found:
         _check_images(document["images"], str(path))
     if reading.check_images:
@@ -83,7 +84,7 @@ def video_name(image: Mapping[str, Any]) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise ValueError(f"{path}: expected an annotation file or a folder of them, got none")
+        raise UserError(str(path), "an annotation file or a folder of them", "none")
     raw = read_json(path)
     if not isinstance(raw, dict):
         raise unexpected(str(path), "an object in PoseTrack18 form", raw)

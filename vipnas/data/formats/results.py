@@ -45,7 +45,7 @@ def read_results(
             the log. Results for skipped images are kept.
 
     Raises:
-        ValueError: A value is not as expected, no result has a category of `data`, or a result
+        UserError: A value is not as expected, no result has a category of `data`, or a result
             belongs to an image that `data` does not have. The message names file and result.
     """
     raw = read_json(path)
@@ -79,10 +79,8 @@ def _check_result(entry: Any, place: str, skeleton: Skeleton) -> None:
     number(entry, "score", place)
     keypoints = json_list(entry, "keypoints", place)
     if len(keypoints) != 3 * skeleton.num_joints:
-        raise ValueError(
-            f"{place}: keypoints: expected {3 * skeleton.num_joints} numbers for {skeleton.name}, "
-            f"got {len(keypoints)}"
-        )
+        expected = f"{3 * skeleton.num_joints} numbers for {skeleton.name}"
+        raise UserError(f"{place}: keypoints", expected, str(len(keypoints)))
     for index, value in enumerate(keypoints):
         if not is_coordinate(value):
             joint, column = divmod(index, 3)
@@ -98,18 +96,16 @@ def _of_categories(
     kept = [result for result in results if result["category_id"] in data.category_ids]
     if results and not kept:
         found = ", ".join(map(str, sorted({result["category_id"] for result in results})))
-        raise ValueError(
-            f"{path}: category_id: expected {data.category_names} as in {data.source}, got {found}"
-        )
+        expected = f"{data.category_names} as in {data.source}"
+        raise UserError(f"{path}: category_id", expected, found)
     if others := len(results) - len(kept):
         names = data.category_names
         log.warning("%s: %d of %d results left out: not %s", path, others, len(results), names)
     for position, result in enumerate(results):
         if result["image_id"] not in images and result["category_id"] in data.category_ids:
-            raise ValueError(
-                f"{path}: result {position}: image_id: expected the id of an image of "
-                f"{data.source}, got {result['image_id']}"
-            )
+            place = f"{path}: result {position}: image_id"
+            expected = f"the id of an image of {data.source}"
+            raise UserError(place, expected, str(result["image_id"]))
     return kept
 
 

@@ -10,6 +10,8 @@ import re
 from collections.abc import Collection, Iterable
 from typing import Literal
 
+from vipnas.errors import UserError
+
 Side = Literal["left", "right"]
 
 # Parts of a name: separators, camel case and digits split it. `frontLPaw2` has four.
@@ -48,23 +50,19 @@ def check_sides(joints: Collection[str], flip_pairs: Iterable[tuple[str, str]], 
     other spelling is a joint, too: `lip` has no `rip`.
 
     Raises:
-        ValueError: A joint with a side has another flip pair, or none.
+        UserError: A joint with a side has another flip pair, or none.
     """
-    partner = dict(flip_pairs)
+    place, partner = f"{where}: flip_pairs", dict(flip_pairs)
     partner |= {second: first for first, second in partner.items()}
     for joint in joints:
         mirrors = [name for name in mirrored_names(joint) if name in joints and name != joint]
         paired = partner.get(joint)
         if mirrors and paired not in mirrors:
-            raise ValueError(
-                f"{where}: flip_pairs: expected [{joint}, {mirrors[0]}], got "
-                f"{f'[{joint}, {paired}]' if paired else 'no pair'} (or sides: none)"
-            )
+            found = f"[{joint}, {paired}]" if paired else "no pair"
+            raise UserError(place, f"[{joint}, {mirrors[0]}]", found, "or sides: none")
         if not mirrors and paired and (side := side_of(joint)) and side_of(paired) != _OTHER[side]:
-            raise ValueError(
-                f"{where}: flip_pairs: expected {joint} with its mirror image on the "
-                f"{_OTHER[side]}, got [{joint}, {paired}] (or sides: none)"
-            )
+            expected = f"{joint} with its mirror image on the {_OTHER[side]}"
+            raise UserError(place, expected, f"[{joint}, {paired}]", "or sides: none")
 
 
 def _swapped(name: str, words: Iterable[re.Match[str]]) -> str:

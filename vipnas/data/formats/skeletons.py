@@ -38,7 +38,7 @@ def read_skeleton(name_or_path: str | Path) -> Skeleton:
     """Read a shipped skeleton by name (such as `coco_17`), or a YAML file.
 
     Raises:
-        ValueError: The file is not as expected. The message names file and key.
+        UserError: The file is not as expected. The place is file and key.
     """
     path = find_skeleton(str(name_or_path))
     where = str(path)
@@ -46,19 +46,21 @@ def read_skeleton(name_or_path: str | Path) -> Skeleton:
     index = _joint_index(file.joints, where)
     if file.sides == "named":
         check_sides(file.joints, file.flip_pairs, where)
+    flip_pairs = _pairs(file.flip_pairs, index, f"{where}: flip_pairs")
+    limbs = _pairs(file.limbs, index, f"{where}: limbs")
+    upper_body = _indices(file.upper_body, index, f"{where}: upper_body")
     try:
         return Skeleton(
             name=file.name,
             joints=file.joints,
-            flip_pairs=_pairs(file.flip_pairs, index, f"{where}: flip_pairs"),
-            limbs=_pairs(file.limbs, index, f"{where}: limbs"),
+            flip_pairs=flip_pairs,
+            limbs=limbs,
             sigmas=file.sigmas,
-            upper_body=_indices(file.upper_body, index, f"{where}: upper_body"),
+            upper_body=upper_body,
             annotation_fields=file.annotation_fields,
         )
-    except ValueError as error:
-        message = str(error)
-        raise ValueError(message if message.startswith(where) else f"{where}: {message}") from None
+    except UserError as error:
+        raise error.inside(where) from None
 
 
 def find_skeleton(name_or_path: str, place: str | None = None) -> Path:
@@ -83,19 +85,15 @@ def find_skeleton(name_or_path: str, place: str | None = None) -> Path:
 def _joint_index(joints: tuple[str, ...], where: str) -> dict[str, int]:
     for name, times in Counter(joints).items():
         if times > 1:
-            raise ValueError(
-                f"{where}: joints: expected each name once, got {name!r} {times} times"
-            )
+            raise UserError(f"{where}: joints", "each name once", f"{name!r} {times} times")
     return {name: number for number, name in enumerate(joints)}
 
 
 def _indices(names: Iterable[str], index: Mapping[str, int], place: str) -> tuple[int, ...]:
     for name in names:
         if name not in index:
-            raise ValueError(
-                f"{place}: expected a joint of the skeleton, got {name!r} "
-                f"({did_you_mean(name, index)})"
-            )
+            hint = did_you_mean(name, index)
+            raise UserError(place, "a joint of the skeleton", repr(name), hint)
     return tuple(index[name] for name in names)
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 import numpy as np
 
 from vipnas.data.formats.coco import PoseData
+from vipnas.errors import UserError
 
 
 def hold_out(data: PoseData, num_persons: int, seed: int) -> tuple[PoseData, PoseData]:
@@ -20,7 +21,7 @@ def hold_out(data: PoseData, num_persons: int, seed: int) -> tuple[PoseData, Pos
         The rest and the validation set. They share no image, and keep the order of the file.
 
     Raises:
-        ValueError: Nothing would remain for training, or `num_persons` is below 1.
+        UserError: Nothing would remain for training, or `num_persons` is below 1.
     """
     counts = _persons_in_units(data, real_only=True)
     drawn: set[int | str] = set()
@@ -31,10 +32,10 @@ def hold_out(data: PoseData, num_persons: int, seed: int) -> tuple[PoseData, Pos
         drawn.add(unit)
         num_drawn += counts[unit]
     if num_persons < 1 or num_drawn < num_persons or num_drawn == len(data.persons):
-        raise ValueError(
-            f"{data.source}: data.val_persons: expected at least 1, and an image or video left for "
-            f"training, got {num_persons} of {sum(counts.values())} persons in {len(counts)} "
-            "images or videos"
+        raise UserError(
+            f"{data.source}: data.val_persons",
+            "at least 1, and an image or video left for training",
+            f"{num_persons} of {sum(counts.values())} persons in {len(counts)} images or videos",
         )
     images = data.ground_truth["images"]
     held_out = {image["id"] for image in images if data.unit_of(image) in drawn}
@@ -46,7 +47,7 @@ def subset(data: PoseData, max_persons: int, seed: int) -> PoseData:
     """Return at most `max_persons` persons in whole images or videos, chosen by the seed.
 
     Raises:
-        ValueError: Every image or video has more persons than that.
+        UserError: Every image or video has more persons than that.
     """
     if len(data.persons) <= max_persons:
         return data
@@ -58,9 +59,10 @@ def subset(data: PoseData, max_persons: int, seed: int) -> PoseData:
             chosen.add(unit)
             room -= counts[unit]
     if not chosen:
-        raise ValueError(
-            f"{data.source}: data.max_train_persons: expected at least {min(counts.values())}, the "
-            f"fewest persons in an image or video, got {max_persons}"
+        raise UserError(
+            f"{data.source}: data.max_train_persons",
+            f"at least {min(counts.values())}, the fewest persons in an image or video",
+            str(max_persons),
         )
     images = data.ground_truth["images"]
     return data.restricted_to({image["id"] for image in images if data.unit_of(image) in chosen})
