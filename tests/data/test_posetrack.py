@@ -54,6 +54,14 @@ def test_hidden_joints_missing_boxes_and_people_without_joints(tree: Tree) -> No
     assert len(frames[1].people) == 1 and frames[1].people[0].head_box_xywh is None
 
 
+def test_pseudo_labels_of_a_video_are_not_held_out(tree: Tree) -> None:
+    tree.documents["000522"]["info"] = {"pseudo_labels": True}
+    data = tree.read()
+    assert [person.is_pseudo for person in data.persons] == [False] * 3 + [True] * 3
+    _, val = hold_out(data, 1, seed=0)
+    assert {person.is_pseudo for person in val.persons} == {False}
+
+
 def test_one_merged_file_gives_the_same(tree: Tree) -> None:
     expected = tree.read()
     merged = {"categories": [CATEGORY], "images": [], "annotations": []}

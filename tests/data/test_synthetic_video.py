@@ -227,7 +227,8 @@ def _grey(jpeg: bytes) -> np.ndarray:
     ("settings", "complaint"),
     [
         ({"num_videos": 0}, r"num_videos: expected 1 or more, got 0"),
-        ({"num_frames": 0}, r"num_frames: expected 1 or more, got 0"),
+        ({"num_frames": 0}, r"num_frames: expected 1 to 10000, got 0"),
+        ({"num_frames": 10_001}, r"num_frames: expected 1 to 10000, got 10001"),
         ({"speed": 0.0}, r"speed: expected above 0, up to 10, got 0.0"),
         (
             {"people_per_video": (3, 2)},

@@ -179,8 +179,8 @@ def suppress(found: Candidates, score_threshold: float, nms_iou: float) -> Candi
         order = np.argsort(-scores_N, kind="stable")
     else:
         boxes_xywh = np.concatenate((boxes_N4[:, :2], boxes_N4[:, 2:] - boxes_N4[:, :2]), axis=1)
-        # OpenCV leaves out scores equal to its threshold, which are kept here.
-        order = np.array(cv2.dnn.NMSBoxes(boxes_xywh.tolist(), scores_N.tolist(), -1, nms_iou), int)
+        # OpenCV would leave out scores equal to the threshold; 0 is below those that are kept.
+        order = np.array(cv2.dnn.NMSBoxes(boxes_xywh.tolist(), scores_N.tolist(), 0, nms_iou), int)
     return Candidates(boxes_N4[order], scores_N[order])
 
 

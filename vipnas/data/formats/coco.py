@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -185,10 +185,7 @@ def pose_data(
     }
     is_pseudo = is_pseudo_labelled(raw)
     persons = tuple(
-        replace(
-            person_of(entry, images[entry["image_id"]], image_root, reading.ignore_exif),
-            is_pseudo=is_pseudo,
-        )
+        person_of(entry, images[entry["image_id"]], image_root, reading.ignore_exif, is_pseudo)
         for entry in ground_truth["annotations"]
         if entry["num_keypoints"] > 0 and not entry["iscrowd"]
     )
@@ -226,20 +223,32 @@ def checked_whole(data: D, reading: Reading) -> D:
 
 
 def person_of(
-    entry: dict[str, Any], image: dict[str, Any], image_root: Path, ignore_exif: bool = False
+    entry: dict[str, Any],
+    image: dict[str, Any],
+    image_root: Path,
+    ignore_exif: bool = False,
+    is_pseudo: bool = False,
 ) -> Person:
     """Return the person of an annotation, with the box clipped to the image."""
-    x, y, width, height = entry["bbox"]
-    left, top = max(0.0, x), max(0.0, y)
-    right, bottom = min(image["width"], x + width), min(image["height"], y + height)
     return Person(
         annotation_id=entry["id"],
         image_id=entry["image_id"],
         image_path=image_root / image["file_name"],
-        box_xywh=(left, top, right - left, bottom - top),
+        box_xywh=inside(entry["bbox"], image),
         area=float(entry["area"]),
         keypoints_K3=np.asarray(entry["keypoints"], np.float32).reshape(-1, 3),
         image_hw=(image["height"], image["width"]),
         ignore_exif=ignore_exif,
         category_id=entry["category_id"],
+        is_pseudo=is_pseudo,
     )
+
+
+def inside(
+    box_xywh: Sequence[float], image: Mapping[str, Any]
+) -> tuple[float, float, float, float]:
+    """Return the part of a box within its image; width or height is not above 0 without one."""
+    x, y, width, height = map(float, box_xywh)
+    left, top = max(0.0, x), max(0.0, y)
+    right, bottom = min(image["width"], x + width), min(image["height"], y + height)
+    return left, top, right - left, bottom - top

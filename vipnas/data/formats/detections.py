@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vipnas.data.formats.coco import Person, PoseData
+from vipnas.data.formats.coco import Person, PoseData, inside
 from vipnas.data.formats.json_values import box, json_object, number, unexpected, whole_number
 from vipnas.errors import UserError
 from vipnas.files import read_json
@@ -129,14 +129,14 @@ def _reason_to_leave_out(
         return "images that are not in the data"
     if detection.score < score_threshold:
         return f"scores below {score_threshold:g}"
-    _, _, width, height = _inside(detection.box_xywh, images[detection.image_id])
+    _, _, width, height = inside(detection.box_xywh, images[detection.image_id])
     return None if width > 0 and height > 0 else "boxes without area inside the image"
 
 
 def _person(
     position: int, detection: _Detection, image: Mapping[str, Any], data: PoseData
 ) -> Person:
-    box_xywh = _inside(detection.box_xywh, image)
+    box_xywh = inside(detection.box_xywh, image)
     return Person(
         annotation_id=position,
         image_id=detection.image_id,
@@ -148,12 +148,3 @@ def _person(
         ignore_exif=data.ignore_exif,
         category_id=detection.category_id,
     )
-
-
-def _inside(
-    box_xywh: Sequence[float], image: Mapping[str, Any]
-) -> tuple[float, float, float, float]:
-    x, y, width, height = map(float, box_xywh)
-    left, top = max(0.0, x), max(0.0, y)
-    right, bottom = min(image["width"], x + width), min(image["height"], y + height)
-    return left, top, right - left, bottom - top

@@ -11,7 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vipnas.data.formats.coco import Person, PoseData, checked_whole, person_of, pose_data
+from vipnas.data.formats.coco import (
+    Person,
+    PoseData,
+    checked_whole,
+    is_pseudo_labelled,
+    person_of,
+    pose_data,
+)
 from vipnas.data.formats.coco_checks import require_unique
 from vipnas.data.formats.file_names import plain_name
 from vipnas.data.formats.joined import join
@@ -130,7 +137,7 @@ def read_posetrack(
         where = str(path)
         part = pose_data(raw, where, image_root, skeleton, reading)
         parts.append(part)
-        people = _tracked_people(part, raw["annotations"], where)
+        people = _tracked_people(part, raw, where)
         for image in part.ground_truth["images"]:
             frame = _frame(image, people.get(image["id"], ()), part, where)
             videos.setdefault(video_name(image), []).append(frame)
@@ -159,14 +166,16 @@ def _video(name: str, frames: Sequence[Frame]) -> Video:
 
 
 def _tracked_people(
-    data: PoseData, entries: Sequence[Mapping[str, Any]], where: str
+    data: PoseData, raw: Mapping[str, Any], where: str
 ) -> dict[int, tuple[TrackedPerson, ...]]:
     """Return the persons of each image, in the order of the file."""
     images = {image["id"]: image for image in data.ground_truth["images"]}
-    extras = {e["id"]: e for e in entries if e["category_id"] in data.category_ids}
+    extras = {e["id"]: e for e in raw["annotations"] if e["category_id"] in data.category_ids}
+    is_pseudo = is_pseudo_labelled(raw)
     tracked: dict[int, tuple[TrackedPerson, ...]] = {}
     for entry in data.ground_truth["annotations"]:
-        person = person_of(entry, images[entry["image_id"]], data.image_root, data.ignore_exif)
+        image = images[entry["image_id"]]
+        person = person_of(entry, image, data.image_root, data.ignore_exif, is_pseudo)
         one = _tracked(person, extras[entry["id"]], f"{where}: annotation {entry['id']}")
         tracked[person.image_id] = (*tracked.get(person.image_id, ()), one)
     _warn_of_shared_tracks(tracked, where)

@@ -12,7 +12,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-from vipnas.data.imports.labels import Joint, LabelledImage, Labels, Person
+from vipnas.data.imports.labels import Joint, LabelledImage, LabelledPerson, Labels
 from vipnas.data.imports.table import Source
 from vipnas.errors import UserError, shown
 from vipnas.files import check_is_file
@@ -75,12 +75,12 @@ def _joint_names(document: Element) -> dict[str, dict[str, None]]:
     return joints
 
 
-def _person(skeleton: Element, place: str) -> Person:
+def _person(skeleton: Element, place: str) -> LabelledPerson:
     label = skeleton.get("label")
     if not label:
         raise UserError(f"{place}: skeleton: label", "a name", shown(label))
     joints = dict(_joints(skeleton, f"{place}: skeleton {label}"))
-    return Person(label, joints)
+    return LabelledPerson(label, joints)
 
 
 def _joints(skeleton: Element, place: str) -> Iterator[tuple[str, Joint]]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vipnas.data.crops.images import image_size
-from vipnas.data.imports.labels import Joint, LabelledImage, Labels, Person
+from vipnas.data.imports.labels import Joint, LabelledImage, LabelledPerson, Labels
 from vipnas.data.imports.table import Source
 from vipnas.errors import UserError, shown
 from vipnas.files import read_text
@@ -64,7 +64,7 @@ class _Table:
             persons = tuple(self._persons(place, row[self.num_index_columns :]))
             yield LabelledImage(file_name, image_size(root / file_name), persons)
 
-    def _persons(self, place: str, cells: Sequence[str]) -> Iterable[Person]:
+    def _persons(self, place: str, cells: Sequence[str]) -> Iterable[LabelledPerson]:
         if len(cells) != len(self.columns):
             raise UserError(place, f"{len(self.columns)} numbers", str(len(cells)))
         values: dict[str, dict[str, dict[str, float]]] = {}
@@ -79,7 +79,7 @@ class _Table:
                 if math.isfinite(xy["x"]) and math.isfinite(xy["y"])
             }
             if joints:
-                yield Person(CATEGORY, joints)
+                yield LabelledPerson(CATEGORY, joints)
 
 
 def _read_table(path: Path) -> _Table:

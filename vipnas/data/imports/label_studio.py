@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from vipnas.data.formats.json_values import MAX_PIXELS, json_list, json_object, number
-from vipnas.data.imports.labels import Joint, LabelledImage, Labels, Person
+from vipnas.data.imports.labels import Joint, LabelledImage, LabelledPerson, Labels
 from vipnas.data.imports.table import Source
 from vipnas.errors import UserError, shown
 from vipnas.files import read_json
@@ -123,7 +123,7 @@ def _pixels(value: Mapping[str, Any], key: str, size: int, place: str) -> float:
     return percent / 100 * size
 
 
-def _persons(regions: Sequence[_Region], place: str) -> Iterator[Person]:
+def _persons(regions: Sequence[_Region], place: str) -> Iterator[LabelledPerson]:
     boxes = {region.key: region for region in regions if region.is_box}
     joints: dict[str, dict[str, Joint]] = {key: {} for key in boxes or ("",)}
     for point in (region for region in regions if not region.is_box):
@@ -134,10 +134,10 @@ def _persons(regions: Sequence[_Region], place: str) -> Iterator[Person]:
         of_person[point.label] = Joint(*point.xywh_px[:2])
     for key, of_person in joints.items():
         if key not in boxes:
-            yield Person(CATEGORY, of_person)
+            yield LabelledPerson(CATEGORY, of_person)
         else:
             box = boxes[key].xywh_px
-            yield Person(boxes[key].label, of_person, box if box[2] and box[3] else None)
+            yield LabelledPerson(boxes[key].label, of_person, box if box[2] and box[3] else None)
 
 
 def _box_of(point: _Region, boxes: Mapping[str, _Region], place: str) -> str:

@@ -23,7 +23,7 @@ class Joint(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Person:
+class LabelledPerson:
     """One labelled person or animal.
 
     Attributes:
@@ -43,7 +43,7 @@ class LabelledImage:
 
     file_name: str
     image_hw: tuple[int, int]
-    persons: tuple[Person, ...]
+    persons: tuple[LabelledPerson, ...]
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def coco_document(labels: Labels) -> dict[str, Any]:
     return {"images": images, "annotations": annotations, "categories": categories}
 
 
-def _annotation(person: Person, names: Sequence[str]) -> dict[str, Any]:
+def _annotation(person: LabelledPerson, names: Sequence[str]) -> dict[str, Any]:
     unlabelled = Joint(0, 0, 0)
     joints = [person.joints.get(name, unlabelled) for name in names]
     keypoints = [

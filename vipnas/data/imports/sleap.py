@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from vipnas.data.crops.images import image_size, write_png
-from vipnas.data.imports.labels import Joint, LabelledImage, Labels, Person
+from vipnas.data.imports.labels import Joint, LabelledImage, LabelledPerson, Labels
 from vipnas.data.imports.table import Source
 from vipnas.errors import UserError
 
@@ -55,7 +55,7 @@ def read(source: Source) -> Labels:
     return Labels(tuple(images), joints, root, +left_out)
 
 
-def _persons(frame: Any) -> Iterator[Person]:
+def _persons(frame: Any) -> Iterator[LabelledPerson]:
     for instance in frame.user_instances:
         xy_K2 = instance.numpy()
         joints = {
@@ -64,7 +64,7 @@ def _persons(frame: Any) -> Iterator[Person]:
             if np.isfinite((x, y)).all()
         }
         if joints:
-            yield Person(_category(instance), joints)
+            yield LabelledPerson(_category(instance), joints)
 
 
 def _category(instance: Any) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vipnas.data.crops.images import image_size
-from vipnas.data.imports.labels import Joint, LabelledImage, Labels, Person
+from vipnas.data.imports.labels import Joint, LabelledImage, LabelledPerson, Labels
 from vipnas.data.imports.table import Source
 from vipnas.errors import UserError, shown
 from vipnas.files import read_text, read_yaml
@@ -45,7 +45,7 @@ class _Dataset:
     joints: tuple[str, ...]
     columns: int
 
-    def read_image(self, image: Path) -> tuple[tuple[int, int], tuple[Person, ...]]:
+    def read_image(self, image: Path) -> tuple[tuple[int, int], tuple[LabelledPerson, ...]]:
         """Return height and width, and who is labelled; nobody where there is no file of labels."""
         image_hw = image_size(image)
         labels = _label_file(image)
@@ -58,7 +58,9 @@ class _Dataset:
             if line.strip()
         )
 
-    def _person(self, place: str, columns: Sequence[str], image_hw: tuple[int, int]) -> Person:
+    def _person(
+        self, place: str, columns: Sequence[str], image_hw: tuple[int, int]
+    ) -> LabelledPerson:
         expected = NUM_BOX_COLUMNS + self.columns * len(self.joints)
         if len(columns) != expected:
             what = f"{expected} columns (class, box and {len(self.joints)} joints)"
@@ -82,7 +84,7 @@ class _Dataset:
             for number, name in enumerate(self.joints)
             if (joint := self._joint(place, values, number, image_hw)) is not None
         }
-        return Person(self.categories[int(values[0])], joints, box)
+        return LabelledPerson(self.categories[int(values[0])], joints, box)
 
     def _joint(
         self, place: str, values: Sequence[float], number: int, image_hw: tuple[int, int]
