@@ -64,7 +64,10 @@ def test_an_image_does_not_depend_on_the_ones_before_it(small_set: Path) -> None
     assert [a["keypoints"] for a in written] == [a["keypoints"] for a in people]
 
 
-def test_the_number_of_workers_does_not_matter(small_set: Path, tmp_path: Path) -> None:
+def test_the_number_of_workers_does_not_matter(
+    small_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(synthetic, "POOL_SECONDS", 0.0)
     synthesize(tmp_path / "parallel", num_images=12, seed=5, num_workers=2)
     assert files_of(tmp_path / "parallel") == files_of(small_set)
 

@@ -19,6 +19,7 @@ from vipnas.data.formats.results import keypoint_results
 from vipnas.data.formats.skeletons import read_skeleton
 from vipnas.evaluation.protocols import score
 from vipnas.pipeline.experiment import Experiment
+from vipnas.synthetic import images
 from vipnas.synthetic.body import BODY_TO_CAMERA, Camera, Pose, Proportions, landmark
 from vipnas.synthetic.camera import Conditions, random_conditions
 from vipnas.synthetic.clip import Thing, Video, frames_of, ground_below, head_box, random_video
@@ -100,8 +101,11 @@ def _colours(person: TrackedPerson, chosen_K: np.ndarray) -> np.ndarray:
     return image[rows, columns].astype(float)
 
 
-def test_videos_are_a_function_of_the_seed(small_set: Path, tmp_path: Path) -> None:
+def test_videos_are_a_function_of_the_seed(
+    small_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Also with several workers, and the first of a larger set are the smaller set."""
+    monkeypatch.setattr(images, "POOL_SECONDS", 0.0)
     synthesize_video(tmp_path / "more", 4, 1, people_per_video=(2, 2), num_workers=2, **SMALL)
     synthesize_video(tmp_path / "other", 1, 2, people_per_video=(2, 2), **SMALL)
     first, more, other = map(files_below, (small_set, tmp_path / "more", tmp_path / "other"))

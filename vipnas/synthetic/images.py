@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -29,6 +30,8 @@ ANNOTATIONS = "annotations.json"
 VERSION = 2  # raised whenever the same seed gives other images
 MIN_SIDE_PX, MAX_SIDE_PX = 32, 16_384
 MAX_PEOPLE = 20
+# Starting processes takes about as long: what takes less is made in this one.
+POOL_SECONDS = 2.0
 
 People = list[dict[str, Any]]  # the annotations of one image, without ids
 
@@ -176,7 +179,7 @@ def in_order(make: Callable[[int], T], count: int, num_workers: int) -> Iterator
     Args:
         make: A picklable function.
         count: Number of calls.
-        num_workers: Number of processes.
+        num_workers: Number of processes, for what one would take longer for than to start them.
     """
     from rich.console import Console
     from rich.progress import track
@@ -194,12 +197,19 @@ def _made(make: Callable[[int], T], count: int, num_workers: int) -> Iterator[T]
     if num_workers == 1:
         yield from map(make, range(count))
         return
+    started = time.monotonic()
+    first = make(0)
+    left_s = (count - 1) * (time.monotonic() - started)
+    yield first
+    if left_s <= POOL_SECONDS:
+        yield from map(make, range(1, count))
+        return
     # Spawn, because a fork would copy locks of the parent's threads (torch).
     chunk = max(1, min(16, count // (4 * num_workers)))
     with ProcessPoolExecutor(
         num_workers, mp_context=get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,)
     ) as pool:
-        yield from pool.map(make, range(count), chunksize=chunk)
+        yield from pool.map(make, range(1, count), chunksize=chunk)
 
 
 def _make_image(
