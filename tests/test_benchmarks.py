@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -18,6 +19,7 @@ turns, grouped, forms = (
 command = tool("benchmarks.command")
 sizes = tool("sizes")
 against_random = tool("benchmarks.found_against_random")
+killed, threads = tool("benchmarks.kill_test"), tool("benchmarks.threads")
 
 
 def test_what_runs_at_once_counts_once() -> None:
@@ -86,6 +88,22 @@ def test_lines_of_code_are_those_without_docstrings_and_comments() -> None:
     source = "\n".join((*lines, '    """Two', '    lines."""', "    # why", "    return x", ""))
     assert (sizes.count_lines(source), sizes.count_code(source)) == (12, 5)
     assert sizes.function_lines(source) == {"f, line 8": 5}
+
+
+def test_commands_that_benchmarks_start_find_the_package() -> None:
+    assert (killed.ROOT / "vipnas" / "__main__.py").is_file()
+    task = [sys.executable, "-m", "tools.benchmarks.threads"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threads.subprocess, "run", lambda command, **_: Answer(command))
+        found = threads.Bench(Path("people"), 1, 2.0)._run("quick-smallest", "1")
+    assert found == [*task, "--task", "quick-smallest", "1", "people", "2.0"]
+
+
+class Answer:
+    """A process that prints how it was called."""
+
+    def __init__(self, command: list[str]) -> None:
+        self.stdout = json.dumps(command)
 
 
 def test_the_interval_of_a_difference_by_hand() -> None:

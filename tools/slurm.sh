@@ -4,7 +4,7 @@
 #   sbatch --nodes 2 --gpus-per-node 4 tools/slurm.sh train-supernet EXPERIMENT --data-root COCO
 #
 # The run's folder must be on a file system that all machines see. A job that is taken off the
-# machine is queued again and goes on from its last checkpoint. PYTHON names the interpreter.
+# machine is queued again and resumes from its last checkpoint. PYTHON names the interpreter.
 #SBATCH --job-name=vipnas
 #SBATCH --ntasks-per-node=1
 #SBATCH --requeue

@@ -5,7 +5,7 @@
 #   N=4 tools/torchrun.sh retrain experiments/quickstart.yaml --device cpu
 #
 # batch_size in the experiment is that of all processes together, and a multiple of their number.
-# Stopped or killed, the same command goes on from the last checkpoint, also with another N.
+# Stopped or killed, the same command resumes from the last checkpoint, also with another N.
 set -eu
 PYTHON=${PYTHON:-python}
 N=${N:-$($PYTHON -c 'import torch; print(max(1, torch.cuda.device_count()))')}

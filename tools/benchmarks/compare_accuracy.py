@@ -12,8 +12,8 @@ takes):
 
 Supernets are trained and searched here, networks are trained from scratch by the `retrain` section
 of the study's experiment, measured on its test people, and timed taking turns in each runtime.
-DIR/accuracy.md, .json and .png say what came of it. Everything goes on where it was killed, and the
-command may run several times at once: each process takes what no other is at.
+DIR/accuracy.md, .json and .png have the results. The same command resumes, and may run several
+times at once: each process takes a piece of work that no other has.
 
 Where networks are trained on another machine than they are timed on, the command runs there first
 with `--make timed`, for budgets, latency table and scaled networks; then, DIR carried over, with

@@ -1,16 +1,16 @@
-"""Trains several supernets of one experiment for equal time, for
-tools/benchmarks/rank_correlation.py.
+"""Train several supernets of one experiment for equal time, for `benchmarks.rank_correlation`.
 
     python -m tools.benchmarks.compare_supernets EXPERIMENT SUPERNETS --seconds 210 --output DIR
 
-SUPERNETS is a YAML file: name -> {sampling, distillation, progressive_shrinking, sharing, seed},
-each as in the section `supernet` of an experiment but for the epochs of `progressive_shrinking`,
-which are shares of the run, `sharing`, block_diagonal or leading, and `seed`, that of training:
-the persons stay the same. Equal is the CPU time of one thread, which is what a user has, or the
-time of a GPU that does nothing else: a strategy that trains one subnet a step makes more steps
-than one that trains four or tries
-candidates. What a step costs is measured once, at steps spread over the run, and kept in
-DIR/supernets/epochs.json, so that a run that was killed goes on with the same epochs.
+SUPERNETS is a YAML file: name -> {sampling, distillation, progressive_shrinking, sharing, seed}.
+The first three are as in the section `supernet` of an experiment, but epochs of
+`progressive_shrinking` are fractions of the run. `sharing` is block_diagonal or leading. `seed` is
+that of training; the persons stay the same.
+
+Equal is the CPU time of one thread, or the time of a GPU that does nothing else. So a strategy that
+trains one subnet a step makes more steps than one that trains four. The cost of a step is measured
+once, at steps spread over the run, and kept in DIR/supernets/epochs.json: a run that resumes has
+the same epochs.
 """
 
 from __future__ import annotations

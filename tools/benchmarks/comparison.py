@@ -1,6 +1,7 @@
-"""The networks that tools/benchmarks/compare_accuracy.py compares: found, scaled, trained,
-timed; each a piece
-of work of its own."""
+"""The networks that `tools.benchmarks.compare_accuracy` compares: found, scaled, trained and timed.
+
+Each of these is a piece of work of its own.
+"""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Kills searches at random moments, runs each again, compares with an unbroken run.
+"""Kill searches at random moments, resume each, and compare with an unbroken run.
 
     python -m tools.benchmarks.kill_search [--kills 10] [--seed 0] > REPORT.md
 
 In turn: the whole command, without Ray; the command of a search in two Ray workers; one of the two
-workers, while the command goes on. Compared: every trial, but for who scored it and how long that
-took, the winners, the front. Ends with 1 if anything differs. Needs Ray; 20 seconds a kill.
+workers, while the command continues. Compared: every trial, but for its worker and its seconds, the
+winners, the front. The exit code is 1 if anything differs. Needs Ray; 20 seconds a kill.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Kills each of the three commands at random moments, runs it again, compares with an unbroken run.
+"""Kill each of the three commands at random moments, resume, and compare with an unbroken run.
 
     python -m tools.benchmarks.kill_test [--kills 3] [--seed 0] [--report FILE]
 
-Compared bit for bit: weights and averaged weights, the trials but for the seconds that they took,
-the winner, the test figures. Ends with 1 if anything differs. Uses a small drawn data set; a few
-minutes on two cores.
+Compared bit for bit: weights and averaged weights, the trials but for their seconds, the winner,
+the test metrics. The exit code is 1 if anything differs. Uses a small synthetic set; a few minutes
+on two cores.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import torch
 
 from tools.benchmarks.command import command_line, write_report
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 MEASURED = {"seconds", "images_per_second", "memory_mib", "gpu_memory_mib"}
 COMMANDS = {"train-supernet": "supernet", "search": "search", "retrain": "retrain"}
 EXPERIMENT = """
@@ -50,7 +50,7 @@ checkpoint_minutes: 0.005
 
 
 class Kill(NamedTuple):
-    """One kill: when, what was on the disk then, and what differs in the end (nothing, we hope)."""
+    """One kill: when, what was on the disk then, and what differs in the end."""
 
     command: str
     after_s: float
@@ -81,7 +81,7 @@ def main() -> int:
         "",
         f"{command_line()}.",
         "SIGKILL to the whole process group. Compared with the unbroken run, bit for bit:",
-        "weights, averaged weights, trials (but for their seconds), winner, test figures.",
+        "weights, averaged weights, trials (but for their seconds), winner, test metrics.",
         "",
     ]
     write_report(options.report, heading + table)
@@ -151,7 +151,7 @@ def _kill_after(seconds: float, process: subprocess.Popen[bytes]) -> None:
     try:
         process.wait(seconds)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)  # the workers that draw pictures, too
+        os.killpg(process.pid, signal.SIGKILL)  # the workers that render images, too
         process.wait()
 
 

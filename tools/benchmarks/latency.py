@@ -3,10 +3,10 @@
     python -m tools.benchmarks.latency [--space NAME ...] [--runtime NAME ...] [--report FILE] \
         [--quick]
 
-For every space and runtime: a latency table (`vipnas profile`, in --tables, goes on where it was
-killed); 60 archs drawn uniformly that are not in it, a third of them measured again, minutes later;
-then members of the space taking turns with a 1024 x 1024 x 1024 float32 product, by each library at
-hand: the fastest is the peak. The machine must be quiet, or measurements are refused.
+For every space and runtime: a latency table (`vipnas profile`, in --tables, which resumes); 60
+architectures drawn uniformly that are not in it, a third of them measured again, minutes later;
+then subnets of the space, interleaved with a 1024 x 1024 x 1024 float32 product by each installed
+library. The fastest product is the peak. The machine must be quiet, or measurements are refused.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ import argparse
 import random
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
 import numpy as np
 
+from tools.benchmarks.command import command_line, write_report
 from tools.benchmarks.latency_peak import CLIMB_STEPS, ROUNDS, Peak, progress
+from tools.benchmarks.ranking_report import kendall
 from vipnas.files import digest
 from vipnas.latency.interleaved import MAX_SPREAD
 from vipnas.latency.measure import Key, key_of_this_machine
@@ -54,7 +56,7 @@ def main() -> int:
     names = options.space or [name for name in SPACES if name in shipped_files("search_spaces")]
     report = _Report(options.report)
     report.add(f"# Latency: measured against predicted, {date.today()}", "")
-    report.add(f"Command: `{' '.join(['python -m tools.benchmarks.latency', *sys.argv[1:]])}`", "")
+    report.add(command_line(), "")
     failures = 0
     for runtime in options.runtime or RUNTIMES:
         for name in names:
@@ -99,9 +101,7 @@ class _Report:
     def add(self, *lines: str) -> None:
         self.lines += lines
         print("\n".join(lines), flush=True)
-        if self.path is not None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.write_text("\n".join(self.lines) + "\n")
+        write_report(self.path, self.lines)
 
 
 class _Bench:
@@ -160,13 +160,13 @@ class _Bench:
             "| | mean absolute error | Kendall tau |",
             "|---|---|---|",
             *(
-                f"| {name} | {_error(*pair):.1%} | {_tau(*pair):.3f} |"
+                f"| {name} | {_error(*pair):.1%} | {kendall(*pair):.3f} |"
                 for name, pair in rows.items()
             ),
             f"| predicted, drift of the machine not corrected | {_error(predicted, raw):.1%} |"
-            f" {_tau(predicted, raw):.3f} |",
+            f" {kendall(predicted, raw):.3f} |",
         ]
-        return _error(predicted, measured), _tau(predicted, measured), lines
+        return _error(predicted, measured), kendall(predicted, measured), lines
 
     def _steady(self, other: Table) -> np.ndarray:
         """Times of another table at the speed that the machine had for the first one."""
@@ -196,15 +196,8 @@ def _error(predicted: np.ndarray, measured: np.ndarray) -> float:
     return float(np.abs(predicted / measured - 1).mean())
 
 
-def _tau(left: Sequence[float] | np.ndarray, right: Sequence[float] | np.ndarray) -> float:
-    """Kendall's: pairs ordered alike minus pairs ordered unlike, over all pairs."""
-    signs = [np.sign(np.subtract.outer(values, values)) for values in (left, right)]
-    pairs = len(left) * (len(left) - 1)
-    return float((signs[0] * signs[1]).sum() / pairs)
-
-
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except ValueError as error:  # too noisy, mostly; the same command goes on
+    except ValueError as error:  # too noisy, mostly; the same command resumes
         sys.exit(f"bench_latency: {error}")

@@ -27,7 +27,9 @@ CLIMBS, CLIMB_STEPS = 3, 1000
 ROUNDS = 10
 
 
-class SampledSubnet(NamedTuple):
+class NamedArch(NamedTuple):
+    """An architecture, and what it is called in the table."""
+
     name: str
     arch: Arch
 
@@ -81,12 +83,12 @@ class Peak:
     def _measured(self, runs: Sequence[Callable[[], None]]) -> list[Latency]:
         return retry_if_noisy(lambda: interleaved(runs, self.max_spread, self.rounds), progress)
 
-    def _notable(self) -> Iterator[SampledSubnet]:
-        yield SampledSubnet("smallest", self.space.min_arch())
-        yield SampledSubnet("largest", self.space.max_arch())
+    def _notable(self) -> Iterator[NamedArch]:
+        yield NamedArch("smallest", self.space.min_arch())
+        yield NamedArch("largest", self.space.max_arch())
         for name, path in shipped_files("search_spaces").items():
             if path.suffix == ".json" and (arch := read_arch(path)) in self.space:
-                yield SampledSubnet(name, arch)
+                yield NamedArch(name, arch)
 
         def rate(arch: Arch) -> float:
             return count_cost(arch).macs / self.predictor(arch)
@@ -94,10 +96,10 @@ class Peak:
         rng = random.Random(0)
         drawn = [self.space.sample(rng) for _ in range(NUM_DRAWN)]
         for arch in sorted(drawn, key=rate):
-            yield SampledSubnet("random", arch)
-        yield SampledSubnet("best rate", self._climb(rate, rng))
+            yield NamedArch("random", arch)
+        yield NamedArch("best rate", self._climb(rate, rng))
 
-    def _largest_within(self, budget_ms: float) -> Iterator[SampledSubnet]:
+    def _largest_within(self, budget_ms: float) -> Iterator[NamedArch]:
         rng = random.Random(1)
         for quantity in ("macs", "params"):
 
@@ -109,7 +111,7 @@ class Peak:
             arch = self._climb(size_within, rng)
             met = self.predictor(arch) <= budget_ms
             name = f"most {quantity} in {budget_ms:.1f} ms" if met else "fastest; none is in budget"
-            yield SampledSubnet(name, arch)
+            yield NamedArch(name, arch)
 
     def _climb(self, goal: Callable[[Arch], float], rng: random.Random) -> Arch:
         """The best of several climbs, each from a small member, by random changes that do not

@@ -1,13 +1,12 @@
 """How well do supernets rank? Archs trained alone, beside their scores with inherited weights.
 
     python -m tools.benchmarks.rank_correlation EXPERIMENT --num-archs 24 --band 24 \
-        --repeat-seeds 8 \
-        --supernet NAME=FILE ... --output DIR
+        --repeat-seeds 8 --supernet NAME=FILE ... --output DIR
 
 Archs are drawn spread over the costs of the space, and a second set within a narrow band of costs.
 Each is trained from scratch by the experiment's retrain schedule and measured on the test people;
 then each is scored by every supernet, on the people held out for the search, as a search would.
-Every measurement is a line of DIR/measurements.jsonl: a run that was killed goes on where it was.
+Every measurement is a line of DIR/measurements.jsonl; the same command resumes.
 DIR/ranking.md says how well scores, MACs and parameters agree with the AP of training alone, and
 how well that agrees with itself under another seed: what is missing there no supernet can know.
 Of a set whose archs were all trained twice it says the same of the mean of both.

@@ -1,18 +1,16 @@
-"""Score every arch of a small space with the weights of a trained supernet: a table for
-`tools/benchmarks/search.py table`.
+"""Score every architecture of a small space with the weights of a trained supernet.
 
-    python -m tools.benchmarks.score_table EXPERIMENT SPACE TABLE [--part I N] [--output DIR] \
-        [--data-root DIR]
-                                [--threads N]
+    python -m tools.benchmarks.score_table EXPERIMENT SPACE TABLE [--part I N] [--output DIR]
+        [--data-root DIR] [--threads N]
 
-SPACE is a YAML file whose archs are all members of the experiment's space, and whose supernet
-`vipnas train-supernet EXPERIMENT` has trained. TABLE is JSON lines: first all that it was made
-with,
-then {"genes", "ap", "macs", "params"} of every arch, in the order of the genes. Given again after a
-kill it goes on. Parts may be made side by side, each into its file; the first, and of the others
-all
-lines but the first (`tail -q -n +2`), are the table.
-"""  # noqa: E501
+The table is for `tools.benchmarks.search table`. SPACE is a YAML file; its architectures are
+subnets of the supernet that `vipnas train-supernet EXPERIMENT` trained. TABLE is JSON lines: first
+the settings, then {"genes", "ap", "macs", "params"} of every architecture, in the order of the
+genes. The same command resumes.
+
+Parts may be made side by side, each into its file. The table is the first file, and all lines but
+the first of the others (`tail -q -n +2`).
+"""
 
 from __future__ import annotations
 

@@ -6,11 +6,11 @@
 `synthetic`: 30 categorical choices of 4 options, two objectives (`search_problems.Problem`), 2,000
 evaluations for each seed, 1,000 by the predictor; needs vipnas[bench]. The settings of the
 searchers were chosen on problems 1 to 3 with seeds from 100; reported is problem 0 with seeds from
-0. With --keep, a command that was broken off goes on with the runs that it had not finished.
-`table`: every arch of a small space has its real score (`tools/benchmarks/score_table.py`), so
-that the best
-one and the front are known. Pictures show hypervolume over evaluations, and the lowest and the
-highest seed.
+0. With --keep, the same command resumes with the runs that it had not finished.
+
+`table`: every architecture of a small space has its real score (`tools.benchmarks.score_table`), so
+that the best one and the front are known. Pictures show hypervolume over evaluations, with the
+lowest and the highest seed.
 """
 
 from __future__ import annotations

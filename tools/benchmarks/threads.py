@@ -124,7 +124,7 @@ class Bench:
         if setting == PASSIVE:
             environment["OMP_WAIT_POLICY"] = "PASSIVE"
         task = [name, setting, str(self.folder), str(self.seconds)]
-        command = [sys.executable, __file__, TASK, *task]
+        command = [sys.executable, "-m", "tools.benchmarks.threads", TASK, *task]
         done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
         found: dict[str, Any] = json.loads(done.stdout)
         return found

@@ -5,10 +5,9 @@
 
 Each model runs once in the annotated boxes of every frame, then with the detector every so many
 frames and boxes from the poses in between, for each score from which a detection starts a person.
-Without --detector, the annotated boxes are those of the
-detector. Joints that the model's skeleton does not have, and those that score 0.2 or less, are not
-predicted in PoseTrack's metrics. The official rules count (`poseval`). Milliseconds are those that
-the process computed for the network, a frame, with one thread.
+Without --detector, the detector's boxes are the annotated ones. In PoseTrack's metrics, joints that
+the model's skeleton lacks and those that score 0.2 or less are not predicted. The official rules
+count (`poseval`). Milliseconds are CPU time of the network, a frame, with one thread.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ and measures all of them on the test videos in online order:
 
 and the found networks with other lengths of a clip, T from 1 to 7, their follow-up networks used in
 turn. How sure the differences to (a) are is seen by drawing the test videos with replacement.
-Writes OUTPUT/video/bench.json and prints a table. Goes on where it was killed.
+Writes OUTPUT/video/bench.json and prints a table. The same command resumes.
 """
 
 from __future__ import annotations
