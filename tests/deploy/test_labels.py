@@ -124,6 +124,21 @@ def test_a_file_is_read_back_with_joints_above_their_thresholds(
     assert equal_thresholds(five, 0.3).scores_K.tolist() == [0.3] * 5
 
 
+def test_of_a_camera_that_skipped_a_frame_the_next_is_labelled(
+    five: Skeleton, tmp_path: Path
+) -> None:
+    writer = LabelWriter(
+        tmp_path / "data.json", five, equal_thresholds(five, 0.3), "model", tmp_path, every=3
+    )
+    xy = np.full((1, 5, 2), 10.0)
+    with writer:
+        for index in (0, 2, 4, 5, 7):
+            frame = SourceFrame(index, 0.0, np.zeros((*HW, 3), np.uint8), "", "")
+            writer.write(FramePoses(frame, xy, np.ones((1, 5)), np.zeros((1, 4)), None))
+    document = json.loads((tmp_path / "data.json").read_text())
+    assert [image["id"] for image in document["images"]] == [0, 4, 7]
+
+
 def label(directory: Path, output: Path, *more: str) -> int:
     return main(["label", str(directory / "model.yaml"), *more, "-o", str(output)])
 

@@ -107,6 +107,8 @@ def _run(options: argparse.Namespace) -> None:
         summary = write_poses(model, source, [writer], detector, settings)
     if not writer.num_persons:
         path.unlink(missing_ok=True)
+        if summary.is_interrupted:
+            raise KeyboardInterrupt("nothing was written")
         found = f"none in {summary.num_frames} frames"
         hint = "lower --min-score or --precision, or try --detector"
         raise UserError(source.place, "a person with four joints to label", found, hint)
@@ -130,7 +132,7 @@ def _thresholds(options: argparse.Namespace, model: PoseFinder) -> Thresholds:
     images = options.calibrate_images or options.calibrate_on.parent
     data = read_coco(options.calibrate_on, images, model.skeleton)
     thresholds = calibrated_thresholds(model, data, precision, options.min_score or 0.0)
-    print(f"label: {thresholds.expected}: {thresholds.describe(model.skeleton)}", flush=True)
+    print(f"label: {thresholds.origin}: {thresholds.describe(model.skeleton)}", flush=True)
     return thresholds
 
 

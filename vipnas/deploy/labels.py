@@ -42,11 +42,11 @@ class Thresholds:
 
     Attributes:
         scores_K: The scores; infinity for a joint that is never labelled.
-        expected: How they were chosen, for the annotation file.
+        origin: How they were chosen, for the annotation file.
     """
 
     scores_K: NDArray[np.float64]
-    expected: str
+    origin: str
 
     def describe(self, skeleton: Skeleton) -> str:
         """Return the thresholds by the names of the joints."""
@@ -84,8 +84,8 @@ def calibrated_thresholds(
             scores_K[joint] = score_threshold(
                 scores_NK[rows, joint], is_right_NK[rows, joint], precision
             )
-    expected = f"precision {precision:g} on {len(data.persons)} labelled persons"
-    return Thresholds(np.maximum(scores_K, min_score), expected)
+    origin = f"precision {precision:g} on {len(data.persons)} labelled persons"
+    return Thresholds(np.maximum(scores_K, min_score), origin)
 
 
 def _compared(
@@ -124,7 +124,7 @@ class LabelWriter(SpoolWriter):
         model: Name of the model, for the file.
         frames: Folder for the frames of a video; None for images, which are files already.
         from_detector: Whether boxes are a detector's; otherwise they are put around the joints.
-        every: Label every so many frames.
+        every: Label every so many frames; where a live source skipped one, the next.
     """
 
     def __init__(
@@ -137,12 +137,13 @@ class LabelWriter(SpoolWriter):
         from_detector: bool = False,
         every: int = 1,
     ) -> None:
-        info = {"pseudo_labels": True, "model": model, "labelled": thresholds.expected}
+        info = {"pseudo_labels": True, "model": model, "labelled": thresholds.origin}
         super().__init__(path, f'{{"info": {json.dumps(info)},\n"annotations": [')
         self._skeleton, self._thresholds = skeleton, thresholds
         self._frames, self._from_detector, self._every = frames, from_detector, every
         self._images: list[str] = []
         self._num_images_after = [0]
+        self._last_step = -1
         self.num_persons = 0
 
     @property
@@ -152,11 +153,11 @@ class LabelWriter(SpoolWriter):
 
     def _text(self, found: FramePoses) -> str:
         height, width = found.frame.image.shape[:2]
+        step = found.frame.index // self._every
+        rows = range(len(found.keypoints)) if step > self._last_step else ()
+        self._last_step = step
         entries = [
-            entry
-            for row in range(len(found.keypoints))
-            if found.frame.index % self._every == 0
-            and (entry := self._entry(found, row, (height, width))) is not None
+            entry for row in rows if (entry := self._entry(found, row, (height, width))) is not None
         ]
         if entries:
             name = self._file_name(found)

@@ -67,10 +67,8 @@ def open_source(
             return open_stream(place, timeout_s)
         if video := open_video(Path(place)):
             return video
-    for one in specs if len(specs) > 1 else ():
-        if video := open_video(Path(one)):
-            video.close()
-            raise UserError(str(one), "images", "a video", "give one video, and nothing else")
+    else:
+        _check_no_video(specs)
     kinds, files = zip(*(_image_files(str(place), output) for place in specs), strict=True)
     flat = tuple(dict.fromkeys(path for part in files for path in part))
     kind: Kind = kinds[0] if len(kinds) == 1 else "glob"
@@ -106,6 +104,13 @@ class ImageSource(Source):
             yield SourceFrame(index, time_s, image, file_names[index], names[index], path)
         if first_error and not num_read:
             raise UserError(self.place, "images", "none that can be read") from first_error
+
+
+def _check_no_video(specs: Iterable[str | Path]) -> None:
+    for spec in specs:
+        if video := open_video(Path(spec)):
+            video.close()
+            raise UserError(str(spec), "images", "a video", "give one video, and nothing else")
 
 
 def _image_files(place: str, output: Path | None) -> tuple[Kind, list[Path]]:
