@@ -10,14 +10,17 @@ takes):
     (c) the published networks, at their own time
     (d) references with all widths scaled by one factor: the quickest that takes each budget
 
-Supernets are trained and searched here, networks are trained from scratch by the `retrain` section
-of the study's experiment, measured on its test people, and timed taking turns in each runtime.
+Supernets are trained and searched here. Networks are trained from scratch by the `retrain` section
+of the study's experiment, and evaluated on its test persons. They take turns in the timing, in each
+runtime.
 DIR/accuracy.md, .json and .png have the results. The same command resumes, and may run several
 times at once: each process takes a piece of work that no other has.
 
-Where networks are trained on another machine than they are timed on, the command runs there first
-with `--make timed`, for budgets, latency table and scaled networks; then, DIR carried over, with
-`--make trained` on the machine with the GPU; and with `--report` on the first one again.
+To train on another machine than the networks are timed on, copy DIR between them:
+
+    --make timed      on the machine of the timing: budgets, latency table and scaled networks
+    --make trained    on the machine with the GPU
+    --report          on the machine of the timing
 """
 
 from __future__ import annotations

@@ -2,9 +2,8 @@
 
     VIPNAS_DATA=/where/the/data/is python -m tools.benchmarks.data [--report FILE.md]
 
-All ratios are taken within this run, the compared loops by turns, so that a busy machine slows
-both, and the median over the turns is shown; rates without a ratio are those of the calmest turn.
-The crops are made on one core.
+The compared loops take turns, so that a busy machine slows both. Ratios are medians over the
+turns; rates without a ratio are those of the calmest turn. The crops are made on one core.
 Expected time: three minutes. The report belongs into experiments/reports/data_DATE.md.
 """
 

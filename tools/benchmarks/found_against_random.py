@@ -3,8 +3,8 @@
     python -m tools.benchmarks.found_against_random EXPERIMENT RUN [RUN ...]
 
 RUN is the folder of a run of EXPERIMENT, or of the experiment with another seed. Both networks have
-the weights of the supernet. Prints a Markdown table of their scores on the validation split, the
-interval of the difference by drawing persons (clips) with replacement, and the MACs of both.
+the weights of the supernet. Prints a Markdown table of their scores on the validation split and of
+their MACs. The interval of the difference is found by drawing persons (clips) with replacement.
 """
 
 from __future__ import annotations

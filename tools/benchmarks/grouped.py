@@ -7,12 +7,13 @@
 
 A convolution with groups is also one with fewer groups whose weights off the block diagonal are 0:
 more multiply-adds, but in a shape that the library may compute faster; with one group it is dense.
-Every grouped layer of a space's largest, smallest and some random archs is timed with its groups
-and with two, four, eight or (on a GPU) all of them as one, forward and backward, widening of the
-weight included; and in the other memory order: as one network would run in it (`contiguous`), and
-alone in it, so that input and output are turned round (`turned`). The forms take turns; medians.
-On a CPU seconds are those that the process computed, on a GPU those between two events in its
-queue. A summary by the channels of a group follows, each layer as often as the archs have it.
+Every grouped layer of a space's largest, smallest and some random architectures is timed, forward
+and backward: with its groups, and with two, four, eight or (on a GPU) all of them as one. Widening
+the weight counts. So is the other memory order: in a network that runs in it (`contiguous`), and in
+the layer alone, which then converts its input and its output (`turned`). The forms take turns;
+medians. On a CPU seconds are those that the process computed, on a GPU those between two events in
+its queue. A summary by the channels of a group follows, each layer as often as the architectures
+have it.
 """
 
 from __future__ import annotations

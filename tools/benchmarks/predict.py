@@ -3,10 +3,10 @@
     python -m tools.benchmarks.predict MODEL.onnx VIDEO [--repeats 5] [--report FILE]
 
 MODEL takes normalised images and returns heatmaps, as `vipnas export` writes it. The plain loop
-decodes by OpenCV, resizes the frame, runs ONNX Runtime, takes the argmax by NumPy, draws lines and
-circles by OpenCV, and writes an MPEG-4 of the same size. Both run with one thread, by turns, and
-are timed by the seconds that their process computed. Milliseconds of the parts are of another run,
-by the clock. Ends with 1 if `vipnas predict` reaches less than 0.9 of the frames a second.
+decodes by OpenCV, resizes the frame, runs ONNX Runtime and takes the argmax by NumPy. It draws
+lines and circles by OpenCV, and writes an MPEG-4 of the same size. Both take turns with one thread,
+and are timed by the seconds that their process computed. Milliseconds of the parts are of another
+run, by the clock. Ends with 1 if `vipnas predict` reaches less than 0.9 of the frames a second.
 """
 
 from __future__ import annotations

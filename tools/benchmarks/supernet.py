@@ -1,17 +1,18 @@
-"""What running a slice of the supernet costs beside the same arch extracted, on this machine.
+"""What running a slice of the supernet costs beside the same subnet extracted, on this machine.
 
     python -m tools.benchmarks.supernet [--report FILE] [--full-size] [--repeats N]
     python -m tools.benchmarks.supernet --device cuda --precision bfloat16 --full-size \
         --batch-size 64
 
-Forward and backward of a batch as training runs them, gradients adding up as in a step; the two
-ways take turns, so that whatever else the machine does meets both; medians, and of the ratio the
-median over the turns. Seconds of one thread on a CPU are those that the process computed. Then a
-step of four archs beside its parts, and training steps at half the input size: crops that are
-resized, beside the extracted network on crops of its size. On a CPU also how many archs a second
-are drawn and counted; on a GPU of all passes also the seconds in which at least one kernel runs
-(the host may be the slower of the two), and whole training steps of the sandwich and of the
-largest alone, with the most memory that they take and how much of the time the GPU is busy.
+Forward and backward of a batch as in training, where gradients add up. The two ways take turns, so
+that a busy machine slows both; medians, and of the ratio the median over the turns. Seconds of one
+thread on a CPU are those that the process computed. The report also has:
+
+    a step of four subnets beside its parts
+    training steps at half the input size: resized crops, beside the extracted network on its own
+    on a CPU, how many architectures a second are sampled and counted
+    on a GPU, the seconds of each pass in which a kernel runs: the host may be slower
+    on a GPU, steps of the sandwich and of the largest subnet: peak memory, and share of busy time
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     python -m tools.benchmarks.tracking ANNOTATIONS IMAGES MODEL ... [--detector SPEC]
                                         [--every 1 10] [--birth-scores 0.3 0.5] [--report FILE]
 
-Each model runs once in the annotated boxes of every frame, then with the detector every so many
-frames and boxes from the poses in between, for each score from which a detection starts a person.
+Each model runs once in the annotated boxes of every frame. Then the detector runs every so many
+frames, with boxes from the poses in between, once for each score of --birth-scores.
 Without --detector, the detector's boxes are the annotated ones. In PoseTrack's metrics, joints that
 the model's skeleton lacks and those that score 0.2 or less are not predicted. The official rules
 count (`poseval`). Milliseconds are CPU time of the network, a frame, with one thread.

@@ -2,19 +2,18 @@
 
     python -m tools.benchmarks.video experiments/quickstart_video.yaml [--output runs/NAME]
 
-Trains what the found networks are to be compared with, all at (about) their mean MACs per frame,
-and measures all of them on the test videos in online order:
+Trains the baselines of the found networks, all at about their mean MACs per frame. Evaluates all on
+the test videos in online order:
 
-    (a) found            the networks that the search found, trained along the clip
-    (b) without fusion   the same networks, trained likewise, each frame seeing its image alone
+    (a) found            the networks that the search found, trained on clips
+    (b) without fusion   the same networks, trained likewise; each frame sees its image alone
     (c) every frame      the best network of images within that mean cost, in every frame; trained
-                         for as many crops as key frame, supernet of the follow-up frames and found
-                         networks together, from the same supernet of images
+                         from the same supernet of images, for as many crops as all networks of (a)
     (d) random search    the best of as many random clips, trained as the found ones
     (e) carried along    no network at all after the key frame: only its heatmaps, warped
 
-and the found networks with other lengths of a clip, T from 1 to 7, their follow-up networks used in
-turn. How sure the differences to (a) are is seen by drawing the test videos with replacement.
+The found networks also run with other lengths of a clip, T from 1 to 7: their follow-up networks
+take turns. Intervals of the differences to (a) are found by drawing test videos with replacement.
 Writes OUTPUT/video/bench.json and prints a table. The same command resumes.
 """
 

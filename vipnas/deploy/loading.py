@@ -85,8 +85,8 @@ def load(
     """Open a model of images, or of clips.
 
     Args:
-        path: A model file (`.safetensors`) of a network, a clip or a supernet, a published
-            checkpoint (`.pth`), an exported file (`.onnx`, `.xml`, `.pt2`), or the folder of an
+        path: One of: a model file (`.safetensors`) of a network, a clip or a supernet; a published
+            checkpoint (`.pth`); an exported file (`.onnx`, `.xml`, `.pt2`); the folder of an
             exported clip.
         arch: An architecture, the file of one or a shipped name. A published checkpoint needs it;
             of a supernet it says which subnet is taken, by default the largest; any other file must

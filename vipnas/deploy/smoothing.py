@@ -31,8 +31,8 @@ class _State(NamedTuple):
 class OneEuroFilter:
     """Smooth the joints of each track by a low-pass filter whose cutoff rises with their speed.
 
-    A coordinate x becomes `a x + (1 - a) x_before` with `a = 1 / (1 + tau / dt)`,
-    `tau = 1 / (2 pi cutoff)` and `cutoff = min_cutoff_hz + beta |speed|`. The speed itself is
+    A coordinate x becomes `a x + (1 - a) x_before`, where `a = 1 / (1 + tau / dt)` and
+    `tau = 1 / (2 pi cutoff)`. The cutoff is `min_cutoff_hz + beta |speed|`. The speed itself is
     filtered with `speed_cutoff_hz` (Casiez, Roussel, Vogel, "1 Euro Filter: A Simple Speed-based
     Low-pass Filter for Noisy Input in Interactive Systems", CHI 2012). Speeds are in sizes of the
     person a second, so that near and far persons are smoothed alike; a size is the mean of the

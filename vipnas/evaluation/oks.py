@@ -142,8 +142,8 @@ def soft_oks_nms(
 ) -> tuple[IntArray, FloatArray]:
     """Lower the scores of poses that are similar to a better one.
 
-    Each time the best pose is kept, the scores of the rest are multiplied by
-    exp(-similarity^2 / threshold) (Bodla et al., "Soft-NMS", ICCV 2017), until 20 are kept.
+    Up to 20 poses are kept, each time the best. It multiplies the scores of the rest by
+    exp(-similarity^2 / threshold) (Bodla et al., "Soft-NMS", ICCV 2017).
 
     Returns:
         Indices of the poses kept, best first, and their new scores.

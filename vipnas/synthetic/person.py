@@ -49,8 +49,8 @@ def keypoints_xyv(
 ) -> NDArray[np.float64]:
     """Return joints (K, 3): x, y and visibility.
 
-    Call it directly after `draw_person`. Visibility is 2 if the person does not occlude the surface
-    of the joint, 1 if it does, and 0 (with x = y = 0) outside of the image.
+    Call it directly after `draw_person`. Visibility is 1 where the person occludes the surface of
+    the joint, and 2 elsewhere. Outside of the image it is 0, with x = y = 0.
     """
     body = person.body(camera)
     height, width = canvas.depth_HW.shape
