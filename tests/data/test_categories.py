@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import io
 import json
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import numpy as np
 import pytest
 import yaml
 from experiment_fixture import EXPERIMENT
+from pycocotools_fixture import by_pycocotools
 
 from vipnas.cli.main import main
 from vipnas.data.formats.coco import read_coco
@@ -25,22 +24,12 @@ Results = list[dict[str, Any]]
 
 def ap_of_pycocotools(annotations: Path, results: Results, merged: bool = False) -> float:
     """Its AP; for merged categories, of copies in which all are of one category."""
-    coco = pytest.importorskip("pycocotools.coco")
-    cocoeval = pytest.importorskip("pycocotools.cocoeval")
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = coco.COCO()
-        truth.dataset = json.loads(annotations.read_text())
-        results = copy.deepcopy(results)
-        if merged:
-            truth.dataset["categories"] = truth.dataset["categories"][:1]
-            for entry in (*truth.dataset["annotations"], *results):
-                entry["category_id"] = truth.dataset["categories"][0]["id"]
-        truth.createIndex()
-        evaluation = cocoeval.COCOeval(truth, truth.loadRes(results), "keypoints")
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    return float(evaluation.stats[0])
+    document, results = json.loads(annotations.read_text()), copy.deepcopy(results)
+    if merged:
+        document["categories"] = document["categories"][:1]
+        for entry in (*document["annotations"], *results):
+            entry["category_id"] = document["categories"][0]["id"]
+    return by_pycocotools(document, results)[0]
 
 
 @pytest.fixture

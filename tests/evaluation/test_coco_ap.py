@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import contextlib
 import copy
-import io
 import json
 import os
 import subprocess
@@ -14,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pycocotools_fixture import by_pycocotools
 
 from vipnas.data.formats.coco import Person, read_coco
 from vipnas.data.formats.results import keypoint_results
@@ -75,28 +74,11 @@ def random_case(seed: int, num_images: int = 30) -> Case:
     return {"images": images, "annotations": annotations, "categories": categories}, results
 
 
-def by_pycocotools(
-    ground_truth: dict[str, Any], results: list[dict[str, Any]], sigmas: tuple[float, ...]
-) -> list[float]:
-    coco = pytest.importorskip("pycocotools.coco")
-    cocoeval = pytest.importorskip("pycocotools.cocoeval")
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = coco.COCO()
-        truth.dataset = copy.deepcopy(ground_truth)
-        truth.createIndex()
-        evaluation = cocoeval.COCOeval(truth, truth.loadRes(copy.deepcopy(results)), "keypoints")
-        evaluation.params.kpt_oks_sigmas = np.array(sigmas)
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    return [float(figure) for figure in evaluation.stats]
-
-
 @pytest.mark.parametrize("seed", range(5))
 def test_all_ten_figures_are_bit_for_bit_those_of_pycocotools(seed: int) -> None:
     ground_truth, results = random_case(seed)
     metrics = coco_metrics(ground_truth, results, COCO_17)
-    assert list(astuple(metrics)) == by_pycocotools(ground_truth, results, COCO_17.sigmas)
+    assert list(astuple(metrics)) == by_pycocotools(ground_truth, results)
     assert 0.1 < metrics.ap < 0.9  # the case says something
 
 
@@ -108,7 +90,7 @@ def test_so_are_those_of_small_sets_where_one_detection_decides() -> None:
         if not results:
             continue  # pycocotools does not take them
         metrics = coco_metrics(ground_truth, results, COCO_17)
-        expected = by_pycocotools(ground_truth, results, COCO_17.sigmas)
+        expected = by_pycocotools(ground_truth, results)
         assert list(astuple(metrics)) == expected, seed
         num_lonely += any(0 < 1 - figure < 1e-12 for figure in expected)
     assert num_lonely > 0  # the cases hold such figures
@@ -118,7 +100,7 @@ def test_the_official_figures_are_those_of_pycocotools() -> None:
     ground_truth, results = random_case(3)
     given = copy.deepcopy((ground_truth, results))
     metrics = pycocotools_metrics(ground_truth, results, COCO_17)
-    assert list(astuple(metrics)) == by_pycocotools(ground_truth, results, COCO_17.sigmas)
+    assert list(astuple(metrics)) == by_pycocotools(ground_truth, results)
     assert (ground_truth, results) == given
     assert pycocotools_metrics(ground_truth, [], COCO_17).ap == 0
     with pytest.raises(ValueError, match="result 0: keypoints: expected 51 numbers, got 3"):
@@ -273,7 +255,7 @@ def test_the_published_example_scores_as_documented() -> None:
     figures = (metrics.ap, metrics.ap50, metrics.ap75, metrics.ap_medium, metrics.ap_large)
     assert [round(figure, 3) for figure in figures] == [0.861, 0.993, 0.911, 0.776, 0.937]
     assert round(metrics.ar, 3) == 0.875
-    assert list(astuple(metrics)) == by_pycocotools(ground_truth, results, COCO_17.sigmas)
+    assert list(astuple(metrics)) == by_pycocotools(ground_truth, results)
 
 
 @needs_data
