@@ -162,7 +162,7 @@ def codecs(report: Report, num_turns: int, num_persons: int = 128) -> None:
         )
 
 
-def official_figures(truth: dict[str, Any], results: Sequence[dict[str, Any]]) -> list[float]:
+def official_metrics(truth: dict[str, Any], results: Sequence[dict[str, Any]]) -> list[float]:
     """By pycocotools, silently."""
     import contextlib
     import copy
@@ -182,7 +182,7 @@ def official_figures(truth: dict[str, Any], results: Sequence[dict[str, Any]]) -
     return [float(value) for value in evaluation.stats]
 
 
-def figures(
+def metrics_of(
     truth: dict[str, Any], results: Sequence[dict[str, Any]], skeleton: Skeleton = COCO_17
 ) -> list[float]:
     metrics = coco_metrics(truth, results, skeleton)
@@ -196,9 +196,9 @@ def coco_evaluation(report: Report, scale: float) -> None:
     )
     truth, results = random_coco(*counts)
     start = time.perf_counter()
-    ours = figures(truth, results)
+    ours = metrics_of(truth, results)
     middle = time.perf_counter()
-    official = official_figures(truth, results)
+    official = official_metrics(truth, results)
     end = time.perf_counter()
     ratio = (end - middle) / (middle - start)
     report.row(
@@ -208,7 +208,7 @@ def coco_evaluation(report: Report, scale: float) -> None:
         ratio >= 4,
     )
     report.row(
-        "all ten figures equal to the last digit",
+        "all ten metrics equal to the last digit",
         f"AP {ours[0]:.15f}",
         f"{official[0]:.15f}",
         ours == official,
@@ -228,7 +228,7 @@ def known_answers(report: Report, root: Path) -> None:
     report.table("Known answers")
     truth = json.loads((root / "cocoeval" / "example_coco_val.json").read_text())
     predictions = json.loads((root / "cocoeval" / "example_coco_preds.json").read_text())
-    found = [round(value, 3) for value in figures(truth, predictions)[:6]]
+    found = [round(value, 3) for value in metrics_of(truth, predictions)[:6]]
     wanted = [0.861, 0.993, 0.911, 0.776, 0.937, 0.875]
     report.row(
         "the `cocoeval` pair: AP, AP50, AP75, APM, APL, AR",

@@ -1,4 +1,4 @@
-"""What `tools/benchmarks/data.py` prints and writes: tables of figures beside what is wanted."""
+"""What `tools/benchmarks/data.py` prints and writes: tables of measurements beside their limits."""
 
 from __future__ import annotations
 

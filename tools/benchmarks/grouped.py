@@ -104,7 +104,7 @@ def _gpu_seconds(form: Form, layer: Grouped, weight: Tensor, x: Tensor) -> Calla
 
 
 class Measured(NamedTuple):
-    """A layer, how often the archs have it, and the seconds of its forms."""
+    """A layer, how often the architectures have it, and the seconds of its forms."""
 
     layer: Grouped
     times: int
@@ -116,7 +116,10 @@ class Measured(NamedTuple):
 
 
 def layers_of(space: SearchSpace) -> list[tuple[Grouped, int]]:
-    """And how often the archs have each; in a random order, so that the first are like the rest."""
+    """The grouped layers, and how often the architectures have each.
+
+    They come in a random order, so that the first are like the rest.
+    """
     rng = random.Random(0)
     archs = [space.min_arch(), *(space.sample(rng) for _ in range(NUM_RANDOM)), space.max_arch()]
     layers = list(Counter(layer for arch in archs for layer in grouped_layers(arch)).items())

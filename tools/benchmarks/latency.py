@@ -39,7 +39,7 @@ SPACES = ("s_vipnas_res50", "s_vipnas_mbv3", "lat_vipnas")
 RUNTIMES: tuple[str, ...] = ("onnxruntime", "openvino")
 QUICK_CLIMB_STEPS = 50
 MEASURED_AGAIN = 3  # one of so many
-# Another than those of the archs after which the predictor was bettered (seeds 1 and 2).
+# Another than those of the architectures after which the predictor was bettered (seeds 1 and 2).
 HELD_OUT_SEED = 3
 ALLOWED_ERROR, ALLOWED_TAU = 0.05, 0.9
 
@@ -105,7 +105,7 @@ class _Report:
 
 
 class _Bench:
-    """One space in one runtime: its table, and archs that are not in it."""
+    """One space in one runtime: its table, and architectures that are not in it."""
 
     def __init__(
         self, space: SearchSpace, key: Key, tables: Path, amount: Profile, num_held_out: int
@@ -116,8 +116,8 @@ class _Bench:
         path = tables / f"{prefix}.json"
         self.table = profile_space(space, key, path, amount, progress)
         self.predictor = Predictor(self.table, digest(path))
-        # Drawn as random search draws; no arch is in the table but by an unlikely chance. The same
-        # seed draws the same archs first.
+        # Drawn as random search draws, and so hardly ever one of the table. The same seed draws the
+        # same architectures first.
         self.held_out = [
             profile_space(
                 space,

@@ -149,7 +149,7 @@ def _run_of(network: nn.Module, images: np.ndarray) -> Callable[[], None]:
 
 
 def _timed_only(name: str, ways: Sequence[tuple[str, str]], max_spread: float) -> Iterator[str]:
-    """An arch in every one of these runtimes and precisions: a table."""
+    """An architecture in every one of these runtimes and precisions: a table."""
     arch = find_member(name)
     keys = [
         key_of_this_machine(runtime, arch.input_hw, precision=precision)

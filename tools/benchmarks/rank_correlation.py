@@ -9,7 +9,7 @@ then each is scored by every supernet, on the people held out for the search, as
 Every measurement is a line of DIR/measurements.jsonl; the same command resumes.
 DIR/ranking.md says how well scores, MACs and parameters agree with the AP of training alone, and
 how well that agrees with itself under another seed: what is missing there no supernet can know.
-Of a set whose archs were all trained twice it says the same of the mean of both.
+Of a set whose architectures were all trained twice it says the same of the mean of both.
 
 Without --supernet, those below DIR/supernets (of tools/benchmarks/compare_supernets.py) are taken.
 """
@@ -52,11 +52,11 @@ MOST_DRAWS = 100_000
 SEEDS = (0, 1)
 
 
-# ---- which archs
+# ---- which architectures
 
 
 def spread_archs(space: SearchSpace, count: int, rng: random.Random) -> list[Arch]:
-    """One arch for each of `count` equal intervals of MACs from the smallest to the largest."""
+    """One architecture for each of `count` equal intervals between the extremes of MACs."""
     lowest, highest = (count_cost(arch).macs for arch in (space.min_arch(), space.max_arch()))
     archs: list[Arch] = []
     for number in range(count):
@@ -67,8 +67,10 @@ def spread_archs(space: SearchSpace, count: int, rng: random.Random) -> list[Arc
 
 
 def band_archs(space: SearchSpace, count: int, width: float, rng: random.Random) -> list[Arch]:
-    """Different archs drawn evenly among those whose MACs are within `width` (a share of its
-    centre) around the median of the space. Raises ValueError where there are too few."""
+    """Different architectures, drawn evenly from a band of MACs around the median of the space.
+
+    `width` is that of the band, as a share of its centre. Raises ValueError if there are too few.
+    """
     centre = median(count_cost(space.sample(rng)).macs for _ in range(1000))
     archs: list[Arch] = []
     for _ in range(MOST_DRAWS):

@@ -59,7 +59,7 @@ def sharing(rule: Sharing) -> Iterator[None]:
 
 class Source(NamedTuple):
     """Where a measurement comes from: training alone with a seed, or a supernet's weights, with
-    which archs are scored as a search does it, or by AP."""
+    which architectures are scored as a search does it, or by AP."""
 
     seed: int
     supernet: Path | None = None
@@ -97,7 +97,7 @@ class Place(NamedTuple):
 
 
 class Bench:
-    """Measures archs; what it needs is made when first needed."""
+    """Measures architectures; what it needs is made when first needed."""
 
     def __init__(self, place: Place) -> None:
         self.opened = place.open()
@@ -106,7 +106,7 @@ class Bench:
         self.test_evaluators: dict[tuple[int, int], Evaluator] = {}
 
     def test_evaluator(self, arch: Arch) -> Evaluator:
-        """Return the evaluator on test crops of the arch's own size, which are made once."""
+        """Return the evaluator on test crops of the architecture's size, which are made once."""
         if arch.input_hw not in self.test_evaluators:
             self.test_evaluators[arch.input_hw] = self.opened.at(arch).evaluator("test")
         return self.test_evaluators[arch.input_hw]

@@ -23,7 +23,7 @@ NUM_RESAMPLES = 1000
 
 
 class Agreement(NamedTuple):
-    """A coefficient, and the interval that holds 95 % of it over archs drawn again."""
+    """A coefficient, and the interval that holds 95 % of it over architectures drawn again."""
 
     value: float
     low: float
@@ -46,8 +46,7 @@ def spearman(first: Floats, second: Floats) -> float:
 
 
 def reachable_tau(variance_of_one: float, variance_between: float) -> float:
-    """Of somebody who knows the AP that an arch has in the mean of many trainings, to the AP of one
-    training; both being normal."""
+    """Kendall's tau between the mean AP of many trainings and the AP of one; both are normal."""
     known = max(0.0, 1 - variance_of_one / variance_between) if variance_between else 0.0
     return 2 / math.pi * math.asin(math.sqrt(known))
 
@@ -57,7 +56,7 @@ def _finite(value: float) -> float:
 
 
 def bootstrap(statistic: Callable[[NDArray[np.int64]], float], count: int) -> Agreement:
-    """A statistic of indices 0 to `count` - 1, and its percentiles over archs drawn with
+    """A statistic of indices 0 to `count` - 1, and its percentiles over architectures drawn with
     replacement."""
     rng = np.random.default_rng(0)
     drawn = [statistic(rng.integers(0, count, count)) for _ in range(NUM_RESAMPLES)]
@@ -72,7 +71,7 @@ def agreement(coefficient: Coefficient, predictor: Floats, truth: Floats) -> Agr
 def advantage(
     coefficient: Coefficient, predictor: Floats, baseline: Floats, truth: Floats
 ) -> Agreement:
-    """By how much one predictor agrees better than another, over the same archs."""
+    """By how much one predictor agrees better than another, over the same architectures."""
     return bootstrap(
         lambda index: (
             coefficient(predictor[index], truth[index]) - coefficient(baseline[index], truth[index])
@@ -134,7 +133,7 @@ def scatter(path: Path, predictors: dict[str, Floats], truth: Floats, num_spread
 
 @dataclass(frozen=True)
 class Ranking:
-    """What was measured of archs by number: first those spread over MACs, then those of the band.
+    """What was measured of each architecture: first those spread over MACs, then those of the band.
 
     `alone` is the AP of training alone, and again with another seed for some; `inherited` the
     scores of each supernet.
@@ -157,7 +156,7 @@ class Ranking:
 
     @property
     def sets(self) -> dict[str, range]:
-        """The sets that are reported on; one arch alone has no rank."""
+        """The sets that are reported on; one architecture alone has no rank."""
         count, spread = len(self.costs), self.num_spread
         sets = {"Everything": range(count)}
         if spread < count:

@@ -6,7 +6,7 @@
 Forward and backward pass of networks that are trained by themselves, in bfloat16 and channels_last
 at 256 x 192: eager, replayed as one CUDA graph, and that with those grouped convolutions as dense
 ones that are quicker so (`vipnas.models.grouped`). The ways take turns, some steps each; medians.
-A name is an arch, or a space, of which the largest member is taken.
+A name is an architecture, or a space, of which the largest member is taken.
 """
 
 from __future__ import annotations

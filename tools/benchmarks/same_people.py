@@ -18,7 +18,7 @@ from vipnas.space.image import SearchSpace
 
 @dataclass(frozen=True, kw_only=True)
 class SharedDatasets(Datasets):
-    """The people of other data sets, cropped for another space, or for one arch alone."""
+    """The people of other data sets, cropped for another space, or for one architecture alone."""
 
     people: Datasets
     only: Arch | None = None
@@ -53,8 +53,8 @@ class SharedDatasets(Datasets):
 @dataclass(frozen=True, kw_only=True)
 class SamePeople(Experiment):
     """Another training on the people of the experiment `people`, whose input size is the same: of a
-    space, or of one arch alone. With another seed weights, the order of the people, their
-    augmentation and the archs drawn are others; the people are not."""
+    space, or of one architecture alone. With another seed weights, the order of the people, their
+    augmentation and the architectures drawn are others; the people are not."""
 
     people: Experiment
     only: Arch | None = None

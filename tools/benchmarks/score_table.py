@@ -56,8 +56,11 @@ def main() -> int:
 def make_table(
     experiment: Experiment, space: SearchSpace, path: Path, part: int = 1, num_parts: int = 1
 ) -> None:
-    """Score the archs of a part, counted from 1. Raises ValueError for a table that was begun with
-    other settings."""
+    """Score the architectures of a part, counted from 1.
+
+    Raises:
+        ValueError: The table was begun with other settings.
+    """
     header = {
         "space": space.name,
         "num_options": list(space.num_options),

@@ -4,8 +4,8 @@
                                   [--workers 1 2] [--report FILE]
 
 RUN holds a trained supernet of the experiment. One thread each, on a quiet machine. Workers score
-the same archs as a random search would, with the same window; that their trials and their winner
-are the same is checked, and the command ends with 1 if they are not.
+the same architectures as a random search would, with the same window. The command ends with 1 if
+their trials or their winner differ.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class OneThread(ImageLevel):
 
 
 def parts(score: InheritedScore, archs: list[Arch]) -> list[str]:
-    """Milliseconds of the parts of a score, the quickest of some rounds, mean over the archs."""
+    """Milliseconds of the parts of a score: the quickest of some rounds, averaged."""
     of_archs = [parts_of(score, arch) for arch in archs]
     means = {name: statistics.mean(times[name] for times in of_archs) for name in of_archs[0]}
     rows = [f"| {name} | {milliseconds:.1f} |" for name, milliseconds in means.items()]
@@ -131,8 +131,10 @@ def parts_of(score: InheritedScore, arch: Arch) -> dict[str, float]:
 
 
 def rates(space: SearchSpace, rng: random.Random) -> list[str]:
-    """How many archs a second: their cost counted, the first and later ones; their score predicted,
-    a hundred at a time."""
+    """How many architectures a second have their cost counted, and their score predicted.
+
+    Of costs, the first and the later ones; scores are predicted a hundred at a time.
+    """
     lines = ["| archs | a second |", "|---|---|"]
 
     def add(name: str, number: int, run: Callable[[], Any]) -> None:
@@ -152,8 +154,10 @@ def rates(space: SearchSpace, rng: random.Random) -> list[str]:
 
 
 def workers(scorer: Scorer[Arch], archs: list[Arch], counts: list[int]) -> tuple[list[str], bool]:
-    """A table, and whether all numbers of workers gave the same trials. The first arch of each
-    worker is left out: Ray, imports and crops come before it."""
+    """A table, and whether all numbers of workers gave the same trials.
+
+    The first architecture of each worker is left out: Ray, imports and crops come before it.
+    """
     rows = ["| Ray workers | scores/s | to one worker |", "|---|---|---|"]
     scores: list[list[float | None]] = []
     rates: list[float] = []

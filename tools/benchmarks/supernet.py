@@ -90,12 +90,12 @@ def main() -> int:
         if time.perf_counter() - started > options.seconds:
             lines += ["", "Not all of it: the time was up."]
             break
-    figures = _figures(found)
-    verdict = [f"{name}: {value:.3f}; allowed: {allowed}" for name, value, allowed in figures]
+    checks = _checks(found)
+    verdict = [f"{name}: {value:.3f}; allowed: {allowed}" for name, value, allowed in checks]
     lines += ["", *verdict]
     print("\n".join(["", *verdict]))
     write_report(options.report, lines)
-    return RATIOS_MISSED if any(value > allowed for _, value, allowed in figures) else 0
+    return RATIOS_MISSED if any(value > allowed for _, value, allowed in checks) else 0
 
 
 class Result(NamedTuple):
@@ -121,28 +121,28 @@ def _results(spaces: Sequence[SearchSpace], setting: Setting) -> Iterator[Result
             yield Result(_rates(space))
 
 
-def _figures(found: Sequence[Result]) -> list[tuple[str, float, float]]:
-    """What is wanted of the ratios: name, found, allowed."""
+def _checks(found: Sequence[Result]) -> list[tuple[str, float, float]]:
+    """Return what is checked: name, ratio and limit of each."""
     others = [one for one in found if one.compared and not one.is_resized]
     members = [one.compared for one in others if one.compared and not one.is_step]
     steps = [one.compared for one in found if one.compared and one.is_step]
-    figures = []
+    checks = []
     if members:
         ratios = [one.ratio for one in members]
-        figures.append(("Largest ratio", max(ratios), ALLOWED_RATIO))
-        figures.append(("Median ratio", median(ratios), ALLOWED_MEDIAN_RATIO))
+        checks.append(("Largest ratio", max(ratios), ALLOWED_RATIO))
+        checks.append(("Median ratio", median(ratios), ALLOWED_MEDIAN_RATIO))
     resized = [one.compared for one in found if one.compared and one.is_resized]
     if resized:
         largest = max(one.ratio for one in resized)
-        figures.append(("Largest ratio of a step at half the size", largest, ALLOWED_RATIO))
+        checks.append(("Largest ratio of a step at half the size", largest, ALLOWED_RATIO))
     if steps:
         largest = max(one.ratio for one in steps)
-        figures.append(("Largest ratio of a sandwich step", largest, ALLOWED_SANDWICH_RATIO))
+        checks.append(("Largest ratio of a sandwich step", largest, ALLOWED_SANDWICH_RATIO))
     on_gpu = [one.gpu_ratio for one in members if one.gpu_s]
     if on_gpu:
-        figures.append(("Largest ratio on the GPU", max(on_gpu), ALLOWED_RATIO))
-        figures.append(("Median ratio on the GPU", median(on_gpu), ALLOWED_MEDIAN_RATIO))
-    return figures
+        checks.append(("Largest ratio on the GPU", max(on_gpu), ALLOWED_RATIO))
+        checks.append(("Median ratio on the GPU", median(on_gpu), ALLOWED_MEDIAN_RATIO))
+    return checks
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -182,7 +182,7 @@ def _row(space: SearchSpace, name: str, macs: int, compared: Compared) -> str:
 
 
 def _step(space: SearchSpace, setting: Setting) -> Result:
-    """A sandwich step of four archs, and the sum of the same as steps of extracted networks."""
+    """A sandwich step of four subnets, and the sum of the same steps of extracted networks."""
     supernet, images = setting.supernet(space), setting.images(space)
     targets = torch.rand(
         len(images), space.num_keypoints, *space.max_arch().heatmap_hw, device=setting.device
@@ -256,7 +256,7 @@ def _step_of(
 
 
 def _rates(space: SearchSpace, number: int = 2000) -> str:
-    """Archs a second: drawn, and counted with the parts known, each arch for the first time."""
+    """Architectures a second: sampled, and counted for the first time with the parts known."""
     rng = random.Random(0)
     for _ in range(WARM_UP_ARCHS):
         count_cost(space.sample(rng))
@@ -275,7 +275,7 @@ def _pass(
 ) -> Callable[[], None]:
     forward = make_forward(network, setting.compute)
 
-    def run() -> None:  # gradients add up, as those of the archs of a step do
+    def run() -> None:  # gradients add up, as those of the architectures of a step do
         forward(images, arch).square().mean().backward()
 
     return run

@@ -22,7 +22,7 @@ from vipnas.training.loop import Backward, Training
 from vipnas.training.sampling import SampledSubnet, SubnetSampler
 from vipnas.training.step import ImageTask, Task, network_backward, supernet_backward
 
-STEPS_A_TURN = 2  # each with archs of its own
+STEPS_A_TURN = 2  # each with architectures of its own
 
 
 def training_rows(space: SearchSpace, setting: Setting) -> Iterator[str]:

@@ -42,7 +42,7 @@ MANY = 1_000_000  # steps: more than there is time for
 
 
 class Network(NamedTuple):
-    """What is trained: the smallest or largest architecture of a space, or an arch file's."""
+    """What is trained: the smallest or largest architecture of a space, or that of a file."""
 
     shipped: str
     which: Literal["smallest", "largest", "arch"]
