@@ -93,7 +93,8 @@ def prose_of(source: str) -> Iterator[str]:
 
 def matches(source: str, exceptions: Collection[str] = ()) -> list[str]:
     """What the patterns find, each with what to write instead."""
-    prose = "\n".join(prose_of(source))
+    has_word = any(re.search(pattern, source) for pattern in IN_PROSE)  # else save the parsing
+    prose = "\n".join(prose_of(source)) if has_word else ""
     found = [
         (match.group().strip(), instead)
         for text, patterns in ((source, PATTERNS), (prose, IN_PROSE))
