@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -11,6 +12,8 @@ from vipnas.search.pareto import Floats, hypervolume, points_of, to_unit_box
 from vipnas.search.trial import Trial
 
 # N trials, M objectives
+
+K = TypeVar("K")
 
 
 def best_so_far(trials: Sequence[Trial]) -> list[float | None]:
@@ -25,8 +28,8 @@ def best_so_far(trials: Sequence[Trial]) -> list[float | None]:
 
 
 def volumes_so_far(
-    searches: Mapping[str, Sequence[Trial]], objectives: Sequence[Objective]
-) -> dict[str, list[float]]:
+    searches: Mapping[K, Sequence[Trial]], objectives: Sequence[Objective]
+) -> dict[K, list[float]]:
     """Return the hypervolume of the front after each scored trial, 0 to 1, by search.
 
     It is relative to the box around the points of all searches, so that they can be compared.

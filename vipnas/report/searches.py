@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from vipnas.models.counting import count_cost
 from vipnas.quantities import Quantity
@@ -149,7 +149,10 @@ def _released(run: LevelRun, quantity: Quantity) -> Iterator[Mark]:
 
 
 def progress(runs: Sequence[LevelRun]) -> Section | None:
-    """Return the section with the best score and the hypervolume so far; None without trials."""
+    """Return the section with the best score so far; None without trials.
+
+    Searches for several objectives have a chart of the hypervolume so far.
+    """
     runs = [run for run in runs if run.searched]
     if not runs:
         return None
@@ -160,31 +163,30 @@ def progress(runs: Sequence[LevelRun]) -> Section | None:
         for method, trials in ((run.method, run.searched), ("random", run.randoms))
         if trials
     }
-    best, volume = [], []
-    volumes = volumes_so_far({_joined(key): trials for key, trials in searches.items()}, objectives)
-    numbers = {run.name: number for number, run in enumerate(runs)}
-    for (run_name, method), trials in searches.items():
-        is_random = method == "random"
-        several = len(runs) > 1
-        colour = RANDOM if is_random and not several else colour_of(numbers[run_name])
-        name = f"{method}, {run_name}" if several else method
-        best.append(_line(name, best_so_far(trials), colour, is_random))
-        volume.append(_line(name, volumes[_joined((run_name, method))], colour, is_random))
-    of = ", ".join(objectives)
-    charts = [
-        Chart("best score so far", "scored architectures", SCORE_LABEL, best, whole_x=True),
-        Chart(
-            f"hypervolume of {of}", "scored architectures", "share of the box", volume, whole_x=True
-        ),
-    ]
+    best = {key: best_so_far(trials) for key, trials in searches.items()}
+    charts = [_progress_chart("best score so far", SCORE_LABEL, runs, best)]
+    if len(objectives) > 1:
+        title = f"hypervolume of {', '.join(objectives)}"
+        volumes = volumes_so_far(searches, objectives)
+        charts.append(_progress_chart(title, "share of the box", runs, volumes))
     lead = "The search beside random search with as many scores."
     return Section("progress", "Progress of the search", lead, [Charts(charts)])
 
 
-def _joined(key: tuple[str, str]) -> str:
-    return "/".join(key)
-
-
-def _line(name: str, values: Sequence[float | None], colour: str, dashed: bool) -> Series:
-    numbers = [float(number) for number in range(1, len(values) + 1)]
-    return Series(name, numbers, values, colour, "step", dashed=dashed)
+def _progress_chart(
+    title: str,
+    label: str,
+    runs: Sequence[LevelRun],
+    values: Mapping[tuple[str, str], Sequence[float | None]],
+) -> Chart:
+    """Return a chart with a line for each search, by the names of its run and method."""
+    numbers = {run.name: number for number, run in enumerate(runs)}
+    several = len(runs) > 1
+    lines = []
+    for (run_name, method), line in values.items():
+        is_random = method == "random"
+        colour = RANDOM if is_random and not several else colour_of(numbers[run_name])
+        name = f"{method}, {run_name}" if several else method
+        x = [float(number) for number in range(1, len(line) + 1)]
+        lines.append(Series(name, x, line, colour, "step", dashed=is_random))
+    return Chart(title, "scored architectures", label, lines, whole_x=True)

@@ -6,7 +6,7 @@ A point is a row of numbers that are all minimised: the score is negated.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,6 +18,7 @@ from vipnas.search.trial import Trial
 
 Floats: TypeAlias = NDArray[np.float64]
 Integers: TypeAlias = NDArray[np.int64]
+K = TypeVar("K")
 
 
 def to_minimise(fitness: float, cost: Cost, objectives: Sequence[Objective]) -> tuple[float, ...]:
@@ -31,7 +32,7 @@ def points_of(trials: Iterable[Trial], objectives: Sequence[Objective]) -> Float
     return np.array(points, dtype=np.float64).reshape(len(points), len(objectives))
 
 
-def to_unit_box(points: Mapping[str, Floats]) -> dict[str, Floats]:
+def to_unit_box(points: Mapping[K, Floats]) -> dict[K, Floats]:
     """Scale the points of several searches, so that the box around all of them is 0 to 1."""
     everything_NM = np.concatenate(list(points.values()))
     if not len(everything_NM):
