@@ -30,3 +30,8 @@ class Monitoring(Strict):
     probe_persons: PositiveInt = 100
     random_probes: NonNegativeInt = 2
     loggers: tuple[str, ...] = ("tensorboard",)
+
+    @property
+    def num_probed(self) -> int:
+        """How many subnets a probe of a supernet measures."""
+        return 2 + self.random_probes

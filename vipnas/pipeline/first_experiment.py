@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,8 +22,16 @@ from vipnas.latency.measure import key_of_this_machine, measure_archs, pinned
 from vipnas.models.counting import count_cost
 from vipnas.pipeline.budget import Budget
 from vipnas.pipeline.experiment import Experiment
+from vipnas.pipeline.first_schedule import (
+    BATCH_SIZE,
+    MIN_TRIALS,
+    Expected,
+    FirstSchedule,
+    fit_schedule,
+)
 from vipnas.pipeline.image_level import ImageLevel
-from vipnas.pipeline.stage_seconds import StageSeconds, stage_seconds
+from vipnas.pipeline.plan import expected_arch, expected_trials
+from vipnas.pipeline.stage_seconds import BRIEF, THOROUGH, Effort, stage_seconds
 from vipnas.shipped import find_shipped
 from vipnas.space.image import SearchSpace
 from vipnas.space.yaml import read_space
@@ -34,12 +42,10 @@ MIN_WITHIN = 0.25
 NUM_MEASURED = 8
 # A budget in milliseconds becomes one in MACs, with this share left for what a line misses.
 MARGIN = 0.9
-# Shares of the time: the rest is for probes, metrics and starting.
-SUPERNET_SHARE, SEARCH_SHARE, RETRAIN_SHARE = 0.30, 0.15, 0.45
-MIN_TRIALS, MAX_TRIALS = 20, 300
-MIN_EPOCHS = 2.0
+# Fewer steps hardly train a supernet; a smaller input makes room for more of them.
+ENOUGH_STEPS = 1000
 MAX_VAL_PERSONS = 300
-BATCH_SIZE = 16
+LEARNING_RATE = 2e-3
 
 Say = Callable[[str], object]
 
@@ -74,19 +80,6 @@ class Wishes:
 
 
 @dataclass(frozen=True)
-class Expected:
-    """Expected seconds of each stage."""
-
-    supernet: float
-    search: float
-    retrain: float
-
-    def __str__(self) -> str:
-        stages = {"supernet": self.supernet, "search": self.search, "retraining": self.retrain}
-        return ", ".join(f"{name} {seconds / 60:.0f} min" for name, seconds in stages.items())
-
-
-@dataclass(frozen=True)
 class Plan:
     """The text of an experiment, and what it expects."""
 
@@ -106,33 +99,42 @@ def first_experiment(wishes: Wishes, say: Say = print) -> Plan:
     skeleton, persons = opened.skeleton, (*opened.train_data.persons, *opened.val_data.persons)
     boxes_hw = np.array([(person.box_xywh[3], person.box_xywh[2]) for person in persons])
     is_wide = float(np.mean(boxes_hw[:, 1] > 0.75 * boxes_hw[:, 0])) > 0.5
-    aspect = 1.0 if is_wide else 0.75
     height = float(np.median(boxes_hw[:, 0]))
     say(
         f"{len(persons)} persons, boxes {height:.0f} px high in the median;"
         f" {'most are wide: square inputs' if is_wide else 'inputs of 4 : 3'}"
     )
-    size, macs = _input_and_macs(wishes, aspect, height, skeleton.num_joints, say)
-    base = {**base, "input_hw": list(size)}
-    val_persons = min(MAX_VAL_PERSONS, max(1, len(persons) // 7))
-    base["data"] = {**base["data"], "val_persons": val_persons}
+    base["data"]["val_persons"] = min(MAX_VAL_PERSONS, max(1, len(persons) // 7))
+    inputs = _inputs_within(wishes, 1.0 if is_wide else 0.75, height, skeleton.num_joints, say)
+    num_persons = len(persons) - base["data"]["val_persons"]
+    for size, macs in inputs:
+        base |= {"input_hw": list(size), **_limited(wishes.budget, macs)}
+        schedule = _fitted(base, wishes, num_persons, BRIEF)
+        if schedule.num_steps >= ENOUGH_STEPS:
+            break
+        say(f"input {size[0]} x {size[1]}: time for {schedule.num_steps} steps of the supernet")
+    schedule = _fitted(base, wishes, num_persons, THOROUGH)
+    if schedule.hours_needed > wishes.hours:
+        least = math.ceil(10 * schedule.hours_needed) / 10
+        wanted = f"at least {least:g} for {num_persons} persons"
+        raise UserError("--hours", wanted, f"{wishes.hours:g}", "or another --space or --budget")
+    say(str(schedule.seconds))
+    return Plan(_text(base, wishes, schedule), schedule.expected)
+
+
+def _fitted(
+    document: dict[str, Any], wishes: Wishes, num_persons: int, effort: Effort
+) -> FirstSchedule:
+    """Time the stages of an experiment, and fit them into the hours."""
     with TemporaryDirectory() as folder:
-        level = ImageLevel(_opened(base, wishes, Path(folder)))
-        seconds = stage_seconds(level, _nearest(level.space, macs))
-    say(str(seconds))
-    return _plan(base, wishes, seconds, macs, len(persons) - val_persons)
-
-
-def _nearest(space: SearchSpace, macs: float) -> Arch:
-    """Return one of 200 architectures, the nearest in MACs."""
-    rng = random.Random(1)
-    archs = [space.sample(rng) for _ in range(200)]
-    return min(archs, key=lambda arch: abs(count_cost(arch).macs - macs))
+        level = ImageLevel(_opened(document, wishes, Path(folder)))
+        seconds = stage_seconds(level, expected_arch(level), expected_trials(level), effort)
+        return fit_schedule(wishes.hours, seconds, num_persons, level.config.monitoring.num_probed)
 
 
 def _base(wishes: Wishes) -> dict[str, Any]:
     """Return the experiment without what is measured."""
-    schedule = {"epochs": 1, "batch_size": BATCH_SIZE, "learning_rate": 2.0e-3}
+    schedule = {"epochs": 1, "batch_size": BATCH_SIZE, "learning_rate": LEARNING_RATE}
     train = {"annotations": wishes.annotations, "images": wishes.images}
     test = {"annotations": wishes.test_annotations, "images": wishes.test_images}
     return {
@@ -142,9 +144,14 @@ def _base(wishes: Wishes) -> dict[str, Any]:
         "data": {"train": train, "test": test, "val_persons": 1},
         "codec": "dark",
         "supernet": {"schedule": schedule},
-        "search": {"num_trials": MIN_TRIALS},
         "retrain": {"schedule": schedule, "init_from": "supernet"},
     }
+
+
+def _limited(budget: Budget, macs: float) -> dict[str, Any]:
+    """Return the section `search`, within a budget that is worth so many MACs."""
+    limit = {"quantity": budget.counted, "at_most": round(budget.counted_limit(macs))}
+    return {"search": {"num_trials": MIN_TRIALS, "constraints": [limit]}}
 
 
 def _opened(document: dict[str, Any], wishes: Wishes, folder: Path) -> Experiment:
@@ -152,14 +159,21 @@ def _opened(document: dict[str, Any], wishes: Wishes, folder: Path) -> Experimen
     return Experiment(config, folder, wishes.data_root, wishes.device)
 
 
-def _input_and_macs(
+def _inputs_within(
     wishes: Wishes, aspect: float, box_height: float, num_joints: int, say: Say
-) -> tuple[tuple[int, int], float]:
-    """Return the largest input at which enough of the space is within the budget, and its MACs."""
+) -> Iterator[tuple[tuple[int, int], float]]:
+    """Yield inputs, the largest first, and the budget in MACs.
+
+    Enough of the space is within the budget there.
+
+    Raises:
+        UserError: There is no such input.
+    """
     space = read_space(find_shipped("search_spaces", wishes.space, ".yaml"))
     stride = space.max_arch().total_stride
     # More pixels than a person has tell nothing new.
     heights = [one for one in HEIGHTS_PX if one <= 1.5 * box_height] or [HEIGHTS_PX[-1]]
+    none_within = True
     for height in heights:
         size = (height, max(stride, round(height * aspect / stride) * stride))
         if height % stride:
@@ -169,8 +183,11 @@ def _input_and_macs(
         macs = min(macs, count_cost(sized.max_arch()).macs)
         say(f"input {size[0]} x {size[1]}: {within:.0%} of the architectures are within the budget")
         if within >= MIN_WITHIN:
-            return size, macs
-    raise UserError("--budget", f"one that networks of {wishes.space} can meet", str(wishes.budget))
+            none_within = False
+            yield size, macs
+    if none_within:
+        expected = f"one that networks of {wishes.space} can meet"
+        raise UserError("--budget", expected, str(wishes.budget))
 
 
 def _macs_within(space: SearchSpace, budget: Budget) -> tuple[float, float]:
@@ -196,75 +213,38 @@ def _milliseconds(archs: Sequence[Arch], budget: Budget) -> tuple[float, float]:
     return max(float(slope), 1e-12), max(0.0, float(intercept))
 
 
-def _plan(
-    document: dict[str, Any],
-    wishes: Wishes,
-    seconds: StageSeconds,
-    macs: float,
-    num_persons: int,
-) -> Plan:
-    """Fill the hours: epochs for both trainings, and as many trials as fit."""
-    total = 3600 * wishes.hours
-    # Random search scores as many architectures for comparison.
-    trials = int(SEARCH_SHARE * total / (2 * seconds.score))
-    trials = min(MAX_TRIALS, max(MIN_TRIALS, trials))
-    search = 2 * trials * seconds.score
-    spare = max(0.0, SEARCH_SHARE * total - search)
-    weight = SUPERNET_SHARE + RETRAIN_SHARE
-    supernet = SUPERNET_SHARE * (total + spare / weight)
-    retrain = RETRAIN_SHARE * (total + spare / weight)
-    steps_of_epoch = num_persons / BATCH_SIZE
-    epochs = [
-        stage / (step * steps_of_epoch)
-        for stage, step in ((supernet, seconds.supernet_step), (retrain, seconds.retrain_step))
-    ]
-    if min(epochs) < MIN_EPOCHS or search > total / 2:
-        step = max(seconds.supernet_step, seconds.retrain_step)
-        least = max(MIN_EPOCHS * steps_of_epoch * step / SUPERNET_SHARE, 2 * search) / 3600
-        wanted = f"at least {math.ceil(10 * least) / 10:g} for {num_persons} persons"
-        raise UserError("--hours", wanted, f"{wishes.hours:g}", "or another --space or --budget")
-    expected = Expected(supernet, search, retrain)
-    return Plan(_text(document, wishes, seconds, macs, trials, epochs, expected), expected)
-
-
-def _text(
-    document: dict[str, Any],
-    wishes: Wishes,
-    seconds: StageSeconds,
-    macs: float,
-    trials: int,
-    epochs: Sequence[float],
-    expected: Expected,
-) -> str:
+def _text(document: dict[str, Any], wishes: Wishes, schedule: FirstSchedule) -> str:
     """Return the commented YAML of an experiment."""
     data, budget = document["data"], wishes.budget
     files = {name: _flow(data[name]) for name in ("train", "test")}
+    (limit,) = document["search"]["constraints"]
+    training = f"batch_size: {BATCH_SIZE}, learning_rate: {LEARNING_RATE}"
     return f"""\
 # Written by `vipnas init` for {budget} and {wishes.hours:g} hours on this machine.
-# Expected: {expected}.
-# {seconds}
+# Expected: {schedule.expected}.
+# {schedule.seconds}
 # Run it:   vipnas run FILE --data-root DATA
 seed: 0
 space: {json.dumps(wishes.space)}
 skeleton: {json.dumps(wishes.skeleton)}
-input_hw: {document["input_hw"]}  # the largest at which enough of the space is within the budget
+input_hw: {document["input_hw"]}  # the largest within the budget that the time is enough for
 data:
   train: {files["train"]}
   test: {files["test"]}
   val_persons: {data["val_persons"]}  # scores of the search; left out of the training
 codec: dark
-monitoring: {{probe_epochs: {max(1.0, epochs[0] / 4):.1f}}}
+monitoring: {{probe_epochs: {schedule.probe_epochs:.1f}}}
 supernet:
   # The random subnets of a step are near the budget of the search.
-  schedule: {{epochs: {epochs[0]:.1f}, batch_size: {BATCH_SIZE}, learning_rate: 2.0e-3}}
+  schedule: {{epochs: {schedule.supernet_epochs:.1f}, {training}}}
 search:
-  num_trials: {trials}  # random search scores as many, for comparison
+  num_trials: {schedule.num_trials}  # random search scores as many, for comparison
   searcher: predictor
   constraints:
-    - {{quantity: {budget.counted}, at_most: {budget.counted_limit(macs):.0f}}}{budget.remark}
+    - {{quantity: {limit["quantity"]}, at_most: {limit["at_most"]}}}{budget.remark}
 retrain:
   init_from: supernet  # for long trainings, scratch is as good
-  schedule: {{epochs: {epochs[1]:.1f}, batch_size: {BATCH_SIZE}, learning_rate: 2.0e-3}}
+  schedule: {{epochs: {schedule.retrain_epochs:.1f}, {training}}}
 """
 
 

@@ -137,12 +137,22 @@ def expected_arch(level: Level[A]) -> A:
     if best_file(level).exists():
         found: A = read_arch_as(level.arch_type, best_file(level))
         return found
+    return expected_trials(level)[-1]
+
+
+def expected_trials(level: Level[A]) -> tuple[A, A]:
+    """Return architectures as a search scores them.
+
+    Of some within the budgets it is the one of median MACs, which random search scores, and the
+    most costly one, near which a searcher ends.
+    """
     rng, (cost_of, _) = random.Random("plan"), level.cost_of()
     costs = {arch: cost_of(arch) for arch in (level.space.sample(rng) for _ in range(NUM_SAMPLES))}
     within = [
         arch for arch, cost in costs.items() if not any(b.excess(cost) for b in level.budgets)
-    ]
-    return max(within, key=lambda arch: costs[arch].macs, default=level.space.min_arch())
+    ] or [level.space.min_arch()]
+    within.sort(key=lambda arch: costs[arch].macs if arch in costs else 0)
+    return within[len(within) // 2], within[-1]
 
 
 def _stages(level: Level[Any], workers: int) -> list[PlannedStage]:
@@ -187,19 +197,19 @@ def _trials(level: Level[Any]) -> tuple[int, int]:
 
 def _seconds_each(level: Level[Any], workers: int) -> dict[str, float]:
     """Time a step of each training, its share of the probes included, and a trial."""
-    seconds = stage_seconds(level, expected_arch(level), BRIEF)
+    seconds = stage_seconds(level, expected_arch(level), expected_trials(level), BRIEF)
     monitoring = level.experiment.config.monitoring
-    share = level.crops_of_score(monitoring.probe_persons) / level.crops_of_score(None)
 
     def with_probes(step: float, schedule: Schedule, num_subnets: int) -> float:
         if monitoring.probe_epochs is None:
             return step
         between = schedule.num_steps_of(monitoring.probe_epochs, len(level.training_data))
-        return step + num_subnets * share * seconds.score / between
+        return step + num_subnets * seconds.probe / between
 
-    num_probed = 2 + monitoring.random_probes
     return {
-        "supernet": with_probes(seconds.supernet_step, level.supernet_config.schedule, num_probed),
+        "supernet": with_probes(
+            seconds.supernet_step, level.supernet_config.schedule, monitoring.num_probed
+        ),
         "search": seconds.score / workers,
         "retrain": with_probes(seconds.retrain_step, level.retrain_schedule, 1),
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice, pairwise
 from typing import Any, NamedTuple, TypeVar
@@ -38,14 +38,14 @@ class Effort(NamedTuple):
         persons: Validation persons of the score; None for all.
     """
 
-    warm_up: int = 3
+    warm_up: int = 2
     steps: int = 10
     seconds: float = math.inf
     persons: int | None = None
 
 
-THOROUGH = Effort()
-BRIEF = Effort(warm_up=1, seconds=0.25, persons=16)
+THOROUGH = Effort(seconds=30.0, persons=100)
+BRIEF = Effort(warm_up=1, seconds=2.0, persons=16)
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,13 @@ class StageSeconds:
         supernet_step: A training step of the supernet.
         score: The score of one architecture, calibration included.
         retrain_step: A training step of an architecture by itself.
+        probe: The score of one architecture on the persons of a probe.
     """
 
     supernet_step: float
     score: float
     retrain_step: float
+    probe: float
 
     def __str__(self) -> str:
         return (
@@ -69,12 +71,15 @@ class StageSeconds:
         )
 
 
-def stage_seconds(level: Level[A], arch: A, effort: Effort = THOROUGH) -> StageSeconds:
+def stage_seconds(
+    level: Level[A], arch: A, scored: Sequence[A], effort: Effort = THOROUGH
+) -> StageSeconds:
     """Time what the stages of a level compute. The random state stays as it is.
 
     Args:
         level: The level of an experiment.
-        arch: The architecture that is scored and trained.
+        arch: The architecture that is trained by itself.
+        scored: The architectures that are scored; their mean counts.
         effort: How much is timed.
     """
     before = random_state()
@@ -83,7 +88,7 @@ def stage_seconds(level: Level[A], arch: A, effort: Effort = THOROUGH) -> StageS
         backward = backward_of_supernet(level, supernet, len(level.training_data))
         schedule = level.supernet_config.schedule
         supernet_step = _seconds_of_step(level, supernet, schedule, backward, effort)
-        score = _seconds_of_score(level, supernet, arch, effort)
+        score = _seconds_of_score(level, supernet, scored, effort)
         alone = level.at(arch)
         network = _filled(alone, alone.blank(arch))
         backward = backward_of_network(alone, network, arch)
@@ -91,7 +96,9 @@ def stage_seconds(level: Level[A], arch: A, effort: Effort = THOROUGH) -> StageS
         retrain_step = _seconds_of_step(alone, network, schedule, backward, effort)
     finally:
         restore_random_state(before)
-    return StageSeconds(supernet_step, score, retrain_step)
+    persons = level.experiment.config.monitoring.probe_persons
+    share = level.crops_of_score(persons) / level.crops_of_score(None)
+    return StageSeconds(supernet_step, score, retrain_step, share * score)
 
 
 def _filled(level: Level[Any], network: nn.Module) -> nn.Module:
@@ -123,16 +130,19 @@ def _seconds_of_step(
     return statistics.median(end - start for start, end in pairwise(moments))
 
 
-def _seconds_of_score(level: Level[A], supernet: nn.Module, arch: A, effort: Effort) -> float:
-    """Time a score; with fewer persons, in proportion to the crops that run through a network."""
+def _seconds_of_score(
+    level: Level[A], supernet: nn.Module, archs: Sequence[A], effort: Effort
+) -> float:
+    """Time scores; with fewer persons, in proportion to the crops that run through a network."""
     threads = torch.get_num_threads()
     scorer = level.scorer(supernet, effort.persons)
     try:
         score = in_worker(scorer, level.experiment.device, level.search_config.threads)
-        score(arch)  # the first one is slower
+        score(archs[0])  # the first one is slower
         started = time.perf_counter()
-        score(arch)
-        seconds = time.perf_counter() - started
+        for arch in archs:
+            score(arch)
+        seconds = (time.perf_counter() - started) / len(archs)
     finally:
         torch.set_num_threads(threads)
     return seconds * level.crops_of_score(None) / level.crops_of_score(effort.persons)
