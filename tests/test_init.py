@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,8 @@ from vipnas.cli.main import main
 from vipnas.config.experiment import read_experiment
 from vipnas.pipeline import first_experiment
 from vipnas.pipeline.budget import Budget, parse_budget
+from vipnas.pipeline.first_schedule import fit_schedule
+from vipnas.pipeline.image_level import ImageLevel
 from vipnas.pipeline.stage_seconds import StageSeconds
 from vipnas.shipped import find_shipped
 from vipnas.space.yaml import read_space
@@ -55,7 +56,7 @@ def arguments(data_root: Path, output: Path, **changed: str) -> list[str]:
         "test-images": "test/images",
         "data-root": str(data_root),
         "budget": "6 MMACs",
-        "hours": "0.01",
+        "hours": "1",
         "space": "tiny",
         "device": "cpu",
         **changed,
@@ -87,28 +88,51 @@ def test_time_becomes_computation_by_a_line(monkeypatch: pytest.MonkeyPatch) -> 
     assert 0 < within < 1
 
 
-def test_the_stages_fill_the_hours_by_hand(
-    data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(first_experiment, "stage_seconds", lambda *_: StageSeconds(0.1, 0.5, 0.05))
-    output = tmp_path / "mine.yaml"
-    assert main(arguments(data_root, output, hours="1")) == 0
-    config = read_experiment(output)
-    assert config.search is not None and config.supernet is not None
+def test_the_stages_fill_the_hours_by_hand() -> None:
+    """1,600 persons are 100 steps of 16 an epoch: 10 s of the supernet, 5 s of a network."""
+    found = fit_schedule(1.0, StageSeconds(0.1, 0.5, 0.05, 0.25), 1600, num_probed=4)
     # 540 s for two searches of 300 trials at most, of which they take 300.
-    assert config.search.num_trials == 300
-    spare = 540 - 2 * 300 * 0.5
-    num_persons = len(labelled_persons(data_root))
-    seconds_of_epoch = (num_persons - config.data.val_persons) / 16 * 0.1
-    wanted = 0.30 * (3600 + spare / 0.75) / seconds_of_epoch
-    assert config.supernet.schedule.epochs == pytest.approx(wanted, abs=0.1)
-    ratio = config.retrain.schedule.epochs / config.supernet.schedule.epochs
-    assert ratio == pytest.approx((0.45 / 0.05) / (0.30 / 0.1), rel=1e-3)
+    assert (found.num_trials, found.expected.search) == (300, 300)
+    assert found.expected.supernet == pytest.approx(0.4 * (0.9 * 3600 - 300))
+    assert found.expected.retrain == pytest.approx(0.6 * (0.9 * 3600 - 300))
+    # Four probes of four subnets.
+    assert found.supernet_epochs == pytest.approx((1176 - 4 * 4 * 0.25) / 10)
+    assert found.probe_epochs == found.supernet_epochs / 4
+    assert found.num_steps == 11720
+    probes = found.retrain_epochs / found.probe_epochs
+    assert 5 * found.retrain_epochs + 0.25 * probes == pytest.approx(found.expected.retrain)
 
 
-def labelled_persons(data_root: Path) -> list[object]:
-    annotations = json.loads((data_root / "train/annotations.json").read_text())["annotations"]
-    return [one for one in annotations if one["num_keypoints"] > 0]
+def test_short_hours_are_shared_too() -> None:
+    """The smallest search takes 200 s of 540; there is a probe in each epoch of 50 s."""
+    seconds = StageSeconds(0.5, 5.0, 0.5, 1.0)
+    found = fit_schedule(600 / 3600, seconds, 1600, num_probed=4)
+    assert (found.num_trials, found.expected.search, found.probe_epochs) == (20, 200, 1.0)
+    assert found.supernet_epochs == pytest.approx(0.4 * 340 / (50 + 4 * 1.0))
+    assert found.retrain_epochs == pytest.approx(0.6 * 340 / (50 + 1.0))
+    least = fit_schedule(found.hours_needed, seconds, 1600, num_probed=4)
+    assert min(least.supernet_epochs, least.retrain_epochs) == pytest.approx(2.0)
+
+
+def test_short_hours_take_a_smaller_input(
+    data_root: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Steps of 3 s at the first input and of 0.3 s at the second: 54 and more than 1,000."""
+    sizes = [((128, 96), 6e6), ((96, 72), 6e6)]
+
+    def timed(level: ImageLevel, *_: object) -> StageSeconds:
+        step = 3.0 if level.config.input_hw == (128, 96) else 0.3
+        return StageSeconds(step, 0.1, step, 0.1)
+
+    monkeypatch.setattr(first_experiment, "_inputs_within", lambda *_: iter(sizes))
+    monkeypatch.setattr(first_experiment, "stage_seconds", timed)
+    output = tmp_path / "mine.yaml"
+    assert main(arguments(data_root, output, hours="1", space="quick")) == 0
+    assert read_experiment(output).input_hw == (96, 72)
+    assert "input 128 x 96: time for" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -128,7 +152,9 @@ def test_what_cannot_be_is_one_line(
     changed: dict[str, str],
     message: str,
 ) -> None:
-    monkeypatch.setattr(first_experiment, "stage_seconds", lambda *_: StageSeconds(0.1, 0.5, 0.05))
+    monkeypatch.setattr(
+        first_experiment, "stage_seconds", lambda *_: StageSeconds(0.1, 0.5, 0.05, 0.25)
+    )
     assert main(arguments(data_root, tmp_path / "mine.yaml", **changed)) == 1
     assert message in capsys.readouterr().err
     assert not (tmp_path / "mine.yaml").exists()

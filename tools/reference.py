@@ -1,7 +1,7 @@
-"""Generate the reference pages of the documentation, as a hook of MkDocs.
+"""Generate pages of the documentation, as a hook of MkDocs.
 
 `make docs` calls it. Nothing it writes is kept: the pages come from the dataclasses of an
-experiment and from the parser of the commands.
+experiment, from the parser of the commands, and from CONTRIBUTING.md.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
     from mkdocs.structure.files import Files
 
+CONTRIBUTING = Path(__file__).parents[1] / "CONTRIBUTING.md"
 # How the types of settings are called.
 NAMES = {int: "whole number", float: "number", str: "text", bool: "true or false", Path: "file"}
 
@@ -34,13 +35,17 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     from mkdocs.structure.files import File
 
     for name, content in pages().items():
-        files.append(File.generated(config, f"reference/{name}", content=content))
+        files.append(File.generated(config, name, content=content))
     return files
 
 
 def pages() -> dict[str, str]:
-    """Return the generated pages by file name."""
-    return {"experiment.md": experiment_page(), "commands.md": commands_page()}
+    """Return the pages that are not in the folder of the documentation, by file name."""
+    return {
+        "reference/experiment.md": experiment_page(),
+        "reference/commands.md": commands_page(),
+        "contributing.md": CONTRIBUTING.read_text(),
+    }
 
 
 def experiment_page() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from vipnas.pipeline.report import report
 from vipnas.pipeline.retrain import retrain
 from vipnas.pipeline.search import search, search_methods
 from vipnas.pipeline.supernet import check_sampling, train_supernet
+from vipnas.pipeline.work import at_work
 from vipnas.quantities import header_cells, known_quantities, value_cells
 from vipnas.search.ray_cluster import RaySettings
 
@@ -30,16 +32,20 @@ def run(experiment: Experiment, ray: RaySettings | None = None) -> Path:
     The stages are the supernet, the search (in this process without `ray`) and the retraining.
     Their plan is printed first, with expected times.
     """
-    level = ImageLevel(experiment)
+    level, has_clips = ImageLevel(experiment), experiment.config.video is not None
     check_sampling(level)
-    plan = plan_run(level, ray)
+    with ExitStack() as locks:  # a second process is told before anything is timed
+        folders = (experiment.folder, *([experiment.folder.clips] if has_clips else []))
+        for stage in (stage for folder in folders for stage in folder.stages):
+            locks.enter_context(at_work(experiment, stage))
+        plan = plan_run(level, ray)
     print(f"run: {experiment.output}\n{plan}", flush=True)
     _run_level(level, ray, plan)
     summary = summarise(level)
     path = experiment.output / "summary.json"
     write_atomically(path, json.dumps(summary, indent=2) + "\n")
     print_summary(summary)
-    if experiment.config.video is not None:
+    if has_clips:
         clips = ClipLevel(experiment)
         _run_level(clips, ray, plan)
         summarise_video(clips)
@@ -85,14 +91,8 @@ def summarise(level: ImageLevel) -> dict[str, Any]:
             **to_plain(read_metrics(network_file(level).with_name("metrics.json"))),
         }
     )
-    seconds = {
-        stage.name: read_json(stage / "seconds.json")
-        for stage in (
-            experiment.folder.supernet,
-            experiment.folder.search,
-            experiment.folder.retrain,
-        )
-    }
+    stages = experiment.folder.stages
+    seconds = {stage.name: read_json(stage / "seconds.json") for stage in stages}
     return {"test": rows, "seconds": seconds}
 
 

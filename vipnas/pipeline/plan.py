@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -133,7 +134,7 @@ def plan_run(images: ImageLevel, ray: RaySettings | None = None) -> RunPlan:
 
 
 def expected_arch(level: Level[A]) -> A:
-    """Return what the search found or, before it, the most costly of some within the budgets."""
+    """Return what the search found or, before it, one near the budgets: large ones score best."""
     if best_file(level).exists():
         found: A = read_arch_as(level.arch_type, best_file(level))
         return found
@@ -141,18 +142,33 @@ def expected_arch(level: Level[A]) -> A:
 
 
 def expected_trials(level: Level[A]) -> tuple[A, A]:
-    """Return architectures as a search scores them.
+    """Return architectures within the budgets as the two searches score them.
 
-    Of some within the budgets it is the one of median MACs, which random search scores, and the
-    most costly one, near which a searcher ends.
+    One has the median MACs of some random ones. The other is the most costly of these and of a row
+    from the smallest of the space to the largest.
     """
-    rng, (cost_of, _) = random.Random("plan"), level.cost_of()
-    costs = {arch: cost_of(arch) for arch in (level.space.sample(rng) for _ in range(NUM_SAMPLES))}
+    rng, space = random.Random("plan"), level.space
+    sampled = _within(level, [space.sample(rng) for _ in range(NUM_SAMPLES)])
+    row = [
+        space.decode([part * (count - 1) // NUM_SAMPLES for count in space.num_options])
+        for part in range(NUM_SAMPLES + 1)
+    ]
+    in_row = _within(level, row) or [(0, space.min_arch())]
+    _, median = (sampled or in_row)[len(sampled or in_row) // 2]
+    _, costly = max(sampled[-1:] + in_row[-1:], key=lambda one: one[0])
+    return median, costly
+
+
+def _within(level: Level[A], archs: Sequence[A]) -> list[tuple[int, A]]:
+    """Return those within the budgets behind their MACs, sorted by these."""
+    cost_of, _ = level.cost_of()
+    costs = [(arch, cost_of(arch)) for arch in archs]
     within = [
-        arch for arch, cost in costs.items() if not any(b.excess(cost) for b in level.budgets)
-    ] or [level.space.min_arch()]
-    within.sort(key=lambda arch: costs[arch].macs if arch in costs else 0)
-    return within[len(within) // 2], within[-1]
+        (cost.macs, arch)
+        for arch, cost in costs
+        if not any(budget.excess(cost) for budget in level.budgets)
+    ]
+    return sorted(within, key=lambda one: one[0])
 
 
 def _stages(level: Level[Any], workers: int) -> list[PlannedStage]:

@@ -53,6 +53,11 @@ class RunFolder:
         return self._named("retrain")
 
     @property
+    def stages(self) -> tuple[Path, Path, Path]:
+        """The folders of all stages."""
+        return self.supernet, self.search, self.retrain
+
+    @property
     def clips(self) -> RunFolder:
         """The same stages of the temporal level."""
         return replace(self, root=self.root / "video")
