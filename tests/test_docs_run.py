@@ -19,6 +19,7 @@ from experiment_fixture import EXPERIMENT, draw_people
 from test_chain_video import EXPERIMENT as VIDEO_EXPERIMENT
 
 from vipnas.cli.main import main
+from vipnas.shipped import find_shipped
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -69,6 +70,8 @@ def write_stand_ins(folder: Path) -> None:
     shutil.copy(run / "search" / "best.json", folder / "best.json")
     clips = folder / "runs" / "quickstart_video" / "video" / "retrain"
     shutil.copy(clips / "network.safetensors", folder / "clip.safetensors")
+    shutil.copy(folder / "data" / "train" / "annotations.json", folder / "all.json")
+    shutil.copy(find_shipped("search_spaces", "tiny", ".yaml"), folder / "my_space.yaml")
     shutil.copytree(folder / "data" / "test" / "images", folder / "photos")
     photo = next((folder / "photos").iterdir())
     shutil.copy(photo, folder / "photo.jpg")

@@ -138,37 +138,36 @@ def expected_arch(level: Level[A]) -> A:
     if best_file(level).exists():
         found: A = read_arch_as(level.arch_type, best_file(level))
         return found
-    return expected_trials(level)[-1]
-
-
-def expected_trials(level: Level[A]) -> tuple[A, A]:
-    """Return architectures within the budgets as the two searches score them.
-
-    One has the median MACs of some random ones. The other is the most costly of these and of a row
-    from the smallest of the space to the largest.
-    """
-    rng, space = random.Random("plan"), level.space
-    sampled = _within(level, [space.sample(rng) for _ in range(NUM_SAMPLES)])
+    # A row from the smallest to the largest comes nearer to a budget than random ones.
+    space = level.space
     row = [
         space.decode([part * (count - 1) // NUM_SAMPLES for count in space.num_options])
         for part in range(NUM_SAMPLES + 1)
     ]
-    in_row = _within(level, row) or [(0, space.min_arch())]
-    _, median = (sampled or in_row)[len(sampled or in_row) // 2]
-    _, costly = max(sampled[-1:] + in_row[-1:], key=lambda one: one[0])
-    return median, costly
+    within = _within(level, [*row, *_samples(level)])
+    return within[-1] if within else space.min_arch()
 
 
-def _within(level: Level[A], archs: Sequence[A]) -> list[tuple[int, A]]:
-    """Return those within the budgets behind their MACs, sorted by these."""
+def expected_trials(level: Level[A]) -> tuple[A, A]:
+    """Return architectures that stand for those that a search scores.
+
+    Of some random ones within the budgets they are the median by MACs and the most costly one.
+    """
+    within = _within(level, _samples(level)) or [level.space.min_arch()]
+    return within[len(within) // 2], within[-1]
+
+
+def _samples(level: Level[A]) -> list[A]:
+    rng = random.Random("plan")
+    return [level.space.sample(rng) for _ in range(NUM_SAMPLES)]
+
+
+def _within(level: Level[A], archs: Sequence[A]) -> list[A]:
+    """Return those within the budgets, sorted by their MACs."""
     cost_of, _ = level.cost_of()
     costs = [(arch, cost_of(arch)) for arch in archs]
-    within = [
-        (cost.macs, arch)
-        for arch, cost in costs
-        if not any(budget.excess(cost) for budget in level.budgets)
-    ]
-    return sorted(within, key=lambda one: one[0])
+    within = [one for one in costs if not any(limit.excess(one[1]) for limit in level.budgets)]
+    return [arch for arch, _ in sorted(within, key=lambda one: one[1].macs)]
 
 
 def _stages(level: Level[Any], workers: int) -> list[PlannedStage]:
