@@ -90,7 +90,7 @@ def test_time_becomes_computation_by_a_line(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_the_stages_fill_the_hours_by_hand() -> None:
     """1,600 persons are 100 steps of 16 an epoch: 10 s of the supernet, 5 s of a network."""
-    found = fit_schedule(1.0, StageSeconds(0.1, 0.5, 0.05, 0.25), 1600, num_probed=4)
+    found = fit_schedule(1.0, StageSeconds(0.1, 0.5, 0.05, 0.25), 1600, num_probed=4, num_shared=0)
     # 540 s for two searches of 300 trials at most, of which they take 300.
     assert (found.num_trials, found.expected.search) == (300, 300)
     assert found.expected.supernet == pytest.approx(0.4 * (0.9 * 3600 - 300))
@@ -101,16 +101,19 @@ def test_the_stages_fill_the_hours_by_hand() -> None:
     assert found.num_steps == 11720
     probes = found.retrain_epochs / found.probe_epochs
     assert 5 * found.retrain_epochs + 0.25 * probes == pytest.approx(found.expected.retrain)
+    # Scores of 5 s: 540 s are 108 of them, and 20 of both searches are the same.
+    found = fit_schedule(1.0, StageSeconds(0.1, 5.0, 0.05, 0.25), 1600, 4, num_shared=20)
+    assert (found.num_trials, found.expected.search) == (64, 540)
 
 
 def test_short_hours_are_shared_too() -> None:
     """The smallest search takes 200 s of 540; there is a probe in each epoch of 50 s."""
     seconds = StageSeconds(0.5, 5.0, 0.5, 1.0)
-    found = fit_schedule(600 / 3600, seconds, 1600, num_probed=4)
+    found = fit_schedule(600 / 3600, seconds, 1600, num_probed=4, num_shared=0)
     assert (found.num_trials, found.expected.search, found.probe_epochs) == (20, 200, 1.0)
     assert found.supernet_epochs == pytest.approx(0.4 * 340 / (50 + 4 * 1.0))
     assert found.retrain_epochs == pytest.approx(0.6 * 340 / (50 + 1.0))
-    least = fit_schedule(found.hours_needed, seconds, 1600, num_probed=4)
+    least = fit_schedule(found.hours_needed, seconds, 1600, num_probed=4, num_shared=0)
     assert min(least.supernet_epochs, least.retrain_epochs) == pytest.approx(2.0)
 
 

@@ -32,6 +32,7 @@ from vipnas.pipeline.first_schedule import (
 from vipnas.pipeline.image_level import ImageLevel
 from vipnas.pipeline.plan import expected_arch, expected_trials
 from vipnas.pipeline.stage_seconds import BRIEF, THOROUGH, Effort, stage_seconds
+from vipnas.search.table import num_shared
 from vipnas.shipped import find_shipped
 from vipnas.space.image import SearchSpace
 from vipnas.space.yaml import read_space
@@ -129,7 +130,8 @@ def _fitted(
     with TemporaryDirectory() as folder:
         level = ImageLevel(_opened(document, wishes, Path(folder)))
         seconds = stage_seconds(level, expected_arch(level), expected_trials(level), effort)
-        return fit_schedule(wishes.hours, seconds, num_persons, level.config.monitoring.num_probed)
+        num_probed, shared = level.config.monitoring.num_probed, num_shared(level.search_config)
+        return fit_schedule(wishes.hours, seconds, num_persons, num_probed, shared)
 
 
 def _base(wishes: Wishes) -> dict[str, Any]:
@@ -151,7 +153,8 @@ def _base(wishes: Wishes) -> dict[str, Any]:
 def _limited(budget: Budget, macs: float) -> dict[str, Any]:
     """Return the section `search`, within a budget that is worth so many MACs."""
     limit = {"quantity": budget.counted, "at_most": round(budget.counted_limit(macs))}
-    return {"search": {"num_trials": MIN_TRIALS, "constraints": [limit]}}
+    section = {"num_trials": MIN_TRIALS, "searcher": "predictor", "constraints": [limit]}
+    return {"search": section}
 
 
 def _opened(document: dict[str, Any], wishes: Wishes, folder: Path) -> Experiment:

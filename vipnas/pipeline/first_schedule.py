@@ -55,7 +55,7 @@ class FirstSchedule:
 
 
 def fit_schedule(
-    hours: float, seconds: StageSeconds, num_persons: int, num_probed: int
+    hours: float, seconds: StageSeconds, num_persons: int, num_probed: int, num_shared: int
 ) -> FirstSchedule:
     """Fill the hours: epochs for both trainings, and as many trials as fit.
 
@@ -64,11 +64,12 @@ def fit_schedule(
         seconds: What a step and a score take.
         num_persons: Training persons.
         num_probed: Subnets that a probe of the supernet measures.
+        num_shared: Trials that are scored once for both searches, at most.
     """
     total = 3600 * hours
-    trials = int(SEARCH_SHARE * total / (2 * seconds.score))
+    trials = int((SEARCH_SHARE * total / seconds.score + num_shared) / 2)
     trials = min(MAX_TRIALS, max(MIN_TRIALS, trials))
-    search = 2 * trials * seconds.score
+    search = (2 * trials - min(trials, num_shared)) * seconds.score
     trainings = STAGES_SHARE * total - search
     supernet, retrain = SUPERNET_SHARE * trainings, (1 - SUPERNET_SHARE) * trainings
     steps_of_epoch = num_persons / BATCH_SIZE

@@ -21,6 +21,7 @@ from vipnas.pipeline.search import REFERENCES, search_methods
 from vipnas.pipeline.stage_seconds import BRIEF, stage_seconds
 from vipnas.search.journal import read_journal
 from vipnas.search.ray_cluster import RaySettings
+from vipnas.search.table import num_shared
 from vipnas.search.trial import Trial
 from vipnas.training.checkpoint import held, load_checkpoint
 from vipnas.training.loop import Outcome, Training
@@ -221,11 +222,13 @@ def _seconds_each(level: Level[Any], workers: int) -> dict[str, float]:
         between = schedule.num_steps_of(monitoring.probe_epochs, len(level.training_data))
         return step + num_subnets * seconds.probe / between
 
+    config = level.search_config
+    num_scored = 2 * config.num_trials + 2 - min(num_shared(config), config.num_trials)
     return {
         "supernet": with_probes(
             seconds.supernet_step, level.supernet_config.schedule, monitoring.num_probed
         ),
-        "search": seconds.score / workers,
+        "search": seconds.score / workers * num_scored / (2 * config.num_trials + 2),
         "retrain": with_probes(seconds.retrain_step, level.retrain_schedule, 1),
     }
 
