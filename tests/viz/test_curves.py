@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vipnas.data.crops.images import read_image
 from vipnas.viz import curves
-from vipnas.viz.curves import draw_curves
+from vipnas.viz.curves import draw_curves, reads_better_logarithmic
 
 LINES: list[dict[str, float | None]] = [
     {"step": 20, "loss/random": 0.5, "loss/largest": None, "memory_mib": 5.0},
@@ -39,3 +39,9 @@ def test_one_point_is_no_curve(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text(json.dumps(LINES[0]) + "\n")
     assert not draw_curves(tmp_path / "none.png", tmp_path / "metrics.jsonl")
     assert not (tmp_path / "none.png").exists()
+
+
+def test_only_losses_of_a_wide_range_are_logarithmic() -> None:
+    assert reads_better_logarithmic([0.5, 0.1, 0.02])
+    assert not reads_better_logarithmic([0.5, 0.1, 0.025])  # a ratio of 20
+    assert not reads_better_logarithmic([0.5, 0.0])

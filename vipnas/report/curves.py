@@ -8,6 +8,7 @@ from pathlib import Path
 from vipnas.report.blocks import Block, Chart, Charts, Folded, Section, Series, missing
 from vipnas.report.runs import LevelRun
 from vipnas.report.searches import colour_of
+from vipnas.viz.curves import reads_better_logarithmic
 
 # Prefix of keys in metrics.jsonl -> the label of the axis, and whether its scale is logarithmic.
 CURVES = {"loss": ("loss", True), "ap": ("AP on the validation split", False)}
@@ -17,8 +18,6 @@ MORE_CURVES = {
     "images_per_second": ("images per second", False),
     "memory_mib": ("memory, MiB", False),
 }
-# The ratio of the largest to the smallest value from which a logarithmic scale reads better.
-LOG_FROM = 20
 
 
 def curves(runs: Sequence[LevelRun]) -> Section | None:
@@ -60,7 +59,7 @@ def _charts(
         ]
         if series:
             values = [y for one in series for y in one.y if y is not None]
-            log_y = logarithmic and 0 < LOG_FROM * min(values) < max(values)
+            log_y = logarithmic and reads_better_logarithmic(values)
             title = f"{stage}: {label}"
             charts.append(Chart(title, "step", label, series, log_y=log_y, whole_x=True))
     return charts

@@ -12,8 +12,10 @@ from vipnas.viz.plots import SERIES, write_figure
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# The first part of a name in `metrics.jsonl`, the label of its axis, and the scale.
-PANELS = (("loss", "training loss", "log"), ("ap", "AP on the validation split", "linear"))
+# The first part of a name in `metrics.jsonl`, the label of its axis, and whether it begins at 0.
+PANELS = (("loss", "training loss", False), ("ap", "AP on the validation split", True))
+# The ratio of the largest to the smallest value from which a logarithmic scale reads better.
+LOG_FROM = 20
 # Fewer points are no curve.
 MIN_POINTS = 2
 
@@ -27,7 +29,7 @@ def draw_curves(path: Path, metrics_file: Path) -> bool:
             such as `loss/random` and `ap/largest`.
     """
     lines = [json.loads(line) for line in metrics_file.read_text().splitlines()]
-    panels = [(label, scale, dict(_series(lines, kind))) for kind, label, scale in PANELS]
+    panels = [(label, from_0, dict(_series(lines, kind))) for kind, label, from_0 in PANELS]
     panels = [panel for panel in panels if panel[2]]
     if not panels:
         return False
@@ -35,13 +37,20 @@ def draw_curves(path: Path, metrics_file: Path) -> bool:
 
     figure = Figure(figsize=(6.5 * len(panels), 4.2), layout="tight")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
-    for axis, (label, scale, series) in zip(axes, panels, strict=True):
+    for axis, (label, from_0, series) in zip(axes, panels, strict=True):
         _draw(axis, series)
-        axis.set(xlabel="step", ylabel=label, yscale=scale)
-        if scale == "linear":
+        values = [value for _, found in series.values() for value in found]
+        log_y = not from_0 and reads_better_logarithmic(values)
+        axis.set(xlabel="step", ylabel=label, yscale="log" if log_y else "linear")
+        if from_0:
             axis.set_ylim(bottom=0)
     write_figure(path, figure)
     return True
+
+
+def reads_better_logarithmic(values: Sequence[float]) -> bool:
+    """Return whether an axis of these values should be logarithmic."""
+    return 0 < LOG_FROM * min(values) < max(values)
 
 
 def _series(
