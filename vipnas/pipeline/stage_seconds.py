@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from itertools import cycle, islice, pairwise
 from typing import Any, NamedTuple, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vipnas.config.training import Schedule
 from vipnas.data.crops.loader import Batch, training_batches
@@ -19,6 +18,7 @@ from vipnas.pipeline.level import Level
 from vipnas.pipeline.retrain import backward_of as backward_of_network
 from vipnas.pipeline.scorer import in_worker
 from vipnas.pipeline.supernet import backward_of as backward_of_supernet
+from vipnas.pipeline.supernet import subnet_sampler
 from vipnas.training.loop import Backward, Outcome, Training
 from vipnas.training.randomness import random_state, restore_random_state
 
@@ -26,6 +26,10 @@ A = TypeVar("A")
 
 # Batches that are read before the clock starts, where workers read them during a training.
 READ_BEFORE = 2
+# Steps of the supernet of which the timed ones are chosen.
+NUM_CANDIDATES = 30
+# Multiples of it are spread evenly between whole numbers, however many there are.
+GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
 
 
 class Effort(NamedTuple):
@@ -45,7 +49,7 @@ class Effort(NamedTuple):
 
 
 THOROUGH = Effort(seconds=30.0, persons=100)
-BRIEF = Effort(warm_up=1, seconds=2.0, persons=16)
+BRIEF = Effort(warm_up=1, seconds=4.0, persons=16)
 
 
 @dataclass(frozen=True)
@@ -85,8 +89,8 @@ def stage_seconds(
     before = random_state()
     try:
         supernet = _filled(level, level.blank(None))
-        backward = backward_of_supernet(level, supernet, len(level.training_data))
         schedule = level.supernet_config.schedule
+        backward = _typical_backward(level, supernet, schedule, effort)
         supernet_step = _seconds_of_step(level, supernet, schedule, backward, effort)
         score = _seconds_of_score(level, supernet, scored, effort)
         alone = level.at(arch)
@@ -108,6 +112,30 @@ def _filled(level: Level[Any], network: nn.Module) -> nn.Module:
     return network.to(level.experiment.device)
 
 
+def _typical_backward(
+    level: Level[Any], supernet: nn.Module, schedule: Schedule, effort: Effort
+) -> Backward:
+    """Return the step of the supernet, at steps whose subnets stand for those of the training.
+
+    The subnets of a step may cost ten times those of another. Timed steps are spread evenly over
+    the MACs of the whole training, however few they are.
+    """
+    num_persons = len(level.training_data)
+    sampler = subnet_sampler(level, num_persons)
+    num_steps = max(schedule.num_steps(num_persons), NUM_CANDIDATES)
+    candidates = [number * num_steps // NUM_CANDIDATES for number in range(NUM_CANDIDATES)]
+    candidates.sort(
+        key=lambda step: sum(level.count_cost(arch).macs for arch in sampler.archs(step))
+    )
+    backward = backward_of_supernet(level, supernet, num_persons)
+
+    def typical(step: int, batch: Batch) -> dict[str, Tensor]:
+        quantile = (0.5 + (step - effort.warm_up) * GOLDEN_RATIO) % 1
+        return backward(candidates[int(quantile * NUM_CANDIDATES)], batch)
+
+    return typical
+
+
 def _seconds_of_step(
     level: Level[Any], network: nn.Module, schedule: Schedule, backward: Backward, effort: Effort
 ) -> float:
@@ -127,7 +155,7 @@ def _seconds_of_step(
 
     training.run(batches, backward, (clock,))
     moments = clock.moments[effort.warm_up :]
-    return statistics.median(end - start for start, end in pairwise(moments))
+    return (moments[-1] - moments[0]) / (len(moments) - 1)
 
 
 def _seconds_of_score(
