@@ -150,7 +150,7 @@ def expected_arch(level: Level[A]) -> A:
 
 
 def expected_trials(level: Level[A]) -> tuple[A, A]:
-    """Return architectures that stand for those that a search scores.
+    """Return architectures as a search scores them: a typical and a costly one.
 
     Of some random ones within the budgets they are the median by MACs and the most costly one.
     """

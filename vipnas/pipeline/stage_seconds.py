@@ -27,7 +27,7 @@ A = TypeVar("A")
 # Batches that are read before the clock starts, where workers read them during a training.
 READ_BEFORE = 2
 # Steps of the supernet of which the timed ones are chosen.
-NUM_CANDIDATES = 30
+NUM_CANDIDATES = 16
 # Multiples of it are spread evenly between whole numbers, however many there are.
 GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
 
@@ -115,7 +115,7 @@ def _filled(level: Level[Any], network: nn.Module) -> nn.Module:
 def _typical_backward(
     level: Level[Any], supernet: nn.Module, schedule: Schedule, effort: Effort
 ) -> Backward:
-    """Return the step of the supernet, at steps whose subnets stand for those of the training.
+    """Return the step of the supernet, at steps that represent the whole training.
 
     The subnets of a step may cost ten times those of another. Timed steps are spread evenly over
     the MACs of the whole training, however few they are.
