@@ -3,7 +3,8 @@
     python -m tools.sizes [COMMIT]
 
 Prints for `vipnas/` and `tools/` the number of files, their lines, and their lines of code (without
-docstrings, comments and blank lines); files over 300 lines; functions over 50.
+docstrings, comments and blank lines); files over 300 lines; functions over 50; and the lines of
+stages and training that only clips need.
 """
 
 from __future__ import annotations
@@ -16,6 +17,15 @@ import tokenize
 
 MAX_FILE, MAX_FUNCTION = 300, 50
 ROOTS = ("vipnas/", "tools/")
+# Whole files, those of earlier commits too, or some of their classes and functions.
+CLIP_ONLY: dict[str, tuple[str, ...]] = {
+    "vipnas/pipeline/clip_level.py": (),
+    "vipnas/pipeline/clip_online.py": (),
+    "vipnas/pipeline/clip_summary.py": (),
+    "vipnas/pipeline/clip_data.py": (),
+    "vipnas/pipeline/datasets.py": ("videos", "training_clips", "clips", "follow_up_space"),
+    "vipnas/training/step.py": ("ClipTask",),
+}
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 NO_CODE = {
     tokenize.COMMENT,
@@ -40,7 +50,26 @@ def main(commit: str = "HEAD") -> int:
         for function, lines in function_lines(source).items():
             if lines > MAX_FUNCTION:
                 print(f"{name}: {function}: {lines} lines")
+    clips = clip_only_lines(sources)
+    print(f"only for clips, in stages and training: {sum(clips.values())} lines, {clips}")
     return 0
+
+
+def clip_only_lines(sources: dict[str, str]) -> dict[str, int]:
+    """Return the lines of each file that only clips need."""
+    return {
+        name: _lines_of(sources[name], parts) if parts else count_lines(sources[name])
+        for name, parts in CLIP_ONLY.items()
+        if name in sources
+    }
+
+
+def _lines_of(source: str, names: tuple[str, ...]) -> int:
+    return sum(
+        (node.end_lineno or 0) - node.lineno + 1
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name in names
+    )
 
 
 def count_lines(source: str) -> int:

@@ -13,6 +13,7 @@ from vipnas.evaluation.key_frames import (
     VIEW_HW,
     ClipMemory,
     KeyFrameSchedule,
+    KeyFrameUse,
     chosen_rule,
     coarse_view,
 )
@@ -88,3 +89,4 @@ def test_the_cost_of_frames_by_hand(tiny_space: SearchSpace) -> None:
     assert found.params == mean_cost(clip).params
     assert cost_at(clip, [0, 1, 2, 0, 1, 2]) == mean_cost(clip)
     assert cost_at(VideoArch(arch, ()), [0, 0]).macs == pytest.approx(key_frame)
+    assert str(KeyFrameUse(0.25, 4_750_000)) == "25.0% of the frames, 4.75 MMACs a frame"

@@ -17,21 +17,23 @@ Prints a table, with the interval of the difference in OKS AP to the clock over 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from vipnas.arch.clip import KeyFrameRule
 from vipnas.config.clip import KeyFramesByNeed
 from vipnas.data.formats.posetrack import PoseTrackData, read_posetrack
 from vipnas.evaluation.coco_ap import ap_difference_interval
 from vipnas.evaluation.key_frames import TRIGGERS
-from vipnas.evaluation.online import video_scores
+from vipnas.evaluation.metrics import Metrics
+from vipnas.evaluation.online import OnlineLoop
+from vipnas.evaluation.posetrack_ap import PoseTrackAp
 from vipnas.memory import keep_freed_memory
-from vipnas.models.clipnet import FollowUpNets, VideoNet
-from vipnas.models.counting import cost_at, mean_cost
+from vipnas.models.clipnet import FollowUpNet, FollowUpNets, VideoNet
+from vipnas.models.counting import mean_cost
 from vipnas.pipeline.clip_level import ClipLevel
-from vipnas.pipeline.clip_online import rule_within, run_online
 from vipnas.pipeline.experiment import Experiment
 from vipnas.pipeline.level import network_file
 from vipnas.pipeline.models import open_clip
@@ -47,26 +49,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     keep_freed_memory()
     device = torch.device("cpu")
-    experiment = Experiment.open(options.experiment, options.output, Path(), device)
-    found = open_clip(experiment, network_file(ClipLevel(experiment)))
-    held_out, test = (videos_in(experiment, one) for one in (options.held_out, options.test))
-    length, max_macs = len(found.arch) - 1, mean_cost(found.arch).macs
-    warped = VideoNet(found.key_frame, FollowUpNets([None] * length))
-    rows: list[tuple[str, VideoNet, KeyFrameRule | None]] = [
-        ("clock", found, None),
-        ("warp, clock", warped, None),
-    ]
-    for number in range(length):
-        networks = [None if own == number else found.follow_ups[own] for own in range(length)]
-        one = VideoNet(found.key_frame, FollowUpNets(networks))
-        rows.append((f"frame {number + 1} warped", one, None))
-    for trigger in TRIGGERS:
-        settings = KeyFramesByNeed(trigger, options.max_interval, len(held_out.videos))
-        for name, network in ((trigger, found), (f"warp, {trigger}", warped)):
-            rule = rule_within(experiment, network, settings, held_out, max_macs)
-            if rule is not None:
-                rows.append((name, network, rule))
-    print_rows(experiment, test, rows)
+    level = ClipLevel(Experiment.open(options.experiment, options.output, Path(), device))
+    found = level.loop(open_clip(level.experiment, network_file(level)))
+    held_out, test = (videos_in(level.experiment, one) for one in (options.held_out, options.test))
+    print_rows(test, list(loops_of(found, held_out, options.max_interval)))
     return 0
 
 
@@ -74,25 +60,47 @@ def videos_in(experiment: Experiment, folder: Path) -> PoseTrackData:
     return read_posetrack(folder / "annotations", folder, experiment.skeleton)
 
 
-def print_rows(
-    experiment: Experiment,
-    test: PoseTrackData,
-    rows: list[tuple[str, VideoNet, KeyFrameRule | None]],
-) -> None:
+def loops_of(
+    found: OnlineLoop, held_out: PoseTrackData, max_interval: int
+) -> Iterator[tuple[str, OnlineLoop]]:
+    """Yield the rows by name."""
+    key_frame, networks = found.network.key_frame, list(found.network.follow_ups)
+    max_macs = mean_cost(found.network.arch).macs
+
+    def with_networks(chosen: Sequence[FollowUpNet | None]) -> OnlineLoop:
+        return replace(found, network=VideoNet(key_frame, FollowUpNets(chosen)))
+
+    warped = with_networks([None] * len(networks))
+    yield "clock", found
+    yield "warp, clock", warped
+    for number in range(len(networks)):
+        left = [None if own == number else network for own, network in enumerate(networks)]
+        yield f"frame {number + 1} warped", with_networks(left)
+    for trigger in TRIGGERS:
+        settings = KeyFramesByNeed(trigger, max_interval, len(held_out.videos))
+        for name, loop in ((trigger, found), (f"warp, {trigger}", warped)):
+            rule = loop.rule_within(max_macs, settings, held_out.videos)
+            if rule is not None:
+                yield name, replace(loop, rule=rule)
+
+
+def print_rows(test: PoseTrackData, rows: Sequence[tuple[str, OnlineLoop]]) -> None:
     videos = [[frame.image_id for frame in video.frames] for video in test.videos]
     first = None
     print(
         f"{'key frames':16} {'MMACs':>6} {'share':>6} {'OKS AP':>7} {'mAP':>6}  AP - clock (95 %)"
     )
-    for name, network, rule in rows:
-        found = run_online(experiment, network, test, rule=rule)
-        distances, results = [pose.distance for pose in found], [pose.result() for pose in found]
-        scores, first = video_scores(test, found), first or results
+    for name, loop in rows:
+        scores, found = loop.scores(test)
+        use = loop.use_of([pose.distance for pose in found])
+        results = [pose.result() for pose in found]
+        first = first or results
         low, high = ap_difference_interval(test.ground_truth, results, first, test.skeleton, videos)
+        coco, posetrack = scores["coco"], scores["posetrack"]
+        assert isinstance(coco, Metrics) and isinstance(posetrack, PoseTrackAp)
         print(
-            f"{name:16} {cost_at(network.arch, distances).macs / 1e6:6.2f}"
-            f" {distances.count(0) / len(distances):6.1%} {scores['coco'].ap:7.3f}"  # type: ignore[union-attr]
-            f" {scores['posetrack'].mean:6.3f}  {low:+.3f} to {high:+.3f}; {rule or ''}",  # type: ignore[union-attr]
+            f"{name:16} {use.macs / 1e6:6.2f} {use.share:6.1%} {coco.ap:7.3f}"
+            f" {posetrack.mean:6.3f}  {low:+.3f} to {high:+.3f}; {loop.rule or ''}",
             flush=True,
         )
 

@@ -34,8 +34,7 @@ from vipnas.memory import keep_freed_memory
 from vipnas.models.clipnet import FollowUpNets, VideoNet
 from vipnas.models.counting import mean_cost
 from vipnas.pipeline.clip_level import ClipLevel
-from vipnas.pipeline.clip_online import run_online
-from vipnas.pipeline.clip_summary import every_frame, row_of
+from vipnas.pipeline.clip_summary import row_of
 from vipnas.pipeline.experiment import Experiment
 from vipnas.pipeline.image_level import ImageLevel
 from vipnas.pipeline.level import best_file, network_file
@@ -68,7 +67,8 @@ def main(arguments: list[str] | None = None) -> int:
         experiment = Experiment.open(options.experiment, options.output, options.data_root, device)
         level = ClipLevel(experiment)
         networks = compared(level)
-        rows = [row_of(level, name, network) for name, network in networks.items()]
+        data = level.videos("test")
+        rows = [row_of(name, level.loop(network), data) for name, network in networks.items()]
         intervals = {
             f"(a) - {other}": difference(level, networks["(a) found"], networks[other])
             for other in OTHERS
@@ -103,7 +103,7 @@ def compared(level: ClipLevel) -> dict[str, VideoNet]:
         else retrain(level, drawn_file, None, level.folder.root / "retrain_random")
     )
     best = best_of_images(level, mean_cost(found.arch).macs)
-    every = every_frame(open_network(level.experiment, best))
+    every = VideoNet(open_network(level.experiment, best))
     without_fusion, every_one, random_one, carried, key_everywhere = OTHERS
     return {
         "(a) found": found,
@@ -111,7 +111,7 @@ def compared(level: ClipLevel) -> dict[str, VideoNet]:
         every_one: every,
         random_one: open_clip(level.experiment, drawn),
         carried: VideoNet(level.key_frame, FollowUpNets([None] * level.space.num_follow_ups)),
-        key_everywhere: every_frame(level.key_frame),
+        key_everywhere: VideoNet(level.key_frame),
         **{f"(a) with T = {length}": found.repeated(length) for length in range(1, LONGEST + 1)},
     }
 
@@ -120,8 +120,7 @@ def difference(level: ClipLevel, network: VideoNet, other: VideoNet) -> tuple[fl
     """Interval of the difference in OKS AP over the test videos."""
     data = level.videos("test")
     results, others = (
-        [item.result() for item in run_online(level.experiment, one, data)]
-        for one in (network, other)
+        [item.result() for item in level.loop(one)(data.videos)] for one in (network, other)
     )
     videos = [[frame.image_id for frame in video.frames] for video in data.videos]
     return ap_difference_interval(data.ground_truth, results, others, data.skeleton, videos)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import torch
 
     from vipnas.deploy.model import PoseModel
+    from vipnas.evaluation.key_frames import KeyFrameUse
     from vipnas.evaluation.protocols import Score
     from vipnas.pipeline.experiment import Experiment
     from vipnas.pipeline.run_folder import RunFolder
@@ -270,19 +271,12 @@ def open_device(options: argparse.Namespace) -> torch.device:
     return torch.device(name)
 
 
-def print_scores(
-    scores: Mapping[str, Score],
-    as_json: bool,
-    more: Mapping[str, Mapping[str, float]] | None = None,
-) -> None:
-    """Print one line per protocol, or one JSON document; then `more` metrics."""
+def print_scores(scores: Mapping[str, Score | KeyFrameUse], as_json: bool) -> None:
+    """Print one line per score, or one JSON document."""
     from dataclasses import asdict
 
     if as_json:
-        plain = {name: asdict(found) for name, found in scores.items()}
-        print(json.dumps({**plain, **(more or {})}))
+        print(json.dumps({name: asdict(found) for name, found in scores.items()}))
         return
     for name, found in scores.items():
         print(f"{name}: {found}")
-    for name, values in (more or {}).items():
-        print(f"{name}: {', '.join(f'{key} {value:.4g}' for key, value in values.items())}")

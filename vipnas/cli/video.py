@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from vipnas.cli.arguments import (
@@ -86,22 +87,15 @@ def _retrain(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from vipnas.evaluation.online import video_scores
-    from vipnas.models.file import read_header
     from vipnas.pipeline.clip_level import ClipLevel
-    from vipnas.pipeline.clip_online import key_frame_metrics, run_online
-    from vipnas.pipeline.models import finite_heatmaps_of, open_clip
     from vipnas.viz.video_sheets import video_sheet
 
     level = ClipLevel(open_experiment(options))
-    data, network = level.videos(options.split), open_clip(level.experiment, options.model)
-    rule = read_header(options.model).key_frames
-    with finite_heatmaps_of(options.model):
-        found = run_online(level.experiment, network, data, options.boxes, rule)
+    data, loop = level.videos(options.split), level.loop_of(options.model)
+    scores, found = replace(loop, boxes=options.boxes or loop.boxes).scores(data)
     if options.pictures is not None:
         video_sheet(options.pictures, data.videos[0], found, data.skeleton)
-    more = {} if rule is None else {"key_frames": key_frame_metrics(network, found)}
-    print_scores(video_scores(data, found), options.json, more)
+    print_scores(scores, options.json)
 
 
 def _export(options: argparse.Namespace) -> None:

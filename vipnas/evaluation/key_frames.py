@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from vipnas.arch.clip import KeyFrameRule, Trigger
 from vipnas.data.crops.geometry import FloatArray
+from vipnas.quantities import MACS
 
 # Cells of a crop in which pixels are averaged, so that noise and small jitter show no change.
 VIEW_HW = (16, 16)
@@ -95,6 +96,17 @@ class KeyFrameSchedule:
             return 0
         need = TRIGGERS[self.rule.trigger](memory, view_3HW)
         return 0 if need > self.rule.threshold else following
+
+
+@dataclass(frozen=True)
+class KeyFrameUse:
+    """What key frames by need came to: their share of all poses, and the mean MACs of a frame."""
+
+    share: float
+    macs: int
+
+    def __str__(self) -> str:
+        return f"{self.share:.1%} of the frames, {MACS.shown(self.macs)} {MACS.unit} a frame"
 
 
 def chosen_rule(

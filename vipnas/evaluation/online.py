@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vipnas.arch.clip import KeyFrameRule
-from vipnas.config.clip import Boxes
+from vipnas.config.clip import Boxes, KeyFramesByNeed
 from vipnas.config.data import BoxFit
 from vipnas.data.codecs.heatmap import HeatmapCodec
 from vipnas.data.crops.crops import fixed_crops
@@ -28,9 +28,15 @@ from vipnas.data.formats.results import SCORE_THRESHOLD
 from vipnas.data.formats.skeletons import Skeleton
 from vipnas.data.poses import TrackedPose
 from vipnas.evaluation.clip_step import ClipStep
-from vipnas.evaluation.key_frames import ClipMemory, KeyFrameSchedule
+from vipnas.evaluation.key_frames import (
+    ClipMemory,
+    KeyFrameSchedule,
+    KeyFrameUse,
+    chosen_rule,
+)
 from vipnas.evaluation.protocols import Score, protocols_for, score
 from vipnas.models.clipnet import VideoNet
+from vipnas.models.counting import cost_at
 
 # A box around the joints of the previous frame grows by this factor: the outline is larger than the
 # joints, and the person moves.
@@ -85,6 +91,7 @@ class OnlineLoop:
         batch_size: How many persons run at a time. It changes only the speed.
         fit: How the region of a crop is made from the box.
         rule: When key frames come by need; None is one every T + 1 frames.
+        place: Names the networks in errors.
     """
 
     network: VideoNet
@@ -94,6 +101,7 @@ class OnlineLoop:
     batch_size: int = 64
     fit: BoxFit = PUBLISHED_FIT
     rule: KeyFrameRule | None = None
+    place: str = "networks"
 
     def __call__(self, videos: Sequence[Video]) -> list[TrackedPose]:
         """Return the poses in labelled frames, in the order of the videos and frames."""
@@ -105,6 +113,44 @@ class OnlineLoop:
         frames = (frame for video in videos for frame in video.frames)
         order = {frame.image_id: place for place, frame in enumerate(frames)}
         return sorted(found, key=lambda item: order[item.person.image_id])
+
+    def scores(
+        self, data: PoseTrackData
+    ) -> tuple[dict[str, Score | KeyFrameUse], list[TrackedPose]]:
+        """Return the scores on videos, and the poses.
+
+        They are OKS AP, PoseTrack mAP where the labels allow it, and `key_frames` by need.
+
+        Raises:
+            FloatingPointError: Heatmaps are not finite.
+        """
+        found = self(data.videos)
+        wanted = [name for name in protocols_for(data) if name in ("coco", "posetrack")]
+        results = [pose.result() for pose in found]
+        scores: dict[str, Score | KeyFrameUse] = {**score(data, results, wanted)}
+        if self.rule is not None:
+            scores["key_frames"] = self.use_of([pose.distance for pose in found])
+        return scores, found
+
+    def rule_within(
+        self, max_macs: int, settings: KeyFramesByNeed, videos: Sequence[Video]
+    ) -> KeyFrameRule | None:
+        """Return the rule with the lowest threshold that keeps a budget on videos.
+
+        `max_macs` are those of a mean frame of a person. None: no threshold keeps them.
+        """
+        videos = videos[: settings.val_videos]
+
+        def keeps_budget(rule: KeyFrameRule) -> bool:
+            by_need = replace(self, rule=rule)
+            return by_need.use_of(by_need.distances(videos)).macs <= max_macs
+
+        return chosen_rule(settings.trigger, settings.max_interval, keeps_budget)
+
+    def use_of(self, distances: Sequence[int]) -> KeyFrameUse:
+        """Return what frames at these distances from their key frames came to."""
+        share = distances.count(0) / max(len(distances), 1)
+        return KeyFrameUse(share, cost_at(self.network.arch, distances).macs)
 
     def distances(self, videos: Sequence[Video]) -> list[int]:
         """Return the frames since the key frame, of each person in each frame."""
@@ -120,7 +166,13 @@ class OnlineLoop:
         schedule = KeyFrameSchedule(len(network.arch) - 1, self.rule)
         num_joints = self.skeleton.num_joints
         step = ClipStep(
-            network.run_frame, schedule, self.codec, num_joints, device, self.batch_size
+            network.run_frame,
+            schedule,
+            self.codec,
+            num_joints,
+            device,
+            self.batch_size,
+            place=self.place,
         )
         in_view = [tracklet for video in videos for tracklet in tracklets(video)]
         before: _PosesInView | None = None
@@ -217,9 +269,3 @@ def _in_box(detection: FrameDetection, box_xywh: Box, skeleton: Skeleton) -> Tra
         image_hw=detection.frame.image_hw,
         ignore_exif=detection.frame.ignore_exif,
     )
-
-
-def video_scores(data: PoseTrackData, found: Sequence[TrackedPose]) -> dict[str, Score]:
-    """Return OKS AP, and PoseTrack mAP where the labels allow it."""
-    wanted = [name for name in protocols_for(data) if name in ("coco", "posetrack")]
-    return score(data, [pose.result() for pose in found], wanted)

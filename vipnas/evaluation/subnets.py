@@ -82,7 +82,7 @@ def take_clip(
         place: What an error names.
     """
     space.check_arch(arch, place)
-    of_frames = [supernet] * len(arch.follow_ups) if isinstance(supernet, FollowUpNet) else supernet
+    of_frames = supernet.of_frames(len(arch.follow_ups))
     extracted = [
         None if own is None or one is None else extract_follow_up(own, one)
         for own, one in zip(of_frames, arch.follow_ups, strict=True)

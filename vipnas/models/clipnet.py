@@ -87,6 +87,10 @@ class FollowUpNet(nn.Module):
             self.posenet.guard(x)
         return x
 
+    def of_frames(self, num_follow_ups: int) -> list[FollowUpNet | None]:
+        """Return the network of each follow-up frame: all are this one."""
+        return [self] * num_follow_ups
+
     def _fusion_of(self, follow_up: FollowUp) -> FusionModule | None:
         if follow_up.fusion is None:
             return None
@@ -136,6 +140,11 @@ class FollowUpNets(nn.Module):
     def __iter__(self) -> Iterator[FollowUpNet | None]:
         return (self[number] for number in range(len(self)))
 
+    def of_frames(self, num_follow_ups: int) -> list[FollowUpNet | None]:
+        """Return the network of each follow-up frame."""
+        assert num_follow_ups == len(self)
+        return list(self)
+
     def forward(self, distance: int, images_B3HW: Tensor, before_BKHW: Tensor) -> Tensor:
         """Return the heatmaps of the follow-up frame at `distance` from the key frame, from 1.
 
@@ -149,10 +158,10 @@ class FollowUpNets(nn.Module):
 class VideoNet(nn.Module):
     """All networks of a clip. Without follow-up frames, it is the key frame's network alone."""
 
-    def __init__(self, key_frame: PoseNet, follow_ups: FollowUpNets) -> None:
+    def __init__(self, key_frame: PoseNet, follow_ups: FollowUpNets | None = None) -> None:
         super().__init__()
         self.key_frame = key_frame
-        self.follow_ups = follow_ups
+        self.follow_ups = FollowUpNets([]) if follow_ups is None else follow_ups
 
     @property
     def arch(self) -> VideoArch:

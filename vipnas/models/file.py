@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from vipnas.arch.clip import KeyFrameRule
 from vipnas.arch.image import Arch
 from vipnas.errors import UserError
 from vipnas.files import check_is_file, write_atomically
@@ -79,6 +80,15 @@ def read_network(path: Path) -> tuple[PoseNet, ModelHeader]:
     if not isinstance(network, PoseNet):
         raise UserError(str(path), "a network of images", f"a file of kind {header.kind}")
     return network, header
+
+
+def write_key_frames(path: Path, rule: KeyFrameRule | None) -> bool:
+    """Write when key frames come into the file of a clip; return whether that changed it."""
+    network, header = read_clip(path)
+    if rule == header.key_frames:
+        return False
+    write_model(path, network, replace(header, key_frames=rule))
+    return True
 
 
 def read_clip(path: Path) -> tuple[VideoNet, ModelHeader]:

@@ -5,7 +5,7 @@ The network of the key frame is that of the level of images.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -24,39 +24,28 @@ from vipnas.evaluation.clips import (
     calibrate_along,
     with_key_frames,
 )
+from vipnas.evaluation.online import OnlineLoop
 from vipnas.evaluation.subnets import take_clip
 from vipnas.files import to_plain
-from vipnas.models.clipnet import (
-    FollowUpNet,
-    FollowUpNets,
-    VideoNet,
-    build_video_net,
-    extract_video,
-)
+from vipnas.models.clipnet import FollowUpNet, FollowUpNets, VideoNet, build_video_net
 from vipnas.models.counting import mean_cost
-from vipnas.models.file import read_header
+from vipnas.models.file import read_header, write_key_frames
 from vipnas.models.posenet import PoseNet, insert
-from vipnas.pipeline.clip_data import some_clips, training_clips, videos_of
-from vipnas.pipeline.clip_online import choose_key_frames, online_metrics
 from vipnas.pipeline.details import draw_clips
 from vipnas.pipeline.experiment import Split
 from vipnas.pipeline.image_level import ImageLevel, cost_of_images
 from vipnas.pipeline.level import Level, existing, network_file, supernet_file
-from vipnas.pipeline.models import (
-    open_clip_supernet,
-    open_network,
-    open_supernet,
-)
+from vipnas.pipeline.models import open_clip, open_clip_supernet, open_network, open_supernet
 from vipnas.pipeline.run_folder import RunFolder
 from vipnas.pipeline.work import needed
 from vipnas.quantities import Cost
 from vipnas.search.constraints import CostOf
 from vipnas.settings import content_digest
-from vipnas.shipped import find_shipped
 from vipnas.space.clip import VideoSpace
-from vipnas.space.yaml import read_space
 from vipnas.training.compute import make_forward
 from vipnas.training.step import ClipTask
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -100,10 +89,7 @@ class ClipLevel(Level[VideoArch]):
 
     @cached_property
     def space(self) -> VideoSpace:
-        own = images = self.experiment.space
-        if self.config.space is not None:
-            named = read_space(find_shipped("search_spaces", self.config.space, ".yaml"))
-            images = named.with_facts(own.input_hw, own.num_keypoints)
+        images = self.experiment.datasets.follow_up_space(self.config)
         fusion, num_follow_ups = self.config.fusion, self.config.num_follow_ups
         return VideoSpace(self.key_frame.arch, images, fusion.options, num_follow_ups, fusion.warp)
 
@@ -124,14 +110,14 @@ class ClipLevel(Level[VideoArch]):
 
     def videos(self, split: Split | None) -> PoseTrackData:
         """Return the videos of a split; None is for training."""
-        return videos_of(self.experiment, split)
+        return self.experiment.datasets.videos(split)
 
     @cached_property
     def training_data(self) -> TrainingClips:
-        return training_clips(self.experiment, self.config)
+        return self.experiment.datasets.training_clips(self.config)
 
     def _keyed_clips(self, split: Split | None, at_most: int) -> KeyedClips:
-        clips = some_clips(self.experiment, self.config, split, at_most)
+        clips = self.experiment.datasets.clips(self.config, split, at_most)
         return with_key_frames(clips, self.key_frame, self.batch_size)
 
     @cached_property
@@ -181,8 +167,7 @@ class ClipLevel(Level[VideoArch]):
         return FollowUpNet(self.space.image_space.max_arch(), self.space.fusions, initialise=False)
 
     def supernet_task(self, supernet: nn.Module) -> ClipTask:
-        assert isinstance(supernet, FollowUpNet)
-        return self._task([supernet] * self.config.num_follow_ups, self.config.supernet.exposure)
+        return self._task(supernet, self.config.supernet.exposure)
 
     def network(
         self, arch: VideoArch, init_from: Path | None, directory: Path
@@ -194,23 +179,19 @@ class ClipLevel(Level[VideoArch]):
             return supernet
         return take_clip(supernet, self.space, arch, None, str(init_from))
 
-    def network_task(
-        self, network: nn.Module, arch: VideoArch
-    ) -> tuple[ClipTask, VideoArch | None]:
-        exposure = self.config.retrain.exposure
-        if isinstance(network, FollowUpNet):
-            return self._task([network] * len(arch.follow_ups), exposure), arch
-        assert isinstance(network, FollowUpNets)
-        return self._task(list(network), exposure), None
+    def network_task(self, network: nn.Module, arch: VideoArch) -> tuple[ClipTask, VideoArch]:
+        return self._task(network, self.config.retrain.exposure), arch
 
-    def _task(self, networks: Sequence[FollowUpNet | None], exposure: Exposure) -> ClipTask:
+    def _task(self, network: nn.Module, exposure: Exposure) -> ClipTask:
+        assert isinstance(network, (FollowUpNet, FollowUpNets))
         compute, processes = self.experiment.compute, self.experiment.processes
+        networks = network.of_frames(self.config.num_follow_ups)
         forwards = {
             one: one and make_forward(one, compute, processes) for one in dict.fromkeys(networks)
         }
         return ClipTask(
             make_forward(self.key_frame, compute),
-            [forwards[network] for network in networks],
+            [forwards[one] for one in networks],
             self.experiment.codec,
             exposure,
             processes,
@@ -260,8 +241,35 @@ class ClipLevel(Level[VideoArch]):
             **({} if by_need is None else {"key_frames": to_plain(by_need)}),
         }
 
+    def loop(self, network: VideoNet) -> OnlineLoop:
+        """Return what runs networks on whole videos, as at run time."""
+        experiment = self.experiment
+        return OnlineLoop(
+            network.to(experiment.device),
+            experiment.skeleton,
+            experiment.codec,
+            self.config.boxes,
+            self.batch_size,
+            experiment.config.box,
+        )
+
+    def loop_of(self, path: Path) -> OnlineLoop:
+        """Return `loop` for the file of a clip, with its key frames."""
+        loop = self.loop(open_clip(self.experiment, path))
+        return replace(loop, rule=read_header(path).key_frames, place=str(path))
+
     def choose_key_frames(self, path: Path) -> bool:
-        return choose_key_frames(self.experiment, path, partial(self.videos, "val"))
+        """Choose when key frames come, as the experiment says, and write it into the file.
+
+        The budget is the mean cost of the fixed clock, which stays if no threshold keeps it.
+        """
+        rule, settings = None, self.config.key_frames
+        if settings is not None:
+            loop, videos = self.loop_of(path), self.videos("val").videos
+            rule = loop.rule_within(mean_cost(loop.network.arch).macs, settings, videos)
+            if rule is None:
+                log.warning("%s: no threshold keeps the mean cost of the clock, which stays", path)
+        return write_key_frames(path, rule)
 
     def replay_state(self) -> dict[str, Any]:
         key_frame = self.key_frame
@@ -271,11 +279,9 @@ class ClipLevel(Level[VideoArch]):
         return open_clip_supernet(self.experiment, path, self.space)
 
     def stand_alone(self, network: nn.Module, arch: VideoArch) -> VideoNet:
-        """Return all networks of a clip, with those that retraining trains."""
-        if isinstance(network, FollowUpNet):
-            return extract_video(self.key_frame, network, arch)
-        assert isinstance(network, FollowUpNets)
-        return VideoNet(self.key_frame, network)
+        assert isinstance(network, (FollowUpNet, FollowUpNets))
+        follow_ups = take_clip(network, self.space, arch, None, "the networks of a clip")
+        return VideoNet(self.key_frame, follow_ups)
 
     def calibrate(self, model: nn.Module) -> str:
         assert isinstance(model, VideoNet)
@@ -284,7 +290,7 @@ class ClipLevel(Level[VideoArch]):
 
     def test_metrics(self, path: Path) -> dict[str, Any]:
         data = self.videos("test")
-        metrics, found = online_metrics(self.experiment, path, data)
-        by_joint = metrics.get("posetrack", {}).get("by_joint", {})
-        draw_clips(path.parent, data, found, by_joint)
+        scores, found = self.loop_of(path).scores(data)
+        metrics = {name: to_plain(score) for name, score in scores.items()}
+        draw_clips(path.parent, data, found, metrics.get("posetrack", {}).get("by_joint", {}))
         return metrics

@@ -6,19 +6,17 @@ import json
 from pathlib import Path
 from typing import Any
 
-from vipnas.arch.clip import KeyFrameRule, VideoArch, fusion_name
+from vipnas.arch.clip import VideoArch, fusion_name
 from vipnas.arch.io import read_video_arch
+from vipnas.data.formats.posetrack import PoseTrackData
 from vipnas.evaluation.drift import drift_of
-from vipnas.evaluation.online import video_scores
+from vipnas.evaluation.key_frames import KeyFrameUse
+from vipnas.evaluation.online import OnlineLoop
 from vipnas.files import to_plain, write_atomically
-from vipnas.models.clipnet import FollowUpNets, VideoNet
-from vipnas.models.counting import cost_at, frame_costs, mean_cost
-from vipnas.models.file import read_header
-from vipnas.models.posenet import PoseNet
+from vipnas.models.clipnet import VideoNet
+from vipnas.models.counting import frame_costs, mean_cost
 from vipnas.pipeline.clip_level import ClipLevel
-from vipnas.pipeline.clip_online import run_online
 from vipnas.pipeline.level import best_file, network_file, supernet_file
-from vipnas.pipeline.models import open_clip
 from vipnas.pipeline.search import search_methods
 from vipnas.quantities import header_cells, known_quantities, value_cells
 from vipnas.viz.along_clip import draw_along_clip
@@ -34,7 +32,7 @@ def summarise_video(level: ClipLevel) -> Path:
     shorter. `tools/benchmarks/video.py` compares networks of other trainings.
     """
     score_of = level.scorer(level.load_supernet(supernet_file(level)).to(level.experiment.device))
-    found = read_video_arch(best_file(level))
+    found, data = read_video_arch(best_file(level)), level.videos("test")
     _, compared_with = search_methods(level)
     archs = {
         "found, inherited": found,
@@ -44,16 +42,12 @@ def summarise_video(level: ClipLevel) -> Path:
     networks = {
         name: VideoNet(level.key_frame, score_of.network(arch)) for name, arch in archs.items()
     }
-    retrained = open_clip(level.experiment, network_file(level))
-    networks["key frame's network in every frame"] = every_frame(level.key_frame)
-    networks["found, retrained"] = retrained
-    rule = read_header(network_file(level)).key_frames
-    far = run_online(level.experiment, retrained.repeated(LONGEST_DISTANCE), level.videos("test"))
+    networks["key frame's network in every frame"] = VideoNet(level.key_frame)
+    loops = {name: level.loop(network) for name, network in networks.items()}
+    loops["found, retrained"] = retrained = level.loop_of(network_file(level))
+    far = level.loop(retrained.network.repeated(LONGEST_DISTANCE))(data.videos)
     summary = {
-        "test": [
-            row_of(level, name, network, rule if network is retrained else None)
-            for name, network in networks.items()
-        ],
+        "test": [row_of(name, loop, data) for name, loop in loops.items()],
         "along_clip": along_clip(found),
         "drift": drift_of(far, level.experiment.skeleton),
     }
@@ -64,29 +58,13 @@ def summarise_video(level: ClipLevel) -> Path:
     return path
 
 
-def every_frame(network: PoseNet) -> VideoNet:
-    """Return an image network as the network of a clip of one frame."""
-    return VideoNet(network, FollowUpNets([]))
-
-
-def row_of(
-    level: ClipLevel, name: str, network: VideoNet, rule: KeyFrameRule | None = None
-) -> dict[str, Any]:
-    """Return the mean cost of a frame, and metrics on the test videos.
-
-    With key frames by need, the cost is that on these videos.
-    """
-    data = level.videos("test")
-    found = run_online(level.experiment, network, data, rule=rule)
-    scores = video_scores(data, found)
-    cost = mean_cost(network.arch)
-    if rule is not None:
-        cost = cost_at(network.arch, [pose.distance for pose in found])
-    return {
-        "networks": name,
-        **to_plain(cost),
-        **{key: to_plain(value) for key, value in scores.items()},
-    }
+def row_of(name: str, loop: OnlineLoop, data: PoseTrackData) -> dict[str, Any]:
+    """Return the mean cost of a frame, of key frames by need on these videos, and the scores."""
+    (scores, _), cost = loop.scores(data), mean_cost(loop.network.arch)
+    if isinstance(use := scores.pop("key_frames", None), KeyFrameUse):
+        cost = cost.with_values(macs=use.macs)
+    plain = {key: to_plain(value) for key, value in scores.items()}
+    return {"networks": name, **to_plain(cost), **plain}
 
 
 def along_clip(arch: VideoArch) -> list[dict[str, Any]]:

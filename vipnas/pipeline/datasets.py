@@ -14,15 +14,18 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor
 
+from vipnas.config.clip import VideoConfig
 from vipnas.config.data import Augmentation
 from vipnas.config.experiment import ExperimentConfig
 from vipnas.data.codecs.choose import codec_of
 from vipnas.data.codecs.heatmap import HeatmapCodec
 from vipnas.data.crops.cache import CropCache, open_crop_cache
+from vipnas.data.crops.clips import FixedClips, TrainingClips, clips_of, fixed_clips, spread_clips
 from vipnas.data.crops.crops import Crops, fixed_crops
 from vipnas.data.crops.loader import TrainingCrops
 from vipnas.data.formats.coco import Person, PoseData
 from vipnas.data.formats.detections import read_detections
+from vipnas.data.formats.posetrack import PoseTrackData
 from vipnas.data.formats.skeletons import Skeleton, read_skeleton
 from vipnas.data.formats.splits import hold_out, subset
 from vipnas.errors import UserError
@@ -74,6 +77,13 @@ class Datasets:
         codec_of(space.max_arch(), self.config.codec, self.config.sigma_px)
         self._check_batch_norm(space)
         return space
+
+    def follow_up_space(self, config: VideoConfig) -> SearchSpace:
+        """Return the space of the networks after a key frame: the same input size and joints."""
+        if config.space is None:
+            return self.space
+        named = read_space(find_shipped("search_spaces", config.space, ".yaml"))
+        return named.with_facts(self.space.input_hw, self.space.num_keypoints)
 
     def _check_batch_norm(self, space: SearchSpace) -> None:
         """Batch norm needs two values of a channel: of one pixel, two images."""
@@ -145,6 +155,30 @@ class Datasets:
         """Augmented training crops (N, 3, H, W), uint8: what batch norm is measured on."""
         persons = self.train_data.persons[: self.config.data.calibration_persons]
         return self._crops(persons, self.config.augmentation).images_B3HW
+
+    def videos(self, split: Split | None) -> PoseTrackData:
+        """Return the videos of a split, None for training; raises UserError for images."""
+        data = self.train_data if split is None else self.data_of(split)
+        if not isinstance(data, PoseTrackData):
+            raise UserError("data", "videos: PoseTrack or synthetic_video", "images")
+        return data
+
+    def training_clips(self, config: VideoConfig) -> TrainingClips:
+        """Return all clips of the training videos, augmented."""
+        return TrainingClips(
+            clips_of(self.videos(None), config.num_follow_ups),
+            self.skeleton,
+            self.codec,
+            config.augmentation,
+            self.config.seed,
+            self.skip_bad_images,
+            self.config.box,
+        )
+
+    def clips(self, config: VideoConfig, split: Split | None, at_most: int) -> FixedClips:
+        """Return some clips of a split, spread over its videos, as they are."""
+        clips = spread_clips(self.videos(split), config.num_follow_ups, at_most)
+        return fixed_clips(clips, self.skeleton, self.codec, fit=self.config.box)
 
     def data_of(self, split: Split) -> PoseData:
         """Return the people that `evaluator(split)` scores on."""
