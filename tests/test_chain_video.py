@@ -15,6 +15,7 @@ import torch
 from experiment_fixture import files_below, write_experiment
 from model_fixture import load_network
 
+from vipnas.arch.clip import FollowUp, Fusion
 from vipnas.arch.io import read_video_arch, write_arch
 from vipnas.cli.main import main
 from vipnas.data.crops.loader import training_batches
@@ -190,6 +191,40 @@ def test_found_networks_train_on_with_weights_of_their_own_or_with_one_set(
     assert main(arguments(tmp_path, "video retrain", "--arch", str(tmp_path / "warp.json"))) == 0
     clip, _ = read_clip(tmp_path / "run" / "video" / "retrain" / "network.safetensors")
     assert clip.arch.follow_ups == (None, None)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_follow_up_frames_of_several_sizes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    video = {**EXPERIMENT["video"], "input_hw": [[32, 24], [64, 48]]}
+    write_experiment(tmp_path, {**EXPERIMENT, "video": video})
+    assert main(arguments(tmp_path, "run")) == 0
+    clips = tmp_path / "run" / "video"
+    done = json.loads((clips / "supernet" / "done.json").read_text())
+    assert done["settings"]["input_hw"] == [[32, 24], [64, 48]]
+    trials = map(json.loads, (clips / "search" / "trials.jsonl").read_text().splitlines()[1:])
+    sizes = [
+        tuple(frame["arch"]["input_hw"])
+        for trial in trials
+        for frame in trial["arch"]["follow_ups"]
+        if frame is not None
+    ]
+    assert set(sizes) == {(32, 24), (64, 48)}
+    best = read_video_arch(clips / "search" / "best.json")
+    small = replace(best.key_frame, input_hw=(32, 24))
+    mixed = replace(best, follow_ups=(FollowUp(small, Fusion(1, "cat")), None))
+    write_arch(tmp_path / "mixed.json", mixed)
+    shutil.rmtree(clips / "retrain")
+    assert main(arguments(tmp_path, "video retrain", "--arch", str(tmp_path / "mixed.json"))) == 0
+    model = clips / "retrain" / "network.safetensors"
+    metrics = json.loads((model.parent / "metrics.json").read_text())
+    capsys.readouterr()
+    assert main(arguments(tmp_path, "video evaluate", "--json", str(model))) == 0
+    assert json.loads(capsys.readouterr().out)["coco"] == metrics["coco"]
+    assert main(["info", str(model)]) == 0
+    assert "follow-up frame 1: cat at 1, input 32 x 24" in capsys.readouterr().out
 
 
 def test_evaluate_draws_and_prints_what_retraining_measured(

@@ -253,8 +253,8 @@ def test_heatmaps_of_two_sizes_are_not_distilled(tmp_path: Path) -> None:
     check_sampling(level.at(level.space.min_arch()))
 
 
-def test_frames_of_a_clip_have_the_size_of_the_key_frame(tmp_path: Path) -> None:
-    """And start from the supernet of images, which has all sizes."""
+def test_follow_up_frames_have_all_sizes(tmp_path: Path) -> None:
+    """And start from the supernet of images, which has them too; crops have the largest."""
     sizes = (32, 24), (96, 72)
     opened = Experiment.open("quickstart_video", tmp_path, tmp_path, torch.device("cpu"))
     config = replace(opened.config, input_hw=sizes, space="quick_follow")
@@ -265,10 +265,21 @@ def test_frames_of_a_clip_have_the_size_of_the_key_frame(tmp_path: Path) -> None
     header = header_of(experiment, PoseNet(space.max_arch()), space)
     write_model(file, supernet_of(space), header)
     level = ClipLevel(experiment, PoseNet(space.min_arch()))
-    assert level.experiment.codec.input_hw == (32, 24)
-    assert level.space.image_space.inputs_hw == ((32, 24),)
-    clip = level.space.max_arch()
-    assert {frame.arch.input_hw for frame in clip.follow_ups} == {(32, 24)}
+    assert level.codec.input_hw == (96, 72) and level.space.image_space.inputs_hw == sizes
+    smallest = level.space.min_arch()
+    assert level.at(smallest).codec.input_hw == smallest.key_frame.input_hw == (32, 24)
+    for given, expected in (((32, 24), ((32, 24),)), (sizes[::-1], sizes)):
+        own = replace(experiment.config, video=replace(video, input_hw=given))
+        another = ClipLevel(replace(experiment, config=own), PoseNet(space.max_arch()))
+        assert another.space.image_space.inputs_hw == expected
+        assert another.codec.input_hw == (96, 72)
+    for wrong, place, fields in (
+        ((90, 72), "quick_follow: input_hw", ("multiples of 8", "[90, 72]")),
+        ((32, 32), "follow_ups[0].input_hw", ("the aspect ratio of (32, 24)", "(32, 32)")),
+    ):
+        own = replace(experiment.config, video=replace(video, input_hw=wrong))
+        with refused(place, *fields):
+            ClipLevel(replace(experiment, config=own), PoseNet(space.min_arch())).space  # noqa: B018
     posenet = level.supernet(tmp_path).posenet
     pairs = zip(posenet.parameters(), supernet_of(space).parameters(), strict=True)
     same = torch.cat([(found == given).flatten() for found, given in pairs]).float().mean()

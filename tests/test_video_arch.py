@@ -116,6 +116,26 @@ def test_follow_up_frames_must_fit_the_key_frame(tiny_space: SearchSpace) -> Non
         VideoSpace(other, tiny_space, (None,), num_follow_ups=1, warp=True)
 
 
+def test_frames_have_sizes_of_their_own(tiny_space: SearchSpace) -> None:
+    sized = tiny_space.with_facts(input_hw=((32, 24), (64, 48)))
+    key, small = tiny_space.min_arch(), sized.min_arch()
+    space = VideoSpace(key, sized, (None,), num_follow_ups=2)
+    assert space.num_options == (2, *tiny_space.num_options, 1) * 2 and "input_hw" in space.choices
+    drawn = [sample(space, seed) for seed in range(40)]
+    assert all(space.decode(space.encode(arch)) == arch for arch in drawn)
+    assert {f.arch.input_hw for arch in drawn for f in arch.follow_ups} == {(32, 24), (64, 48)}
+    clip = VideoArch(key, (FollowUp(small, None), None, FollowUp(key, None)))
+    # A frame without a network has the size of the frame before; the networks run in turn.
+    sizes = [clip.sized_as(distance).input_hw[0] for distance in range(7)]
+    assert sizes == [64, 32, 32, 64, 32, 32, 64]
+    assert VideoArch(key, (None,)).sized_as(3) is key
+    assert clip.largest == key and VideoArch(small, (FollowUp(key, None),)).largest == key
+    # A quarter of the area: without attention and fusion, a quarter of the MACs.
+    costs = [cost.macs for cost in frame_costs(clip)]
+    assert [4 * cost for cost in costs] == [4 * costs[0], costs[0], 0, 4 * costs[0]]
+    assert mean_cost(clip).macs == round(costs[0] * 2.25 / 4)
+
+
 def test_the_same_without_fusion(video_space: VideoSpace) -> None:
     arch = sample(video_space, 0)
     alone = arch.without_fusion()

@@ -120,6 +120,25 @@ def test_exported_models_find_the_same_in_a_video(kind: str, clip: Clip, video: 
     assert max(distances) < 0.5
 
 
+@pytest.mark.slow
+def test_exported_frames_of_other_sizes_find_the_same_in_a_video(
+    tiny_space: SearchSpace, video: Path, tmp_path: Path
+) -> None:
+    small = of_one_stage(tiny_space.min_arch())
+    half = replace(small, input_hw=(32, 24))
+    members = (FollowUp(half, Fusion(2, "mul")), None, FollowUp(small, Fusion(1, "cat")))
+    network = build_video_net(VideoArch(small, members)).eval()
+    randomise_batch_norm(network, seed=0)
+    native = load(save_clip(tmp_path / "clip.safetensors", network), flip_test=False)
+    export_video(network, tmp_path / "clip", native.header)
+    exported = load(tmp_path / "clip", flip_test=False)
+    pairs = zip(
+        native.track(video, two_persons, 2), exported.track(video, two_persons, 2), strict=True
+    )
+    distances = [np.abs(one.keypoints - other.keypoints).max() for one, other in pairs]
+    assert len(distances) == NUM_FRAMES and max(distances) < 0.5
+
+
 def test_clips_and_exported_clips_are_models(
     clip: Clip, video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

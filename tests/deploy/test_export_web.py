@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from browser_fixture import chromium, serving
+from errors_fixture import refused
 from model_fixture import save_clip, save_network
 from networks_fixture import randomise_batch_norm
 from onnx import TensorProto
@@ -96,6 +97,14 @@ def write_detector(folder: Path, input_type: int = TensorProto.FLOAT) -> str:
 
 
 # Files
+
+
+def test_frames_of_several_sizes_have_no_page(tmp_path: Path) -> None:
+    small = TINY.min_arch()
+    half = FollowUp(replace(small, input_hw=(32, 24)), None)
+    file = save_clip(tmp_path / "clip.safetensors", build_video_net(VideoArch(small, (half,))))
+    with refused(f"{file}: input_hw", "one size of all frames for a page", "[32, 24], [64, 48]"):
+        export_web(load(file), tmp_path / "page")
 
 
 @pytest.mark.usefixtures("quick")

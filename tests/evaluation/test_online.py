@@ -84,12 +84,14 @@ def test_without_follow_up_frames_it_is_the_evaluation_of_images(
         assert item.distance == 0 and nearest < 1e-3
 
 
-@pytest.mark.parametrize("last", ["network", "none"])
+@pytest.mark.parametrize("last", ["network", "none", "smaller", "larger"])
 def test_clips_side_by_side_find_what_the_online_loop_finds(
     data: PoseTrackData, network: VideoNet, codec: HeatmapCodec, last: str
 ) -> None:
     if last == "none":
         network = VideoNet(network.key_frame, FollowUpNets([network.follow_ups[0], None]))
+    if last in ("smaller", "larger"):
+        network, codec = resized(network, 1, (16, 16) if last == "smaller" else (64, 64), codec)
     clips = clips_of(data, T, stride=T + 1)
     keyed = with_key_frames(fixed_clips(clips, SKELETON, codec), network.key_frame, 3)
     evaluator = ClipEvaluator(keyed, data.ground_truth, SKELETON, codec, batch_size=3)
@@ -103,6 +105,19 @@ def test_clips_side_by_side_find_what_the_online_loop_finds(
         assert np.allclose(result["keypoints"], other["keypoints"], atol=1e-3)
         assert result["image_id"] == other["image_id"]
     assert {item.distance for item in found} == {0, 1, 2}
+
+
+def resized(
+    network: VideoNet, number: int, input_hw: tuple[int, int], codec: HeatmapCodec
+) -> tuple[VideoNet, HeatmapCodec]:
+    """Return the clip with one frame of another size, and the codec of its crops."""
+    members = list(network.arch.follow_ups)
+    member = members[number]
+    assert member is not None
+    members[number] = replace(member, arch=replace(member.arch, input_hw=input_hw))
+    other = build_video_net(replace(network.arch, follow_ups=tuple(members))).eval()
+    other.load_state_dict(network.state_dict())
+    return other, codec.at(other.arch.largest)
 
 
 def test_key_frames_by_need_are_a_clock_where_the_need_says_so(

@@ -15,11 +15,14 @@ from video_fixture import video_space_of, video_supernet
 from vipnas.arch.clip import FollowUp, VideoArch
 from vipnas.config.clip import Exposure
 from vipnas.config.training import Distillation, ProgressiveShrinking, Sampling
+from vipnas.data.crops.clip_sizes import resize_warps
 from vipnas.data.crops.crops import normalise
+from vipnas.data.crops.resizing import resize_crops, resize_points
 from vipnas.models.clipnet import (
     FollowUpNet,
     FollowUpNets,
     VideoNet,
+    extract_follow_up,
     extract_video,
     propagate,
     warp_heatmaps,
@@ -151,6 +154,40 @@ def test_the_loss_of_a_clip_by_hand(
             before = supernet(normalise(images[:, frame]), warped, member)
             loss = heatmap_loss(before, *codec.encode(keypoints[:, frame]))
             torch.testing.assert_close(found[f"frame_{frame}"], loss)
+
+
+def test_each_frame_trains_at_its_own_size(
+    space: SearchSpace, networks: tuple[PoseNet, FollowUpNet]
+) -> None:
+    """The weights of a supernet, on crops of the largest size, as networks on resized ones."""
+    key_frame, supernet = networks
+    first, second = drawn_arch(space).follow_ups
+    assert first is not None and second is not None
+    small = replace(second, arch=replace(second.arch, input_hw=(16, 16)))
+    arch = VideoArch(key_frame.arch, (first, small, None))
+    images, keypoints, warps = (torch.cat((part, part[:, -1:]), dim=1) for part in clips(space))
+    task = ClipTask(key_frame, [supernet.eval()] * 3, codec_of(space), Exposure())
+    found = network_backward(task, arch)(0, (images, keypoints, warps))
+    codec = codec_of(space).at(small.arch)
+    crops = normalise(resize_crops(images[:, 2], (16, 16)))
+    points = resize_points(keypoints, (32, 32), (16, 16))
+    with torch.no_grad():
+        before = supernet(
+            normalise(images[:, 1]), key_frame_warped(key_frame, images, warps), first
+        )
+        moved = resize_warps(warps[:, 1], codec_of(space), codec_of(space), codec)
+        warped = warp_heatmaps(before, moved, codec.heatmap_hw)
+        before = extract_follow_up(supernet, small)(crops, warped)
+        torch.testing.assert_close(
+            found["frame_2"], heatmap_loss(before, *codec.encode(points[:, 2]))
+        )
+        moved = resize_warps(warps[:, 2], codec_of(space), codec, codec)
+        carried = heatmap_loss(warp_heatmaps(before, moved), *codec.encode(points[:, 3]))
+        torch.testing.assert_close(found["frame_3"], carried)
+
+
+def key_frame_warped(key_frame: PoseNet, images: Tensor, warps: Tensor) -> Tensor:
+    return warp_heatmaps(key_frame(normalise(images[:, 0])), warps[:, 0])
 
 
 def test_a_frame_without_a_network_has_a_loss_and_no_gradient(

@@ -71,7 +71,7 @@ class VideoArch(Strict):
             network, which takes the warped heatmaps of the frame before.
 
     Raises:
-        UserError: If they differ in input size, heatmap size or number of joints.
+        UserError: If they differ in aspect ratio, stride of the heatmaps or number of joints.
     """
 
     key_frame: Arch
@@ -79,20 +79,47 @@ class VideoArch(Strict):
 
     def __post_init__(self) -> None:
         for number, follow_up in enumerate(self.follow_ups):
-            if follow_up is None:
-                continue
-            for name in ("input_hw", "heatmap_hw", "num_keypoints"):
-                found, wanted = getattr(follow_up.arch, name), getattr(self.key_frame, name)
-                if found != wanted:
-                    place = f"follow_ups[{number}].{name}"
-                    raise UserError(place, f"{wanted} as in the key frame", str(found))
+            if follow_up is not None:
+                self._check_fits(follow_up.arch, f"follow_ups[{number}]")
         if self.key_frame.simcc is not None:
             hint = "a frame takes in the heatmaps of the previous one"
             raise UserError("key_frame.simcc", "null in a clip", "a SimCC head", hint)
 
+    def _check_fits(self, own: Arch, place: str) -> None:
+        """Raise UserError unless heatmaps can be warped between the key frame and a network."""
+        key = self.key_frame
+        (height, width), (key_height, key_width) = own.input_hw, key.input_hw
+        if height * key_width != width * key_height:
+            expected = f"the aspect ratio of {key.input_hw} as in the key frame"
+            raise UserError(f"{place}.input_hw", expected, str(own.input_hw))
+        if own.heatmap_hw[0] * key_height != key.heatmap_hw[0] * height:
+            expected = f"the stride of {key.heatmap_hw} as in the key frame"
+            raise UserError(f"{place}.heatmap_hw", expected, str(own.heatmap_hw))
+        if own.num_keypoints != key.num_keypoints:
+            expected = f"{key.num_keypoints} as in the key frame"
+            raise UserError(f"{place}.num_keypoints", expected, str(own.num_keypoints))
+
     def __len__(self) -> int:
         """Return the number of frames of a clip, T + 1."""
         return 1 + len(self.follow_ups)
+
+    @property
+    def largest(self) -> Arch:
+        """The network with the largest input, at which crops of the clip are made."""
+        archs = (self.key_frame, *(own.arch for own in self.follow_ups if own is not None))
+        return max(archs, key=lambda arch: arch.input_hw)
+
+    def sized_as(self, distance: int) -> Arch:
+        """Return the network whose sizes a frame has, by its distance from the key frame.
+
+        It is the last that ran. Beyond the last frame, the follow-up networks run in turn.
+        """
+        while distance > 0:
+            follow_up = self.follow_ups[(distance - 1) % len(self.follow_ups)]
+            if follow_up is not None:
+                return follow_up.arch
+            distance -= 1
+        return self.key_frame
 
     def to_json(self) -> str:
         """Return one line of JSON, the same for equal architectures."""

@@ -146,6 +146,8 @@ class VideoConfig(Strict):
         search: How it is searched. Budgets are for the mean over the frames of a clip.
         retrain: How the networks that were found are fine-tuned.
         space: Search space of the follow-up networks; null takes that of the experiment.
+        input_hw: Input height and width of the follow-up networks in pixels, or a list of several
+            options; null takes those of the experiment, or of `space` if it has several.
         augmentation: How training clips are augmented.
         calibration_clips: Number of training clips on which batch norm is calibrated.
         val_clips: Number of clips of the validation split on which subnets are scored.
@@ -162,6 +164,7 @@ class VideoConfig(Strict):
     search: SearchConfig
     retrain: VideoRetrainConfig
     space: str | None = None
+    input_hw: tuple[int, int] | tuple[tuple[int, int], ...] | None = None
     augmentation: ClipAugmentation = field(default_factory=ClipAugmentation)
     calibration_clips: PositiveInt = 64
     val_clips: PositiveInt = 100

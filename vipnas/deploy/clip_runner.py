@@ -14,8 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vipnas.arch.clip import VideoArch
 from vipnas.config.data import BoxFit
 from vipnas.data.codecs.heatmap import HeatmapCodec
+from vipnas.data.crops.clip_sizes import ClipSizes
 from vipnas.data.crops.crops import normalise
 from vipnas.data.crops.geometry import PUBLISHED_FIT, FloatArray
 from vipnas.data.crops.pictures import box_crops
@@ -98,12 +100,13 @@ class ClipRunner:
             same of exported networks.
         schedule: Says when a person has a key frame.
         skeleton: That of the networks.
-        codec: Decodes their heatmaps.
+        codec: Decodes their heatmaps; for the size of the largest frame.
         device: Where `run` takes its crops.
         batch_size: Crops that run at once; changes nothing but the speed.
         fit: How the region of a crop is made from the box.
         normalise: From uint8 crops (N, 3, H, W) to what `run` takes.
         place: Names the networks in errors.
+        arch: The networks; None where all have the size of `codec`.
     """
 
     run: RunFrame
@@ -115,13 +118,15 @@ class ClipRunner:
     fit: BoxFit = PUBLISHED_FIT
     normalise: Callable[[Tensor], Tensor] = normalise
     place: str = "networks"
+    arch: VideoArch | None = None
 
     @classmethod
     def of(cls, network: VideoNet, skeleton: Skeleton, codec: HeatmapCodec) -> ClipRunner:
         """Run native networks, on the device that they are on; in evaluation mode."""
         device = next(network.eval().parameters()).device
         schedule = KeyFrameSchedule(len(network.arch) - 1)
-        return cls(network.run_frame, schedule, skeleton, codec, device)
+        sized = codec.at(network.arch.largest)
+        return cls(network.run_frame, schedule, skeleton, sized, device, arch=network.arch)
 
     def __call__(
         self, image: UINT8, boxes_xyxy: FloatArray, memories: Sequence[ClipMemory | None]
@@ -139,7 +144,7 @@ class ClipRunner:
         step = ClipStep(
             self.run,
             self.schedule,
-            codec,
+            ClipSizes(codec, self.arch),
             self.skeleton.num_joints,
             self.device,
             self.batch_size,

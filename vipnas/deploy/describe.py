@@ -62,7 +62,8 @@ def _networks(header: ModelHeader) -> Iterator[str]:
         assert header.clip is not None
         yield f"clip: {len(header.clip)} frames, {mean_cost(header.clip)} on average"
         for number, follow_up in enumerate(header.clip.follow_ups, start=1):
-            yield f"follow-up frame {number}: {fusion_in_words(follow_up)}"
+            sized = "" if follow_up is None else ", input {} x {}".format(*follow_up.arch.input_hw)
+            yield f"follow-up frame {number}: {fusion_in_words(follow_up)}{sized}"
         yield f"key frames: {header.key_frames or f'every {len(header.clip)} frames'}"
         return
     assert header.arch is not None

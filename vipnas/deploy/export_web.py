@@ -168,6 +168,10 @@ def _networks(model: PoseModel, precision: str) -> tuple[PoseNet, list[FollowUpN
         return model.pose_net(), []
     if precision != "fp32":
         raise UserError("precision", "fp32 for the networks of a clip", precision)
+    sizes = {network.arch.sized_as(number).input_hw for number in range(len(network.arch))}
+    if len(sizes) > 1:
+        found = ", ".join(str(list(size)) for size in sorted(sizes))
+        raise UserError(f"{model.path}: input_hw", "one size of all frames for a page", found)
     return network.key_frame, list(network.follow_ups)
 
 

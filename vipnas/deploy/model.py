@@ -139,12 +139,13 @@ class PoseModel:
             self.network.eval().run_frame,
             KeyFrameSchedule(len(self.network.arch) - 1, self.header.key_frames),
             self.skeleton,
-            self.codec,
+            self.codec.at(self.network.arch.largest),
             next(self.network.parameters()).device,
             self.batch_size,
             self._fit,
             self._normalised,
             str(self.path),
+            self.network.arch,
         )
 
     def heatmap_network(self) -> nn.Module:

@@ -14,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vipnas.data.codecs.heatmap import HeatmapCodec
+from vipnas.data.crops.clip_sizes import ClipSizes
 from vipnas.data.crops.crops import normalise
 from vipnas.data.crops.geometry import FloatArray, heatmap_warp, invert, transform
 from vipnas.evaluation.key_frames import ClipMemory, KeyFrameSchedule
-from vipnas.models.clipnet import Frame, RunFrame, propagate
+from vipnas.models.clipnet import RunFrame, propagate
 
 
 class StepPoses(NamedTuple):
@@ -41,13 +41,13 @@ class StepPoses(NamedTuple):
 class ClipStep:
     """Run one frame of several persons. Those at the same distance from a key frame run together.
 
-    `run` takes images on `device`, normalised by `normalise`. `batch_size` changes nothing but the
-    speed. `place` names the networks in errors.
+    `run` takes images on `device`, normalised by `normalise`, of the `sizes` of its frame.
+    `batch_size` changes nothing but the speed. `place` names the networks in errors.
     """
 
     run: RunFrame
     schedule: KeyFrameSchedule
-    codec: HeatmapCodec
+    sizes: ClipSizes
     num_joints: int
     device: torch.device
     batch_size: int = 64
@@ -64,7 +64,7 @@ class ClipStep:
         """Find the pose in each crop.
 
         Args:
-            images_N3HW: uint8 RGB crops.
+            images_N3HW: uint8 RGB crops, of the size of the largest frame.
             input_from_image_N23: Affines from the image to the crops.
             before: The same persons in the previous frame. Who has no memory has a key frame.
 
@@ -83,7 +83,7 @@ class ClipStep:
             matrices_N23 = input_from_image_N23[rows]
             known = [memory for row in rows if distance and (memory := before[row])]
             heatmaps_NKHW = self._heatmaps(distance, images_N3HW[rows], matrices_N23, known)
-            found, scores = self.codec.decode(heatmaps_NKHW)
+            found, scores = self.sizes.decode(distance, heatmaps_NKHW)
             xy_NK2[rows] = transform(invert(matrices_N23), found.double().numpy())
             scores_NK[rows] = scores.numpy()
             for number, row in enumerate(rows):
@@ -108,12 +108,12 @@ class ClipStep:
             heatmaps_before = torch.stack([memory.heatmaps_KHW for memory in before])
             matrices_N23 = np.stack([memory.input_from_image_23 for memory in before])
             warps_N23 = self._warps(matrices_N23, input_from_image_N23)
-        frame = Frame(distance, images_N3HW, warps_N23)
+        frame = self.sizes.frame(distance, images_N3HW, warps_N23)
         (heatmaps_NKHW,) = propagate(self._run, [frame], heatmaps_before)
         return heatmaps_NKHW
 
     def _warps(self, before_N23: FloatArray, now_N23: FloatArray) -> Tensor:
-        codec = self.codec
+        codec = self.sizes.codec
         warps = heatmap_warp(before_N23, now_N23, codec.stride_xy, codec.heatmap_hw)
         return torch.from_numpy(warps).float()
 
@@ -122,7 +122,8 @@ class ClipStep:
         found = []
         for rows in torch.arange(len(images_N3HW)).split(self.batch_size):
             before = None if before_NKHW is None else before_NKHW[rows].to(self.device)
-            images = self.normalise(images_N3HW[rows].to(self.device))
+            images = self.sizes.images(distance, images_N3HW[rows].to(self.device))
+            images = self.normalise(images)
             found.append(self.run(distance, images, before).cpu())
         heatmaps_NKHW = torch.cat(found)
         if not torch.isfinite(heatmaps_NKHW).all():

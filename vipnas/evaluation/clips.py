@@ -21,13 +21,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vipnas.arch.clip import VideoArch
+from vipnas.arch.image import Arch
 from vipnas.data.codecs.heatmap import HeatmapCodec
+from vipnas.data.crops.clip_sizes import ClipSizes
 from vipnas.data.crops.clips import FixedClips
 from vipnas.data.crops.crops import normalise
 from vipnas.data.formats.results import keypoint_results
 from vipnas.data.formats.skeletons import Skeleton
 from vipnas.evaluation.coco_ap import coco_metrics
-from vipnas.evaluation.evaluator import measure_statistics, middle_batch
+from vipnas.evaluation.evaluator import inputs_of, measure_statistics, middle_batch
 from vipnas.evaluation.metrics import Metrics
 from vipnas.evaluation.oks import mean_similarity
 from vipnas.evaluation.scoring import Inherited
@@ -48,27 +50,40 @@ class KeyedClips:
 
     clips: FixedClips
     heatmaps_NKHW: Tensor
+    key_frame: Arch
 
-    def frames(self, rows: Tensor | slice, device: torch.device) -> Iterator[Frame]:
-        """Yield the follow-up frames of some clips, with uint8 images on the device."""
+    def sizes(self, networks: FollowUpNets) -> ClipSizes:
+        """Return the sizes of the frames for some follow-up networks."""
+        return ClipSizes(self.clips.codec, VideoArch(self.key_frame, networks.archs))
+
+    def frames(
+        self, networks: FollowUpNets, rows: Tensor | slice, device: torch.device
+    ) -> Iterator[Frame]:
+        """Yield the follow-up frames of some clips at the sizes of networks, with uint8 images."""
+        sizes = self.sizes(networks)
         for distance, crops in enumerate(self.clips.frames[1:], start=1):
             warps = self.clips.warps_NT23[rows, distance - 1].to(device)
-            yield Frame(distance, crops.images_B3HW[rows].to(device), warps)
+            images = sizes.images(distance, crops.images_B3HW[rows].to(device))
+            yield sizes.frame(distance, images, warps)
 
     def of(self, rows: slice) -> KeyedClips:
         """Return some of the clips."""
-        return KeyedClips(self.clips.of(rows), self.heatmaps_NKHW[rows])
+        return replace(self, clips=self.clips.of(rows), heatmaps_NKHW=self.heatmaps_NKHW[rows])
+
+
+def normalised(frame: Frame) -> Frame:
+    """Return a frame of uint8 images with normalised ones."""
+    return frame._replace(images_B3HW=normalise(frame.images_B3HW))
 
 
 @torch.no_grad()
 def with_key_frames(clips: FixedClips, key_frame: PoseNet, batch_size: int) -> KeyedClips:
     """Run the key frame's network, which is in evaluation mode, on the first frame of each clip."""
-    device = next(key_frame.parameters()).device
+    images_N3HW, input_hw = clips.frames[0].images_B3HW, key_frame.arch.input_hw
     found = [
-        key_frame(normalise(images.to(device)))
-        for images in clips.frames[0].images_B3HW.split(batch_size)
+        key_frame(images) for images in inputs_of(key_frame, images_N3HW, input_hw, batch_size)
     ]
-    return KeyedClips(clips, torch.cat(found).cpu())
+    return KeyedClips(clips, torch.cat(found).cpu(), key_frame.arch)
 
 
 @torch.no_grad()
@@ -84,12 +99,12 @@ def calibrate_along(networks: FollowUpNets, keyed: KeyedClips, batch_size: int) 
         network = networks[distance - 1]
         if network is None:
             return before_NKHW
-        images = (normalise(rows.to(device)) for rows in images_N3HW.split(batch_size))
+        images = map(normalise, images_N3HW.split(batch_size))
         inputs = list(zip(images, before_NKHW.split(batch_size), strict=True))
         measure_statistics(network, inputs)
         return torch.cat([network.eval()(*batch) for batch in inputs])
 
-    frames = keyed.frames(slice(None), device)
+    frames = keyed.frames(networks, slice(None), device)
     for _ in propagate(calibrate, frames, keyed.heatmaps_NKHW.to(device)):
         pass
 
@@ -160,17 +175,14 @@ class ClipEvaluator:
         """Return joints (N, F, K, 2) in pixels of each frame's image, and scores (N, F, K)."""
         device = next(networks.parameters(), torch.empty(0)).device
         networks.eval()
-        decoded = []
+        decoded, sizes = [], replace(self.keyed.sizes(networks), codec=self.codec)
         for rows in torch.arange(len(self.keyed.clips)).split(self.batch_size):
             first = self.keyed.heatmaps_NKHW[rows].to(device)
-            frames = (
-                frame._replace(images_B3HW=normalise(frame.images_B3HW))
-                for frame in self.keyed.frames(rows, device)
-            )
+            frames = map(normalised, self.keyed.frames(networks, rows, device))
             along = [first, *propagate(networks, frames, first)]
             if not all(torch.isfinite(heatmaps).all() for heatmaps in along):
                 raise FloatingPointError("the networks' heatmaps are not finite")
-            found = [self.codec.decode(heatmaps) for heatmaps in along]
+            found = [sizes.decode(*frame) for frame in enumerate(along)]
             decoded.append([torch.stack(part, dim=1).cpu() for part in zip(*found, strict=True)])
         xy_NFK2, scores_NFK = (torch.cat(parts) for parts in zip(*decoded, strict=True))
         in_image = [
@@ -219,10 +231,7 @@ class InheritedClipScore(Inherited[VideoArch]):
         assert isinstance(network, FollowUpNets)
         keyed = self.evaluator.keyed.of(slice(count))
         device = next(network.parameters(), torch.empty(0)).device
-        frames = (
-            frame._replace(images_B3HW=normalise(frame.images_B3HW))
-            for frame in keyed.frames(slice(None), device)
-        )
+        frames = map(normalised, keyed.frames(network, slice(None), device))
         first = keyed.heatmaps_NKHW.to(device)
         return keyed.clips.frames[-1].images_B3HW, [first, *propagate(network, frames, first)][-1]
 

@@ -21,6 +21,7 @@ from vipnas.arch.clip import KeyFrameRule
 from vipnas.config.clip import Boxes, KeyFramesByNeed
 from vipnas.config.data import BoxFit
 from vipnas.data.codecs.heatmap import HeatmapCodec
+from vipnas.data.crops.clip_sizes import ClipSizes
 from vipnas.data.crops.crops import fixed_crops
 from vipnas.data.crops.geometry import PUBLISHED_FIT, box_of_joints, invert
 from vipnas.data.formats.posetrack import Box, Frame, PoseTrackData, TrackedPerson, Video
@@ -85,7 +86,7 @@ class OnlineLoop:
     Attributes:
         network: The networks.
         skeleton: The joints.
-        codec: Decodes the heatmaps.
+        codec: Decodes the heatmaps; of any size, crops have that of the largest frame.
         boxes: Each frame's annotated box, or the box of the pose in the previous frame. The first
             frame of a tracklet always takes the former, frames without labels the latter.
         batch_size: How many persons run at a time. It changes only the speed.
@@ -168,7 +169,7 @@ class OnlineLoop:
         step = ClipStep(
             network.run_frame,
             schedule,
-            self.codec,
+            ClipSizes.largest(self.codec, network.arch),
             num_joints,
             device,
             self.batch_size,
@@ -195,7 +196,7 @@ class OnlineLoop:
             _in_box(detection, box, self.skeleton)
             for detection, box in zip(detections, boxes, strict=True)
         ]
-        codec = self.codec
+        codec = step.sizes.codec
         crops = fixed_crops(
             persons, self.skeleton, codec.input_hw, span_hw=codec.span_hw, fit=self.fit
         )

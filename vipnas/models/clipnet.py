@@ -182,7 +182,7 @@ class VideoNet(nn.Module):
         return heatmaps
 
     def forward(self, images_BF3HW: Tensor, warps_BT23: Tensor) -> Tensor:
-        """Compute heatmaps.
+        """Compute heatmaps, where all networks take inputs of one size.
 
         Args:
             images_BF3HW: Normalised images (B, F, 3, H, W).
@@ -227,11 +227,13 @@ class Frame(NamedTuple):
         distance: Frames since the key frame; 0 for a key frame.
         images_B3HW: Normalised images (B, 3, H, W).
         warps_B23: As in `warp_heatmaps`; None for a key frame.
+        heatmap_hw: Height and width of its heatmaps; None is those of the frame before.
     """
 
     distance: int
     images_B3HW: Tensor
     warps_B23: Tensor | None = None
+    heatmap_hw: tuple[int, int] | None = None
 
 
 def detached(distance: int, heatmaps_BKHW: Tensor) -> Tensor:
@@ -261,20 +263,23 @@ def propagate(
         before = None
         if frame.distance > 0:
             assert heatmaps_BKHW is not None and frame.warps_B23 is not None
-            before = warp_heatmaps(feed(frame.distance, heatmaps_BKHW), frame.warps_B23)
+            fed_BKHW = feed(frame.distance, heatmaps_BKHW)
+            before = warp_heatmaps(fed_BKHW, frame.warps_B23, frame.heatmap_hw)
         heatmaps_BKHW = run(frame.distance, frame.images_B3HW, before)
         yield heatmaps_BKHW
 
 
-def warp_heatmaps(heatmaps_BKHW: Tensor, warps_B23: Tensor) -> Tensor:
+def warp_heatmaps(
+    heatmaps_BKHW: Tensor, warps_B23: Tensor, heatmap_hw: tuple[int, int] | None = None
+) -> Tensor:
     """Warp heatmaps of the frame before to the crop of this frame; zero outside.
 
     Args:
         heatmaps_BKHW: Heatmaps of the frame before.
         warps_B23: Affine maps from normalised coordinates of this frame's heatmaps to those of the
             frame before. -1 and 1 are the edges of the outer pixels.
+        heatmap_hw: Height and width of this frame's heatmaps; None is those of the frame before.
     """
-    grid = F.affine_grid(
-        warps_B23.to(heatmaps_BKHW.dtype), list(heatmaps_BKHW.shape), align_corners=False
-    )
+    shape = [*heatmaps_BKHW.shape[:2], *(heatmap_hw or heatmaps_BKHW.shape[2:])]
+    grid = F.affine_grid(warps_B23.to(heatmaps_BKHW.dtype), shape, align_corners=False)
     return F.grid_sample(heatmaps_BKHW, grid, align_corners=False)

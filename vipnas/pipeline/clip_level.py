@@ -5,7 +5,6 @@ The network of the key frame is that of the level of images.
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import nn
 
 from vipnas.arch.clip import VideoArch
 from vipnas.config.clip import Exposure, VideoConfig
+from vipnas.data.codecs.heatmap import HeatmapCodec
 from vipnas.data.crops.clips import TrainingClips
 from vipnas.data.formats.posetrack import PoseTrackData
 from vipnas.evaluation.clips import (
@@ -45,28 +45,24 @@ from vipnas.space.clip import VideoSpace
 from vipnas.training.compute import make_forward
 from vipnas.training.step import ClipTask
 
-log = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True)
 class ClipLevel(Level[VideoArch]):
     """An experiment's level of clips: its parts, each made when first needed.
 
-    The key frame's network is by default that of the level of images, retrained. All frames have
-    its input size.
+    The key frame's network is by default that of the level of images, retrained. Crops have the
+    largest size of its clips, those of `only` if it is given.
     """
 
     given_key_frame: PoseNet | None = None
+    only: VideoArch | None = None
     name = "clip"
     commands = "vipnas video"
     arch_type = VideoArch
     starts_from_supernet = True
 
-    def __post_init__(self) -> None:
-        if self.experiment.space.has_sizes:
-            given = self.given_key_frame
-            arch = given.arch if given is not None else read_header(self.key_frame_file).key_frame
-            object.__setattr__(self, "experiment", self.experiment.at(arch))
+    def at(self, arch: VideoArch) -> ClipLevel:
+        return replace(self, only=arch)
 
     @cached_property
     def config(self) -> VideoConfig:
@@ -94,6 +90,11 @@ class ClipLevel(Level[VideoArch]):
         return VideoSpace(self.key_frame.arch, images, fusion.options, num_follow_ups, fusion.warp)
 
     @property
+    def codec(self) -> HeatmapCodec:
+        """For the size of the crops."""
+        return self.experiment.codec.at((self.only or self.space.max_arch()).largest)
+
+    @property
     def network_step_is_static(self) -> bool:
         return self.config.retrain.exposure.teacher_forcing_steps == 0
 
@@ -114,10 +115,10 @@ class ClipLevel(Level[VideoArch]):
 
     @cached_property
     def training_data(self) -> TrainingClips:
-        return self.experiment.datasets.training_clips(self.config)
+        return self.experiment.datasets.training_clips(self.config, self.codec)
 
     def _keyed_clips(self, split: Split | None, at_most: int) -> KeyedClips:
-        clips = self.experiment.datasets.clips(self.config, split, at_most)
+        clips = self.experiment.datasets.clips(self.config, self.codec, split, at_most)
         return with_key_frames(clips, self.key_frame, self.batch_size)
 
     @cached_property
@@ -130,7 +131,7 @@ class ClipLevel(Level[VideoArch]):
             self._keyed_clips("val", self._val_clips(num_persons)),
             self.videos("val").ground_truth,
             self.experiment.skeleton,
-            self.experiment.codec,
+            self.codec,
             self.batch_size,
         )
         margin = self.early_stop_margin(num_persons)
@@ -145,20 +146,21 @@ class ClipLevel(Level[VideoArch]):
     def supernet(self, directory: Path) -> FollowUpNet:
         """Build the supernet of the follow-up frames.
 
-        Where both levels have the same largest architecture, it starts with the weights of the
-        supernet of images, and with those of the key frame's network in their place: that has been
-        trained for longer.
+        Where both levels have the same largest architecture, it starts from the supernet of images,
+        with the weights of the key frame's network, which was trained for longer, in their place.
         """
         supernet = FollowUpNet(self.space.image_space.max_arch(), self.space.fusions)
         if (images_file := self._starts_from) is not None:
-            supernet.posenet = open_supernet(self.experiment, images_file)
-            insert(self.key_frame, supernet.posenet)
+            images = open_supernet(self.experiment, images_file)
+            insert(self.key_frame, images)
+            supernet.posenet.load_state_dict(images.state_dict())
         return supernet
 
     @property
     def _starts_from(self) -> Path | None:
         images_file = supernet_file(ImageLevel(self.experiment))
-        same = self.experiment.space.max_arch() == self.space.image_space.max_arch()
+        ours, own = self.space.image_space.max_arch(), self.experiment.space.max_arch()
+        same = replace(ours, input_hw=own.input_hw) == own  # weights have no input size
         return images_file if same and images_file.exists() else None
 
     def blank(self, arch: VideoArch | None) -> FollowUpNet | FollowUpNets:
@@ -192,18 +194,20 @@ class ClipLevel(Level[VideoArch]):
         return ClipTask(
             make_forward(self.key_frame, compute),
             [forwards[one] for one in networks],
-            self.experiment.codec,
+            self.codec,
             exposure,
             processes,
         )
 
     def settings(self) -> dict[str, Any]:
+        sizes, images = self.space.image_space.inputs_hw, self.experiment.space.inputs_hw
         return {
             **self.experiment.training_settings(),
             "key_frame": content_digest(self.key_frame_file),
             "num_follow_ups": self.config.num_follow_ups,
             "clip_augmentation": to_plain(self.config.augmentation),
             "training_clips": len(self.training_data),
+            **({} if sizes == images else {"input_hw": to_plain(sizes)}),
         }
 
     def supernet_settings(self) -> dict[str, Any]:
@@ -268,7 +272,7 @@ class ClipLevel(Level[VideoArch]):
             loop, videos = self.loop_of(path), self.videos("val").videos
             rule = loop.rule_within(mean_cost(loop.network.arch).macs, settings, videos)
             if rule is None:
-                log.warning("%s: no threshold keeps the mean cost of the clock, which stays", path)
+                print("retrain: no threshold keeps the mean cost of the clock, which stays")
         return write_key_frames(path, rule)
 
     def replay_state(self) -> dict[str, Any]:

@@ -79,11 +79,18 @@ class Datasets:
         return space
 
     def follow_up_space(self, config: VideoConfig) -> SearchSpace:
-        """Return the space of the networks after a key frame: the same input size and joints."""
-        if config.space is None:
-            return self.space
-        named = read_space(find_shipped("search_spaces", config.space, ".yaml"))
-        return named.with_facts(self.space.input_hw, self.space.num_keypoints)
+        """Return the space of the networks after a key frame, each of an input size of its own.
+
+        The sizes are `video.input_hw`, by default those of the space of images, or of the space
+        that is named if it has several.
+        """
+        space, sizes = self.space, self.space.inputs_hw
+        if config.space is not None:
+            space = read_space(find_shipped("search_spaces", config.space, ".yaml"))
+            sizes = space.inputs_hw if space.has_sizes else sizes
+        space = space.with_facts(config.input_hw or sizes, self.space.num_keypoints)
+        self._check_batch_norm(space)
+        return space
 
     def _check_batch_norm(self, space: SearchSpace) -> None:
         """Batch norm needs two values of a channel: of one pixel, two images."""
@@ -163,22 +170,24 @@ class Datasets:
             raise UserError("data", "videos: PoseTrack or synthetic_video", "images")
         return data
 
-    def training_clips(self, config: VideoConfig) -> TrainingClips:
-        """Return all clips of the training videos, augmented."""
+    def training_clips(self, config: VideoConfig, codec: HeatmapCodec) -> TrainingClips:
+        """Return all clips of the training videos, augmented, of the size of a codec."""
         return TrainingClips(
             clips_of(self.videos(None), config.num_follow_ups),
             self.skeleton,
-            self.codec,
+            codec,
             config.augmentation,
             self.config.seed,
             self.skip_bad_images,
             self.config.box,
         )
 
-    def clips(self, config: VideoConfig, split: Split | None, at_most: int) -> FixedClips:
+    def clips(
+        self, config: VideoConfig, codec: HeatmapCodec, split: Split | None, at_most: int
+    ) -> FixedClips:
         """Return some clips of a split, spread over its videos, as they are."""
         clips = spread_clips(self.videos(split), config.num_follow_ups, at_most)
-        return fixed_clips(clips, self.skeleton, self.codec, fit=self.config.box)
+        return fixed_clips(clips, self.skeleton, codec, fit=self.config.box)
 
     def data_of(self, split: Split) -> PoseData:
         """Return the people that `evaluator(split)` scores on."""

@@ -58,7 +58,7 @@ class Level(ABC, Generic[A]):
         """What holds the sections `supernet`, `search` and `retrain` of this level."""
 
     def at(self, arch: A) -> Level[A]:
-        """Return the level for one architecture by itself, with crops of its input size."""
+        """Return the level for one architecture by itself, with crops of its (largest) size."""
         return self
 
     @property

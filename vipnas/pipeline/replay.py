@@ -35,6 +35,7 @@ def replay(path: Path, device: torch.device) -> tuple[int, Diagnosis]:
     arch = None
     if content["arch"] is not None:
         arch = level.parse_arch(held(content, "arch", str, path), str(path))
+        level = level.at(arch)
     network = level.blank(arch)
     load_strictly(network, content["network"], path)
     network = network.to(device).train()

@@ -20,16 +20,18 @@ def arch_lines(arch: Arch | VideoArch) -> list[str]:
             "head " + ", ".join(_head(arch)),
         ]
     return [
-        f"frame {number} {fusion_in_words(follow_up)}{_parts(follow_up)}"
+        f"frame {number} {fusion_in_words(follow_up)}{_parts(follow_up, arch.key_frame)}"
         for number, follow_up in enumerate(arch.follow_ups, 1)
     ]
 
 
-def _parts(follow_up: FollowUp | None) -> str:
+def _parts(follow_up: FollowUp | None, key_frame: Arch) -> str:
     if follow_up is None:
         return ""
-    stages = " | ".join(map(_stage, follow_up.arch.stages))
-    return f": {stages} | {', '.join(map(_deconv, follow_up.arch.head))}"
+    own = follow_up.arch
+    stages = " | ".join(map(_stage, own.stages))
+    sized = "" if own.input_hw == key_frame.input_hw else ", input {} x {}".format(*own.input_hw)
+    return f"{sized}: {stages} | {', '.join(map(_deconv, own.head))}"
 
 
 def _head(arch: Arch) -> Iterator[str]:

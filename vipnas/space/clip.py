@@ -23,7 +23,7 @@ class VideoSpace(GeneSpace[VideoArch]):
 
     Attributes:
         key_frame: The network of the key frame.
-        image_space: The space of the follow-up networks.
+        image_space: The space of the follow-up networks; each has an input size of its own.
         fusions: The options of every follow-up frame; None is a frame that sees its image alone.
         num_follow_ups: Number of frames after the key frame.
         warp: Whether a follow-up frame may run no network, and take the warped heatmaps of the
@@ -42,9 +42,6 @@ class VideoSpace(GeneSpace[VideoArch]):
         if not self.fusions or len(set(self.fusions)) < len(self.fusions):
             found = ", ".join(self.fusion_names) or "no fusion"
             raise UserError("fusions", "one or more different fusions", found)
-        if len(self.image_space.inputs_hw) > 1:
-            found = str([list(hw) for hw in self.image_space.inputs_hw])
-            raise UserError("input_hw", "one size in a space of clips", found)
         for fusion in self.fusions:
             FollowUp(self.image_space.min_arch(), fusion)
         self.max_arch()  # has a network in every frame, to be compared with that of the key frame

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import NamedTuple, Protocol, TypeVar
 
 import torch
@@ -21,6 +21,7 @@ from vipnas.arch.image import Arch
 from vipnas.config.clip import Exposure
 from vipnas.config.training import Distillation
 from vipnas.data.codecs.heatmap import HeatmapCodec
+from vipnas.data.crops.clip_sizes import ClipSizes
 from vipnas.data.crops.crops import normalise
 from vipnas.data.crops.loader import Batch
 from vipnas.data.crops.resizing import resize_crops, resize_points
@@ -86,12 +87,10 @@ class ImageTask:
 
     def prepare(self, step: int, batch: Batch) -> Callable[[Arch | None], Prepared]:
         images_B3HW, *joints = batch
-        crops_hw = self.codec.input_hw
 
         @cache
         def prepared(codec: HeatmapCodec) -> Prepared:
-            images = normalise(resize_crops(images_B3HW, codec.input_hw))
-            labels, *taught = (resize_points(one, crops_hw, codec.input_hw) for one in joints)
+            images, labels, *taught = _resized(self.codec, codec, images_B3HW, *joints)
             if taught and self.teacher_weight > 0:
                 targets, weights = taught_targets(codec, labels, taught[0], self.teacher_weight)
             else:
@@ -122,20 +121,27 @@ class ClipTask:
 
     def prepare(self, step: int, batch: Batch) -> Callable[[VideoArch | None], Prepared]:
         images_BF3HW, keypoints_BFK3, warps_BT23 = batch
-        length = images_BF3HW.shape[:2]
-        images = normalise(images_BF3HW.flatten(0, 1)).unflatten(0, length)
-        targets, weights = self.codec.encode(keypoints_BFK3.flatten(0, 1))
-        targets, weights = targets.unflatten(0, length), weights.unflatten(0, length)
-        with torch.no_grad():
-            first = self.key_frame(images[:, 0], None)
-        prepared = Prepared(
-            [Frame(n, images[:, n], warps_BT23[:, n - 1]) for n in range(1, length[1])],
-            list(targets.unbind(1))[1:],
-            list(weights.unbind(1))[1:],
-            first,
-            self._feed(keypoints_BFK3, step),
-        )
-        return lambda arch: prepared
+        numbers, feed_of = range(images_BF3HW.shape[1]), self._feed_of(keypoints_BFK3, step)
+
+        @cache
+        def sized(number: int, codec: HeatmapCodec) -> tuple[Tensor, Tensor, Tensor]:
+            crops = images_BF3HW[:, number], keypoints_BFK3[:, number]
+            images, joints = _resized(self.codec, codec, *crops)
+            return images, *codec.encode(joints)
+
+        @cache
+        @torch.no_grad()
+        def first(codec: HeatmapCodec) -> Tensor:
+            return self.key_frame(sized(0, codec)[0], None)
+
+        def prepared(arch: VideoArch | None) -> Prepared:
+            sizes = ClipSizes(self.codec, arch)
+            found = [sized(n, sizes.codec_at(n)) for n in numbers]
+            frames = [sizes.frame(n, found[n][0], warps_BT23[:, n - 1]) for n in numbers[1:]]
+            targets, weights = ([one[part] for one in found[1:]] for part in (1, 2))
+            return Prepared(frames, targets, weights, first(sizes.codec_at(0)), feed_of(sizes))
+
+        return prepared
 
     def run_of(self, arch: VideoArch | None) -> RunFrame:
         def run(distance: int, images_B3HW: Tensor, before_BKHW: Tensor | None) -> Tensor:
@@ -148,10 +154,11 @@ class ClipTask:
 
         return run
 
-    def _feed(self, keypoints_BFK3: Tensor, step: int) -> Feed:
+    def _feed_of(self, keypoints_BFK3: Tensor, step: int) -> Callable[[ClipSizes], Feed]:
         """Return the network's own heatmaps or, in the first steps, those of the labels."""
         if step >= self.exposure.teacher_forcing_steps:
-            return detached if self.exposure.detach else lambda distance, heatmaps: heatmaps
+            own: Feed = detached if self.exposure.detach else lambda distance, heatmaps: heatmaps
+            return lambda sizes: own
         generator = torch.Generator().manual_seed(step)
         # Of the joint batch, so that N processes train as one.
         joint_size = len(keypoints_BFK3) * self.processes.number
@@ -159,9 +166,19 @@ class ClipTask:
         noise = noise[self.processes.share(joint_size)]
         moved = keypoints_BFK3.clone()
         moved[..., :2] += self.exposure.teacher_forcing_noise_px * noise.to(moved)
-        labels: Tensor = self.codec.encode(moved.flatten(0, 1))[0]
-        labels_BFKHW = labels.unflatten(0, keypoints_BFK3.shape[:2])
-        return lambda distance, heatmaps: labels_BFKHW[:, distance - 1]
+
+        def forced(sizes: ClipSizes, distance: int, heatmaps_BKHW: Tensor) -> Tensor:
+            return sizes.encode(distance - 1, moved[:, distance - 1])[0]
+
+        return lambda sizes: partial(forced, sizes)
+
+
+def _resized(
+    crops: HeatmapCodec, codec: HeatmapCodec, images_B3HW: Tensor, *joints_BK3: Tensor
+) -> list[Tensor]:
+    """Return crops, normalised, and their joints at the size of another codec."""
+    points = [resize_points(one, crops.input_hw, codec.input_hw) for one in joints_BK3]
+    return [normalise(resize_crops(images_B3HW, codec.input_hw)), *points]
 
 
 def supernet_backward(

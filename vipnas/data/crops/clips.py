@@ -241,11 +241,13 @@ class FixedClips:
         clips: The clips.
         frames: Crops of all clips, by frame. `frames[0]` are the key frames.
         warps_NT23: Warps as in `ClipBatch`.
+        codec: For the size of the crops.
     """
 
     clips: tuple[Clip, ...]
     frames: tuple[Crops, ...]
     warps_NT23: Tensor
+    codec: HeatmapCodec
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -253,7 +255,8 @@ class FixedClips:
     def of(self, rows: slice) -> FixedClips:
         """Return some of the clips."""
         frames = tuple(crops.of(rows) for crops in self.frames)
-        return FixedClips(self.clips[rows], frames, self.warps_NT23[rows])
+        warps_NT23 = self.warps_NT23[rows]
+        return replace(self, clips=self.clips[rows], frames=frames, warps_NT23=warps_NT23)
 
 
 def fixed_clips(
@@ -286,4 +289,4 @@ def fixed_clips(
     matrices_NF23: NDArray[np.float64] = np.stack(
         [invert(crops.image_from_input_B23) for crops in frames], axis=1
     )
-    return FixedClips(tuple(clips), tuple(frames), _warps(matrices_NF23, codec))
+    return FixedClips(tuple(clips), tuple(frames), _warps(matrices_NF23, codec), codec)

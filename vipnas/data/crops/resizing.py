@@ -10,6 +10,8 @@ B batch, K keypoints, H W height and width of the input.
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -38,6 +40,12 @@ def resize_points(xy: Tensor, from_hw: SizeHW, to_hw: SizeHW) -> Tensor:
     """
     if from_hw == to_hw:
         return xy
-    ratio_xy = torch.tensor([to_hw[1] / from_hw[1], to_hw[0] / from_hw[0]], device=xy.device)
-    moved = (xy[..., :2] + 0.5) * ratio_xy.to(xy.dtype) - 0.5
+    ratio_xy = _ratio_xy(from_hw, to_hw, xy.device).to(xy.dtype)
+    moved = (xy[..., :2] + 0.5) * ratio_xy - 0.5
     return torch.cat((moved, xy[..., 2:]), dim=-1)
+
+
+@cache
+def _ratio_xy(from_hw: SizeHW, to_hw: SizeHW, device: torch.device) -> Tensor:
+    """Return the ratios on a device, once: sending them to a GPU blocks."""
+    return torch.tensor([to_hw[1] / from_hw[1], to_hw[0] / from_hw[0]], device=device)
