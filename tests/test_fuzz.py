@@ -17,7 +17,14 @@ runs = tool("fuzz.runs")
 KINDS: dict[str, Any] = tool("fuzz.kinds").KINDS
 MODULES = [
     tool(f"fuzz.{name}")
-    for name in ("kinds", "kinds_commands", "kinds_models", "kinds_video", "spoiling")
+    for name in (
+        "kinds",
+        "kinds_commands",
+        "kinds_models",
+        "kinds_training",
+        "kinds_video",
+        "spoiling",
+    )
 ]
 CHANGES = ("changed_document", "changed_bytes", "changed_text", "changed_arguments")
 EXAMPLES_A_SHARE = 1

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import builtins
+import io
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 
+from vipnas.cli.main import main
 from vipnas.files import write_atomically
 from vipnas.latency import measure
 from vipnas.latency.measure import Key, pinned
@@ -37,8 +40,9 @@ def complaints(tree: ast.Module) -> list[str]:
         for node in tree.body
         if isinstance(node, ast.Import | ast.ImportFrom) and MODULES & set(imported(node))
     ]
+    found += [f"line {call.lineno}: no encoding" for call in calls(tree) if lacks_encoding(call)]
     for part in tree.body:
-        asked = {ast.unparse(node) for node in ast.walk(part) if isinstance(node, ast.Call)}
+        asked = {ast.unparse(node) for node in calls(part)}
         for node in ast.walk(part):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
                 module, name = node.value.id, node.attr
@@ -46,6 +50,21 @@ def complaints(tree: ast.Module) -> list[str]:
                 if name in FUNCTIONS.get(module, ()) and guard not in asked:
                     found.append(f"line {node.lineno}: {ast.unparse(node)}")
     return found
+
+
+def calls(tree: ast.AST) -> Iterator[ast.Call]:
+    return (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+
+
+def lacks_encoding(call: ast.Call) -> bool:
+    """Whether a file is read or written as text in the encoding of the system."""
+    if any(keyword.arg == "encoding" for keyword in call.keywords):
+        return False
+    if isinstance(call.func, ast.Attribute) and call.func.attr in ("read_text", "write_text"):
+        return True
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else ast.unparse(call.func)
+    modes = [mode for mode in call.args if ast.unparse(mode) in ("'a'", "'r'", "'w'", "'x'")]
+    return name == "open" and bool(modes)
 
 
 def imported(node: ast.Import | ast.ImportFrom) -> Iterator[str]:
@@ -75,6 +94,10 @@ def test_no_module_needs_what_only_posix_has() -> None:
         ("def write():\n    hasattr(os, 'pread')\n    os.pwrite(1, b'', 0)", 1),
         ("os.kill(pid, signal.SIGKILL)", 1),
         ("os.fsync(file)", 0),
+        ("Path('a').read_text()", 1),
+        ("path.open('w')", 1),
+        ("path.open('wb')", 0),
+        ("open(name, 'a', encoding='utf-8')", 0),
     ],
 )
 def test_what_only_posix_has_is_found(source: str, number: int) -> None:
@@ -99,6 +122,18 @@ def windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_files_are_written_there(windows: None, tmp_path: Path) -> None:
     write_atomically(tmp_path / "new" / "file.json", "{}\n")
     assert (tmp_path / "new" / "file.json").read_text() == "{}\n"
+
+
+def test_names_that_the_output_cannot_show_are_printed_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the output goes to a file, it has the encoding of the system."""
+    written = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, encoding="cp1252"))
+    labels = Path(__file__).parent / "artefacts" / "imports" / "cvat.xml"
+    assert main(["import-data", "cvat", str(labels), "-o", str(tmp_path / "\u5199.json")]) == 0
+    sys.stdout.flush()
+    assert b"\\u5199.json" in written.getvalue()
 
 
 def test_memory_is_left_out_there(windows: None) -> None:

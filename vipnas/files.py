@@ -113,14 +113,14 @@ def digest(path: Path) -> str:
 
 
 def read_text(path: Path) -> str:
-    """Return the content of a UTF-8 file.
+    """Return the content of a UTF-8 file, without the byte order mark that Windows writes.
 
     Raises:
         UserError: If the file does not exist or is not UTF-8.
     """
     check_is_file(path)
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(str(path), "UTF-8 text", "other bytes", str(error)) from error
 

@@ -202,6 +202,6 @@ def likely_cause(spent: Moment) -> str:
 
 def _lines(file: Path) -> list[str]:
     try:
-        return file.read_text().splitlines()
+        return file.read_text(encoding="utf-8").splitlines()
     except OSError:  # no such file, or none that may be read
         return []

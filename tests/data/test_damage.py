@@ -18,6 +18,8 @@ from PIL import Image
 from vipnas.config.data import Augmentation
 from vipnas.data.crops import decoding
 from vipnas.data.crops.images import check_images, read_image, read_reduced
+from vipnas.data.crops.jpeg import FRAMES, segments
+from vipnas.data.crops.jpeg import SCAN as SCAN_CODE
 from vipnas.data.crops.loader import TrainingCrops, training_batches
 from vipnas.data.formats.coco import read_coco
 from vipnas.data.formats.skeletons import COCO_17
@@ -188,6 +190,27 @@ def test_a_closed_stderr_is_no_obstacle(tmp_path: Path) -> None:
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}], ids=str)
+def test_zeros_at_the_end_of_a_header_change_no_picture(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    """Of the frame's or of any scan's: an error, unless the picture is the same without them."""
+    data = jpeg(photograph()[:48, :64], quality=90, **options)
+    (tmp_path / "whole.jpg").write_bytes(data)
+    whole, num_refused = read_image(tmp_path / "whole.jpg"), 0
+    for code, first, last in segments(data):
+        if code not in FRAMES | {SCAN_CODE}:
+            continue
+        for count in range(1, last - first + 1):
+            (tmp_path / "a.jpg").write_bytes(data[: last - count] + bytes(count) + data[last:])
+            try:
+                assert np.array_equal(read_image(tmp_path / "a.jpg"), whole)
+            except ValueError as error:
+                assert str(tmp_path / "a.jpg") in str(error)
+                num_refused += 1
+    assert num_refused >= 20
 
 
 def test_threads_that_are_the_first_have_the_same_codecs(monkeypatch: pytest.MonkeyPatch) -> None:

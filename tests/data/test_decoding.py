@@ -40,6 +40,52 @@ def test_twelve_bits_in_sixteen_are_scaled(
     assert record.message.startswith(f"{paths[0]}: 16-bit values of at most 4095 are scaled")
 
 
+def test_ten_and_fourteen_bits_are_scaled_too(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each with a warning: they would have other brightnesses in one data set."""
+    for bits in (10, 14):
+        numbers = RNG.integers(0, 1 << bits, (4, 5, 3), np.uint16)
+        numbers[0, 0] = (1 << bits) - 1
+        image = read_image(write(tmp_path / f"{bits}.png", numbers))
+        assert np.abs(image - numbers[..., ::-1] * (255 / ((1 << bits) - 1))).max() <= 0.5 + 1e-9
+    assert [record.message.split()[6] for record in caplog.records] == ["1023", "16383"]
+
+
+@pytest.mark.parametrize("kind", ["P2", "P3", "P5", "P6"])
+def test_the_highest_value_of_a_pnm_file_is_white(tmp_path: Path, kind: str) -> None:
+    numbers = RNG.integers(0, 16, (4, 5, 1 if kind in ("P2", "P5") else 3), np.uint8)
+    plain = " ".join(map(str, numbers.ravel())).encode() + b"\n"
+    pixels = plain if kind in ("P2", "P3") else numbers.tobytes()
+    path = tmp_path / f"a.{'pgm' if kind in ('P2', 'P5') else 'ppm'}"
+    path.write_bytes(kind.encode() + b"\n# by hand\n5 4\n15\n" + pixels)
+    assert np.array_equal(read_image(path), np.broadcast_to(numbers * 17, (4, 5, 3)))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("suffix", [".tiff", ".pfm"])
+def test_floating_point_values_from_0_to_1_are_scaled(
+    tmp_path: Path, suffix: str, channels: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    numbers = RNG.random((4, 5, channels), np.float32)
+    path = write(tmp_path / f"a{suffix}", numbers)
+    assert np.abs(read_image(path) - numbers[..., ::-1] * 255).max() <= 0.5 + 1e-4
+    assert f"{path}: floating point values from 0 to 1 are scaled" in caplog.text
+    for value, found in ((200, "0 to 200"), (-1, "-1 to 0"), (np.nan, "nan to nan")):
+        numbers[:] = 0
+        numbers[0, 0] = value
+        write(path, numbers)
+        with pytest.raises(ValueError, match=f"{path.name}: .*from 0 to 1, got {found}$"):
+            read_image(path)
+
+
+@pytest.mark.parametrize("kind", [np.int16, np.int32])
+def test_values_with_a_sign_have_no_known_range(tmp_path: Path, kind: type) -> None:
+    path = write(tmp_path / "a.tiff", np.full((4, 5), 99, kind))
+    with pytest.raises(ValueError, match=r"a\.tiff: expected 8 or 16 bits without sign, got int"):
+        read_image(path)
+
+
 def test_eight_bits_in_sixteen_are_taken_as_they_are(tmp_path: Path) -> None:
     numbers = RNG.integers(0, 256, (40, 50), np.uint16)
     path = write(tmp_path / "a.png", numbers)
@@ -87,6 +133,14 @@ def test_a_tiff_is_shown_over_black_once(tmp_path: Path, declared: bool) -> None
     if not declared:  # OpenCV writes none of the tags that say what the fourth channel is
         write(path, np.dstack((colours[..., ::-1], alpha)))
     assert np.abs(read_image(path) - colours * (128 / 255)).max() <= 1
+
+
+def test_the_alpha_of_a_grey_tiff_is_applied(tmp_path: Path) -> None:
+    alpha = np.full((40, 50), 128, np.uint8)
+    grey = RNG.integers(0, 256, alpha.shape, np.uint8)
+    Image.fromarray(np.dstack((grey, alpha)), "LA").save(tmp_path / "a.tiff")
+    expected = np.broadcast_to(grey[..., None] * (128 / 255), (40, 50, 3))
+    assert np.abs(read_image(tmp_path / "a.tiff") - expected).max() <= 0.5 + 1e-9
 
 
 def test_an_opaque_alpha_channel_changes_nothing(

@@ -71,6 +71,35 @@ def test_yolo_pose_without_visibilities(convert: Convert, tmp_path: Path) -> Non
     assert found["categories"][0]["keypoints"] == ["right_ear", "left_ear", "nose"]
 
 
+def test_yolo_pose_with_other_joints_for_each_class(convert: Convert, tmp_path: Path) -> None:
+    """Labels with a byte order mark, and labels of no image."""
+    folder = Path(shutil.copytree(FIXTURES / "yolo", tmp_path / "yolo"))
+    data = (folder / "data.yaml").read_text().partition("kpt_names")[0]
+    names = "kpt_names: {0: [nose, left_ear, right_ear], 2: [snout, tail, paw]}\n"
+    (folder / "data.yaml").write_text(data + names)
+    labels = folder / "labels" / "val" / "a.txt"
+    labels.write_text(labels.read_text(), encoding="utf-8-sig")
+    for name in ("gone", "classes"):
+        (labels.parent / f"{name}.txt").touch()
+    found = convert("yolo-pose", folder, "--split", "val")
+    assert joints_of(found)[0] == [50, 15, 2, 45, 12.5, 1, 0, 0, 0]
+    assert [c["keypoints"] for c in found["categories"]] == [
+        ["nose", "left_ear", "right_ear"],
+        ["snout", "tail", "paw"],
+    ]
+    assert "mouse (3 joints, 1 of them without a label), rat (3 joints)" in found["printed"]
+    assert "left out: 1 files of labels without an image" in found["printed"]
+
+
+def test_a_joint_that_nobody_shows_is_still_a_joint(convert: Convert, tmp_path: Path) -> None:
+    """Without the task's list of labels, too, which some exports lack."""
+    text = (FIXTURES / "cvat.xml").read_text()
+    before, rest = text.split("<meta>")
+    (tmp_path / "cvat.xml").write_text(before + rest.partition("</meta>")[2])
+    found = convert("cvat", tmp_path / "cvat.xml")
+    assert sorted(found["categories"][0]["keypoints"]) == ["left_ear", "nose", "right_ear"]
+
+
 def test_cvat_skeletons(convert: Convert) -> None:
     found = convert("cvat", FIXTURES / "cvat.xml")
     assert joints_of(found) == [[50, 15, 2, 45, 12.5, 1, 0, 0, 0]]
@@ -189,6 +218,15 @@ def _replaced(old: str, new: str) -> Callable[[str], str]:
         ("label-studio", "label_studio.json", _replaced('"x": 50', '"x": "50"'), "'k1': x: expect"),
         ("label-studio", "label_studio.json", _replaced('"x": 45', '"x": 95'), "one rectangle"),
         ("label-studio", "label_studio.json", _replaced("left_ear", "nose"), "got several"),
+        ("label-studio", "label_studio.json", _replaced("annotations", "x"), "JSON, not JSON-MIN"),
+        ("cvat", "cvat.xml", _replaced("50.00", "201"), "a.png: nose: expected pixels of an im"),
+        (
+            *("deeplabcut", "deeplabcut/labeled-data/box/CollectedData_ann.csv"),
+            *(
+                _replaced("20,8", "20,1e12"),
+                "expected pixels of an image of 60 x 40, got 20, 1e+12",
+            ),
+        ),
         (
             *("deeplabcut", "deeplabcut/labeled-data/box/CollectedData_ann.csv"),
             *(_replaced("20,8", "20"), "line 5: expected 8 numbers"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import threading
 import time
@@ -14,6 +15,7 @@ import torch
 from experiment_fixture import EXPERIMENT, write_experiment
 
 from vipnas.cli.main import main
+from vipnas.errors import UserError
 from vipnas.search.ray_cluster import HTTP2_PREFACE, RaySettings, _check_room, check_address
 
 Serve = Callable[[bytes], str]
@@ -52,13 +54,36 @@ def test_an_address_where_nothing_listens_is_one_line_at_once() -> None:
     assert time.monotonic() - started < 10
 
 
+def test_what_is_no_address_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray waits for half a minute, prints a traceback, or starts a cluster of its own."""
+    for address in ("", ":6379", "127.0.0.1", "127.0.0.1:abc", "http://127.0.0.1:8265", "a b:1"):
+        with pytest.raises(UserError) as error:
+            check_address(address)
+        assert error.value.place == "--ray-address"
+        assert repr(address) in str(error.value)
+    with pytest.raises(ValueError, match="ray://nix.invalid: expected a cluster that listens"):
+        check_address("ray://nix.invalid")
+    monkeypatch.setenv("RAY_ADDRESS", unused_address())
+    with pytest.raises(ValueError, match="expected a cluster that listens, got .*refused"):
+        check_address("auto")
+
+
+@pytest.mark.parametrize("gpus", [-1.0, math.nan])
+def test_a_share_of_a_gpu_is_a_number(gpus: float) -> None:
+    with pytest.raises(UserError, match="workers: expected at least 1 worker"):
+        RaySettings(1, gpus)
+
+
 def test_a_server_that_is_not_ray_is_found_out(serve: Serve) -> None:
     address = serve(b"HTTP/1.1 400 Bad Request\r\n\r\n")
     with pytest.raises(ValueError, match=f"{address}: .* got something that is not Ray"):
         check_address(address)
 
 
-def test_a_grpc_server_is_let_through_and_so_is_what_names_no_port(serve: Serve) -> None:
+def test_a_grpc_server_is_let_through_and_so_is_what_names_no_server(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
     check_address(serve(SETTINGS_FRAME))
     for address in ("auto", "local", None):
         check_address(address)

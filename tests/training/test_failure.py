@@ -155,8 +155,10 @@ def test_a_failed_step_of_an_experiment_is_computed_again_from_its_file_alone(
         f"step {step}: losses or gradients are not finite: {diagnosis};"
     )
     assert "keypoints of rows [1] not finite" in str(error.value)
-    assert main(["replay", str(tmp_path / "run" / stage / "failure.pt")]) == 1
-    assert capsys.readouterr().err.splitlines()[-1] == f"vipnas replay: step {step}: {diagnosis}"
+    file = tmp_path / "run" / stage / "failure.pt"
+    assert main(["replay", str(file)]) == 1
+    line = f"vipnas replay: {file}: step {step}: {diagnosis}"
+    assert capsys.readouterr().err.splitlines()[-1] == line
     assert not (tmp_path / "run" / stage / f"{stage}.pt").exists()
 
 

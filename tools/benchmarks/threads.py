@@ -6,10 +6,11 @@ a training would choose at that moment. Its rate must be 0.75 of the best fixed 
 machine is quiet, and 0.9 beside busy processes.
 
 The quickstart and lspet_cpu train architectures of one space, between its smallest and its largest.
-Settings take turns. Each runs in a process of its own, whose environment counts
-(`OMP_WAIT_POLICY`).
+With `--data-root`, lspet_cpu is measured too: a network at its budget, on its images, with its
+augmentation and its data worker. Settings take turns. Each runs in a process of its own, whose
+environment counts (`OMP_WAIT_POLICY`).
 
-    python -m tools.benchmarks.threads --report experiments/reports/threads_2026-11-29.md
+    python -m tools.benchmarks.threads --data-root DATA --report experiments/reports/NAME.md
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -33,25 +36,34 @@ from vipnas.threads import most_threads, usable_cores
 
 if TYPE_CHECKING:
     from vipnas.arch.image import Arch
+    from vipnas.data.codecs.heatmap import HeatmapCodec
+    from vipnas.data.crops.loader import TrainingCrops
 
 BUSY = "while True: pass"
 TASK = "--task"
 PASSIVE, WITH_WORKER, CHOOSE = "2 passive", "1 and a data worker", "choose"
 BATCH_SIZE = 16
+BUDGET_MACS = (16_000_000, 17_000_000)  # what lspet_cpu may cost, and little less
 MANY = 1_000_000  # steps: more than there is time for
 
 
 class Network(NamedTuple):
-    """What is trained: the smallest or largest architecture of a space, or that of a file."""
+    """What is trained.
+
+    An architecture of a space: its smallest, its largest, or one at the budget of an experiment. Or
+    that of an arch file. On synthetic people, or on the data of the experiment.
+    """
 
     shipped: str
-    which: Literal["smallest", "largest", "arch"]
+    which: Literal["smallest", "largest", "budget", "arch"]
     input_hw: tuple[int, int]
+    experiment: str | None = None
 
 
 NETWORKS = {
     "quick-smallest": Network("quick", "smallest", (96, 72)),
     "quick-largest": Network("quick", "largest", (96, 72)),
+    "lspet_cpu": Network("quick", "budget", (96, 72), "lspet_cpu"),
     "S-ViPNAS-Res50": Network("published/s_vipnas_res50", "arch", (128, 96)),
 }
 
@@ -63,13 +75,20 @@ def main() -> int:
     parser.add_argument("--busy", type=int, nargs="+", default=[0, 1, 3], help="processes beside")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each setting in a round")
-    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, help="all that have their data")
+    parser.add_argument("--data-root", type=Path, help="holds the data of lspet_cpu")
     parser.add_argument("--report", type=Path)
     options = parser.parse_args()
+    with_data = [
+        n for n, network in NETWORKS.items() if options.data_root or not network.experiment
+    ]
+    names = options.networks or with_data
+    if missing := sorted(set(names) - set(with_data)):
+        parser.error(f"--data-root: expected the folder of the data of {missing[0]}, got none")
     with TemporaryDirectory() as folder:
         synthesize(Path(folder), 64, seed=0, image_hw=(160, 160), people_per_image=(1, 1))
-        bench = Bench(Path(folder), options.rounds, options.seconds)
-        rows = [bench.row(name, busy) for name in options.networks for busy in options.busy]
+        bench = Bench(Path(folder), options.data_root, options.rounds, options.seconds)
+        rows = [bench.row(name, busy) for name in names for busy in options.busy]
     lines = report(rows, options.rounds, options.seconds)
     print("\n".join(lines))
     write_report(options.report, lines)
@@ -99,9 +118,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Bench:
-    """Runs settings in turns, on the people in a folder."""
+    """Runs settings in turns, on the people in a folder or on the data of an experiment."""
 
-    folder: Path
+    people: Path
+    data_root: Path | None
     rounds: int
     seconds: float
 
@@ -123,7 +143,8 @@ class Bench:
         environment = {name: value for name, value in os.environ.items() if "_NUM_" not in name}
         if setting == PASSIVE:
             environment["OMP_WAIT_POLICY"] = "PASSIVE"
-        task = [name, setting, str(self.folder), str(self.seconds)]
+        folder = self.data_root if NETWORKS[name].experiment else self.people
+        task = [name, setting, str(folder), str(self.seconds)]
         command = [sys.executable, "-m", "tools.benchmarks.threads", TASK, *task]
         done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
         found: dict[str, Any] = json.loads(done.stdout)
@@ -146,15 +167,10 @@ def run_task(name: str, setting: str, folder: Path, seconds: float) -> dict[str,
     """Train for so many seconds: the rate. Or time steps as a training does: the choice."""
     import torch
 
-    from vipnas.config.data import Augmentation
     from vipnas.config.training import Compute, Schedule
-    from vipnas.data.codecs.heatmap import HeatmapCodec
-    from vipnas.data.crops.loader import TrainingCrops, training_batches
-    from vipnas.data.formats.coco import read_coco
-    from vipnas.data.formats.skeletons import COCO_17
+    from vipnas.data.crops.loader import training_batches
     from vipnas.memory import keep_freed_memory
     from vipnas.models.posenet import PoseNet
-    from vipnas.synthetic.images import ANNOTATIONS
     from vipnas.training.compute import make_forward
     from vipnas.training.loop import Training
     from vipnas.training.step import ImageTask, network_backward
@@ -163,11 +179,10 @@ def run_task(name: str, setting: str, folder: Path, seconds: float) -> dict[str,
     keep_freed_memory()
     arch = arch_of(NETWORKS[name])
     network = PoseNet(arch).train()
-    codec = HeatmapCodec(arch.input_hw, arch.heatmap_hw, 2.0)
+    crops, codec, num_workers = data_of(NETWORKS[name], arch, folder)
     backward = network_backward(ImageTask(make_forward(network, Compute()), codec))
-    data = read_coco(folder / ANNOTATIONS, folder / "images", COCO_17)
-    crops = TrainingCrops(data.persons, COCO_17, arch.input_hw, Augmentation(), 0)
-    batches = training_batches(crops, BATCH_SIZE, 0, MANY, int(setting == WITH_WORKER))
+    workers = 1 if setting == WITH_WORKER else 0 if setting == CHOOSE else num_workers
+    batches = training_batches(crops, BATCH_SIZE, 0, MANY, workers)
     if setting == CHOOSE:
         batch = next(batches)
         timed = time_step(lambda: backward(0, batch), most_threads({}))
@@ -175,12 +190,36 @@ def run_task(name: str, setting: str, folder: Path, seconds: float) -> dict[str,
     torch.set_num_threads(int(setting.split()[0]))
     training = Training(network, Schedule(1, BATCH_SIZE, 1e-3), MANY)
     training._update(backward, next(batches))
-    started, count = time.perf_counter(), 0
+    started, steps = time.perf_counter(), 0
     while time.perf_counter() - started < seconds:
         training._update(backward, next(batches))
         training.step += 1
-        count += 1
-    return {"rate": count / (time.perf_counter() - started)}
+        steps += 1
+    return {"rate": steps / (time.perf_counter() - started)}
+
+
+def data_of(network: Network, arch: Arch, folder: Path) -> tuple[TrainingCrops, HeatmapCodec, int]:
+    """Return the crops, the codec, and the number of data workers."""
+    from vipnas.config.data import Augmentation
+    from vipnas.config.experiment import read_experiment
+    from vipnas.data.codecs.heatmap import HeatmapCodec
+    from vipnas.data.crops.loader import TrainingCrops
+    from vipnas.data.formats.coco import read_coco
+    from vipnas.data.formats.skeletons import COCO_17
+    from vipnas.shipped import find_shipped
+    from vipnas.synthetic.images import ANNOTATIONS
+
+    annotations, images = ANNOTATIONS, "images"
+    augmentation, sigma_px, num_workers = Augmentation(), 2.0, 0
+    if network.experiment:
+        config = read_experiment(find_shipped("experiments", network.experiment))
+        assert config.data.train is not None
+        ((annotations, images),) = config.data.train.coco_files
+        augmentation, sigma_px = config.augmentation, config.sigma_px
+        num_workers = config.data.num_workers
+    data = read_coco(folder / annotations, folder / images, COCO_17)
+    crops = TrainingCrops(data.persons, COCO_17, arch.input_hw, augmentation, 0)
+    return crops, HeatmapCodec(arch.input_hw, arch.heatmap_hw, sigma_px), num_workers
 
 
 def arch_of(network: Network) -> Arch:
@@ -192,8 +231,16 @@ def arch_of(network: Network) -> Arch:
         arch = read_arch(find_shipped("search_spaces", network.shipped, ".json"))
     else:
         space = read_space(find_shipped("search_spaces", network.shipped))
-        arch = space.min_arch() if network.which == "smallest" else space.max_arch()
+        drawn = (space.sample(random.Random(seed)) for seed in count())
+        choices = {"smallest": space.min_arch(), "largest": space.max_arch()}
+        arch = choices.get(network.which) or next(a for a in drawn if is_at_budget(a))
     return replace(arch, input_hw=network.input_hw)
+
+
+def is_at_budget(arch: Arch) -> bool:
+    from vipnas.models.counting import count_cost
+
+    return BUDGET_MACS[0] <= count_cost(arch).macs <= BUDGET_MACS[1]
 
 
 def report(rows: Sequence[Row], rounds: int, seconds: float) -> list[str]:

@@ -20,6 +20,13 @@ from tools.fuzz.kinds_models import (
     spoiled_exported,
     spoiled_labels,
 )
+from tools.fuzz.kinds_training import (
+    spoiled_benchmark,
+    spoiled_chain,
+    spoiled_demo,
+    spoiled_failure,
+    spoiled_profile,
+)
 from tools.fuzz.kinds_video import (
     spoiled_clip,
     spoiled_film,
@@ -200,5 +207,10 @@ KINDS: dict[str, tuple[Make, int]] = {
     "drawing": (spoiled_drawing, 3),
     "first_experiment": (spoiled_first_experiment, 3),
     "command": (spoiled_command, 4),
+    "chain": (spoiled_chain, 3),
+    "failure": (spoiled_failure, 3),
+    "profile": (spoiled_profile, 1),
+    "benchmark": (spoiled_benchmark, 1),
+    "demo": (spoiled_demo, 1),
     "arguments": (spoiled_arguments, 7),
 }

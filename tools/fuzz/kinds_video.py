@@ -44,7 +44,9 @@ def spoiled_clip(sandbox: Sandbox, folder: Path, rng: random.Random) -> Case:
     file = folder / "clip.safetensors"
     shutil.copyfile(sandbox.clip, file)
     spoil_some_bytes(file, rng, spoil_model)
-    chosen = rng.randrange(3)
+    chosen = rng.randrange(4)
+    if chosen == 3:
+        return Case(["video", "export", str(file), "-o", str(folder / "exported")])
     if chosen == 0:
         return Case(on_experiment("video evaluate", sandbox, folder, str(file)))
     if chosen == 1:

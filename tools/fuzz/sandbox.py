@@ -13,24 +13,29 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import torch
 import yaml
 
 import vipnas
 from tools.fuzz.foreign import make_foreign_models
 from tools.fuzz.tracks import truth_with_tracks
 from vipnas.cli.main import main
+from vipnas.config.experiment import read_experiment
 from vipnas.data.crops.images import read_image
 from vipnas.data.formats.skeletons import SKELETONS
+from vipnas.files import to_plain
 from vipnas.latency.interleaved import Latency
 from vipnas.latency.measure import Key
 from vipnas.latency.predictors import cross_validate
 from vipnas.latency.table import TABLE_VERSION, ArchTiming, BlockTiming, Table, write_table
 from vipnas.models.counting import count_cost
+from vipnas.models.file import read_network
 from vipnas.models.posenet import plan
 from vipnas.space.image import SearchSpace
 from vipnas.space.yaml import read_space
 from vipnas.synthetic.images import synthesize
 from vipnas.synthetic.videos import synthesize_video
+from vipnas.training.failure import Diagnosis, FailureFile, Taken
 
 IMAGE_HW = (64, 64)
 SPACE = {
@@ -132,6 +137,11 @@ class Sandbox:
         return self.data / "test" / "images" / "000001.jpg"
 
     @property
+    def failure(self) -> Path:
+        """The file of a failed step, as a training of the network leaves it."""
+        return self.root / "failure.pt"
+
+    @property
     def foreign(self) -> Path:
         """Folder of a detector and a pose model of others, each with its description."""
         return self.root / "foreign"
@@ -197,6 +207,7 @@ def make_sandbox(root: Path) -> Sandbox:
     ]
     (root / "detections.json").write_text(json.dumps(boxes))
     _succeed("export", network, "-o", str(sandbox.exported))
+    _write_failure(sandbox)
     _write_pseudo_labels(sandbox, root / "pseudo_labels.json")
     _write_latency_table(root / "latency.json", read_space(root / "space.yaml"))
     shutil.rmtree(root / "made")
@@ -247,6 +258,19 @@ def _write_latency_table(path: Path, space: SearchSpace) -> None:
         ),
     )
     write_table(path, replace(table, choice=cross_validate(table)))
+
+
+def _write_failure(sandbox: Sandbox) -> None:
+    """A step that is finite when it is computed again."""
+    network, _ = read_network(sandbox.network)
+    config = read_experiment(sandbox.root / "experiment.yaml")
+    images = torch.zeros(2, 3, *network.arch.input_hw, dtype=torch.uint8)
+    joints = torch.ones(2, network.arch.num_keypoints, 3)
+    about = {"stage": "retrain", "level": "image", "experiment": json.dumps(to_plain(config))}
+    about |= {"arch": network.arch.to_json()}
+    diagnosis = Diagnosis({"labels": float("nan")}, (network.arch,), None, None)
+    file = FailureFile(sandbox.failure, {**about, "train_persons": 8})
+    file.save(network, Taken(1, (images, joints)), diagnosis)
 
 
 def _write_pseudo_labels(sandbox: Sandbox, path: Path) -> None:

@@ -100,7 +100,7 @@ def spoil_some_bytes(file: Path, rng: random.Random, otherwise: Spoil) -> None:
 
 
 def spoil_published(file: Path, rng: random.Random) -> None:
-    """Replace one entry, or one tensor by another of its name."""
+    """Replace one entry, or one tensor by another of its name; of texts, mostly change a part."""
     content = holder = torch.load(file, weights_only=True)
     while True:
         key = rng.choice(sorted(holder, key=str))
@@ -108,16 +108,23 @@ def spoil_published(file: Path, rng: random.Random) -> None:
             break
         holder = holder[key]
     tensor = holder[key] if isinstance(holder[key], torch.Tensor) else torch.ones(2, 3)
-    holder[key] = rng.choice(
+    if isinstance(holder[key], str) and rng.random() < 0.7:
+        holder[key] = changed_text(holder[key], rng)
+    else:
+        holder[key] = _strange_instead(tensor, rng)
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    file.write_bytes(buffer.getvalue())
+
+
+def _strange_instead(tensor: torch.Tensor, rng: random.Random) -> Any:
+    return rng.choice(
         (
             *(None, 1, "x", [1], {}, float("nan"), tensor.flatten(), tensor.unsqueeze(0)),
             *(tensor * float("nan"), tensor.to(torch.int64), tensor.to("meta")),
             tensor.flatten()[:0],
         )
     )
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    file.write_bytes(buffer.getvalue())
 
 
 def write_experiment(sandbox: Sandbox, folder: Path, **data: Any) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, get_args
 
 from vipnas.arch.codec import CodecName
-from vipnas.cli.numbers import positive_number
+from vipnas.cli.numbers import finite_number, positive_number
 from vipnas.cli.parser import Parser
 from vipnas.errors import UserError
 
@@ -94,7 +94,7 @@ def worker_arguments(command: argparse.ArgumentParser) -> None:
     )
     workers.add_argument(
         "--gpus-per-worker",
-        type=float,
+        type=finite_number,
         metavar="N",
         help="GPUs per worker; a fraction lets several workers share a GPU (default: 1 if the"
         " device is cuda, else 0)",
@@ -194,7 +194,9 @@ def open_with_others(
 
     with joined(open_device(options)) as processes, ExitStack() as stack:
         if not processes.is_first:
-            stack.enter_context(redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
+            stack.enter_context(
+                redirect_stdout(stack.enter_context(open(os.devnull, "w", encoding="utf-8")))
+            )
         experiment = replace(open_experiment(options, processes.number), processes=processes)
         experiment.codec  # noqa: B018 (space and skeleton)
         check_compute(experiment.config.compute, experiment.device)

@@ -224,7 +224,7 @@ def _replay(options: argparse.Namespace) -> None:
 
     step, diagnosis = replay(options.failure, open_device(options))
     if not diagnosis.is_finite:
-        raise FloatingPointError(f"step {step}: {diagnosis}")
+        raise FloatingPointError(f"{options.failure}: step {step}: {diagnosis}")
     print(f"step {step}: {diagnosis}")
 
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vipnas.cli.arguments import Commands
 from vipnas.data.imports.table import IMPORTERS
+
+if TYPE_CHECKING:
+    from vipnas.data.imports.labels import Labels
 
 
 def add_import_command(commands: Commands) -> None:
@@ -43,6 +47,13 @@ def add_import_command(commands: Commands) -> None:
     command.set_defaults(run=_import)
 
 
+def _described(labels: Labels, category: str) -> str:
+    """Return a category with the number of its joints, and of those that nobody has."""
+    unlabelled = labels.num_unlabelled(category)
+    without = f", {unlabelled} of them without a label" if unlabelled else ""
+    return f"{category} ({len(labels.joints[category])} joints{without})"
+
+
 def _import(options: argparse.Namespace) -> None:
     from vipnas.data.formats.skeletons import read_skeleton
     from vipnas.data.imports.labels import coco_document
@@ -54,8 +65,8 @@ def _import(options: argparse.Namespace) -> None:
     labels = read_labels(options.format, source)
     document = coco_document(labels)
     write_atomically(options.output, json.dumps(document, ensure_ascii=False) + "\n")
-    names = ", ".join(f"{name} ({len(names)} joints)" for name, names in labels.joints.items())
-    print(f"import-data: {labels.num_persons} persons in {len(labels.images)} images: {names}")
+    categories = ", ".join(_described(labels, category) for category in labels.joints)
+    print(f"import-data: {labels.num_persons} persons in {len(labels.images)} images: {categories}")
     for reason, count in (+labels.left_out).items():
         print(f"  left out: {count} {reason}")
     folder = labels.image_root or "DIR"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import sys
 from collections.abc import Sequence
@@ -35,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0 if the command succeeded, 1 after an error, 130 after Ctrl-C. An error is
         one line on stderr. Unknown arguments raise SystemExit with code 2.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # files of Windows lack most characters
+        sys.stdout.reconfigure(errors="backslashreplace")
     options = parser_of_all_commands().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     command = " ".join(filter(None, (options.command, getattr(options, "action", None))))

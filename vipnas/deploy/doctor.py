@@ -162,7 +162,7 @@ def _memory_gib(information: Path = Path("/proc/meminfo")) -> dict[str, float]:
     if not information.exists():
         return {}
     names = {"MemTotal": "in all", "MemAvailable": "free"}
-    rows = (line.split() for line in information.read_text().splitlines())
+    rows = (line.split() for line in information.read_text(encoding="utf-8").splitlines())
     found = {row[0].rstrip(":"): int(row[1]) for row in rows}
     return {name: found[key] / 2**20 for key, name in names.items() if key in found}
 

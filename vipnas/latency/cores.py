@@ -42,7 +42,7 @@ def _busy_ticks() -> dict[int, int]:
     if not file.exists():
         return {}
     ticks = {}
-    for line in file.read_text().splitlines():
+    for line in file.read_text(encoding="utf-8").splitlines():
         name, *fields = line.split()
         if name.startswith("cpu") and name != "cpu":
             user, nice, system, _idle, _wait, *others = (int(field) for field in fields)

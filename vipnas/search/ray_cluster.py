@@ -10,10 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vipnas.errors import UserError
+from vipnas.errors import UserError, shown
 
 # Ray itself waits for minutes where nothing, or something else, listens.
 SECONDS_TO_CONNECT = 5.0
+# So does a gRPC server that is not Ray: about a second for each of 20 tries, with a line each.
+FEW_TRIES = {"RAY_NUM_REDIS_GET_RETRIES": "5", "RAY_BACKEND_LOG_LEVEL": "error"}
+ADDRESS = re.compile(r"(?P<client>ray://)?\[?(?P<host>[^/\[\]\s]+?)\]?(:(?P<port>\d{1,5}))?/?")
+CLIENT_PORT = 10001  # Ray's default for ray://
 # What a client of HTTP/2, and so of gRPC, sends first, and the type of the frame that answers.
 HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
 HTTP2_SETTINGS = 4
@@ -38,7 +42,7 @@ class RaySettings:
     seconds_limit: float | None = None
 
     def __post_init__(self) -> None:
-        if self.num_workers < 1 or self.threads < 1 or self.gpus_per_worker < 0:
+        if self.num_workers < 1 or self.threads < 1 or not self.gpus_per_worker >= 0:
             raise UserError(
                 "workers",
                 "at least 1 worker with at least 1 thread and 0 GPUs",
@@ -47,11 +51,23 @@ class RaySettings:
 
 
 def check_address(address: str | None) -> None:
-    """Raise UserError if no gRPC server listens at the address of a cluster."""
-    found = re.fullmatch(r"(?:ray://)?\[?([^/]+?)\]?:(\d{1,5})", address or "")
-    if found is None:  # "auto", or what Ray refuses at once
+    """Check the address of a cluster.
+
+    Args:
+        address: As in `RaySettings`. With "auto", Ray joins the cluster of the variable
+            `RAY_ADDRESS`, if it is set.
+
+    Raises:
+        UserError: It is no address, or no gRPC server listens there.
+    """
+    if address == "auto":
+        address = os.environ.get("RAY_ADDRESS", address)
+    if address in ("auto", "local", None):
         return
-    host, port = found[1], int(found[2])
+    found = ADDRESS.fullmatch(address)
+    if found is None or not (found["port"] or found["client"]):
+        raise UserError("--ray-address", "auto, HOST:PORT or ray://HOST:PORT", shown(address))
+    host, port = found["host"], int(found["port"] or CLIENT_PORT)
     try:
         with socket.create_connection((host, port), timeout=SECONDS_TO_CONNECT) as server:
             server.sendall(HTTP2_PREFACE)
@@ -59,7 +75,7 @@ def check_address(address: str | None) -> None:
         # With TLS the answer is encrypted.
         if os.environ.get("RAY_USE_TLS", "0") == "0" and answer[3:4] != bytes((HTTP2_SETTINGS,)):
             raise ConnectionError("something that is not Ray")
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:
         hint = "`ray status` prints the address of a running one"
         place, expected = f"--ray-address {address}", "a cluster that listens"
         raise UserError(place, expected, str(error), hint) from None
@@ -67,6 +83,8 @@ def check_address(address: str | None) -> None:
 
 def start_ray(settings: RaySettings) -> bool:
     """Join the cluster or start Ray on this machine; return False if this process has done so."""
+    if settings.address:
+        os.environ.update({**FEW_TRIES, **os.environ})
     ray = import_ray()
     if ray.is_initialized():
         return False

@@ -134,4 +134,6 @@ def _make_video(settings: Settings, folder: Path, index: int) -> None:
             annotations.append({"id": number_of_person, "image_id": image_id, **person})
     category = {"id": 1, "name": "person", "supercategory": "person", "keypoints": list(JOINTS)}
     document = {"images": images, "annotations": annotations, "categories": [category]}
-    (folder / "annotations" / f"{name}.json").write_text(json.dumps(document) + "\n")
+    (folder / "annotations" / f"{name}.json").write_text(
+        json.dumps(document) + "\n", encoding="utf-8"
+    )

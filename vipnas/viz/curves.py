@@ -28,7 +28,7 @@ def draw_curves(path: Path, metrics_file: Path) -> bool:
         metrics_file: Its `metrics.jsonl`: a JSON object a line, with `step` and numbers by name,
             such as `loss/random` and `ap/largest`.
     """
-    lines = [json.loads(line) for line in metrics_file.read_text().splitlines()]
+    lines = [json.loads(line) for line in metrics_file.read_text(encoding="utf-8").splitlines()]
     panels = [(label, from_0, dict(_series(lines, kind))) for kind, label, from_0 in PANELS]
     panels = [panel for panel in panels if panel[2]]
     if not panels:

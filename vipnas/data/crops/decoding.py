@@ -21,6 +21,7 @@ from PIL import Image, ImageCms
 from PIL.TiffImagePlugin import EXTRASAMPLES
 
 from vipnas.data.crops import jpeg_damage
+from vipnas.data.crops.depth import to_eight_bits
 from vipnas.data.crops.headers import (
     PNG_START,
     orientation_in,
@@ -49,8 +50,6 @@ _NOT_FOR_PILLOW = (
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # EXIF orientations that another one undoes; the others undo themselves.
 _INVERSE = {6: 8, 8: 6}
-# Cameras and scanners store 12 bits in 16, which are then nearly black.
-_TWELVE_BITS = 4095
 
 
 def decode_jpeg(path: Path, data: bytes, reduction: int, ignore_exif: bool) -> UINT8:
@@ -81,7 +80,7 @@ def decode_jpeg(path: Path, data: bytes, reduction: int, ignore_exif: bool) -> U
 def decode_other(path: Path, data: bytes, ignore_exif: bool) -> UINT8:
     """Decode an image that is not a JPEG to RGB (H, W, 3).
 
-    16-bit images that use 8 or 12 bits only are scaled to the full range. Transparent pixels
+    Values of other depths are scaled to the full range, see `to_eight_bits`. Transparent pixels
     become black, like pixels outside of an image. Both are logged once.
 
     Args:
@@ -90,21 +89,27 @@ def decode_other(path: Path, data: bytes, ignore_exif: bool) -> UINT8:
         ignore_exif: Do not apply the EXIF orientation.
 
     Raises:
-        ValueError: The data cannot be decoded without errors.
+        ValueError: The data cannot be decoded without errors, or not to 8 bits.
     """
     as_stored = ignore_exif or data.startswith(PNG_START)
     ignore = cv2.IMREAD_IGNORE_ORIENTATION if as_stored else 0
-    image, messages = _imdecode(path, data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | ignore)
+    image, messages = _in_colour(path, data, ignore)
     if "[ERROR" in messages:
         raise ValueError(
             f"{path}: expected a whole image, got a damaged one ({_first_line(messages)})"
         )
     if messages:
         _warn_once(path, _first_line(messages))
-    if image.dtype == np.uint16 and 0 < image.max() <= _TWELVE_BITS:
-        image = _scaled_to_eight_bits(path, image)
-    elif image.dtype != np.uint8:
+    try:
+        scaled = to_eight_bits(image, data)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    if scaled is None:
         image, _ = _imdecode(path, data, cv2.IMREAD_COLOR | ignore)
+    else:
+        image = scaled.pixels
+        if scaled.guess:
+            _warn_once(path, scaled.guess, scaled.guess)
     rgb_HW3 = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
     corrected_HW3 = _corrected(path, data, rgb_HW3, as_stored)
     if ignore_exif and data.startswith(TIFF_STARTS):  # OpenCV always applies it
@@ -112,6 +117,19 @@ def decode_other(path: Path, data: bytes, ignore_exif: bool) -> UINT8:
         orientation = 1 if header is None else header.orientation
         return _turned(corrected_HW3, _INVERSE.get(orientation, orientation))
     return _upright(corrected_HW3, data, ignore_exif)
+
+
+def _in_colour(path: Path, data: bytes, ignore: int) -> tuple[NDArray[Any], str]:
+    """Return BGR pixels (H, W, 3) of the depth of the file, and messages of OpenCV's codecs."""
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | ignore
+    try:
+        return _imdecode(path, data, flags)
+    except ValueError:
+        if not data.startswith(TIFF_STARTS):
+            raise
+    # Of one channel, OpenCV converts only whole numbers without sign.
+    image, messages = _imdecode(path, data, cv2.IMREAD_UNCHANGED)
+    return (np.dstack([image] * 3) if image.ndim == 2 else image), messages
 
 
 def _upright(stored: UINT8, data: bytes, ignore_exif: bool) -> UINT8:
@@ -140,8 +158,9 @@ def _corrected(path: Path, data: bytes, rgb_HW3: UINT8, as_stored: bool) -> UINT
 
 def _alpha(image: Image.Image) -> UINT8 | None:
     """Return the alpha channel (H, W), which OpenCV drops, or None."""
-    # libtiff applies the alpha channels that a TIFF declares.
-    if not image.has_transparency_data or EXTRASAMPLES in getattr(image, "tag_v2", ()):
+    # libtiff applies the alpha channel that a TIFF declares, of colours.
+    is_applied = image.mode != "LA" and EXTRASAMPLES in getattr(image, "tag_v2", ())
+    if is_applied or not image.has_transparency_data:
         return None
     return np.asarray(image.convert("RGBA").getchannel("A"))
 
@@ -169,12 +188,6 @@ def _turned(stored: UINT8, orientation: int) -> UINT8:
     rows = slice(None, None, -1 if orientation in (3, 4, 7, 8) else None)
     columns = slice(None, None, -1 if orientation in (2, 3, 6, 7) else None)
     return np.ascontiguousarray(turned[rows, columns])
-
-
-def _scaled_to_eight_bits(path: Path, image: NDArray[Any]) -> UINT8:
-    used = 255 if int(image.max()) <= 255 else _TWELVE_BITS
-    _warn_once(path, f"16-bit values of at most {used} are scaled to the full range")
-    return np.asarray(cv2.convertScaleAbs(image, alpha=255 / used), np.uint8)
 
 
 def silent_codecs() -> AbstractContextManager[None]:
@@ -235,9 +248,9 @@ class _Codecs:
         os.ftruncate(self._output, 0)
         return messages
 
-    def warn_once(self, path: Path, message: str) -> None:
-        """Log a message, whatever its numbers, for the first file only."""
-        kind = _NUMBERS.sub("", message)
+    def warn_once(self, path: Path, message: str, kind: str | None = None) -> None:
+        """Log a message for the first file only. Its kind is the message without its numbers."""
+        kind = kind or _NUMBERS.sub("", message)
         if kind not in self._warned:
             self._warned.add(kind)
             log.warning("%s: %s (logged once, for the first such file)", path, message)
@@ -269,8 +282,8 @@ def _codecs(process_id: int) -> _Codecs:
     return found or _codecs_of_processes.setdefault(process_id, _Codecs())
 
 
-def _warn_once(path: Path, message: str) -> None:
-    _codecs(os.getpid()).warn_once(path, message)
+def _warn_once(path: Path, message: str, kind: str | None = None) -> None:
+    _codecs(os.getpid()).warn_once(path, message, kind)
 
 
 def _first_line(messages: str) -> str:

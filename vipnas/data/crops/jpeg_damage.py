@@ -14,6 +14,7 @@ from vipnas.data.crops import jpeg
 # Messages of libjpeg about damage to the picture. Its other messages are harmless.
 _DAMAGE = re.compile(
     "[Pp]remature end|bad Huffman code|bad arithmetic code|instead of RST"
+    "|Inconsistent progression sequence"
     "|(?P<extra>[0-9]+) extraneous bytes before marker 0x[0-9a-f]+"
 )
 # With the standard tables, this is 42 coefficients of -1 in a row, which no picture has.
@@ -58,18 +59,30 @@ def damage(data: bytes, messages: str) -> str | None:
         content = data[first:last]
         if code in jpeg.FRAMES:
             frame_code, frame = code, content
+            if _has_zeroed_end(frame[8::3]):
+                return "colours with different quantisation tables"
         elif code == jpeg.QUANTISATION_TABLES and _has_zero_step(content):
             return "a quantisation step of 0"
         elif code == jpeg.HUFFMAN_TABLES:
             tables |= (new := _huffman_tables(content))
             if any(table.has_duplicates for table in new.values()):
                 return "a symbol with two Huffman codes"
+        elif code == jpeg.SCAN and _has_zeroed_end(content[2:-3:2]):
+            return "colours with different Huffman tables"
         elif code == jpeg.SCAN and len(content) >= _MIN_SCAN_BYTES and may_be_zeroed:
             picture = data[last : jpeg.scan_end(data, last)].rstrip(b"\0")
             num_zeros = _num_impossible_zeros(frame_code, frame, content, tables)
             if num_zeros is not None and bytes(num_zeros) in picture:
                 return "a run of zeros in its data"
     return None
+
+
+def _has_zeroed_end(tables: bytes) -> bool:
+    """Whether the last of three components has table 0, and the second another one.
+
+    Encoders give both colours the same tables. Zeroed bytes at the end of a header do not.
+    """
+    return len(tables) == 3 and tables[2] == 0 < tables[1]
 
 
 def _is_harmless(data: bytes, scan_start: int, num_extra: int) -> bool:

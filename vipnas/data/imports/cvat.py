@@ -33,9 +33,6 @@ def read(source: Source) -> Labels:
             raise UserError(f"{place}: name", "a file name", shown(name))
         place = f"{place} ({name})"
         persons = [_person(child, place) for child in element.iter("skeleton")]
-        for person in persons:
-            known = joints.setdefault(person.category, {})
-            known.update(dict.fromkeys(person.joints))
         left_out.update(
             f"{child.tag} labels" for child in element if child.tag not in ("skeleton", "tag")
         )
@@ -66,12 +63,15 @@ def _document(file: Path) -> Element:
 
 
 def _joint_names(document: Element) -> dict[str, dict[str, None]]:
-    """Return the joints of each skeleton in the order of the task, as far as the file has it."""
+    """Return the joints of each skeleton, in the order of the task as far as the file has it."""
     joints: dict[str, dict[str, None]] = {}
     for label in document.iter("label"):
         name, parent = label.findtext("name"), label.findtext("parent")
         if name and parent:
             joints.setdefault(parent, {})[name] = None
+    for skeleton in document.iter("skeleton"):  # those that are `outside` everywhere, too
+        known = joints.setdefault(skeleton.get("label", ""), {})
+        known.update(dict.fromkeys(points.get("label", "") for points in skeleton.iter("points")))
     return joints
 
 

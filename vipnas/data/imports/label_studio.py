@@ -68,6 +68,9 @@ class _Region:
 
 def _regions(task: Mapping[str, Any], place: str, left_out: Counter[str]) -> list[_Region] | None:
     """The regions of a task's first annotation; None without an annotation."""
+    if "annotations" not in task:
+        hint = "export the project in the format JSON, not JSON-MIN"
+        raise UserError(f"{place}: annotations", "a list", "none", hint)
     found = [json_object(raw, place) for raw in json_list(task, "annotations", place)]
     valid = [annotation for annotation in found if not annotation.get("was_cancelled")]
     if not valid:

@@ -66,6 +66,12 @@ class Labels:
     def num_persons(self) -> int:
         return sum(len(image.persons) for image in self.images)
 
+    def num_unlabelled(self, category: str) -> int:
+        """Return how many joints of a category nobody has a label of."""
+        persons = (person for image in self.images for person in image.persons)
+        labelled = {name for p in persons if p.category == category for name in p.joints}
+        return len(set(self.joints[category]) - labelled)
+
     def in_order_of(self, joints: Sequence[str], place: str) -> Labels:
         """Return the labels with the given joints; those that the source lacks are unlabelled.
 

@@ -74,6 +74,7 @@ def read_labels(program: str, source: Source) -> Labels:
             raise UserError(f"--{option}", f"no such option for {program}", "it")
     read: Callable[[Source], Labels] = import_module(f"vipnas.data.imports.{importer.module}").read
     labels = read(source)
+    _check_positions(labels, source.path)
     if source.joints is not None:
         labels = labels.in_order_of(source.joints, str(source.path))
     if not labels.num_persons:
@@ -81,5 +82,16 @@ def read_labels(program: str, source: Source) -> Labels:
     return labels
 
 
+def _check_positions(labels: Labels, place: Path) -> None:
+    """Raise UserError for a joint that is further outside of its image than that is large."""
+    for image in labels.images:
+        height, width = image.image_hw
+        for name, (x, y, _) in (entry for p in image.persons for entry in p.joints.items()):
+            if not (-width <= x <= 2 * width and -height <= y <= 2 * height):
+                expected = f"pixels of an image of {width} x {height}"
+                raise UserError(f"{place}: {image.file_name}: {name}", expected, f"{x:g}, {y:g}")
+
+
 def _reasons(labels: Labels) -> str:
-    return ", ".join(f"left out: {count} {reason}" for reason, count in labels.left_out.items())
+    counts = ", ".join(f"{count} {reason}" for reason, count in (+labels.left_out).items())
+    return f"left out: {counts}" if counts else ""

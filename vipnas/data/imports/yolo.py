@@ -6,6 +6,7 @@ given by its centre. The labels of `images/NAME.jpg` are in `labels/NAME.txt`.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,17 +33,26 @@ def read(source: Source) -> Labels:
         LabelledImage(path.relative_to(folder).as_posix(), *dataset.read_image(path))
         for path in images
     )
-    joints = {name: dataset.joints for name in dataset.categories.values()}
-    return Labels(labelled, joints, folder)
+    joints = {name: dataset.joints[number] for number, name in dataset.categories.items()}
+    return Labels(labelled, joints, folder, _left_out(images))
 
 
 @dataclass(frozen=True)
 class _Dataset:
-    """What `data.yaml` says: categories by class, joints in order, and columns for a joint."""
+    """What `data.yaml` says.
+
+    Attributes:
+        document: All of it.
+        categories: Names by class.
+        joints: Their joints in order, by class.
+        num_joints: The number of joints, in every class the same.
+        columns: Columns for a joint.
+    """
 
     document: Mapping[str, Any]
     categories: Mapping[int, str]
-    joints: tuple[str, ...]
+    joints: Mapping[int, tuple[str, ...]]
+    num_joints: int
     columns: int
 
     def read_image(self, image: Path) -> tuple[tuple[int, int], tuple[LabelledPerson, ...]]:
@@ -61,9 +71,9 @@ class _Dataset:
     def _person(
         self, place: str, columns: Sequence[str], image_hw: tuple[int, int]
     ) -> LabelledPerson:
-        expected = NUM_BOX_COLUMNS + self.columns * len(self.joints)
+        expected = NUM_BOX_COLUMNS + self.columns * self.num_joints
         if len(columns) != expected:
-            what = f"{expected} columns (class, box and {len(self.joints)} joints)"
+            what = f"{expected} columns (class, box and {self.num_joints} joints)"
             raise UserError(place, what, str(len(columns)))
         try:
             values = [float(column) for column in columns]
@@ -81,19 +91,18 @@ class _Dataset:
         box = ((x - w / 2) * width, (y - h / 2) * height, w * width, h * height)
         joints = {
             name: joint
-            for number, name in enumerate(self.joints)
-            if (joint := self._joint(place, values, number, image_hw)) is not None
+            for number, name in enumerate(self.joints[int(values[0])])
+            if (joint := self._joint(f"{place}: joint {number} ({name})", values, number, image_hw))
         }
         return LabelledPerson(self.categories[int(values[0])], joints, box)
 
     def _joint(
-        self, place: str, values: Sequence[float], number: int, image_hw: tuple[int, int]
+        self, where: str, values: Sequence[float], number: int, image_hw: tuple[int, int]
     ) -> Joint | None:
         """Return a labelled joint. Without a column for it, joints below 0 or at 0, 0 are not."""
         start = NUM_BOX_COLUMNS + self.columns * number
         x, y = values[start : start + 2]
         visibility = values[start + 2] if self.columns == 3 else 2.0 * (min(x, y) >= 0 < max(x, y))
-        where = f"{place}: joint {number} ({self.joints[number]})"
         if visibility not in (0, 1, 2):
             raise UserError(f"{where}: visibility", "0, 1 or 2", f"{visibility:g}")
         if visibility and not (-1 <= x <= 2 and -1 <= y <= 2):
@@ -125,17 +134,16 @@ def _read_dataset(file: Path, source: Source) -> _Dataset:
         raise UserError(f"{file}: names", "the name of each class", shown(names))
     if len(set(names.values())) < len(names):
         raise UserError(f"{file}: names", "each name once", shown(names))
-    joints = _joint_names(file, document, shape[0], source)
-    return _Dataset(document, names, joints, shape[1])
+    named = document.get("kpt_names")
+    # Classes that it does not list share the joints of the first one.
+    first = next(iter(named.values()), None) if isinstance(named, dict) else named
+    of_class = {**dict.fromkeys(names, first), **(named if isinstance(named, dict) else {})}
+    joints = {key: _joint_names(file, of_class[key], shape[0], source) for key in names}
+    return _Dataset(document, names, joints, *shape)
 
 
-def _joint_names(
-    file: Path, document: Mapping[str, Any], number: int, source: Source
-) -> tuple[str, ...]:
-    """Those of `kpt_names` (of the first class), or those of the skeleton."""
-    names = document.get("kpt_names")
-    if isinstance(names, dict) and names:
-        names = next(iter(names.values()))
+def _joint_names(file: Path, names: Any, number: int, source: Source) -> tuple[str, ...]:
+    """Those that `kpt_names` has for a class, or those of the skeleton."""
     if names is None and source.joints is None:
         hint = f"--skeleton NAME says what the {number} joints are"
         raise UserError(f"{file}: kpt_names", "names of the joints", "none", hint)
@@ -193,6 +201,17 @@ def _images_of(file: Path, roots: Sequence[Path], name: str, split: str) -> Iter
     if not files:
         raise UserError(f"{file}: {split}", "images", f"none in {found}")
     yield from (path.resolve() for path in files)
+
+
+def _left_out(images: Sequence[Path]) -> Counter[str]:
+    """Count the files of labels that belong to no image, beside those that were read."""
+    folders = {_label_file(image).parent: image.parent for image in images}
+    orphans = 0
+    for labels, folder in folders.items():
+        stems = {path.stem for path in folder.iterdir() if path.suffix.lower() in SUFFIXES}
+        stems.add("classes")  # a list of classes, which some programs write there
+        orphans += sum(path.stem not in stems for path in labels.glob("*.txt"))
+    return Counter({"files of labels without an image": orphans})
 
 
 def _label_file(image: Path) -> Path:

@@ -98,7 +98,7 @@ class MLflow:
         self._client = _package("mlflow").MlflowClient()
         path = directory / "mlflow_run_id.txt"
         if path.exists():
-            self._id = path.read_text().strip()
+            self._id = path.read_text(encoding="utf-8").strip()
             return
         found = self._client.get_experiment_by_name(PROJECT)
         experiment = found.experiment_id if found else self._client.create_experiment(PROJECT)
@@ -165,7 +165,7 @@ def _run_id(path: Path) -> str:
     """Return the identity of a run, which a resumed training finds again."""
     if not path.exists():
         write_atomically(path, uuid.uuid4().hex[:12] + "\n")
-    return path.read_text().strip()
+    return path.read_text(encoding="utf-8").strip()
 
 
 # From the folder of a training and the step that it resumes at. Later steps are logged again.

@@ -116,7 +116,7 @@ class Monitor:
     def _write(self, step: int, numbers: dict[str, float]) -> None:
         self._log(lambda logger: logger.log_numbers(step, numbers))
         plain = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
-        with errors_name(self.lines), self.lines.open("a") as file:
+        with errors_name(self.lines), self.lines.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **plain}) + "\n")
 
     def _log(self, log_to: Callable[[Logger], object]) -> None:
@@ -162,7 +162,7 @@ def drop_lines_after(path: Path, step: int) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text().splitlines(keepends=True):
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
         if not line.endswith("\n") or json.loads(line)["step"] > step:
             break
         kept.append(line)
