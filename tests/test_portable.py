@@ -62,9 +62,10 @@ def lacks_encoding(call: ast.Call) -> bool:
         return False
     if isinstance(call.func, ast.Attribute) and call.func.attr in ("read_text", "write_text"):
         return True
-    name = call.func.attr if isinstance(call.func, ast.Attribute) else ast.unparse(call.func)
-    modes = [mode for mode in call.args if ast.unparse(mode) in ("'a'", "'r'", "'w'", "'x'")]
-    return name == "open" and bool(modes)
+    is_method = isinstance(call.func, ast.Attribute)
+    name = ast.unparse(call.func).rpartition(".")[2]
+    mode = call.args[0 if is_method else 1 :][:1]  # of `path.open(mode)`, or of `open(path, mode)`
+    return name == "open" and "".join(map(ast.unparse, mode)) in ("'a'", "'r'", "'w'", "'x'")
 
 
 def imported(node: ast.Import | ast.ImportFrom) -> Iterator[str]:
