@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vipnas.config.data import Augmentation
 from vipnas.data.crops.augmentation import augmented_matrix, crop_draws
-from vipnas.data.crops.crops import fixed_crops, keypoints_in_crops, normalise
+from vipnas.data.crops.crops import fixed_crops, keypoints_in_crops, normalise, normalise_pixels
 from vipnas.data.crops.geometry import crop_region, input_from_image, invert, transform
 from vipnas.data.formats.coco import Person, PoseData, read_coco
 from vipnas.data.formats.skeletons import COCO_17
@@ -187,6 +187,15 @@ def test_normalise_by_hand() -> None:
     ]
     torch.testing.assert_close(normalise(images)[0], torch.tensor(expected))
     assert images[0, 0, 0, 1] == 255  # the argument is left as it was
+
+
+def test_pixels_are_normalised_alike_by_numpy() -> None:
+    """All values of every channel, equal to the bit."""
+    images_BHW3 = np.arange(2 * 16 * 16 * 3, dtype=np.uint32).reshape(2, 16, 16, 3).astype(np.uint8)
+    mean, std = (0.4, 0.5, 0.6), (0.1, 0.2, 0.3)
+    expected = normalise(torch.from_numpy(images_BHW3).permute(0, 3, 1, 2), mean, std)
+    found = normalise_pixels(images_BHW3, mean, std)
+    assert found.flags.c_contiguous and np.array_equal(found, expected.numpy())
 
 
 def test_normalise_keeps_the_memory_order(data: PoseData) -> None:

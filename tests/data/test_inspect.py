@@ -13,7 +13,8 @@ from vipnas.data.crops.crops import fixed_crops
 from vipnas.data.formats.coco import PoseData, read_coco
 from vipnas.data.formats.skeletons import COCO_17
 from vipnas.viz.inspect import contact_sheet, describe, inspect_data
-from vipnas.viz.poses import LEFT, MIDDLE, RIGHT, draw_pose
+from vipnas.viz.pose_style import LEFT, MIDDLE, RIGHT
+from vipnas.viz.poses import draw_pose
 
 INPUT_HW, HEATMAP_HW = (64, 48), (16, 12)
 CODEC = make_codec("quarter", INPUT_HW, HEATMAP_HW)

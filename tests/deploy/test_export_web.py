@@ -18,12 +18,13 @@ import pytest
 import torch
 from browser_fixture import chromium, serving
 from errors_fixture import refused
-from model_fixture import save_clip, save_network
+from model_fixture import header_of_arch, save_clip, save_network
 from networks_fixture import randomise_batch_norm
 from onnx import TensorProto
 from onnx_fixture import write_constant_model
 
-from vipnas.arch.clip import FollowUp, Fusion, VideoArch
+from vipnas.arch.clip import FollowUp, Fusion, KeyFrameRule, Trigger, VideoArch
+from vipnas.arch.image import SimccArch
 from vipnas.cli.main import main
 from vipnas.data.crops.decoding import decode_jpeg
 from vipnas.data.formats.skeletons import COCO_17
@@ -36,6 +37,7 @@ from vipnas.deploy.model import PoseModel
 from vipnas.errors import UserError
 from vipnas.evaluation.tracker import Tracker
 from vipnas.models.clipnet import build_video_net
+from vipnas.models.file import write_model
 from vipnas.models.posenet import PoseNet
 from vipnas.shipped import find_shipped
 from vipnas.space.yaml import read_space
@@ -259,11 +261,11 @@ def exported(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return exported_page(weights, tmp_path_factory.mktemp("page"))
 
 
-def exported_page(weights: Path, page: Path) -> Path:
+def exported_page(model: PoseModel | Path, page: Path) -> Path:
     folder = runtime.cache_folder()
     if not all((folder / name).is_file() for name in runtime.FILES):
         pytest.skip(f"no onnxruntime-web in {folder}: `vipnas export --format web` fetches it")
-    export_web(load(weights), page)
+    export_web(load(model) if isinstance(model, Path) else model, page)
     return page
 
 
@@ -292,12 +294,58 @@ def test_a_whole_video_in_a_browser_equals_python(
 
 @pytest.mark.slow
 @pytest.mark.browser
+def test_joints_of_simcc_are_decoded_in_a_browser_as_in_python(tmp_path: Path) -> None:
+    """Fixed logits of clear maxima, and those of mirrored crops, which mirror one of the axes."""
+    torch.manual_seed(0)
+    arch = replace(TINY.min_arch(), head=(), simcc=SimccArch(1))
+    network = PoseNet(arch).eval()
+    weights = tmp_path / "network.safetensors"
+    header = header_of_arch(replace(arch, simcc=None))
+    write_model(weights, network, replace(header, arch=arch, codec="simcc", sigma_px=1.5))
+    page_folder, model = exported_page(weights, tmp_path / "page"), load(weights)
+    height, width = arch.input_hw
+    both = []
+    for _ in range(2):
+        joints_BK3 = torch.rand(2, COCO_17.num_joints, 3) * torch.tensor((width, height, 0.0))
+        targets, _ = model.codec.encode(joints_BK3 + torch.tensor((0.0, 0.0, 1.0)))
+        both.append(targets.clamp(min=1e-6).log() + 0.01 * torch.randn(targets.shape))
+    with serving(page_folder) as url, chromium() as browser:
+        found = browser.open(f"{url}/index.html").value(
+            f"""import('/engine.js').then(async ({{Engine}}) => {{
+                const {{network}} = await Engine.open();
+                const shape = {list(both[0].shape)};
+                const tensor = (values) =>
+                    new network.ort.Tensor("float32", Float32Array.from(values), shape);
+                const heatmaps = tensor({both[0].flatten().tolist()});
+                const mirrored = tensor({both[1].flatten().tolist()});
+                const {{mean}} = await network.flipMean.run({{heatmaps, mirrored}});
+                const view = {{scaleX: 1, scaleY: 1, x: 0, y: 0}};
+                const poses = await network.decoded(mean, [view, view]);
+                return poses.map(({{keypoints, scores}}) =>
+                    keypoints.map((xy, joint) => [...xy, scores[joint]]));
+            }})"""
+        )
+    shift = model.header.input.flip_shift
+    mean = model.codec.average(both[0], both[1], COCO_17.flip_order, shift)
+    xy_BK2, scores_BK = model.codec.decode(mean)
+    np.testing.assert_allclose(np.array(found)[..., :2], xy_BK2, atol=1e-4)
+    np.testing.assert_allclose(np.array(found)[..., 2], scores_BK, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+@pytest.mark.parametrize("trigger", [None, "score", "change"])
 def test_the_networks_of_a_clip_in_a_browser_equal_python(
-    clip_weights: Path, tmp_path: Path
+    trigger: Trigger | None, clip_weights: Path, tmp_path: Path
 ) -> None:
-    """Key frames and follow-up frames, whose heatmaps are warped to the crop that moves."""
-    page = exported_page(clip_weights, tmp_path / "page")
+    """Key frames and follow-up frames, whose heatmaps are warped to the crop that moves. Key frames
+    come by the clock, or by need."""
     model = load(clip_weights, flip_test=False)
+    thresholds: dict[Trigger, float] = {"score": 0.8, "change": 0.1}
+    if trigger is not None:
+        rule = KeyFrameRule(trigger, thresholds[trigger], 7)
+        model = replace(model, header=replace(model.header, key_frames=rule))
+    page = exported_page(model, tmp_path / "page")
     joints, distances = in_a_browser(model, page, [frames()])
     assert joints.std() > 5 and (distances <= 0.5).mean() >= 0.99
     key_frames = replace(model, network=model.network.key_frame)  # type: ignore[arg-type]

@@ -18,6 +18,7 @@ import torch
 from browser_fixture import Browser, Page, serving
 from numpy.typing import NDArray
 
+from vipnas.arch.clip import KeyFrameRule, Trigger
 from vipnas.config.data import BoxFit
 from vipnas.data.crops.geometry import heatmap_warp
 from vipnas.data.crops.pictures import box_crops
@@ -29,10 +30,10 @@ from vipnas.deploy.export_web import PAGE, rules
 from vipnas.deploy.following import FollowRule, follow
 from vipnas.deploy.onnx_detector import fit_image
 from vipnas.evaluation.evaluator import mirror
-from vipnas.evaluation.key_frames import ClipMemory
+from vipnas.evaluation.key_frames import VIEW_HW, ClipMemory, KeyFrameSchedule
 from vipnas.evaluation.tracker import Tracker, optimal_pairs
 from vipnas.files import parse, to_plain
-from vipnas.viz.poses import LEFT, MIDDLE, RIGHT, drawing_facts
+from vipnas.viz.pose_style import LEFT, MIDDLE, RIGHT, drawing_facts
 
 pytestmark = pytest.mark.browser
 
@@ -254,6 +255,49 @@ def next_memory(memory: ClipMemory | None) -> ClipMemory | None:
     """Two follow-up frames come after each key frame."""
     distance = 0 if memory is None else memory.distance
     return ClipMemory(distance + 1, torch.empty(0), np.empty((2, 3)), 0.9) if distance < 2 else None
+
+
+@pytest.mark.parametrize("trigger", [None, "score", "change"])
+def test_key_frames_come_when_they_do_in_python(page: Page, trigger: Trigger | None) -> None:
+    """One person, whose crop changes more and more and whose score falls."""
+    rng = np.random.default_rng(5)
+    rule = None if trigger is None else KeyFrameRule(trigger, 0.15, 6)
+    schedule = KeyFrameSchedule(3, rule)
+    first, other = rng.integers(0, 256, (2, *INPUT_HW, 3))
+    crops = [(first + (other - first) * number / 30).astype(np.uint8) for number in range(30)]
+    scores = rng.uniform(0.8, 1, 30).tolist()
+    memory, distances = None, []
+    for crop, score in zip(crops, scores, strict=True):
+        view = schedule.view(torch.from_numpy(crop).permute(2, 0, 1))
+        distance = schedule.distance(memory, view)
+        key_view = memory.key_view_3HW if memory is not None and distance else view
+        memory = ClipMemory(distance, torch.empty(0), np.empty((2, 3)), score, key_view)
+        distances.append(distance)
+    found = run(
+        page,
+        "key_frames.js",
+        """const schedule = new m.Schedule(facts);
+        const size = hw[0] * hw[1] * 3;
+        let memory = null;
+        return scores.map((score, number) => {
+            const crop = bytesOf(crops).subarray(number * size, (number + 1) * size);
+            const view = schedule.view(crop, hw);
+            const distance = schedule.distance(memory, view);
+            memory = {distance, score, keyView: distance ? memory.keyView : view};
+            return [distance, schedule.network(distance)];
+        });""",
+        facts={
+            "num_follow_ups": 3,
+            "header": {"key_frames": to_plain(rule)},
+            "key_frame_view_hw": VIEW_HW,
+        },
+        crops=np.stack(crops).tobytes(),
+        hw=INPUT_HW,
+        scores=scores,
+    )
+    networks = [1 + (distance - 1) % 3 if distance else 0 for distance in distances]
+    assert found == [list(pair) for pair in zip(distances, networks, strict=True)]
+    assert distances.count(0) > 30 // 6 if rule else distances == [n % 4 for n in range(30)]
 
 
 @pytest.mark.parametrize("has_detector", [True, False])

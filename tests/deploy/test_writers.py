@@ -118,8 +118,9 @@ def test_pictures_are_named_by_their_frames(tmp_path: Path) -> None:
     write(open_writer(tmp_path / "out", COCO_17), 3)
     assert below(tmp_path) == {f"out/clip/00000{n}.png" for n in range(3)}
     picture = cv2.imread(str(tmp_path / "out" / "clip" / "000002.png"))
-    expected = found(2).picture
-    assert expected is not None and np.array_equal(picture[..., ::-1], expected)
+    expected = found(2).picture_bgr
+    assert picture is not None and expected is not None
+    assert np.array_equal(picture, expected)
 
 
 def test_equal_names_of_a_source_have_pictures_of_their_own(tmp_path: Path) -> None:
@@ -188,7 +189,7 @@ def test_posetrack_form_is_read_back(tmp_path: Path) -> None:
     write(open_writer(path, COCO_17, json_form="posetrack18"), 3)
     for index in range(3):
         (tmp_path / "clip").mkdir(exist_ok=True)
-        picture = found(index).picture
+        picture = found(index).picture_bgr
         assert picture is not None
         cv2.imwrite(str(tmp_path / f"clip/{index:06d}.jpg"), picture)
     (video,) = read_posetrack(path, tmp_path, COCO_17).videos
@@ -355,7 +356,7 @@ def test_a_video_that_is_not_whole_is_told(tmp_path: Path, name: str) -> None:
     ):
         for index in range(40):
             noise = np.random.default_rng(index).integers(0, 255, (*HW, 3), np.uint8)
-            writer.write(FramePoses(**{**vars(found(index)), "picture": noise}))
+            writer.write(FramePoses(**{**vars(found(index)), "picture_bgr": noise}))
     assert not (tmp_path / f".out.partial{Path(name).suffix}").exists()
 
 
@@ -385,7 +386,8 @@ def test_an_error_leaves_the_other_outputs_as_they_are(tmp_path: Path) -> None:
     kept = tmp_path / "poses.json"
     kept.write_text("of a run before")
     pictures = [tmp_path / "new", tmp_path / "new" / "keypoints.json"]
-    for outputs in ([kept, tmp_path / "a.avi"], [kept, f"{tmp_path}/./poses.json"], pictures):
+    same: list[str | Path] = [kept, f"{tmp_path}/./poses.json"]
+    for outputs in ([kept, tmp_path / "a.avi"], same, pictures):
         with pytest.raises(UserError):
             open_writers(outputs, COCO_17)
         assert kept.read_text() == "of a run before" and below(tmp_path) == {"poses.json"}

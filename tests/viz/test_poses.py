@@ -10,7 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from vipnas.data.formats.skeletons import COCO_17, SKELETONS, Skeleton, read_skeleton
-from vipnas.viz.poses import LEFT, MIDDLE, RIGHT, draw_box, draw_poses, draw_text, side_colours
+from vipnas.viz.pose_style import LEFT, MIDDLE, RIGHT, side_colours
+from vipnas.viz.poses import draw_box, draw_poses, draw_text
 
 UINT8 = NDArray[np.uint8]
 # A stick: two joints of the left, two of the right, one of the middle.
@@ -51,6 +52,15 @@ def test_limbs_have_the_colour_of_their_side_and_a_dark_outline(value: int) -> N
         assert brightest[:6].min() <= 110 and brightest[7:].min() <= 110  # on both sides
     for place, colour in zip(PLACES[0].astype(int), side_colours(STICK), strict=True):
         assert distance(drawn[place[1], place[0]], colour) <= 2
+
+
+def test_the_order_of_opencv_changes_nothing_but_the_order() -> None:
+    image = np.arange(180 * 110 * 3, dtype=np.uint32).reshape(180, 110, 3).astype(np.uint8)
+    scores, ids = np.array([[1.0, 1.0, 1.0, 1.0, 0.4]]), [2]
+    boxes = [(10.0, 10, 90, 170)]
+    rgb = draw_poses(image, PLACES, scores, STICK, boxes, ids)
+    bgr = draw_poses(image, PLACES, scores, STICK, boxes, ids, bgr=True)
+    assert np.array_equal(bgr[..., ::-1], rgb)
 
 
 def test_edges_are_smooth_and_follow_parts_of_a_pixel() -> None:

@@ -67,7 +67,11 @@ def within(found: Candidates, image_hw: SizeHW) -> DetectedBoxes:
 
 
 def whole_image(image: UINT8, name: str = "", index: int = 0) -> DetectedBoxes:
-    """Take the image for one person."""
+    """Take the image for one person.
+
+    >>> whole_image(image).boxes_xyxy
+    array([[ 0.,  0., 64., 64.]])
+    """
     height, width = image.shape[:2]
     return DetectedBoxes(np.array([[0.0, 0.0, width, height]]), np.ones(1, np.float32))
 

@@ -29,7 +29,7 @@ _X264_QUALITY = "20"
 
 
 class Encoder(Protocol):
-    """Write pictures (H, W, 3), RGB, of one size into a video. `image_hw` is even."""
+    """Write pictures (H, W, 3), BGR, of one size into a video. `image_hw` is even."""
 
     image_hw: tuple[int, int]
 
@@ -109,7 +109,7 @@ class OpenCvEncoder:
             raise OSError(f"OpenCV opens no encoder for {path.suffix} of {image_hw} pixels here")
 
     def write(self, picture_HW3: UINT8) -> None:
-        self._writer.write(cv2.cvtColor(picture_HW3, cv2.COLOR_RGB2BGR))
+        self._writer.write(picture_HW3)
 
     def close(self) -> None:
         self._writer.release()
@@ -143,7 +143,7 @@ class H264Encoder:
         self._stream.options = {"crf": _X264_QUALITY}
 
     def write(self, picture_HW3: UINT8) -> None:
-        frame = self._frame_of(np.ascontiguousarray(picture_HW3), format="rgb24")
+        frame = self._frame_of(np.ascontiguousarray(picture_HW3), format="bgr24")
         self._container.mux(self._stream.encode(frame))
 
     def close(self) -> None:

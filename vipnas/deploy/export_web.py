@@ -37,6 +37,7 @@ from vipnas.deploy.model import PoseModel
 from vipnas.deploy.onnx_detector import OnnxDetector
 from vipnas.deploy.onnxruntime_web import onnxruntime_web
 from vipnas.errors import UserError
+from vipnas.evaluation.key_frames import VIEW_HW
 from vipnas.evaluation.online import LEAST_JOINTS, POSE_BOX_PADDING
 from vipnas.evaluation.tracker import Tracker
 from vipnas.files import to_plain, write_atomically
@@ -44,7 +45,7 @@ from vipnas.models.clipnet import FollowUpNet, VideoNet
 from vipnas.models.posenet import PoseNet
 from vipnas.runtimes.exported import KEYPOINTS
 from vipnas.runtimes.exported_clip import FOLLOW_UP, ExportedClip
-from vipnas.viz.poses import drawing_facts
+from vipnas.viz.pose_style import drawing_facts
 
 PAGE = Path(__file__).resolve().parent / "web"
 # The settings of `Tracker` that the page uses; its matching is the default.
@@ -127,6 +128,7 @@ def page_facts(model: PoseModel, detector: OnnxDetector | None = None) -> dict[s
     return {
         "header": to_plain(model.header),
         "num_follow_ups": 0 if model.header.clip is None else len(model.header.clip) - 1,
+        "key_frame_view_hw": VIEW_HW,
         "span_hw": model.codec.span_hw,
         "stride_xy": model.codec.stride_xy,
         **rules(FollowRule(), Tracker(model.skeleton)),

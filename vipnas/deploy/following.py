@@ -132,7 +132,8 @@ def follow(
         boxes_N4, num_followed = _boxes(people), len(people)
         poses = runner(image, boxes_N4, [person.memory for person in people])
         kept = _distinct(people, boxes_N4, poses, tracker.skeleton, rule.max_similarity)
-        people, boxes_N4, poses = [people[row] for row in kept], boxes_N4[kept], poses.of(kept)
+        if len(kept) < len(people):
+            people, boxes_N4, poses = [people[row] for row in kept], boxes_N4[kept], poses.of(kept)
         ids = tracker.update(poses.keypoints, poses.scores, boxes_N4, [one.id for one in people])
         box_scores_N = np.array([person.box_score for person in people], np.float32)
         found = zip(people, ids.tolist(), *poses[:3], strict=True)
@@ -181,14 +182,13 @@ class _Person:
 
     def is_followed(self, rule: FollowRule, image: UINT8) -> bool:
         """Return whether the person is still followed, within the image."""
-        low_xy, high_xy = self.box_xyxy[:2], self.box_xyxy[2:]
-        centre_x, centre_y = ((low_xy + high_xy) / 2).tolist()
+        left, top, right, bottom = self.box_xyxy.tolist()
         height, width = image.shape[:2]
         return (
             self.lost_frames <= rule.max_lost_frames
-            and 0 <= centre_x <= width
-            and 0 <= centre_y <= height
-            and float((high_xy - low_xy).max()) >= LEAST_SIDE_PX
+            and 0 <= (left + right) / 2 <= width
+            and 0 <= (top + bottom) / 2 <= height
+            and max(right - left, bottom - top) >= LEAST_SIDE_PX
         )
 
 

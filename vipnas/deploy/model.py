@@ -5,11 +5,13 @@ N boxes, K keypoints, H W height and width of the network's input, h w those of 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
@@ -19,7 +21,7 @@ from vipnas.arch.skeleton import Skeleton
 from vipnas.config.data import BoxFit
 from vipnas.data.codecs.choose import codec_of
 from vipnas.data.codecs.heatmap import HeatmapCodec
-from vipnas.data.crops.crops import normalise
+from vipnas.data.crops.crops import normalise, normalise_pixels
 from vipnas.data.crops.geometry import invert, transform
 from vipnas.data.crops.pictures import box_crops
 from vipnas.deploy.clip_runner import ClipRunner, ImageRunner, Runner
@@ -91,6 +93,11 @@ class PoseModel:
         Raises:
             UserError: The image or the boxes have another form.
             FloatingPointError: The network's output is not finite.
+
+        Example:
+            >>> poses = model.predict(image, boxes_xyxy=[[4, 4, 36, 60], [30, 2, 60, 62]])
+            >>> poses.keypoints.shape, poses.scores.shape
+            ((2, 17, 2), (2, 17))
         """
         image = checked_image(image, bgr)
         boxes_N4 = checked_boxes(boxes_xyxy, image)
@@ -98,13 +105,13 @@ class PoseModel:
         crops_NHW3, input_from_image_N23 = box_crops(
             image, boxes_N4, shown.hw, self.codec.span_hw, self._fit
         )
-        crops_N3HW = torch.from_numpy(crops_NHW3).permute(0, 3, 1, 2)
-        found = [self._find(part) for part in crops_N3HW.split(self.batch_size) if len(part)]
-        num_joints = self.skeleton.num_joints
-        xy_NK2 = torch.cat([torch.empty(0, num_joints, 2), *(xy for xy, _ in found)])
-        scores_NK = torch.cat([torch.empty(0, num_joints), *(scores for _, scores in found)])
-        keypoints = transform(invert(input_from_image_N23), xy_NK2.double().numpy())
-        return PoseResult(keypoints, scores_NK.numpy(), boxes_N4, image, self.skeleton)
+        xy_NK2 = np.empty((len(boxes_N4), self.skeleton.num_joints, 2))
+        scores_NK = np.empty(xy_NK2.shape[:2], np.float32)
+        for first in range(0, len(boxes_N4), self.batch_size):
+            rows = slice(first, first + self.batch_size)
+            xy_NK2[rows], scores_NK[rows] = self._find(crops_NHW3[rows])
+        keypoints = transform(invert(input_from_image_N23), xy_NK2)
+        return PoseResult(keypoints, scores_NK, boxes_N4, image, self.skeleton)
 
     def track(
         self,
@@ -127,6 +134,12 @@ class PoseModel:
 
         Raises:
             UserError: The source cannot be read, or the detector used.
+
+        Example:
+            >>> for poses in model.track(video):
+            ...     print(poses.index, f"{poses.time_s:.2f} s", poses.ids, poses.keypoints.shape)
+            0 0.00 s [0] (1, 17, 2)
+            1 0.04 s [0] (1, 17, 2)
         """
         return track(self, source, detector, TrackSettings(detect_every, smooth))
 
@@ -170,27 +183,37 @@ class PoseModel:
             raise UserError(str(self.path), "weights", "an exported file")
         return self.network
 
-    @torch.no_grad()
-    def _find(self, crops_N3HW: Tensor) -> tuple[Tensor, Tensor]:
+    def _find(self, crops_NHW3: UINT8) -> tuple[np.ndarray, np.ndarray]:
         """Return joints (N, K, 2) in input pixels, and their scores (N, K)."""
-        network = self._image_network.eval()
-        crops_N3HW = crops_N3HW.to(next(network.parameters()).device)
+        output, network = self._output(crops_NHW3), self._image_network
         if getattr(network, "gives", HEATMAPS) == KEYPOINTS:
-            xy_NK2, scores_NK1 = self._run(crops_N3HW).cpu().split((2, 1), dim=2)
-            return self._finite(xy_NK2, "joints"), scores_NK1[..., 0]
-        heatmaps_NKhw = (
-            flip_tested(
-                self._run,
-                crops_N3HW,
-                self.codec,
-                self.skeleton.flip_order,
-                self.header.input.flip_shift,
-            )
-            if self.flip_test
-            else run_contiguous(self._run, crops_N3HW)
-        )
-        xy_NK2, scores_NK = self.codec.decode(self._finite(heatmaps_NKhw, "heatmaps"))
-        return xy_NK2.cpu(), scores_NK.cpu()
+            joints_NK3 = self._finite(output, "joints").cpu().numpy()
+            return joints_NK3[..., :2], joints_NK3[..., 2]
+        xy_NK2, scores_NK = self.codec.decode(self._finite(output, "heatmaps"))
+        return xy_NK2.cpu().numpy(), scores_NK.cpu().numpy()
+
+    @torch.no_grad()
+    def _output(self, crops_NHW3: UINT8) -> Tensor:
+        """Return heatmaps, or joints where the network gives them."""
+        network = self._image_network.eval()
+        gives = getattr(network, "gives", HEATMAPS)
+        if isinstance(network, ExportedNetwork) and (gives == KEYPOINTS or not self.flip_test):
+            return torch.from_numpy(network.run(self._input(network, crops_NHW3)))
+        crops_N3HW = torch.from_numpy(crops_NHW3).permute(0, 3, 1, 2)
+        crops_N3HW = crops_N3HW.to(next(network.parameters()).device)
+        if not self.flip_test:
+            return run_contiguous(self._run, crops_N3HW)
+        shown = self.header.input
+        flip_order = self.skeleton.flip_order
+        return flip_tested(self._run, crops_N3HW, self.codec, flip_order, shown.flip_shift)
+
+    def _input(self, network: ExportedNetwork, crops_NHW3: UINT8) -> np.ndarray:
+        """Return crops in the form that an exported network takes: `_run` without torch, whose
+        calls cost as much as a small network."""
+        shown = self.header.input
+        if network.takes == PIXELS:
+            return crops_NHW3
+        return normalise_pixels(crops_NHW3, shown.mean, shown.std)
 
     def _run(self, crops_N3HW: Tensor) -> Tensor:
         """Return the network's output for uint8 RGB crops, in the form that it takes."""
@@ -212,6 +235,6 @@ class PoseModel:
         return self.network
 
     def _finite(self, values: Tensor, what: str) -> Tensor:
-        if not torch.isfinite(values.sum()):
+        if not math.isfinite(values.sum()):
             raise FloatingPointError(f"{self.path}: expected finite {what}, got others")
         return values

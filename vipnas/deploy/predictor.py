@@ -159,7 +159,7 @@ def write_poses(
         try:
             for frame, poses in find_poses(model, source, detector, settings, stopwatch):
                 with stopwatch.on("drawing"):
-                    picture = poses.plot(min_score) if draws else None
+                    picture = poses.plot(min_score, bgr=True) if draws else None
                 found = _written(frame, poses, picture)
                 with stopwatch.on("writing"):
                     for writer in writers:

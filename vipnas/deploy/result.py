@@ -36,6 +36,15 @@ class PoseResult:
         index: Number of the frame in its source, from 0.
         time_s: Seconds since the first frame.
         box_scores: (N,), the detector's; None where nothing says them.
+
+    Example:
+        >>> poses = model.predict(image)
+        >>> len(poses), poses.boxes_xyxy.tolist()
+        (1, [[0.0, 0.0, 64.0, 64.0]])
+        >>> poses.plot().shape == image.shape
+        True
+        >>> sorted(poses.to_coco(image_id=7)[0])
+        ['category_id', 'image_id', 'keypoints', 'score']
     """
 
     keypoints: NDArray[np.float64]
@@ -51,17 +60,17 @@ class PoseResult:
     def __len__(self) -> int:
         return len(self.boxes_xyxy)
 
-    def plot(self, min_score: float = 0.2, boxes: bool = False) -> UINT8:
-        """Return the image (RGB) with all poses, and with the ids of tracks.
+    def plot(self, min_score: float = 0.2, boxes: bool = False, bgr: bool = False) -> UINT8:
+        """Return the image with all poses, and with the ids of tracks.
 
         Args:
             min_score: Joints that score less are left out.
             boxes: Draw the boxes, too.
+            bgr: Return the picture in the order of OpenCV, not in RGB.
         """
         boxes_xyxy = self.boxes_xyxy if boxes else None
-        return draw_poses(
-            self.image, self.keypoints, self.scores, self.skeleton, boxes_xyxy, self.ids, min_score
-        )
+        found = self.keypoints, self.scores, self.skeleton
+        return draw_poses(self.image, *found, boxes_xyxy, self.ids, min_score, bgr)
 
     def to_coco(self, image_id: int | None = None) -> list[dict[str, Any]]:
         """Return one entry a person in the COCO results format, with `track_id` where there is one.

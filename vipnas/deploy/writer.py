@@ -35,7 +35,8 @@ class FramePoses:
         scores: (N, K).
         boxes_xyxy: (N, 4), left, top, right and bottom in pixels.
         ids: (N,) of the persons' tracks; None without tracking.
-        picture: The rendered image (H, W, 3), RGB. Only writers of images and videos need it.
+        picture_bgr: The rendered image (H, W, 3), in the order of OpenCV. Only writers of images
+            and videos need it.
         box_scores: (N,), the detector's; None where nothing says them.
     """
 
@@ -44,7 +45,7 @@ class FramePoses:
     scores: NDArray[np.floating]
     boxes_xyxy: NDArray[np.floating]
     ids: NDArray[np.integer] | None = None
-    picture: UINT8 | None = None
+    picture_bgr: UINT8 | None = None
     box_scores: NDArray[np.floating] | None = None
 
 

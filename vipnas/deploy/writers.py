@@ -129,11 +129,11 @@ class PictureWriter(Writer):
         _check_writable(folder)
 
     def _write(self, found: FramePoses) -> None:
-        assert found.picture is not None
+        assert found.picture_bgr is not None
         path = self.path / f"{found.frame.name}.png"
         if path.resolve() in self._source_files:
             raise UserError(str(path), "a new file", "one of the source")
-        write_png(path, found.picture)
+        write_png(path, found.picture_bgr, bgr=True)
 
     def _close(self) -> None:
         pass
@@ -154,7 +154,7 @@ class VideoWriter(Writer):
         self._next_index = 0
 
     def _write(self, found: FramePoses) -> None:
-        picture = found.picture
+        picture = found.picture_bgr
         assert picture is not None
         # OpenCV does not tell of a full disk, on which the index of the video has no room.
         if shutil.disk_usage(self.path.parent).free < _SPARE_BYTES + picture.nbytes:

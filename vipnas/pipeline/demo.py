@@ -31,7 +31,8 @@ from vipnas.models.counting import count_cost, mean_cost
 from vipnas.pipeline.run_folder import RunFolder
 from vipnas.synthetic.camera import FRAMES_PER_SECOND
 from vipnas.synthetic.clip import frames_of, random_video
-from vipnas.viz.poses import MIDDLE, draw_poses, draw_text
+from vipnas.viz.pose_style import MIDDLE
+from vipnas.viz.poses import draw_poses, draw_text
 
 UINT8 = NDArray[np.uint8]
 
@@ -154,12 +155,11 @@ def demo(
     with open_writer(output, TRUTH, fps=FRAMES_PER_SECOND) as writer:
         for number, frame in enumerate(labelled_frames(num_frames, seed, labelled)):
             panels = [truth_panel(frame), *(level.next(frame) for level in levels)]
-            picture = side_by_side(panels)
+            picture_bgr = np.ascontiguousarray(side_by_side(panels)[..., ::-1])
             source = SourceFrame(number, number / FRAMES_PER_SECOND, frame.image, "", "")
             joints = frame.joints
-            writer.write(
-                FramePoses(source, joints[..., :2], joints[..., 2], frame.boxes_xyxy, None, picture)
-            )
+            poses = joints[..., :2], joints[..., 2], frame.boxes_xyxy, None
+            writer.write(FramePoses(source, *poses, picture_bgr))
     return levels
 
 

@@ -104,5 +104,9 @@ class ExportedNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the output of the file, on the device of the images."""
-        found = self._session({"images": images.cpu().contiguous().numpy()})
+        found = self.run(images.cpu().contiguous().numpy())
         return torch.from_numpy(found).to(images.device)
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """Return the output of the file. The images are contiguous."""
+        return self._session({"images": images})

@@ -6,8 +6,7 @@ N persons, K keypoints, L limbs, H W height and width of an image.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -15,29 +14,32 @@ from numpy.typing import ArrayLike, NDArray
 
 from vipnas.data.formats.skeletons import Skeleton
 from vipnas.errors import UserError
+from vipnas.viz.pose_style import (
+    ID_COLOURS,
+    LINE_PX,
+    LINE_SHARE,
+    MIDDLE,
+    OUTLINE,
+    OUTLINE_PX,
+    OUTLINE_SHARE,
+    RADIUS_PX,
+    RADIUS_SHARE,
+    RING_PX,
+    TEXT_PX,
+    UNSURE_SCORE,
+    Colour,
+    PoseStyle,
+    ordered,
+    pose_style,
+)
 
 UINT8 = NDArray[np.uint8]
-Colour = tuple[int, int, int]
 Point = tuple[int, int]
 
-# RGB, of the palette of Okabe and Ito: blue and vermilion differ for every kind of colour
-# blindness, and white differs from both in lightness.
-LEFT, RIGHT, MIDDLE = (86, 180, 233), (213, 94, 0), (255, 255, 255)
-OUTLINE = (0, 0, 0)
-# Of boxes and ids, one after the other: the rest of the palette.
-ID_COLOURS = ((230, 159, 0), (0, 158, 115), (240, 228, 66), (204, 121, 167))
-
-# A joint up to this score is a ring, and its limbs are thin.
-UNSURE_SCORE = 0.5
-# Of the longer side of a person.
-_LINE_SHARE, _RADIUS_SHARE = 0.012, 0.012
-_LINE_PX, _RADIUS_PX, _OUTLINE_PX = (1.0, 12.0), (1.8, 14.0), (0.75, 1.5)
-_RING_PX = 2.8
-# Of joints whose labels are much more exact than others, such as eyes and fingers.
-_SMALLEST_JOINT = 0.3
-_TEXT_PX = (11, 28)
 # OpenCV takes coordinates in these parts of a pixel.
 _SHIFT = 4
+# From the edge of a limb to its outline. Less would be covered by the smooth edge of the limb.
+_GAP_PX = 0.5
 # Beyond this, OpenCV's numbers overflow.
 _FARTHEST_PX = 2.0**14
 
@@ -50,6 +52,7 @@ def draw_poses(
     boxes_xyxy: ArrayLike | None = None,
     ids: Sequence[int] | NDArray[np.integer] | None = None,
     min_score: float = 0.2,
+    bgr: bool = False,
 ) -> UINT8:
     """Return a copy of an image with poses drawn on it.
 
@@ -65,8 +68,10 @@ def draw_poses(
         boxes_xyxy: (N, 4), left, top, right and bottom in pixels. Drawn where given.
         ids: N track ids, written at the boxes, or at the poses if there are no boxes.
         min_score: See `scores_NK`.
+        bgr: Return the picture in the order of OpenCV, as its writers take it.
     """
-    drawn, style = image_HW3.copy(), _style(skeleton)
+    drawn = _copied(image_HW3, bgr)
+    style = pose_style(skeleton, bgr)
     boxes_N4 = None if boxes_xyxy is None else np.asarray(boxes_xyxy, np.float64).reshape(-1, 4)
     persons = [
         _Person.of(xy_K2, scores_K, skeleton, min_score, max(image_HW3.shape[:2]))
@@ -76,7 +81,8 @@ def draw_poses(
         person = persons[number]
         track_id = None if ids is None else int(ids[number])
         box_4 = person.box_4 if boxes_N4 is None else boxes_N4[number]
-        colour = MIDDLE if track_id is None else ID_COLOURS[track_id % len(ID_COLOURS)]
+        own_colour = MIDDLE if track_id is None else ID_COLOURS[track_id % len(ID_COLOURS)]
+        colour = ordered(own_colour, bgr)
         if boxes_N4 is not None:
             draw_box(drawn, box_4, colour)
         _draw_person(drawn, person, style)
@@ -84,6 +90,12 @@ def draw_poses(
             x, y = box_4[:2]
             draw_text(drawn, str(track_id), (x, y), _text_px(box_4), colour)
     return drawn
+
+
+def _copied(image_HW3: UINT8, bgr: bool) -> UINT8:
+    if bgr:
+        return np.asarray(cv2.cvtColor(image_HW3, cv2.COLOR_RGB2BGR), np.uint8)
+    return image_HW3.copy()
 
 
 def draw_pose(image_HW3: UINT8, keypoints_K3: NDArray[np.floating], skeleton: Skeleton) -> UINT8:
@@ -123,35 +135,10 @@ def draw_text(
         y = max(round(corner_xy[1]), 0) + text_height + margin
     y = min(y, image_height - margin)
     # Thicker letters would be wider too, in OpenCV 5, and not lie under the others.
-    around = [(dx, dy) for dx in (-1, 0, 1) for dy in (-1, 0, 1) if dx or dy]
+    around = [(dx, dy) for dx in (-1, 1) for dy in (-1, 1)]
     for shade, shifts in ((OUTLINE, around), (colour, [(0, 0)])):
         for dx, dy in shifts:
             cv2.putText(drawn_HW3, text, (x + dx, y + dy), font, scale, shade, width, cv2.LINE_AA)
-
-
-def drawing_facts(skeleton: Skeleton) -> dict[str, Any]:
-    """Return how poses are drawn, as plain values, for pages that draw by themselves.
-
-    Sizes of limbs and joints are relative to the largest; `..._px` are the least and the most.
-    """
-    style = _style(skeleton)
-    joints = zip(style.colours, style.sizes_K.tolist(), strict=True)
-    limbs = zip(skeleton.limbs, style.limb_colours, style.limb_sizes_L.tolist(), strict=True)
-    return {
-        "left": LEFT,
-        "right": RIGHT,
-        "middle": MIDDLE,
-        "ids": ID_COLOURS,
-        "unsure_score": UNSURE_SCORE,
-        "line_share": _LINE_SHARE,
-        "line_px": _LINE_PX,
-        "radius_share": _RADIUS_SHARE,
-        "radius_px": _RADIUS_PX,
-        "outline_px": _OUTLINE_PX,
-        "ring_px": _RING_PX,
-        "joints": [{"colour": colour, "size": size} for colour, size in joints],
-        "limbs": [{"joints": limb, "colour": colour, "size": size} for limb, colour, size in limbs],
-    }
 
 
 class _Person(NamedTuple):
@@ -186,37 +173,47 @@ class _Person(NamedTuple):
         return cls(places_K2, sure_K, is_drawn_K, box_4, side_px)
 
 
-def _draw_person(drawn_HW3: UINT8, person: _Person, style: _Style) -> None:
+def _draw_person(drawn_HW3: UINT8, person: _Person, style: PoseStyle) -> None:
     """Draw the outlines of all limbs under the colours of all, so that limbs join."""
-    line_px = _between(_LINE_SHARE * person.side_px, _LINE_PX)
-    radius_px = _between(_RADIUS_SHARE * person.side_px, _RADIUS_PX)
-    outline_px = _between(0.4 * line_px, _OUTLINE_PX)
+    line_px = _between(LINE_SHARE * person.side_px, LINE_PX)
+    radius_px = _between(RADIUS_SHARE * person.side_px, RADIUS_PX)
+    outline_px = round(_between(OUTLINE_SHARE * line_px, OUTLINE_PX))
     _draw_limbs(drawn_HW3, person, style, line_px, outline_px)
-    joints = np.flatnonzero(person.is_drawn_K).tolist()
-    sizes_K, is_sure = style.sizes_K.tolist(), (person.scores_K > UNSURE_SCORE).tolist()
-    for joint, centre in zip(joints, _fixed(person.xy_K2[joints]), strict=True):
-        radius = max(radius_px * sizes_K[joint], _RADIUS_PX[0] if is_sure[joint] else _RING_PX)
-        _draw_disc(drawn_HW3, centre, radius + outline_px, OUTLINE)
-        _draw_disc(drawn_HW3, centre, radius, style.colours[joint])
-        if not is_sure[joint]:
-            _draw_disc(drawn_HW3, centre, radius / 2, OUTLINE)
+    _draw_joints(drawn_HW3, person, style, radius_px, outline_px)
 
 
 def _draw_limbs(
-    drawn_HW3: UINT8, person: _Person, style: _Style, line_px: float, outline_px: float
+    drawn_HW3: UINT8, person: _Person, style: PoseStyle, line_px: float, outline_px: int
 ) -> None:
     shown = np.flatnonzero(person.is_drawn_K[style.limbs_L2].all(axis=1))
     limbs_L2 = style.limbs_L2[shown]
     is_sure_L = (person.scores_K[limbs_L2] > UNSURE_SCORE).all(axis=1)
     widths_L = line_px * style.limb_sizes_L[shown] * np.where(is_sure_L, 1, 0.5)
-    widths_L = np.maximum(widths_L, _LINE_PX[0])
+    widths_L = np.maximum(widths_L, LINE_PX[0])
     ends_L22 = np.clip(person.xy_K2[limbs_L2], -_FARTHEST_PX, _FARTHEST_PX)
-    outlines_L42, fills_L42 = _corners(ends_L22, widths_L + [[2 * outline_px], [0]])
-    for corners_42 in outlines_L42:
-        cv2.fillConvexPoly(drawn_HW3, corners_42, OUTLINE, cv2.LINE_AA, _SHIFT)
+    edges_L42, fills_L42 = _corners(ends_L22, widths_L + [[outline_px + 2 * _GAP_PX], [0]])
+    cv2.polylines(drawn_HW3, list(edges_L42), True, OUTLINE, outline_px, cv2.LINE_AA, _SHIFT)
     for limb, corners_42 in zip(shown.tolist(), fills_L42, strict=True):
         colour = style.limb_colours[limb]
         cv2.fillConvexPoly(drawn_HW3, corners_42, colour, cv2.LINE_AA, _SHIFT)
+
+
+def _draw_joints(
+    drawn_HW3: UINT8, person: _Person, style: PoseStyle, radius_px: float, outline_px: int
+) -> None:
+    joints = np.flatnonzero(person.is_drawn_K)
+    is_sure_J = person.scores_K[joints] > UNSURE_SCORE
+    radii_J = np.maximum(
+        radius_px * style.sizes_K[joints], np.where(is_sure_J, RADIUS_PX[0], RING_PX)
+    )
+    radii_J3 = np.rint(np.stack((radii_J + outline_px, radii_J, radii_J / 2), 1) * 2**_SHIFT)
+    centres = _fixed(person.xy_K2[joints])
+    found = zip(joints.tolist(), centres, radii_J3.astype(int).tolist(), is_sure_J, strict=True)
+    for joint, centre, (outer, radius, hole), is_sure in found:
+        _draw_disc(drawn_HW3, centre, outer, OUTLINE)
+        _draw_disc(drawn_HW3, centre, radius, style.colours[joint])
+        if not is_sure:
+            _draw_disc(drawn_HW3, centre, hole, OUTLINE)
 
 
 def _between(value: float, range_px: tuple[float, float]) -> float:
@@ -243,53 +240,13 @@ def _spread(xy_J2: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(high_2 - low_2)
 
 
-def _draw_disc(drawn_HW3: UINT8, centre: Point, radius_px: float, colour: Colour) -> None:
-    radius = round(radius_px * 2**_SHIFT)
+def _draw_disc(drawn_HW3: UINT8, centre: Point, radius: int, colour: Colour) -> None:
     cv2.circle(drawn_HW3, centre, radius, colour, cv2.FILLED, cv2.LINE_AA, _SHIFT)
-
-
-@lru_cache
-def side_colours(skeleton: Skeleton) -> tuple[Colour, ...]:
-    """Return the colour of each joint: the first of a flip pair is left, unless named right."""
-    colours: list[Colour] = [MIDDLE] * skeleton.num_joints
-    for pair in skeleton.flip_pairs:
-        is_turned = "right" in skeleton.joints[pair[0]].lower()
-        left, right = reversed(pair) if is_turned else pair
-        colours[left], colours[right] = LEFT, RIGHT
-    return tuple(colours)
-
-
-def _limb_colour(first: Colour, second: Colour) -> Colour:
-    """A limb from the middle to a side is of that side, and one from side to side of the middle."""
-    if first == second or second == MIDDLE:
-        return first
-    return second if first == MIDDLE else MIDDLE
-
-
-class _Style(NamedTuple):
-    """How joints and limbs are drawn; sizes are relative to the largest joint."""
-
-    colours: tuple[Colour, ...]
-    sizes_K: NDArray[np.float64]
-    limbs_L2: NDArray[np.int64]
-    limb_colours: tuple[Colour, ...]
-    limb_sizes_L: NDArray[np.float64]
-
-
-@lru_cache
-def _style(skeleton: Skeleton) -> _Style:
-    colours = side_colours(skeleton)
-    # Sigmas are small where joints lie close together.
-    relative_K = np.sqrt(np.asarray(skeleton.sigmas) / max(skeleton.sigmas))
-    sizes_K = np.maximum(relative_K, _SMALLEST_JOINT)
-    limbs_L2 = np.array(skeleton.limbs, np.int64).reshape(-1, 2)
-    limb_colours = [_limb_colour(colours[first], colours[second]) for first, second in limbs_L2]
-    return _Style(colours, sizes_K, limbs_L2, tuple(limb_colours), sizes_K[limbs_L2].min(axis=1))
 
 
 def _text_px(box_xyxy: NDArray[np.float64]) -> float:
     sides = box_xyxy[2:] - box_xyxy[:2]
-    return _between(0.08 * float(sides.max()), _TEXT_PX)
+    return _between(0.08 * float(sides.max()), TEXT_PX)
 
 
 def _fixed(xy_N2: NDArray[np.float64]) -> list[Point]:

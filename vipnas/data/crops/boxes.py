@@ -24,7 +24,11 @@ def xyxy_from_xywh(boxes_N4: NDArray[np.floating] | Sequence[float]) -> FloatArr
 
 def box_ious(first_N4: FloatArray, second_M4: FloatArray) -> FloatArray:
     """Intersection over union (N, M) of boxes given by left, top, right and bottom; 0 where both
-    are empty."""
+    are empty.
+
+    >>> box_ious(np.array([[0.0, 0, 4, 2]]), np.array([[2.0, 0, 4, 2], [4, 0, 6, 2]]))
+    array([[0.5, 0. ]])
+    """
     first_N14, second_1M4 = first_N4[:, None], second_M4[None]
     low = np.maximum(first_N14[..., :2], second_1M4[..., :2])
     high = np.minimum(first_N14[..., 2:], second_1M4[..., 2:])

@@ -188,6 +188,18 @@ def normalise(
     return images_B3HW.float().sub_(mean_311).div_(std_311)
 
 
+def normalise_pixels(
+    images_BHW3: NDArray[np.uint8], mean: Triple, std: Triple
+) -> NDArray[np.float32]:
+    """Return images (B, 3, H, W) as `normalise` does, by NumPy: faster on few small images."""
+    mean_311, std_311 = _mean_and_std(mean, std, torch.device("cpu"))
+    images_B3HW = images_BHW3.transpose(0, 3, 1, 2)
+    result = np.empty(images_B3HW.shape, np.float32)
+    np.subtract(images_B3HW, mean_311.numpy(), out=result)
+    result /= std_311.numpy()
+    return result
+
+
 @cache
 def _mean_and_std(mean: Triple, std: Triple, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return mean and deviation on a device, once: sending them to a GPU blocks."""

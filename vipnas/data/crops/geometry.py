@@ -127,7 +127,6 @@ def heatmap_warp(
 
 def box_of_joints(xy_N2: NDArray[np.floating]) -> tuple[float, float, float, float]:
     """Return x, y, width and height of the smallest box around points, at least 1 x 1 pixel."""
-    low, high = xy_N2.min(axis=0), xy_N2.max(axis=0)
-    width, height = (float(side) for side in np.maximum(high - low, 1))
-    x, y = (float(value) for value in (low + high - (width, height)) / 2)
-    return x, y, width, height
+    (left, top), (right, bottom) = xy_N2.min(axis=0).tolist(), xy_N2.max(axis=0).tolist()
+    width, height = max(right - left, 1.0), max(bottom - top, 1.0)
+    return (left + right - width) / 2, (top + bottom - height) / 2, width, height

@@ -46,9 +46,10 @@ def read_image(
     return image
 
 
-def write_png(path: Path, picture_HW3: NDArray[np.uint8]) -> None:
-    """Write an RGB image atomically."""
-    done, png = cv2.imencode(".png", cv2.cvtColor(picture_HW3, cv2.COLOR_RGB2BGR))
+def write_png(path: Path, picture_HW3: NDArray[np.uint8], bgr: bool = False) -> None:
+    """Write an image atomically, RGB unless `bgr`."""
+    ordered_HW3 = picture_HW3 if bgr else cv2.cvtColor(picture_HW3, cv2.COLOR_RGB2BGR)
+    done, png = cv2.imencode(".png", ordered_HW3)
     assert done
     write_atomically(path, png.tobytes())
 

@@ -17,9 +17,9 @@ from vipnas.data.crops.geometry import (
     input_from_image,
 )
 
-# OpenCV warps four channels twice as fast as three, with equal results. Up to this many values,
-# adding a channel costs less.
-_WORTH_CONVERTING = 3 * 640 * 640
+# OpenCV warps four channels twice as fast as three, with equal results. Up to this many values of
+# the picture, and up to this many times those of the crop, adding a channel costs less.
+_WORTH_CONVERTING, _TIMES_THE_CROP = 3 * 640 * 640, 8
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,8 @@ def crop_into(
         scratch_HW4: Buffer to reuse between calls.
     """
     height, width = crop_HW3.shape[:2]
-    if picture.pixels.shape[2] == 3 and picture.pixels.size <= _WORTH_CONVERTING:
+    most_values = min(_WORTH_CONVERTING, _TIMES_THE_CROP * crop_HW3.size)
+    if picture.pixels.shape[2] == 3 and picture.pixels.size <= most_values:
         picture = with_fourth_channel(picture)
     matrix = picture.input_from_pixels(matrix_23)
     if picture.pixels.shape[2] == 3:

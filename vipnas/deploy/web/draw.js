@@ -46,7 +46,7 @@ function drawPerson(context, person, style) {
   const { places, scores, isDrawn, side } = person;
   const line = clamp(style.line_share * side, style.line_px);
   const radius = clamp(style.radius_share * side, style.radius_px);
-  const outline = clamp(0.4 * line, style.outline_px);
+  const outline = clamp(style.outline_share * line, style.outline_px);
   const isSure = (joint) => scores[joint] > style.unsure_score;
   const limbs = style.limbs.filter(({ joints }) => joints.every((joint) => isDrawn[joint]));
   const widthOf = ({ joints, size }) =>

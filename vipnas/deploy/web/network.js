@@ -1,6 +1,7 @@
 // The networks of a page: poses in boxes of an image, and from frame to frame.
 
 import { cropInto, cropView, heatmapWarp, mirrored, toImage } from "./crops.js";
+import { Schedule } from "./key_frames.js";
 
 export class PoseNetwork {
   /**
@@ -17,6 +18,7 @@ export class PoseNetwork {
     this.decoder = decoder;
     this.flipMean = flipMean;
     this.facts = facts;
+    this.schedule = new Schedule(facts);
   }
 
   /** Return {keypoints, scores} of each box: K pairs in pixels of the image, and K scores. */
@@ -36,28 +38,39 @@ export class PoseNetwork {
   /**
    * Run the networks of a clip, as ClipRunner in vipnas/deploy/clip_runner.py does.
    *
-   * @param memories Of each box null for a key frame, or the `memory` of its previous pose.
-   * @returns {keypoints, scores, memory} of each box; `memory` is null where a key frame is next.
+   * @param memories Of each box the `memory` of its previous pose; null brings a key frame.
+   * @returns {keypoints, scores, memory} of each box.
    */
   async follow(image, boxes, memories) {
-    const rowsByDistance = new Map();
-    memories.forEach((memory, row) => {
-      const distance = memory?.distance ?? 0;
-      rowsByDistance.set(distance, [...(rowsByDistance.get(distance) ?? []), row]);
-    });
+    const { hw } = this.facts.header.input;
+    const views = boxes.map((box) => this.view(box));
+    const crops = this.crops(image, views);
+    const size = crops.length / views.length;
+    const cropOf = (row) => crops.subarray(row * size, (row + 1) * size);
+    const coarse = views.map((_, row) => this.schedule.view(cropOf(row), hw));
+    const distances = memories.map((memory, row) => this.schedule.distance(memory, coarse[row]));
     const found = [];
-    for (const [distance, rows] of rowsByDistance) {
-      const views = rows.map((row) => this.view(boxes[row]));
-      const before = distance ? this.before(rows.map((row) => memories[row]), views) : {};
-      const crops = this.crops(image, views);
-      const heatmaps = await this.heatmaps(crops, rows.length, distance, before);
-      const poses = await this.decoded(heatmaps, views);
+    for (const distance of new Set(distances)) {
+      const rows = [...distances.keys()].filter((row) => distances[row] === distance);
+      const own = rows.map((row) => views[row]);
+      const before = distance ? this.before(rows.map((row) => memories[row]), own) : {};
+      const pixels = new Uint8Array(rows.length * size);
+      rows.forEach((row, number) => pixels.set(cropOf(row), number * size));
+      const network = this.schedule.network(distance);
+      const heatmaps = await this.heatmaps(pixels, rows.length, network, before);
       const [, joints, height, width] = heatmaps.dims;
-      const size = joints * height * width;
-      poses.forEach((pose, number) => {
-        const own = heatmaps.data.slice(number * size, (number + 1) * size);
-        const memory = { distance: distance + 1, heatmaps: own, dims: heatmaps.dims, view: views[number] };
-        found[rows[number]] = { ...pose, memory: distance < this.networks.length - 1 ? memory : null };
+      const numValues = joints * height * width;
+      (await this.decoded(heatmaps, own)).forEach((pose, number) => {
+        const row = rows[number];
+        const memory = {
+          distance,
+          heatmaps: heatmaps.data.slice(number * numValues, (number + 1) * numValues),
+          dims: heatmaps.dims,
+          view: views[row],
+          score: pose.scores.reduce((sum, score) => sum + score, 0) / joints,
+          keyView: distance ? memories[row].keyView : coarse[row],
+        };
+        found[row] = { ...pose, memory };
       });
     }
     return found;
@@ -95,10 +108,10 @@ export class PoseNetwork {
     };
   }
 
-  async heatmaps(crops, number, distance = 0, before = {}) {
+  async heatmaps(crops, number, which = 0, before = {}) {
     const shape = [number, ...this.facts.header.input.hw, 3];
     const inputs = { images: new this.ort.Tensor("uint8", crops, shape), ...before };
-    const network = this.networks[distance];
+    const network = this.networks[which];
     // A follow-up network without a fusion takes the images alone.
     const taken = network.inputNames.map((name) => [name, inputs[name]]);
     return (await network.run(Object.fromEntries(taken))).heatmaps;
