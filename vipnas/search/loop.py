@@ -64,16 +64,11 @@ def search(
         journal: The journal of the search.
         show: Called with every new trial.
         pending: Number of architectures that are proposed before the first score is told.
-        stop_early: The objectives of the search, if scoring may stop early below the best score of
-            architectures that cost no more (`floor_of`): no winner and no front needs such a score.
-        earlier: Methods that ran before. With `stop_early`, trial n takes over only their trials up
-            to n, so that it does not depend on the number of trials.
+        stop_early: The objectives of the search, if scoring may stop early below `floor_of`.
+        earlier: Methods that ran before, whose scores are taken over with `stop_early`.
 
     Returns:
         The trials of this method, in the order of their numbers.
-
-    Raises:
-        UserError: If the journal holds more trials of the method, or another architecture.
     """
     history = _History(searcher, method, cost_of, journal, show, stop_early, earlier)
     history.check_number(num_trials)
@@ -96,7 +91,10 @@ def search(
 
 
 def floor_of(cost: Cost, told: Sequence[Trial], objectives: Sequence[Objective]) -> float:
-    """Return the best score among those that cost no more by any objective; -inf without any."""
+    """Return the best score among those that cost no more by any objective; -inf without any.
+
+    No winner and no front needs a lower score.
+    """
     costs = [quantity.name for quantity in costs_among(objectives)]
     return max(
         (
@@ -121,6 +119,7 @@ class _History(Generic[A]):
         stop_early: Sequence[Objective] | None,
         earlier: Collection[str],
     ) -> None:
+        """With `stop_early`, trial n takes over only trials up to n of the methods `earlier`."""
         self.searcher, self.method, self.cost_of = searcher, method, cost_of
         self.journal, self.show = journal, show
         self.trials = {trial.number: trial for trial in journal.trials if trial.method == method}
