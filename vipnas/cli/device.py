@@ -196,10 +196,10 @@ def _benchmark(options: argparse.Namespace) -> None:
     crops, score = None, None
     if experiment is not None:
         experiment = experiment.at(model.arch)
-        crops, evaluator = experiment.calibration_images, None
         if not options.no_score:
             check_facts(experiment, model.header, options.model)
-            evaluator = experiment.evaluator(options.split)
+        crops = experiment.calibration_images
+        evaluator = None if options.no_score else experiment.evaluator(options.split)
         score = None if evaluator is None else lambda network: evaluator(network).ap
     forms = forms_here(options.format, options.precision, crops is not None, say)
     rows = benchmark(
