@@ -49,7 +49,7 @@ class Effort(NamedTuple):
 
 
 THOROUGH = Effort(seconds=30.0, persons=100)
-BRIEF = Effort(warm_up=1, seconds=4.0, persons=16)
+BRIEF = Effort(warm_up=1, seconds=10.0, persons=16)
 
 
 @dataclass(frozen=True)
