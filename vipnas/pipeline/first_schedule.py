@@ -18,14 +18,18 @@ BATCH_SIZE = 16
 
 @dataclass(frozen=True)
 class Expected:
-    """Expected seconds of each stage."""
+    """Expected seconds of each stage; a smaller network than the largest retrains in less."""
 
     supernet: float
     search: float
     retrain: float
 
     def __str__(self) -> str:
-        stages = {"supernet": self.supernet, "search": self.search, "retraining": self.retrain}
+        stages = {
+            "supernet": self.supernet,
+            "search": self.search,
+            "retraining at most": self.retrain,
+        }
         return ", ".join(f"{name} {_in_words(seconds)}" for name, seconds in stages.items())
 
 

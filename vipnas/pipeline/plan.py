@@ -46,6 +46,7 @@ class PlannedStage:
         total: Their number.
         done: How many of them are done.
         seconds_each: Expected seconds of one; None if that is not known.
+        is_most: Whether it may take less: the search has not found the network to retrain.
     """
 
     name: str
@@ -53,6 +54,7 @@ class PlannedStage:
     total: int
     done: int
     seconds_each: float | None
+    is_most: bool = False
 
     @property
     def seconds_left(self) -> float | None:
@@ -64,7 +66,8 @@ class PlannedStage:
         if self.done >= self.total:
             return f"{self.name:15} done"
         some = f"{self.total - self.done} of " if self.done else ""
-        expected = "" if self.seconds_left is None else f"about {duration(self.seconds_left)}"
+        about = "at most" if self.is_most else "about"
+        expected = "" if self.seconds_left is None else f"{about} {duration(self.seconds_left)}"
         return f"{self.name:15} {some + f'{self.total} {self.unit}':22} {expected}".rstrip()
 
 
@@ -82,7 +85,8 @@ class RunPlan:
 
     def __str__(self) -> str:
         left = self.seconds_left()
-        total = "" if left is None else f"about {duration(left)}, until {_clock_after(left)}"
+        about = "at most" if any(stage.is_most for stage in self.stages) else "about"
+        total = "" if left is None else f"{about} {duration(left)}, until {_clock_after(left)}"
         return "\n".join([*map(str, self.stages), *([f"{'all':38} {total}"] if left else [])])
 
     def seconds_left(self) -> float | None:
@@ -111,7 +115,7 @@ class RunPlan:
         self._began = self._began or (now, done)
         seconds, count = now - self._began[0], done - self._began[1]
         if count and seconds >= SECONDS_OF_PACE:
-            stage.seconds_each = seconds / count
+            stage.seconds_each, stage.is_most = seconds / count, False
         if now - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = now
             if (left := self.seconds_left()) is not None:
@@ -149,13 +153,10 @@ def expected_arch(level: Level[A]) -> A:
     return within[-1] if within else space.min_arch()
 
 
-def expected_trials(level: Level[A]) -> tuple[A, A]:
-    """Return architectures as a search scores them: a typical and a costly one.
-
-    Of some random ones within the budgets they are the median by MACs and the most costly one.
-    """
+def expected_trials(level: Level[A]) -> list[A]:
+    """Return architectures as a search scores them: of small, median and large MACs."""
     within = _within(level, _samples(level)) or [level.space.min_arch()]
-    return within[len(within) // 2], within[-1]
+    return [within[int(quantile * len(within))] for quantile in (1 / 6, 1 / 2, 5 / 6)]
 
 
 def _samples(level: Level[A]) -> list[A]:
@@ -181,8 +182,9 @@ def _stages(level: Level[Any], workers: int) -> list[PlannedStage]:
     is_done = all(done >= total for total, done in counts.values())
     is_compiled = level.experiment.config.compute.compile
     each = {} if is_done or is_compiled else _seconds_each(level, workers)
+    unknown = set() if best_file(level).exists() else {"retrain"}
     return [
-        PlannedStage(_name(level, name), UNITS[name], total, done, each.get(name))
+        PlannedStage(_name(level, name), UNITS[name], total, done, each.get(name), name in unknown)
         for name, (total, done) in counts.items()
     ]
 
