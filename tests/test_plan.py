@@ -138,8 +138,8 @@ def test_timing_leaves_threads_and_randomness_as_they_are(opened: ImageLevel) ->
 def test_the_expected_network_is_near_the_budget(opened: ImageLevel) -> None:
     macs = opened.count_cost(plan.expected_arch(opened)).macs
     assert 5_000_000 < macs <= 6_000_000
-    small, median, large = (opened.count_cost(arch).macs for arch in plan.expected_trials(opened))
-    assert 1_000_000 < small < median < large < macs and 2_000_000 < median < 3_000_000
+    median, costly = (opened.count_cost(arch).macs for arch in plan.expected_trials(opened))
+    assert 2_000_000 < median < 3_000_000 and median < costly <= macs
     without = replace(opened.experiment.config, search=SearchConfig(num_trials=2))
     free = ImageLevel(replace(opened.experiment, config=without))
     assert plan.expected_arch(free) == free.space.max_arch()
