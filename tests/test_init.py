@@ -14,7 +14,7 @@ from vipnas.pipeline import first_experiment
 from vipnas.pipeline.budget import Budget, parse_budget
 from vipnas.pipeline.first_schedule import fit_schedule
 from vipnas.pipeline.image_level import ImageLevel
-from vipnas.pipeline.stage_seconds import StageSeconds
+from vipnas.pipeline.stage_seconds import Effort, StageSeconds
 from vipnas.shipped import find_shipped
 from vipnas.space.yaml import read_space
 
@@ -66,8 +66,13 @@ def arguments(data_root: Path, output: Path, **changed: str) -> list[str]:
 
 
 def test_it_measures_and_writes_an_experiment(
-    data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    data_root: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    for effort in ("BRIEF", "THOROUGH"):
+        monkeypatch.setattr(first_experiment, effort, Effort(warm_up=0, steps=1, persons=1))
     output = tmp_path / "mine.yaml"
     assert main(arguments(data_root, output)) == 0
     config = read_experiment(output)
