@@ -12,6 +12,10 @@ from vipnas.cli.main import main
 from vipnas.space.image import SearchSpace
 
 READY = "document.readyState === 'complete' && document.documentElement.dataset.ready !== undefined"
+BLANK = (
+    "[...document.querySelectorAll('.chart')]"
+    ".filter((one) => one.clientWidth && !one.querySelector('canvas')).length"
+)
 BACKGROUND = "getComputedStyle(document.body).backgroundColor"
 
 
@@ -53,6 +57,9 @@ def test_the_page_renders_and_answers(
         True,
         False,
     ]
+    assert page.value(BLANK) > 0  # far from the screen
+    page.value("dispatchEvent(new Event('beforeprint'))")
+    assert page.value(BLANK) == 0
     page.resize(390, 800)
     page.wait_for("document.documentElement.scrollWidth <= 390")
     assert page.problems == []

@@ -195,17 +195,19 @@ const Charts = (() => {
     shown.push({ u, figure });
   }
 
-  /* Draws every chart when it first comes near the screen. */
+  /* Draws every chart when it first comes near the screen, and those left before printing. */
   function drawAll() {
     const waiting = new Map();
+    const drawOnce = (figure) => {
+      if (!waiting.has(figure)) return;
+      draw(figure, ...waiting.get(figure));
+      waiting.delete(figure);
+      watch.unobserve(figure);
+    };
     const watch = new IntersectionObserver((entries) => {
-      for (const entry of entries) {
-        if (!entry.isIntersecting || !waiting.has(entry.target)) continue;
-        draw(entry.target, ...waiting.get(entry.target));
-        waiting.delete(entry.target);
-        watch.unobserve(entry.target);
-      }
+      entries.filter((entry) => entry.isIntersecting).forEach((entry) => drawOnce(entry.target));
     }, { rootMargin: "300px" });
+    addEventListener("beforeprint", () => [...waiting.keys()].filter((one) => one.clientWidth).forEach(drawOnce));
     for (const block of document.querySelectorAll(".charts")) {
       const { charts, texts } = JSON.parse(block.querySelector("script").textContent);
       block.querySelectorAll(".chart").forEach((figure, i) => { waiting.set(figure, [charts[i], texts]); watch.observe(figure); });
