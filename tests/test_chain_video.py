@@ -77,7 +77,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 def test_training_videos_have_their_own_length(finished: Path) -> None:
     data = finished / "run" / "data"
     lengths = {
@@ -86,7 +86,7 @@ def test_training_videos_have_their_own_length(finished: Path) -> None:
     assert lengths == {"train": 4, "test": 6}
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 def test_it_leaves_all_its_artefacts(finished: Path) -> None:
     video = finished / "run" / "video"
     best = read_video_arch(video / "search" / "best.json")
@@ -194,7 +194,7 @@ def test_found_networks_train_on_with_weights_of_their_own_or_with_one_set(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 def test_follow_up_frames_of_several_sizes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
