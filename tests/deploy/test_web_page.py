@@ -261,7 +261,8 @@ def next_memory(memory: ClipMemory | None) -> ClipMemory | None:
 def test_key_frames_come_when_they_do_in_python(page: Page, trigger: Trigger | None) -> None:
     """One person, whose crop changes more and more and whose score falls."""
     rng = np.random.default_rng(5)
-    rule = None if trigger is None else KeyFrameRule(trigger, 0.15, 6)
+    threshold = {"score": 0.15, "change": 0.02}
+    rule = None if trigger is None else KeyFrameRule(trigger, threshold[trigger], 6)
     schedule = KeyFrameSchedule(3, rule)
     first, other = rng.integers(0, 256, (2, *INPUT_HW, 3))
     crops = [(first + (other - first) * number / 30).astype(np.uint8) for number in range(30)]

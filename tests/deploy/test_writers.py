@@ -33,16 +33,16 @@ HW = (40, 62)
 def found(index: int, num_persons: int = 2, tracked: bool = True, **frame: Any) -> FramePoses:
     """Numbers that tell frame, person and joint; a picture that tells the frame."""
     name = f"clip/{index:06d}"
-    picture = np.full((*HW, 3), 10 * index % 250, np.uint8)
-    picture[:, :20] = (250, 0, 0)
+    picture_bgr = np.full((*HW, 3), 10 * index % 250, np.uint8)
+    picture_bgr[:, :20] = (0, 0, 250)
     facts = {"file_name": f"{name}.jpg", "name": name} | frame
     numbers = np.arange(num_persons * 17 * 2, dtype=np.float64).reshape(num_persons, 17, 2)
     keypoints = 100.0 * index + numbers / 8
     scores = np.full((num_persons, 17), 0.5, np.float32)
     boxes = np.array([(1.0, 2, 31, 32)] * num_persons).reshape(num_persons, 4)
     ids = np.arange(num_persons) + 7 if tracked else None
-    frame_ = SourceFrame(index, index / 20, picture, **facts)
-    return FramePoses(frame_, keypoints, scores, boxes, ids, picture)
+    frame_ = SourceFrame(index, index / 20, picture_bgr[..., ::-1], **facts)
+    return FramePoses(frame_, keypoints, scores, boxes, ids, picture_bgr)
 
 
 def write(writer: Writer, num_frames: int, **facts: Any) -> None:
