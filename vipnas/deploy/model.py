@@ -192,14 +192,17 @@ class PoseModel:
         xy_NK2, scores_NK = self.codec.decode(self._finite(output, "heatmaps"))
         return xy_NK2.cpu().numpy(), scores_NK.cpu().numpy()
 
-    @torch.no_grad()
     def _output(self, crops_NHW3: UINT8) -> Tensor:
         """Return heatmaps, or joints where the network gives them."""
-        network = self._image_network.eval()
-        gives = getattr(network, "gives", HEATMAPS)
-        if isinstance(network, ExportedNetwork) and (gives == KEYPOINTS or not self.flip_test):
+        network = self._image_network
+        has_flip_test = self.flip_test and getattr(network, "gives", HEATMAPS) == HEATMAPS
+        if isinstance(network, ExportedNetwork) and not has_flip_test:
             return torch.from_numpy(network.run(self._input(network, crops_NHW3)))
-        crops_N3HW = torch.from_numpy(crops_NHW3).permute(0, 3, 1, 2)
+        return self._output_by_torch(torch.from_numpy(crops_NHW3).permute(0, 3, 1, 2))
+
+    @torch.no_grad()
+    def _output_by_torch(self, crops_N3HW: Tensor) -> Tensor:
+        network = self._image_network.eval()
         crops_N3HW = crops_N3HW.to(next(network.parameters()).device)
         if not self.flip_test:
             return run_contiguous(self._run, crops_N3HW)
