@@ -77,7 +77,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(120)
 def test_training_videos_have_their_own_length(finished: Path) -> None:
     data = finished / "run" / "data"
     lengths = {
@@ -86,7 +86,7 @@ def test_training_videos_have_their_own_length(finished: Path) -> None:
     assert lengths == {"train": 4, "test": 6}
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(120)
 def test_it_leaves_all_its_artefacts(finished: Path) -> None:
     video = finished / "run" / "video"
     best = read_video_arch(video / "search" / "best.json")

@@ -33,7 +33,7 @@ from vipnas.runtimes.exported_clip import ExportedClip
 from vipnas.space.image import SearchSpace
 
 # Four networks are exported, on a busy machine for many seconds.
-pytestmark = [pytest.mark.timeout(400), pytest.mark.usefixtures("onnx_operators")]
+pytestmark = [pytest.mark.timeout(120), pytest.mark.usefixtures("onnx_operators")]
 
 BY_NEED = KeyFrameRule("change", 0.03, 5)
 
