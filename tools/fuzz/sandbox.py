@@ -20,7 +20,6 @@ import vipnas
 from tools.fuzz.foreign import make_foreign_models
 from tools.fuzz.tracks import truth_with_tracks
 from vipnas.cli.main import main
-from vipnas.config.experiment import read_experiment
 from vipnas.data.crops.images import read_image
 from vipnas.data.formats.skeletons import SKELETONS
 from vipnas.files import to_plain
@@ -31,6 +30,7 @@ from vipnas.latency.table import TABLE_VERSION, ArchTiming, BlockTiming, Table, 
 from vipnas.models.counting import count_cost
 from vipnas.models.file import read_network
 from vipnas.models.posenet import plan
+from vipnas.pipeline.experiment import Experiment
 from vipnas.space.image import SearchSpace
 from vipnas.space.yaml import read_space
 from vipnas.synthetic.images import synthesize
@@ -263,14 +263,15 @@ def _write_latency_table(path: Path, space: SearchSpace) -> None:
 def _write_failure(sandbox: Sandbox) -> None:
     """A step that is finite when it is computed again."""
     network, _ = read_network(sandbox.network)
-    config = read_experiment(sandbox.root / "experiment.yaml")
+    file, cpu = sandbox.root / "experiment.yaml", torch.device("cpu")
+    config = Experiment.open(file, None, sandbox.data, cpu).config
     images = torch.zeros(2, 3, *network.arch.input_hw, dtype=torch.uint8)
     joints = torch.ones(2, network.arch.num_keypoints, 3)
     about = {"stage": "retrain", "level": "image", "experiment": json.dumps(to_plain(config))}
     about |= {"arch": network.arch.to_json()}
     diagnosis = Diagnosis({"labels": float("nan")}, (network.arch,), None, None)
-    file = FailureFile(sandbox.failure, {**about, "train_persons": 8})
-    file.save(network, Taken(1, (images, joints)), diagnosis)
+    about = {**about, "train_persons": 8}
+    FailureFile(sandbox.failure, about).save(network, Taken(1, (images, joints)), diagnosis)
 
 
 def _write_pseudo_labels(sandbox: Sandbox, path: Path) -> None:
