@@ -95,7 +95,7 @@ def test_commands_that_benchmarks_start_find_the_package() -> None:
     task = [sys.executable, "-m", "tools.benchmarks.threads"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(threads.subprocess, "run", lambda command, **_: Answer(command))
-        found = threads.Bench(Path("people"), 1, 2.0)._run("quick-smallest", "1")
+        found = threads.Bench(Path("people"), None, 1, 2.0)._run("quick-smallest", "1")
     assert found == [*task, "--task", "quick-smallest", "1", "people", "2.0"]
 
 
