@@ -79,7 +79,7 @@ def test_an_old_key_names_the_new_one(
         (
             VideoConfig,
             {**VIDEO, "supernet": {"schedule": SCHEDULE, "init_from": "a.pth"}},
-            ("file: supernet.init_from", "no such key for clips", "'a.pth'"),
+            ("file: supernet.init_from", "supernet or null for clips", "'a.pth'"),
         ),
         (
             Data,

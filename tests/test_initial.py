@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,21 @@ from errors_fixture import refused
 from experiment_fixture import EXPERIMENT, write_experiment
 from model_fixture import header_of_arch, load_network, save_network, save_supernet
 
+from vipnas.arch.clip import FollowUp
 from vipnas.arch.io import write_arch
+from vipnas.config.clip import VideoConfig
 from vipnas.files import read_json
+from vipnas.models.file import write_model
 from vipnas.models.posenet import PoseNet, extract
 from vipnas.models.published import published_state, save_published
+from vipnas.pipeline.clip_level import ClipLevel
 from vipnas.pipeline.experiment import Experiment
 from vipnas.pipeline.image_level import ImageLevel
 from vipnas.pipeline.initial import REPORT
 from vipnas.pipeline.level import supernet_file
+from vipnas.pipeline.model_header import header_of
+from vipnas.pipeline.work import needed
+from vipnas.settings import content_digest
 from vipnas.space.image import SearchSpace
 
 
@@ -117,3 +125,32 @@ def test_a_published_checkpoint_is_read_by_its_header_or_by_init_arch(
             else level.network(largest, level.initial_weights(None), tmp_path / "stage")
         )
         assert_equal(network, extract(found, arch))
+
+
+@torch.no_grad()
+def test_follow_up_networks_of_another_space_start_as_slices_of_the_supernet_of_images(
+    tmp_path: Path,
+) -> None:
+    """An architecture of both spaces computes the same in both supernets."""
+    opened = Experiment.open("quickstart_video", tmp_path, tmp_path, torch.device("cpu"))
+    video = needed(opened, opened.config.video, "video")
+    video = replace(video, supernet=replace(video.supernet, init_from="supernet"))
+    torch.manual_seed(3)
+    images = PoseNet(opened.space.max_arch()).eval()
+
+    def level(video: VideoConfig) -> ClipLevel:
+        return ClipLevel(replace(opened, config=replace(opened.config, video=video)), images)
+
+    clips = level(video)
+    file = opened.folder.supernet / "supernet.safetensors"
+    with refused(str(file), "a supernet", "none", "vipnas train-supernet"):
+        clips.supernet(tmp_path)
+    write_model(file, images, header_of(opened, images, opened.space))
+    arch = clips.space.image_space.max_arch()
+    assert arch in opened.space and arch != opened.space.max_arch()
+    crops = torch.rand(1, 3, *arch.input_hw)
+    heatmaps = images(crops, arch)
+    follow_ups = clips.supernet(tmp_path).eval()
+    assert torch.equal(follow_ups(crops, heatmaps, FollowUp(arch, None)), heatmaps)
+    assert_equal(images, level(replace(video, space=None)).supernet(tmp_path).posenet)
+    assert clips.supernet_settings()["init_from"] == content_digest(file)

@@ -82,6 +82,8 @@ class VideoSupernetConfig(SupernetConfig):
 
     Attributes:
         exposure: Which heatmaps of the frame before the networks see.
+        init_from: `supernet` starts from the supernet of images, sliced to the space of the
+            follow-up networks. Null does so only if both have the same largest architecture.
     """
 
     sampling: Sampling = field(default_factory=lambda: Sampling("sandwich"))
@@ -89,9 +91,10 @@ class VideoSupernetConfig(SupernetConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.init_from is not None:
-            hint = "it starts from the supernet of images"
-            raise UserError("init_from", "no such key for clips", shown(self.init_from), hint)
+        if self.init_from not in (None, "supernet"):
+            raise UserError("init_from", "supernet or null for clips", shown(self.init_from))
+        if self.init_arch is not None:
+            raise UserError("init_arch", "no such key for clips", shown(self.init_arch))
 
 
 @dataclass(frozen=True)

@@ -30,11 +30,12 @@ from vipnas.files import to_plain
 from vipnas.models.clipnet import FollowUpNet, FollowUpNets, VideoNet, build_video_net
 from vipnas.models.counting import mean_cost
 from vipnas.models.file import read_header, write_key_frames
-from vipnas.models.posenet import PoseNet, insert
+from vipnas.models.posenet import PoseNet
 from vipnas.pipeline.details import draw_clips
 from vipnas.pipeline.experiment import Split
 from vipnas.pipeline.image_level import ImageLevel, cost_of_images
-from vipnas.pipeline.level import Level, existing, network_file, supernet_file
+from vipnas.pipeline.initial import start_from_images
+from vipnas.pipeline.level import Level, existing, existing_supernet, network_file, supernet_file
 from vipnas.pipeline.models import open_clip, open_clip_supernet, open_network, open_supernet
 from vipnas.pipeline.run_folder import RunFolder
 from vipnas.pipeline.work import needed
@@ -144,24 +145,23 @@ class ClipLevel(Level[VideoArch]):
         return min(self.config.val_clips, num_persons or self.config.val_clips)
 
     def supernet(self, directory: Path) -> FollowUpNet:
-        """Build the supernet of the follow-up frames.
-
-        Where both levels have the same largest architecture, it starts from the supernet of images,
-        with the weights of the key frame's network, which was trained for longer, in their place.
-        """
+        """Build the supernet of the follow-up frames; see `start_from_images`."""
         supernet = FollowUpNet(self.space.image_space.max_arch(), self.space.fusions)
         if (images_file := self._starts_from) is not None:
             images = open_supernet(self.experiment, images_file)
-            insert(self.key_frame, images)
-            supernet.posenet.load_state_dict(images.state_dict())
+            joints, space = self.experiment.skeleton.joints, self.space.image_space
+            start_from_images(supernet.posenet, images, self.key_frame, space, joints)
         return supernet
 
     @property
     def _starts_from(self) -> Path | None:
-        images_file = supernet_file(ImageLevel(self.experiment))
+        images = ImageLevel(self.experiment)
+        if self.config.supernet.init_from == "supernet":
+            return existing_supernet(images)
         ours, own = self.space.image_space.max_arch(), self.experiment.space.max_arch()
         same = replace(ours, input_hw=own.input_hw) == own  # weights have no input size
-        return images_file if same and images_file.exists() else None
+        file = supernet_file(images)
+        return file if same and file.exists() else None
 
     def blank(self, arch: VideoArch | None) -> FollowUpNet | FollowUpNets:
         if arch is not None and self.config.retrain.weights == "own":

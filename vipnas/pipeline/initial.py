@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,12 @@ from vipnas.deploy.loading import PUBLISHED_SKELETONS, Facts, load
 from vipnas.errors import UserError
 from vipnas.files import check_is_file, write_atomically
 from vipnas.models.file import SUFFIX, read_network
-from vipnas.models.posenet import PoseNet
+from vipnas.models.posenet import PoseNet, insert
 from vipnas.models.transfer import transfer
 from vipnas.pipeline.experiment import Experiment
 from vipnas.settings import content_digest
 from vipnas.shipped import find_shipped
+from vipnas.space.image import SearchSpace
 
 REPORT = "transfer.json"
 
@@ -72,6 +74,27 @@ def start_from(
         document = {"file": weights.file.name, **weights.settings(), **asdict(report)}
         write_atomically(directory / REPORT, json.dumps(document, indent=1) + "\n")
         print(f"{directory.name}: {report} from {weights.file}; {directory / REPORT}")
+
+
+def start_from_images(
+    follow_ups: PoseNet,
+    images: PoseNet,
+    key_frame: PoseNet,
+    space: SearchSpace,
+    joints: Sequence[str],
+) -> None:
+    """Fill the supernet of the follow-up frames with the weights of the supernet of images.
+
+    Each architecture of both spaces then has the same weights in both. If the key frame's network
+    is in `space`, that of the follow-up networks, its weights replace these: it has been trained
+    for longer.
+
+    Raises:
+        UserError: If the families of blocks differ.
+    """
+    transfer(images, follow_ups, joints, joints)
+    if key_frame.arch in space:
+        insert(key_frame, follow_ups)
 
 
 def _open(
