@@ -34,6 +34,7 @@ from vipnas.pipeline.experiment import Experiment
 from vipnas.pipeline.image_level import ImageLevel
 from vipnas.pipeline.model_header import header_of
 from vipnas.pipeline.models import open_supernet
+from vipnas.pipeline.replay import _batch_of as batch_of_failure
 from vipnas.pipeline.supernet import check_sampling
 from vipnas.pipeline.work import needed
 from vipnas.shipped import find_shipped
@@ -284,6 +285,19 @@ def test_follow_up_frames_have_all_sizes(tmp_path: Path) -> None:
     pairs = zip(posenet.parameters(), supernet_of(space).parameters(), strict=True)
     same = torch.cat([(found == given).flatten() for found, given in pairs]).float().mean()
     assert 0.2 < same < 1.0  # but for those of the key frame's network
+    # Weights have no size: the same where the key frame's size is not among the others'.
+    own = replace(experiment.config, video=replace(video, input_hw=(96, 72)))
+    alike = ClipLevel(replace(experiment, config=own), level.key_frame).supernet(tmp_path).posenet
+    assert all(map(torch.equal, alike.parameters(), posenet.parameters()))
+    # The batch of a failed step has crops of the largest size of its clips.
+    length = 1 + len(smallest.follow_ups)
+    for clips, (height, width) in ((level, (96, 72)), (level.at(smallest), (32, 24))):
+        batch = [
+            torch.zeros(2, length, 3, height, width, dtype=torch.uint8),
+            torch.zeros(2, length, experiment.skeleton.num_joints, 3),
+            torch.zeros(2, length - 1, 2, 3),
+        ]
+        assert batch_of_failure({"batch": batch}, clips, tmp_path) is batch
     with refused(f"{file}: arch.input_hw", "(64, 48)", "(96, 72)"):
         other = replace(experiment, config=replace(experiment.config, input_hw=(64, 48)))
         open_supernet(other, file)

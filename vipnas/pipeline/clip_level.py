@@ -146,10 +146,10 @@ class ClipLevel(Level[VideoArch]):
 
     def supernet(self, directory: Path) -> FollowUpNet:
         """Build the supernet of the follow-up frames; see `start_from_images`."""
-        supernet = FollowUpNet(self.space.image_space.max_arch(), self.space.fusions)
+        space, joints = self.space.image_space, self.experiment.skeleton.joints
+        supernet = FollowUpNet(space.max_arch(), self.space.fusions).to(self.experiment.device)
         if (images_file := self._starts_from) is not None:
             images = open_supernet(self.experiment, images_file)
-            joints, space = self.experiment.skeleton.joints, self.space.image_space
             start_from_images(supernet.posenet, images, self.key_frame, space, joints)
         return supernet
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,14 +86,14 @@ def start_from_images(
     """Fill the supernet of the follow-up frames with the weights of the supernet of images.
 
     Each architecture of both spaces then has the same weights in both. If the key frame's network
-    is in `space`, that of the follow-up networks, its weights replace these: it has been trained
-    for longer.
+    is in `space`, that of the follow-up networks, but for its input size, its weights replace
+    these: it has been trained for longer.
 
     Raises:
         UserError: If the families of blocks differ.
     """
     transfer(images, follow_ups, joints, joints)
-    if key_frame.arch in space:
+    if replace(key_frame.arch, input_hw=space.input_hw) in space:
         insert(key_frame, follow_ups)
 
 

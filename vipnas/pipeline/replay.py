@@ -64,7 +64,8 @@ def _batch_of(content: dict[str, Any], level: Level[Any], path: Path) -> list[Te
     first = parts[0] if parts and isinstance(parts[0], Tensor) else torch.empty(0)
     length = tuple(max(size, 1) for size in first.shape[: 1 + is_clip])
     joints = (*length, experiment.skeleton.num_joints, 3)
-    forms = {0: (*length, 3, *experiment.codec.input_hw), 1: joints}
+    codec = level.codec if isinstance(level, ClipLevel) else experiment.codec
+    forms = {0: (*length, 3, *codec.input_hw), 1: joints}
     if is_clip:
         forms[2] = (length[0], length[-1] - 1, 2, 3)  # warps
     elif len(parts) == 3:
