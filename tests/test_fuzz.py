@@ -27,7 +27,7 @@ MODULES = [
     )
 ]
 CHANGES = ("changed_document", "changed_bytes", "changed_text", "changed_arguments")
-EXAMPLES_A_SHARE = 1
+EXAMPLES_A_SHARE, FEWEST_EXAMPLES = 0.5, 2
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_spoiled_inputs_end_well_or_in_one_line(kind: str, sandbox: Any, tmp_pat
     make, share = KINDS[kind]
 
     @settings(
-        max_examples=EXAMPLES_A_SHARE * share,
+        max_examples=max(FEWEST_EXAMPLES, int(EXAMPLES_A_SHARE * share)),
         deadline=None,
         database=None,
         derandomize=True,

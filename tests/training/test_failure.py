@@ -194,6 +194,18 @@ def test_a_step_that_is_finite_here_is_shown(
     assert main(["replay", str(path)]) == 0
     printed = capsys.readouterr()
     assert printed.out.startswith("step 7: losses: ") and printed.err == ""
-    save_checkpoint(path, {**failure, "batch": images})
-    assert main(["replay", str(path)]) == 1
-    assert capsys.readouterr().err.endswith("batch: expected list, got Tensor\n")
+    refused = [
+        ({"batch": images}, "batch: expected list, got Tensor"),
+        ({"batch": []}, "tensor batch 0: expected one, got none"),
+        ({"batch": [images, 7]}, f"batch 1: expected {list(keypoints.shape)} of float32, got int"),
+        ({"batch": [images.float(), keypoints]}, f"of uint8, got {list(images.shape)} of float32"),
+        ({"batch": [images[..., 1:], keypoints]}, "tensor batch 0: expected ["),
+        ({"step": -1}, "step and train_persons: expected numbers from 0 and 1, got -1 and 2"),
+        ({"stage": "search"}, "stage: expected one of retrain, supernet, got 'search'"),
+        ({"level": "word"}, "level: expected one of clip, image, got 'word'"),
+    ]
+    for change, words in refused:
+        save_checkpoint(path, {**failure, **change})
+        assert main(["replay", str(path)]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"vipnas replay: {path}: ") and words in line
