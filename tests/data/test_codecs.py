@@ -156,6 +156,17 @@ def test_other_precisions_views_and_gradients(dtype: torch.dtype) -> None:
     assert torch.allclose(xy.float(), expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["quarter", "dark", "udp"])
+@pytest.mark.parametrize("heatmap_hw", [(12, 9), (4, 3)])
+def test_arrays_are_decoded_as_tensors_are(name: str, heatmap_hw: tuple[int, int]) -> None:
+    """Equal to the bit; of noise too, and of maps too small for derivatives."""
+    codec = make_codec(name, (48, 36), heatmap_hw)
+    heatmaps_BKHW = torch.rand(2, 3, *heatmap_hw, generator=torch.Generator().manual_seed(0))
+    expected, found = codec.decode(heatmaps_BKHW), codec.decode_array(heatmaps_BKHW.numpy())
+    for tensor, array in zip(expected, found, strict=True):
+        assert array.dtype == np.float32 and np.array_equal(tensor.numpy(), array)
+
+
 def test_udp_by_hand() -> None:
     assert UDP.stride_xy == (191 / 47, 255 / 63)
     assert UDP.span_hw == (255, 191)

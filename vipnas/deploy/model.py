@@ -185,30 +185,27 @@ class PoseModel:
 
     def _find(self, crops_NHW3: UINT8) -> tuple[np.ndarray, np.ndarray]:
         """Return joints (N, K, 2) in input pixels, and their scores (N, K)."""
-        output, network = self._output(crops_NHW3), self._image_network
-        if getattr(network, "gives", HEATMAPS) == KEYPOINTS:
-            joints_NK3 = self._finite(output, "joints").cpu().numpy()
-            return joints_NK3[..., :2], joints_NK3[..., 2]
-        xy_NK2, scores_NK = self.codec.decode(self._finite(output, "heatmaps"))
+        network = self._image_network
+        gives_joints = getattr(network, "gives", HEATMAPS) == KEYPOINTS
+        if isinstance(network, ExportedNetwork) and (gives_joints or not self.flip_test):
+            output = network.run(self._input(network, crops_NHW3))
+            self._check_finite(output, "joints" if gives_joints else "heatmaps")
+            if gives_joints:
+                return output[..., :2], output[..., 2]
+            return self.codec.decode_array(output)
+        heatmaps_NKhw = self._heatmaps(torch.from_numpy(crops_NHW3).permute(0, 3, 1, 2))
+        self._check_finite(heatmaps_NKhw, "heatmaps")
+        xy_NK2, scores_NK = self.codec.decode(heatmaps_NKhw)
         return xy_NK2.cpu().numpy(), scores_NK.cpu().numpy()
 
-    def _output(self, crops_NHW3: UINT8) -> Tensor:
-        """Return heatmaps, or joints where the network gives them."""
-        network = self._image_network
-        has_flip_test = self.flip_test and getattr(network, "gives", HEATMAPS) == HEATMAPS
-        if isinstance(network, ExportedNetwork) and not has_flip_test:
-            return torch.from_numpy(network.run(self._input(network, crops_NHW3)))
-        return self._output_by_torch(torch.from_numpy(crops_NHW3).permute(0, 3, 1, 2))
-
     @torch.no_grad()
-    def _output_by_torch(self, crops_N3HW: Tensor) -> Tensor:
+    def _heatmaps(self, crops_N3HW: Tensor) -> Tensor:
         network = self._image_network.eval()
         crops_N3HW = crops_N3HW.to(next(network.parameters()).device)
         if not self.flip_test:
             return run_contiguous(self._run, crops_N3HW)
-        shown = self.header.input
-        flip_order = self.skeleton.flip_order
-        return flip_tested(self._run, crops_N3HW, self.codec, flip_order, shown.flip_shift)
+        flip_order, shift = self.skeleton.flip_order, self.header.input.flip_shift
+        return flip_tested(self._run, crops_N3HW, self.codec, flip_order, shift)
 
     def _input(self, network: ExportedNetwork, crops_NHW3: UINT8) -> np.ndarray:
         """Return crops in the form that an exported network takes: `_run` without torch, whose
@@ -237,7 +234,7 @@ class PoseModel:
             return self.network.key_frame
         return self.network
 
-    def _finite(self, values: Tensor, what: str) -> Tensor:
+    def _check_finite(self, values: Tensor | np.ndarray, what: str) -> None:
+        # One number that is not finite makes the sum so.
         if not math.isfinite(values.sum()):
             raise FloatingPointError(f"{self.path}: expected finite {what}, got others")
-        return values

@@ -18,10 +18,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 # Pixels on each side of a point that its derivatives use.
 _STENCIL = 2
+_LEAST_SIDE = 2 * _STENCIL + 1
 # Radius of the smoothing kernel in standard deviations, as in the published code (11 pixels at
 # sigma 2).
 _KERNEL_SIGMAS = 2.5
@@ -51,14 +53,24 @@ def refine(heatmaps_NHW: Tensor, peaks_N: Tensor, sigma_px: float) -> Tensor:
     Returns:
         Maxima (N, 2), x and y in heatmap pixels.
     """
+    if runs_in_numpy(heatmaps_NHW):
+        heatmaps = heatmaps_NHW.detach().float().numpy()
+        return torch.from_numpy(refine_array(heatmaps, peaks_N.numpy(), sigma_px))
     height, width = heatmaps_NHW.shape[-2:]
-    if min(height, width) < 2 * _STENCIL + 1:
+    if min(height, width) < _LEAST_SIDE:
         return torch.stack((peaks_N % width, peaks_N // width), dim=-1).float()
-    if not runs_in_numpy(heatmaps_NHW):
-        return _refined(torch, heatmaps_NHW.float(), peaks_N, sigma_px)  # type: ignore[no-any-return]
+    return _refined(torch, heatmaps_NHW.float(), peaks_N, sigma_px)  # type: ignore[no-any-return]
+
+
+def refine_array(
+    heatmaps_NHW: NDArray[np.float32], peaks_N: NDArray[np.int64], sigma_px: float
+) -> NDArray[np.float32]:
+    """Refine peaks as `refine` does, in NumPy."""
+    height, width = heatmaps_NHW.shape[1:]
+    if min(height, width) < _LEAST_SIDE:
+        return np.stack((peaks_N % width, peaks_N // width), axis=-1).astype(np.float32)
     with np.errstate(divide="ignore", invalid="ignore"):  # where there is no maximum
-        found = _refined(np, heatmaps_NHW.detach().float().numpy(), peaks_N.numpy(), sigma_px)
-    return torch.from_numpy(found)
+        return _refined(np, heatmaps_NHW, peaks_N, sigma_px)  # type: ignore[no-any-return]
 
 
 def _refined(xp: Any, heatmaps_NHW: Any, peaks_N: Any, sigma_px: float) -> Any:
