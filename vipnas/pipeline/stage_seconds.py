@@ -26,8 +26,8 @@ A = TypeVar("A")
 
 # Batches that are read before the clock starts, where workers read them during a training.
 READ_BEFORE = 2
-# Steps of the supernet of which the timed ones are chosen.
-NUM_CANDIDATES = 16
+# Steps of the supernet of which each timed one is chosen.
+CANDIDATES_PER_STEP = 6
 # Multiples of it are spread evenly between whole numbers, however many there are.
 GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
 
@@ -122,8 +122,9 @@ def _typical_backward(
     """
     num_persons = len(level.training_data)
     sampler = subnet_sampler(level, num_persons)
-    num_steps = max(schedule.num_steps(num_persons), NUM_CANDIDATES)
-    candidates = [number * num_steps // NUM_CANDIDATES for number in range(NUM_CANDIDATES)]
+    count = CANDIDATES_PER_STEP * effort.steps
+    num_steps = max(schedule.num_steps(num_persons), count)
+    candidates = [number * num_steps // count for number in range(count)]
     candidates.sort(
         key=lambda step: sum(level.count_cost(arch).macs for arch in sampler.archs(step))
     )
@@ -131,7 +132,7 @@ def _typical_backward(
 
     def typical(step: int, batch: Batch) -> dict[str, Tensor]:
         quantile = (0.5 + (step - effort.warm_up) * GOLDEN_RATIO) % 1
-        return backward(candidates[int(quantile * NUM_CANDIDATES)], batch)
+        return backward(candidates[int(quantile * count)], batch)
 
     return typical
 
