@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -194,7 +195,7 @@ def test_a_step_that_is_finite_here_is_shown(
     assert main(["replay", str(path)]) == 0
     printed = capsys.readouterr()
     assert printed.out.startswith("step 7: losses: ") and printed.err == ""
-    refused = [
+    refused: list[tuple[dict[str, Any], str]] = [
         ({"batch": images}, "batch: expected list, got Tensor"),
         ({"batch": []}, "tensor batch 0: expected one, got none"),
         ({"batch": [images, 7]}, f"batch 1: expected {list(keypoints.shape)} of float32, got int"),

@@ -267,10 +267,14 @@ def _write_failure(sandbox: Sandbox) -> None:
     config = Experiment.open(file, None, sandbox.data, cpu).config
     images = torch.zeros(2, 3, *network.arch.input_hw, dtype=torch.uint8)
     joints = torch.ones(2, network.arch.num_keypoints, 3)
-    about = {"stage": "retrain", "level": "image", "experiment": json.dumps(to_plain(config))}
-    about |= {"arch": network.arch.to_json()}
+    about = {
+        "stage": "retrain",
+        "level": "image",
+        "experiment": json.dumps(to_plain(config)),
+        "arch": network.arch.to_json(),
+        "train_persons": 8,
+    }
     diagnosis = Diagnosis({"labels": float("nan")}, (network.arch,), None, None)
-    about = {**about, "train_persons": 8}
     FailureFile(sandbox.failure, about).save(network, Taken(1, (images, joints)), diagnosis)
 
 
