@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tool_fixture import tool
 
-pytestmark = pytest.mark.usefixtures("brief_plan")
+pytestmark = pytest.mark.usefixtures("brief_plan", "onnx_operators")
 
 runs = tool("fuzz.runs")
 KINDS: dict[str, Any] = tool("fuzz.kinds").KINDS
@@ -35,7 +35,17 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return tool("fuzz.sandbox").make_sandbox(tmp_path_factory.mktemp("valid"))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+# Of a valid model, every file is written, opened and timed.
+LONG_IF_VALID = {"benchmark"}
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=pytest.mark.slow) if kind in LONG_IF_VALID else kind
+        for kind in KINDS
+    ],
+)
 def test_unspoiled_inputs_end_well(
     kind: str, sandbox: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
