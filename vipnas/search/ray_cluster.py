@@ -15,7 +15,7 @@ from vipnas.errors import UserError, shown
 # Ray itself waits for minutes where nothing, or something else, listens.
 SECONDS_TO_CONNECT = 5.0
 # So does a gRPC server that is not Ray: about a second for each of 20 tries, with a line each.
-FEW_TRIES = {"RAY_NUM_REDIS_GET_RETRIES": "5", "RAY_BACKEND_LOG_LEVEL": "error"}
+TRIES = "5"
 ADDRESS = re.compile(r"(?P<client>ray://)?\[?(?P<host>[^/\[\]\s]+?)\]?(:(?P<port>\d{1,5}))?/?")
 CLIENT_PORT = 10001  # Ray's default for ray://
 # What a client of HTTP/2, and so of gRPC, sends first, and the type of the frame that answers.
@@ -84,7 +84,7 @@ def check_address(address: str | None) -> None:
 def start_ray(settings: RaySettings) -> bool:
     """Join the cluster or start Ray on this machine; return False if this process has done so."""
     if settings.address:
-        os.environ.update({**FEW_TRIES, **os.environ})
+        os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", TRIES)
     ray = import_ray()
     if ray.is_initialized():
         return False
