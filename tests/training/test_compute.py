@@ -175,7 +175,9 @@ def test_the_compiler_that_is_missing_is_found_missing(tmp_path: Path) -> None:
         env={**os.environ, **places},
     )
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("ValueError: here: expected a compiler that torch.compile can use, got ")
+    assert last.startswith(
+        "vipnas.errors.UserError: here: expected a compiler that torch.compile can use, got "
+    )
     assert "no-such-compiler" in last
 
 
