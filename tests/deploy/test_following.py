@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from vipnas.data.formats.skeletons import read_skeleton
-from vipnas.deploy.clip_runner import FramePoses, ImageRunner
+from vipnas.deploy.clip_runner import FoundPoses, ImageRunner
 from vipnas.deploy.detected_boxes import DetectedBoxes
 from vipnas.deploy.following import FollowRule, TrackedFrame, follow
 from vipnas.evaluation.key_frames import ClipMemory
@@ -53,7 +53,7 @@ class Scene:
 
     def runner(
         self, image: Any, boxes_xyxy: Any, memories: Sequence[ClipMemory | None]
-    ) -> FramePoses:
+    ) -> FoundPoses:
         """The pose of whoever is nearest to the centre of a box; each clip is never over."""
         places = self.frames[self.number]
         self.key_frames.append([memory is None for memory in memories])
@@ -68,7 +68,7 @@ class Scene:
                 keypoints[row], scores[row] = centre, 0.1
         memory = ClipMemory(1, torch.zeros(1, 1, 1), np.zeros((2, 3)), 0.9)
         distances = np.array([0 if memory is None else 1 for memory in memories], np.int64)
-        return FramePoses(keypoints, scores, (memory,) * len(boxes_xyxy), distances)
+        return FoundPoses(keypoints, scores, (memory,) * len(boxes_xyxy), distances)
 
     def detect(self, image: Any) -> Any:
         self.asked.append(self.number)

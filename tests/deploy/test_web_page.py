@@ -23,7 +23,7 @@ from vipnas.config.data import BoxFit
 from vipnas.data.crops.geometry import heatmap_warp
 from vipnas.data.crops.pictures import box_crops
 from vipnas.data.formats.skeletons import COCO_17
-from vipnas.deploy.clip_runner import FramePoses
+from vipnas.deploy.clip_runner import FoundPoses
 from vipnas.deploy.detected_boxes import DetectedBoxes
 from vipnas.deploy.detector_forms import FORMS
 from vipnas.deploy.export_web import PAGE, rules
@@ -238,7 +238,7 @@ def scripted_persons(image: UINT8) -> DetectedBoxes:
     return DetectedBoxes(rows_N5[:, :4], rows_N5[:, 4].astype(np.float32))
 
 
-def scripted_poses(number: int, boxes: Sequence[Sequence[float]]) -> FramePoses:
+def scripted_poses(number: int, boxes: Sequence[Sequence[float]]) -> FoundPoses:
     """Joints all over the box; in some frames nobody is found."""
     joint = np.arange(NUM_JOINTS)
     share = np.stack((joint * 7 % 17 / 16, (joint * 5 + number) % 13 / 12), axis=1)
@@ -248,7 +248,7 @@ def scripted_poses(number: int, boxes: Sequence[Sequence[float]]) -> FramePoses:
     scores = (joint * 11 + number * 5) % 23 / 22 * (0.1 if number % 15 in (7, 8, 9, 10) else 1.0)
     shown = np.broadcast_to(scores, (len(corners), NUM_JOINTS)).astype(np.float32)
     num_persons = len(corners)
-    return FramePoses(keypoints, shown, (None,) * num_persons, np.zeros(num_persons, np.int64))
+    return FoundPoses(keypoints, shown, (None,) * num_persons, np.zeros(num_persons, np.int64))
 
 
 def next_memory(memory: ClipMemory | None) -> ClipMemory | None:
@@ -313,7 +313,7 @@ def test_persons_are_followed_as_in_python(page: Page, has_detector: bool) -> No
 
     def runner(
         image: UINT8, boxes_xyxy: NDArray[np.float64], memories: Sequence[ClipMemory | None]
-    ) -> FramePoses:
+    ) -> FoundPoses:
         distances.append([0 if memory is None else memory.distance for memory in memories])
         poses = scripted_poses(int(image[0, 0, 0]), boxes_xyxy.tolist())
         return poses._replace(memories=tuple(map(next_memory, memories)))

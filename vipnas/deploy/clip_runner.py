@@ -29,7 +29,7 @@ from vipnas.models.clipnet import RunFrame, VideoNet
 UINT8 = NDArray[np.uint8]
 
 
-class FramePoses(NamedTuple):
+class FoundPoses(NamedTuple):
     """Poses in one frame, in the order of the boxes.
 
     Attributes:
@@ -44,12 +44,12 @@ class FramePoses(NamedTuple):
     memories: tuple[ClipMemory | None, ...]
     distances: NDArray[np.int64]
 
-    def of(self, rows: Sequence[int]) -> FramePoses:
+    def of(self, rows: Sequence[int]) -> FoundPoses:
         """Return some of the persons, in that order."""
         memories = tuple(self.memories[row] for row in rows)
         keypoints, scores, _, distances = self
         chosen = list(rows)
-        return FramePoses(keypoints[chosen], scores[chosen], memories, distances[chosen])
+        return FoundPoses(keypoints[chosen], scores[chosen], memories, distances[chosen])
 
 
 class Runner(Protocol):
@@ -57,7 +57,7 @@ class Runner(Protocol):
 
     def __call__(
         self, image: UINT8, boxes_xyxy: FloatArray, memories: Sequence[ClipMemory | None]
-    ) -> FramePoses: ...
+    ) -> FoundPoses: ...
 
 
 class Poses(Protocol):
@@ -81,11 +81,11 @@ class ImageRunner:
 
     def __call__(
         self, image: UINT8, boxes_xyxy: FloatArray, memories: Sequence[ClipMemory | None]
-    ) -> FramePoses:
+    ) -> FoundPoses:
         """Find one pose in each box; see `Runner`."""
         poses, num_persons = self.predict(image, boxes_xyxy), len(boxes_xyxy)
         distances = np.zeros(num_persons, np.int64)
-        return FramePoses(poses.keypoints, poses.scores, (None,) * num_persons, distances)
+        return FoundPoses(poses.keypoints, poses.scores, (None,) * num_persons, distances)
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class ClipRunner:
 
     def __call__(
         self, image: UINT8, boxes_xyxy: FloatArray, memories: Sequence[ClipMemory | None]
-    ) -> FramePoses:
+    ) -> FoundPoses:
         """Find one pose in each box; a person without a memory has a key frame.
 
         Raises:
@@ -152,4 +152,4 @@ class ClipRunner:
             self.place,
         )
         found = step(images_N3HW, input_from_image_N23, memories)
-        return FramePoses(found.xy_NK2, found.scores_NK, found.memories, found.distances_N)
+        return FoundPoses(found.xy_NK2, found.scores_NK, found.memories, found.distances_N)

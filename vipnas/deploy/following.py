@@ -16,7 +16,7 @@ from vipnas.data.crops.boxes import box_ious, xywh_from_xyxy, xyxy_from_xywh
 from vipnas.data.crops.geometry import FloatArray
 from vipnas.data.formats.results import SCORE_THRESHOLD
 from vipnas.data.formats.skeletons import Skeleton
-from vipnas.deploy.clip_runner import UINT8, FramePoses, Runner
+from vipnas.deploy.clip_runner import UINT8, FoundPoses, Runner
 from vipnas.deploy.detected_boxes import DetectedBoxes, whole_image
 from vipnas.errors import UserError
 from vipnas.evaluation.key_frames import ClipMemory
@@ -240,7 +240,7 @@ def _usable(detected: DetectedBoxes) -> list[tuple[FloatArray, float]]:
 def _distinct(
     people: Sequence[_Person],
     boxes_N4: FloatArray,
-    poses: FramePoses,
+    poses: FoundPoses,
     skeleton: Skeleton,
     max_similarity: float,
 ) -> list[int]:

@@ -17,15 +17,14 @@ from numpy.typing import ArrayLike
 
 from vipnas.arch.skeleton import Skeleton
 from vipnas.data.crops.geometry import FloatArray
-from vipnas.deploy.clip_runner import FramePoses, Runner
+from vipnas.deploy.clip_runner import FoundPoses, Runner
 from vipnas.deploy.detected_boxes import DetectedBoxes, Detector, whole_image
 from vipnas.deploy.following import FollowRule, follow
 from vipnas.deploy.result import UINT8, PoseResult
 from vipnas.deploy.smoothing import OneEuroFilter
 from vipnas.deploy.sources import Source, SourceFrame, open_source
 from vipnas.deploy.stopwatch import Stopwatch
-from vipnas.deploy.writer import FramePoses as WrittenPoses
-from vipnas.deploy.writer import Writer
+from vipnas.deploy.writer import FramePoses, Writer
 from vipnas.evaluation.key_frames import ClipMemory
 from vipnas.evaluation.online import is_pose
 from vipnas.evaluation.tracker import Tracker
@@ -181,8 +180,8 @@ def write_poses(
     return Summary(num_frames, num_persons, num_tracks, ms_by_part, is_interrupted)
 
 
-def _written(frame: SourceFrame, poses: PoseResult, picture: UINT8 | None) -> WrittenPoses:
-    return WrittenPoses(
+def _written(frame: SourceFrame, poses: PoseResult, picture: UINT8 | None) -> FramePoses:
+    return FramePoses(
         frame,
         poses.keypoints,
         poses.scores,
@@ -222,7 +221,7 @@ def _in_video(
 
     def run(
         image: UINT8, boxes_xyxy: FloatArray, memories: Sequence[ClipMemory | None]
-    ) -> FramePoses:
+    ) -> FoundPoses:
         with stopwatch.on("network"):
             return runner(image, boxes_xyxy, memories)
 
