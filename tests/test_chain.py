@@ -75,6 +75,9 @@ def test_it_leaves_all_its_artefacts(finished: Path) -> None:
     assert [row["network"] for row in summary["test"]][-1] == "evolution's best, retrained"
     assert summary["seconds"].keys() >= {"supernet", "search", "retrain"}
     assert not list(run.rglob("*.partial"))
+    for stage in ("supernet", "retrain"):  # a kill between the two would leave a stage without one
+        times = [(run / stage / name).stat().st_mtime_ns for name in ("seconds.json", "done.json")]
+        assert times == sorted(times)
     for name in ("crops", "predictions_val", "ap_by_joint"):
         for stage in ("supernet", "retrain"):
             assert (run / stage / f"{name}.png").read_bytes()[:4] == b"\x89PNG"

@@ -129,6 +129,24 @@ def test_run_again_it_does_nothing(finished: Path) -> None:
     assert changed <= timed and before.keys() == after.keys()
 
 
+@pytest.mark.slow
+def test_an_exported_clip_is_evaluated_as_its_model_file_is(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network, exported = finished / "run/video/retrain/network.safetensors", tmp_path / "exported"
+    assert main(["video", "export", str(network), "-o", str(exported)]) == 0
+    found = []
+    for model in (network, exported):
+        capsys.readouterr()
+        assert main(arguments(finished, "video evaluate", str(model), "--json")) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    native, by_files = (scores["coco"] for scores in found)
+    assert by_files["ap"] == pytest.approx(native["ap"], abs=1e-3)
+    image = str(finished / "run/retrain/network.safetensors")
+    assert main(arguments(finished, "video evaluate", image)) == 1
+    assert "expected the networks of a clip, got a file of kind image" in capsys.readouterr().err
+
+
 def test_figures_of_other_settings_are_measured_anew(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished / "run", tmp_path / "run")
     write_experiment(tmp_path, {**EXPERIMENT, "video": {**EXPERIMENT["video"], "boxes": "pose"}})

@@ -36,7 +36,6 @@ from vipnas.models.counting import mean_cost
 from vipnas.pipeline.clip_level import ClipLevel
 from vipnas.pipeline.experiment import Experiment
 from vipnas.pipeline.level import network_file
-from vipnas.pipeline.models import open_clip
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -50,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     keep_freed_memory()
     device = torch.device("cpu")
     level = ClipLevel(Experiment.open(options.experiment, options.output, Path(), device))
-    found = level.loop(open_clip(level.experiment, network_file(level)))
+    found = level.loop_of(network_file(level))
     held_out, test = (videos_in(level.experiment, one) for one in (options.held_out, options.test))
     print_rows(test, list(loops_of(found, held_out, options.max_interval)))
     return 0
@@ -64,6 +63,7 @@ def loops_of(
     found: OnlineLoop, held_out: PoseTrackData, max_interval: int
 ) -> Iterator[tuple[str, OnlineLoop]]:
     """Yield the rows by name."""
+    assert isinstance(found.network, VideoNet)
     key_frame, networks = found.network.key_frame, list(found.network.follow_ups)
     max_macs = mean_cost(found.network.arch).macs
 

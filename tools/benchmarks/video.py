@@ -33,12 +33,13 @@ from vipnas.files import write_atomically
 from vipnas.memory import keep_freed_memory
 from vipnas.models.clipnet import FollowUpNets, VideoNet
 from vipnas.models.counting import mean_cost
+from vipnas.models.file import read_clip
 from vipnas.pipeline.clip_level import ClipLevel
 from vipnas.pipeline.clip_summary import row_of
 from vipnas.pipeline.experiment import Experiment
 from vipnas.pipeline.image_level import ImageLevel
 from vipnas.pipeline.level import best_file, network_file
-from vipnas.pipeline.models import open_clip, open_network
+from vipnas.pipeline.models import open_network
 from vipnas.pipeline.retrain import retrain
 from vipnas.pipeline.search import search
 from vipnas.pipeline.work import needed
@@ -91,7 +92,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def compared(level: ClipLevel) -> dict[str, VideoNet]:
     """The networks by what they are called in the table, those that are missing being trained."""
-    found = open_clip(level.experiment, network_file(level))
+    found = read_clip(network_file(level))[0]
     alone_file = level.folder.search / "without_fusion.json"
     write_arch(alone_file, found.arch.without_fusion())
     alone = retrain(level, alone_file, None, level.folder.root / "retrain_without_fusion")
@@ -107,9 +108,9 @@ def compared(level: ClipLevel) -> dict[str, VideoNet]:
     without_fusion, every_one, random_one, carried, key_everywhere = OTHERS
     return {
         "(a) found": found,
-        without_fusion: open_clip(level.experiment, alone),
+        without_fusion: read_clip(alone)[0],
         every_one: every,
-        random_one: open_clip(level.experiment, drawn),
+        random_one: read_clip(drawn)[0],
         carried: VideoNet(level.key_frame, FollowUpNets([None] * level.space.num_follow_ups)),
         key_everywhere: VideoNet(level.key_frame),
         **{f"(a) with T = {length}": found.repeated(length) for length in range(1, LONGEST + 1)},

@@ -43,7 +43,12 @@ def add_video_commands(commands: Commands) -> None:
     retrain.set_defaults(run=_retrain)
 
     evaluate = experiment_command(actions, "evaluate", "compute metrics on whole videos")
-    evaluate.add_argument("model", type=Path, metavar="MODEL", help="model file of a clip")
+    evaluate.add_argument(
+        "model",
+        type=Path,
+        metavar="MODEL",
+        help="model file of a clip, or the folder of its exported files",
+    )
     split_argument(evaluate, ("test", "val"), "test")
     evaluate.add_argument(
         "--boxes",

@@ -36,7 +36,7 @@ from vipnas.evaluation.key_frames import (
     chosen_rule,
 )
 from vipnas.evaluation.protocols import Score, protocols_for, score
-from vipnas.models.clipnet import VideoNet
+from vipnas.models.clipnet import ClipNetworks
 from vipnas.models.counting import cost_at
 
 # A box around the joints of the previous frame grows by this factor: the outline is larger than the
@@ -95,7 +95,7 @@ class OnlineLoop:
         place: Names the networks in errors.
     """
 
-    network: VideoNet
+    network: ClipNetworks
     skeleton: Skeleton
     codec: HeatmapCodec
     boxes: Boxes = "annotated"

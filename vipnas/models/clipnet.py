@@ -12,7 +12,7 @@ clip, F = T + 1 its frames.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,23 @@ from vipnas.models.posenet import PoseNet, extract, segments
 RunFrame: TypeAlias = Callable[[int, Tensor, "Tensor | None"], Tensor]
 # The heatmaps that a frame is given, from those of the frame before; the frame by its distance.
 Feed: TypeAlias = Callable[[int, Tensor], Tensor]
+
+
+class ClipNetworks(Protocol):
+    """The networks of a clip: a `VideoNet`, or exported files in its place."""
+
+    @property
+    def arch(self) -> VideoArch: ...
+
+    def run_frame(
+        self, distance: int, images_B3HW: Tensor, before_BKHW: Tensor | None
+    ) -> Tensor: ...
+
+    def eval(self) -> ClipNetworks: ...
+
+    def parameters(self) -> Iterator[nn.Parameter]: ...
+
+    def to(self, *args: Any, **kwargs: Any) -> ClipNetworks: ...
 
 
 class FollowUpNet(nn.Module):

@@ -27,9 +27,9 @@ from vipnas.evaluation.clips import (
 from vipnas.evaluation.online import OnlineLoop
 from vipnas.evaluation.subnets import take_clip
 from vipnas.files import to_plain
-from vipnas.models.clipnet import FollowUpNet, FollowUpNets, VideoNet, build_video_net
+from vipnas.models.clipnet import ClipNetworks, FollowUpNet, FollowUpNets, VideoNet, build_video_net
 from vipnas.models.counting import mean_cost
-from vipnas.models.file import read_header, write_key_frames
+from vipnas.models.file import write_key_frames
 from vipnas.models.posenet import PoseNet
 from vipnas.pipeline.details import draw_clips
 from vipnas.pipeline.experiment import Split
@@ -245,7 +245,7 @@ class ClipLevel(Level[VideoArch]):
             **({} if by_need is None else {"key_frames": to_plain(by_need)}),
         }
 
-    def loop(self, network: VideoNet) -> OnlineLoop:
+    def loop(self, network: ClipNetworks) -> OnlineLoop:
         """Return what runs networks on whole videos, as at run time."""
         experiment = self.experiment
         return OnlineLoop(
@@ -258,9 +258,9 @@ class ClipLevel(Level[VideoArch]):
         )
 
     def loop_of(self, path: Path) -> OnlineLoop:
-        """Return `loop` for the file of a clip, with its key frames."""
-        loop = self.loop(open_clip(self.experiment, path))
-        return replace(loop, rule=read_header(path).key_frames, place=str(path))
+        """Return `loop` for a clip, with its key frames; also for the folder of an exported one."""
+        network, header = open_clip(self.experiment, path)
+        return replace(self.loop(network), rule=header.key_frames, place=str(path))
 
     def choose_key_frames(self, path: Path) -> bool:
         """Choose when key frames come, as the experiment says, and write it into the file.

@@ -15,6 +15,7 @@ from vipnas.evaluation.online import OnlineLoop
 from vipnas.files import to_plain, write_atomically
 from vipnas.models.clipnet import VideoNet
 from vipnas.models.counting import frame_costs, mean_cost
+from vipnas.models.file import read_clip
 from vipnas.pipeline.clip_level import ClipLevel
 from vipnas.pipeline.level import best_file, network_file, supernet_file
 from vipnas.pipeline.search import search_methods
@@ -44,8 +45,9 @@ def summarise_video(level: ClipLevel) -> Path:
     }
     networks["key frame's network in every frame"] = VideoNet(level.key_frame)
     loops = {name: level.loop(network) for name, network in networks.items()}
-    loops["found, retrained"] = retrained = level.loop_of(network_file(level))
-    far = level.loop(retrained.network.repeated(LONGEST_DISTANCE))(data.videos)
+    loops["found, retrained"] = level.loop_of(network_file(level))
+    retrained, _ = read_clip(network_file(level))
+    far = level.loop(retrained.repeated(LONGEST_DISTANCE))(data.videos)
     summary = {
         "test": [row_of(name, loop, data) for name, loop in loops.items()],
         "along_clip": along_clip(found),

@@ -13,10 +13,9 @@ from vipnas.deploy.model import PoseModel
 from vipnas.errors import UserError
 from vipnas.evaluation.subnets import Calibration
 from vipnas.files import first_difference
-from vipnas.models.clipnet import FollowUpNet, VideoNet
+from vipnas.models.clipnet import ClipNetworks, FollowUpNet, VideoNet
 from vipnas.models.file import (
     difference,
-    read_clip,
     read_clip_supernet,
     read_header,
     read_network,
@@ -24,6 +23,7 @@ from vipnas.models.file import (
 from vipnas.models.header import ModelHeader
 from vipnas.models.posenet import PoseNet
 from vipnas.pipeline.experiment import Experiment
+from vipnas.runtimes.exported_clip import ExportedClip
 from vipnas.space.clip import VideoSpace
 from vipnas.space.image import SearchSpace
 
@@ -136,11 +136,13 @@ def check_subnet(experiment: Experiment, path: Path, arch: Arch) -> None:
     header.search_space(place).check_arch(arch, place)
 
 
-def open_clip(experiment: Experiment, path: Path) -> VideoNet:
-    """Open the networks of a clip."""
-    network, header = read_clip(path)
-    check_facts(experiment, header, path)
-    return network
+def open_clip(experiment: Experiment, path: Path) -> tuple[ClipNetworks, ModelHeader]:
+    """Open the networks of a clip: a model file, or the folder of an exported clip."""
+    model = load(path)
+    if not isinstance(model.network, (VideoNet, ExportedClip)):
+        raise UserError(str(path), "the networks of a clip", f"a file of kind {model.header.kind}")
+    check_facts(experiment, model.header, path)
+    return model.network, model.header
 
 
 def open_clip_supernet(experiment: Experiment, path: Path, space: VideoSpace) -> FollowUpNet:

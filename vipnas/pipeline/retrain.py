@@ -85,7 +85,8 @@ def _train(
             target.with_name("metrics.json").unlink(missing_ok=True)  # of an earlier network
             level.save_network(target, trained, arch)
             level.draw(target.parent, trained, arch)
-            level.folder.mark_done(target, settings)
+    if experiment.processes.is_first:  # last: what is done has its seconds
+        level.folder.mark_done(target, settings)
 
 
 def read_within_budgets(level: Level[A], arch_file: Path) -> A:

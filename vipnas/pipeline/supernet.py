@@ -74,7 +74,8 @@ def _train(
         if experiment.processes.is_first:
             level.save_supernet(target, trained)
             level.draw(target.parent, trained, None)
-            level.folder.mark_done(target, settings)
+    if experiment.processes.is_first:  # last: what is done has its seconds
+        level.folder.mark_done(target, settings)
     print(f"supernet: trained; {target}")
 
 
