@@ -60,6 +60,9 @@ def test_a_line_of_a_curve_is_named(tmp_path: Path, line: str, place: str) -> No
     path.write_text(f'{{"step": 1}}\n{line}\n{{"torn')
     with refused(f"{path}: line 2{place}"):
         read_curves(path)
+    path.write_bytes(b'{"step": 1}\n\xff\n')
+    with refused(str(path), "UTF-8 text"):
+        read_curves(path)
 
 
 def test_metrics_of_another_model_are_named(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from pydantic import ConfigDict, FiniteFloat, with_config
 from typing_extensions import NotRequired, TypedDict  # pydantic reads that of typing from 3.12 on
 
 from vipnas.errors import UserError
-from vipnas.files import parse, read_json
+from vipnas.files import parse, read_json, read_text
 
 T = TypeVar("T")
 _MORE_KEYS = ConfigDict(extra="allow")
@@ -155,11 +155,11 @@ def read_curves(path: Path) -> list[dict[str, float | None]]:
     A last line that a kill cut short is left out.
 
     Raises:
-        UserError: If a line is no such object.
+        UserError: If a line is no such object, or the file is not UTF-8.
     """
     if not path.is_file():
         return []
-    *lines, _ = path.read_text(encoding="utf-8").split("\n")
+    *lines, _ = read_text(path).split("\n")
     return [_curve_point(line, f"{path}: line {number}") for number, line in enumerate(lines, 1)]
 
 
