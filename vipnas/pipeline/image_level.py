@@ -21,7 +21,7 @@ from vipnas.evaluation.coco_ap import coco_metrics
 from vipnas.evaluation.evaluator import calibrate_bn
 from vipnas.evaluation.metrics import Metrics
 from vipnas.evaluation.scoring import InheritedScore
-from vipnas.files import read_json, to_plain
+from vipnas.files import check_is_file, read_json, to_plain
 from vipnas.models.counting import count_cost
 from vipnas.models.posenet import PoseNet
 from vipnas.pipeline.batch_size import with_batch_size
@@ -92,7 +92,7 @@ class ImageLevel(Level[Arch]):
         config = self.supernet_config
         if config.init_from is None:
             return None
-        return initial_weights(Path(config.init_from), config.init_arch)
+        return initial_weights(Path(config.init_from), config.init_arch, "supernet")
 
     def check_initial_supernet(self) -> None:
         self._initial_supernet  # noqa: B018 (raises)
@@ -118,7 +118,7 @@ class ImageLevel(Level[Arch]):
         return network
 
     def _initial_network(self, init_from: Path) -> InitialWeights:
-        return initial_weights(init_from, self.config.retrain.init_arch)
+        return initial_weights(init_from, self.config.retrain.init_arch, "retrain")
 
     def network_task(self, network: nn.Module, arch: Arch) -> tuple[ImageTask, None]:
         return self._task(network, "retrain"), None
@@ -210,6 +210,7 @@ class ImageLevel(Level[Arch]):
         file = self.config.retrain.init_file
         if init_from is None and file is not None:
             init_from = Path(file)
+            check_is_file(init_from, "a checkpoint", f"retrain.init_from: {init_from}")
         return super().initial_weights(init_from)
 
     def load_supernet(self, path: Path) -> PoseNet:

@@ -44,13 +44,13 @@ class InitialWeights:
         return found
 
 
-def initial_weights(file: Path, arch: str | None = None) -> InitialWeights:
-    """Return the model of a file and the name of its architecture.
+def initial_weights(file: Path, arch: str | None, stage: str) -> InitialWeights:
+    """Return the model of a file and the name of its architecture, for a stage.
 
     Raises:
         UserError: If either does not exist.
     """
-    check_is_file(file, "a checkpoint")
+    check_is_file(file, "a checkpoint", f"{stage}.init_from: {file}")
     arch_file = None if arch is None else find_shipped("search_spaces", arch, ".json")
     return InitialWeights(file, arch_file)
 
