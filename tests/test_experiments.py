@@ -50,7 +50,8 @@ class ShortRun:
         make_stand_in(opened.config.data, opened.data_root)
         self._cut_stages(self.document, len(opened.train_data.persons))
         if "video" in self.document:
-            self._cut_stages(self.document["video"], len(ClipLevel(opened).training_data))
+            clips = ClipLevel(opened, PoseNet(opened.space.min_arch()))
+            self._cut_stages(self.document["video"], len(clips.training_data))
         self.experiment = self._open()
 
     def levels(self) -> Iterator[Level[Any]]:
