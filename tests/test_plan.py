@@ -20,7 +20,9 @@ from vipnas.pipeline.experiment import Experiment
 from vipnas.pipeline.image_level import ImageLevel
 from vipnas.pipeline.plan import PlannedStage, RunPlan, duration, plan_run
 from vipnas.pipeline.stage_seconds import Effort, StageSeconds, stage_seconds
+from vipnas.threads import Timed
 from vipnas.training.checkpoint import save_checkpoint
+from vipnas.training.loop import Training
 from vipnas.training.randomness import random_state
 
 IMAGES: Any = SimpleNamespace(name="image")
@@ -133,6 +135,27 @@ def test_timing_leaves_threads_and_randomness_as_they_are(opened: ImageLevel) ->
     after = random_state()
     assert torch.equal(before["torch"], after["torch"]) and threads == torch.get_num_threads()
     assert torch.equal(before["python"][1], after["python"][1])
+
+
+def test_steps_are_timed_with_the_threads_that_a_training_chooses(
+    opened: ImageLevel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside a busy process, two threads may take a hundred times as long as one."""
+    found, run = [], Training.run
+    monkeypatch.setattr("vipnas.threads.usable_cores", lambda *_: 3)
+    monkeypatch.setattr(
+        "vipnas.pipeline.stage_seconds.time_step", lambda *_: Timed({1: 1.0, 2: 0.4, 3: 0.39})
+    )
+
+    def noted(*arguments: Any) -> None:
+        found.append(torch.get_num_threads())
+        run(*arguments)
+
+    monkeypatch.setattr(Training, "run", noted)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    arch = opened.space.min_arch()
+    stage_seconds(opened, arch, [arch], Effort(0, 1, 0.0, 2))
+    assert found == [2, 2]
 
 
 def test_the_expected_network_is_near_the_budget(opened: ImageLevel) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,8 +20,10 @@ from vipnas.pipeline.retrain import backward_of as backward_of_network
 from vipnas.pipeline.scorer import in_worker
 from vipnas.pipeline.supernet import backward_of as backward_of_supernet
 from vipnas.pipeline.supernet import subnet_sampler
+from vipnas.threads import Timed, choose_threads, most_threads
 from vipnas.training.loop import Backward, Outcome, Training
 from vipnas.training.randomness import random_state, restore_random_state
+from vipnas.training.step_time import time_step, undone
 
 A = TypeVar("A")
 
@@ -154,9 +157,31 @@ def _seconds_of_step(
         clock.moments[0] = time.perf_counter()
         return islice(cycle(read), count)
 
-    training.run(batches, backward, (clock,))
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(_threads_of_steps(level, network, schedule, backward))
+        training.run(batches, backward, (clock,))
+    finally:
+        torch.set_num_threads(threads)
     moments = clock.moments[effort.warm_up :]
     return (moments[-1] - moments[0]) / (len(moments) - 1)
+
+
+def _threads_of_steps(
+    level: Level[Any], network: nn.Module, schedule: Schedule, backward: Backward
+) -> int:
+    """Return the number of threads that a training chooses; beside busy processes it matters."""
+    experiment, most = level.experiment, most_threads(os.environ)
+
+    def timed() -> Timed:
+        with undone(network):
+            network.train()
+            (batch,) = training_batches(level.training_data, schedule.batch, 0, 1)
+            return time_step(lambda: backward(0, batch), most)
+
+    can_time = experiment.device.type == "cpu" and experiment.processes.number == 1
+    given = experiment.config.compute.threads
+    return choose_threads(None, given, most, timed if can_time else None).number
 
 
 def _seconds_of_score(
