@@ -31,7 +31,7 @@ from vipnas.deploy.result import UINT8, PoseResult, checked_boxes, checked_image
 from vipnas.errors import UserError
 from vipnas.evaluation.evaluator import flip_tested, run_contiguous
 from vipnas.evaluation.key_frames import KeyFrameSchedule
-from vipnas.models.clipnet import VideoNet
+from vipnas.models.clipnet import ClipNetworks
 from vipnas.models.header import ModelHeader
 from vipnas.models.posenet import PoseNet
 from vipnas.runtimes.exported import (
@@ -41,7 +41,6 @@ from vipnas.runtimes.exported import (
     PIXELS,
     ExportedNetwork,
 )
-from vipnas.runtimes.exported_clip import ExportedClip
 
 
 @dataclass(frozen=True)
@@ -146,7 +145,7 @@ class PoseModel:
     def runner(self) -> Runner:
         """Return what finds the poses of a video's frames: by the networks of a clip, key frames
         are scheduled per person; any other network sees every frame by itself."""
-        if not isinstance(self.network, (VideoNet, ExportedClip)):
+        if not isinstance(self.network, ClipNetworks):
             return ImageRunner(self.predict)
         return ClipRunner(
             self.network.eval().run_frame,
@@ -230,7 +229,7 @@ class PoseModel:
     @property
     def _image_network(self) -> nn.Module:
         """Return the network of images; for a clip, that of key frames."""
-        if isinstance(self.network, (VideoNet, ExportedClip)):
+        if isinstance(self.network, ClipNetworks):
             return self.network.key_frame
         return self.network
 

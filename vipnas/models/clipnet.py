@@ -12,7 +12,7 @@ clip, F = T + 1 its frames.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -29,23 +29,6 @@ from vipnas.models.posenet import PoseNet, extract, segments
 RunFrame: TypeAlias = Callable[[int, Tensor, "Tensor | None"], Tensor]
 # The heatmaps that a frame is given, from those of the frame before; the frame by its distance.
 Feed: TypeAlias = Callable[[int, Tensor], Tensor]
-
-
-class ClipNetworks(Protocol):
-    """The networks of a clip: a `VideoNet`, or exported files in its place."""
-
-    @property
-    def arch(self) -> VideoArch: ...
-
-    def run_frame(
-        self, distance: int, images_B3HW: Tensor, before_BKHW: Tensor | None
-    ) -> Tensor: ...
-
-    def eval(self) -> ClipNetworks: ...
-
-    def parameters(self) -> Iterator[nn.Parameter]: ...
-
-    def to(self, *args: Any, **kwargs: Any) -> ClipNetworks: ...
 
 
 class FollowUpNet(nn.Module):
@@ -172,8 +155,25 @@ class FollowUpNets(nn.Module):
         return heatmaps
 
 
-class VideoNet(nn.Module):
+class ClipNetworks(nn.Module):
+    """The networks of a clip: a `VideoNet`, or exported files in its place."""
+
+    key_frame: nn.Module
+
+    @property
+    def arch(self) -> VideoArch:
+        """The architectures of all."""
+        raise NotImplementedError
+
+    def run_frame(self, distance: int, images_B3HW: Tensor, before_BKHW: Tensor | None) -> Tensor:
+        """Return the heatmaps of a frame by its distance from the key frame."""
+        raise NotImplementedError
+
+
+class VideoNet(ClipNetworks):
     """All networks of a clip. Without follow-up frames, it is the key frame's network alone."""
+
+    key_frame: PoseNet
 
     def __init__(self, key_frame: PoseNet, follow_ups: FollowUpNets | None = None) -> None:
         super().__init__()

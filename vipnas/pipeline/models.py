@@ -13,7 +13,7 @@ from vipnas.deploy.model import PoseModel
 from vipnas.errors import UserError
 from vipnas.evaluation.subnets import Calibration
 from vipnas.files import first_difference
-from vipnas.models.clipnet import ClipNetworks, FollowUpNet, VideoNet
+from vipnas.models.clipnet import ClipNetworks, FollowUpNet
 from vipnas.models.file import (
     difference,
     read_clip_supernet,
@@ -23,7 +23,6 @@ from vipnas.models.file import (
 from vipnas.models.header import ModelHeader
 from vipnas.models.posenet import PoseNet
 from vipnas.pipeline.experiment import Experiment
-from vipnas.runtimes.exported_clip import ExportedClip
 from vipnas.space.clip import VideoSpace
 from vipnas.space.image import SearchSpace
 
@@ -139,7 +138,7 @@ def check_subnet(experiment: Experiment, path: Path, arch: Arch) -> None:
 def open_clip(experiment: Experiment, path: Path) -> tuple[ClipNetworks, ModelHeader]:
     """Open the networks of a clip: a model file, or the folder of an exported clip."""
     model = load(path)
-    if not isinstance(model.network, (VideoNet, ExportedClip)):
+    if not isinstance(model.network, ClipNetworks):
         raise UserError(str(path), "the networks of a clip", f"a file of kind {model.header.kind}")
     check_facts(experiment, model.header, path)
     return model.network, model.header

@@ -6,11 +6,12 @@ from itertools import count, takewhile
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vipnas.arch.clip import FollowUp, VideoArch
 from vipnas.errors import UserError
 from vipnas.files import parse_json
+from vipnas.models.clipnet import ClipNetworks
 from vipnas.runtimes.exported import (
     ARCH_NOTE,
     CLIP_NOTE,
@@ -25,16 +26,17 @@ from vipnas.runtimes.runtime import Session
 KEY_FRAME, FOLLOW_UP = "key_frame", "follow_up_{}"
 
 
-class ExportedClip(nn.Module):
+class ExportedClip(ClipNetworks):
     """The exported networks of a clip in the place of a `VideoNet`.
 
     Attributes:
         key_frame: The network of key frames.
-        arch: The architectures of all. A frame without a network has no file.
 
     Raises:
         UserError: The folder holds no such files, or those of several exports.
     """
+
+    key_frame: ExportedNetwork
 
     def __init__(self, folder: Path, threads: int) -> None:
         super().__init__()
@@ -55,9 +57,14 @@ class ExportedClip(nn.Module):
         self._sessions = {distance: session for distance, (session, _) in opened.items()}
         archs = {distance: arch for distance, (_, arch) in opened.items()}
         follow_ups = tuple(map(archs.get, range(1, max(archs, default=0) + 1)))
-        self.arch = self._noted or VideoArch(self.key_frame.arch, follow_ups)
+        self._arch = self._noted or VideoArch(self.key_frame.arch, follow_ups)
         if any(arch != self.arch.follow_ups[distance - 1] for distance, arch in archs.items()):
             raise UserError(str(folder), "the files of one export", "files of several")
+
+    @property
+    def arch(self) -> VideoArch:
+        """The architectures of all. A frame without a network has no file."""
+        return self._arch
 
     def _distances(self, key_frame: Path) -> list[int]:
         """Return the distances of the follow-up frames that have a network."""
