@@ -13,7 +13,7 @@ from vipnas.data.codecs.heatmap import CODECS, HeatmapCodec
 from vipnas.data.crops.clip_sizes import ClipSizes, resize_warps
 from vipnas.data.crops.geometry import heatmap_warp
 from vipnas.data.crops.resizing import resize_points
-from vipnas.models.clipnet import warp_heatmaps
+from vipnas.models.propagation import warp_heatmaps
 from vipnas.space.image import SearchSpace
 
 SIZES = ((64, 48), (128, 96))

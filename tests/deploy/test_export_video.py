@@ -22,13 +22,8 @@ from vipnas.deploy.export import Exported
 from vipnas.deploy.export_clip import export_video
 from vipnas.deploy.loading import load
 from vipnas.deploy.model import PoseModel
-from vipnas.models.clipnet import (
-    VideoNet,
-    build_video_net,
-    frames_of,
-    propagate,
-    warp_heatmaps,
-)
+from vipnas.models.clipnet import VideoNet, build_video_net
+from vipnas.models.propagation import frames_of, propagate, warp_heatmaps
 from vipnas.runtimes.exported_clip import ExportedClip
 from vipnas.space.image import SearchSpace
 

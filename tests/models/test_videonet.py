@@ -15,18 +15,10 @@ from video_fixture import video_space_of, video_supernet
 
 from vipnas.arch.clip import OPERATIONS, Fusion, Operation, VideoArch
 from vipnas.files import parse_json
-from vipnas.models.clipnet import (
-    FollowUpNet,
-    VideoNet,
-    build_video_net,
-    detached,
-    extract_video,
-    frames_of,
-    propagate,
-    warp_heatmaps,
-)
+from vipnas.models.clipnet import FollowUpNet, VideoNet, build_video_net, extract_video
 from vipnas.models.fusion import FusionModule, resize
 from vipnas.models.posenet import PoseNet
+from vipnas.models.propagation import detached, frames_of, propagate, warp_heatmaps
 from vipnas.space.image import SearchSpace
 
 IDENTITY = torch.eye(2, 3)

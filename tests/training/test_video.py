@@ -24,11 +24,10 @@ from vipnas.models.clipnet import (
     VideoNet,
     extract_follow_up,
     extract_video,
-    propagate,
-    warp_heatmaps,
 )
 from vipnas.models.counting import mean_cost
 from vipnas.models.posenet import PoseNet
+from vipnas.models.propagation import propagate, warp_heatmaps
 from vipnas.space.image import SearchSpace
 from vipnas.training.distributed import Processes
 from vipnas.training.losses import distillation_loss, heatmap_loss

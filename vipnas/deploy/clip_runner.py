@@ -24,7 +24,8 @@ from vipnas.data.crops.pictures import box_crops
 from vipnas.data.formats.skeletons import Skeleton
 from vipnas.evaluation.clip_step import ClipStep
 from vipnas.evaluation.key_frames import ClipMemory, KeyFrameSchedule
-from vipnas.models.clipnet import RunFrame, VideoNet
+from vipnas.models.clipnet import VideoNet
+from vipnas.models.propagation import RunFrame
 
 UINT8 = NDArray[np.uint8]
 

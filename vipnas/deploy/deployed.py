@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from vipnas.data.codecs.heatmap import HeatmapCodec
 from vipnas.data.crops.crops import IMAGENET_MEAN_RGB, IMAGENET_STD_RGB
-from vipnas.models.clipnet import FollowUpNet, warp_heatmaps
+from vipnas.models.clipnet import FollowUpNet
 from vipnas.models.posenet import PoseNet
+from vipnas.models.propagation import warp_heatmaps
 
 
 class DeployedNet(nn.Module):

@@ -18,7 +18,7 @@ from vipnas.data.crops.clip_sizes import ClipSizes
 from vipnas.data.crops.crops import normalise
 from vipnas.data.crops.geometry import FloatArray, heatmap_warp, invert, transform
 from vipnas.evaluation.key_frames import ClipMemory, KeyFrameSchedule
-from vipnas.models.clipnet import RunFrame, propagate
+from vipnas.models.propagation import RunFrame, propagate
 
 
 class StepPoses(NamedTuple):

@@ -34,9 +34,10 @@ from vipnas.evaluation.metrics import Metrics
 from vipnas.evaluation.oks import mean_similarity
 from vipnas.evaluation.scoring import Inherited
 from vipnas.evaluation.subnets import take_clip
-from vipnas.models.clipnet import FollowUpNet, FollowUpNets, Frame, propagate
+from vipnas.models.clipnet import FollowUpNet, FollowUpNets
 from vipnas.models.fold import fold_batch_norm
 from vipnas.models.posenet import PoseNet
+from vipnas.models.propagation import Frame, propagate
 from vipnas.space.clip import VideoSpace
 
 Results = list[dict[str, Any]]

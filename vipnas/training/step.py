@@ -25,7 +25,7 @@ from vipnas.data.crops.clip_sizes import ClipSizes
 from vipnas.data.crops.crops import normalise
 from vipnas.data.crops.loader import Batch
 from vipnas.data.crops.resizing import resize_crops, resize_points
-from vipnas.models.clipnet import Feed, Frame, RunFrame, detached, propagate
+from vipnas.models.propagation import Feed, Frame, RunFrame, detached, propagate
 from vipnas.training.compute import Forward
 from vipnas.training.distributed import ALONE, Processes
 from vipnas.training.failure import Backward

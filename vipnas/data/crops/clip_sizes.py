@@ -18,7 +18,7 @@ from torch import Tensor
 from vipnas.arch.clip import VideoArch
 from vipnas.data.codecs.heatmap import HeatmapCodec
 from vipnas.data.crops.resizing import resize_crops, resize_points
-from vipnas.models.clipnet import Frame
+from vipnas.models.propagation import Frame
 
 
 @dataclass(frozen=True)
