@@ -120,7 +120,7 @@ def small_space(tmp_path_factory: pytest.TempPathFactory) -> SearchSpace:
 def brief_plan() -> Iterator[None]:
     """For files that run whole experiments: their plan times one step of each stage."""
     from vipnas.pipeline import plan
-    from vipnas.pipeline.stage_seconds import Effort
+    from vipnas.pipeline.step_seconds import Effort
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plan, "BRIEF", Effort(warm_up=0, steps=1, persons=1))

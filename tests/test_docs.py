@@ -89,7 +89,9 @@ def test_python_and_yaml_are_valid(page: Path, tmp_path: Path) -> None:
 def joined(whole: Any, part: Any) -> Any:
     """Return a document with the values of a part of it."""
     if isinstance(whole, dict) and isinstance(part, dict):
-        return {**whole, **{key: joined(whole.get(key), value) for key, value in part.items()}}
+        replaced = {"epochs"} if "hours" in part else set()
+        kept = {key: value for key, value in whole.items() if key not in replaced}
+        return {**kept, **{key: joined(whole.get(key), value) for key, value in part.items()}}
     return part
 
 

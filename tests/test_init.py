@@ -14,7 +14,8 @@ from vipnas.pipeline import first_experiment
 from vipnas.pipeline.budget import Budget, parse_budget
 from vipnas.pipeline.first_schedule import fit_schedule
 from vipnas.pipeline.image_level import ImageLevel
-from vipnas.pipeline.stage_seconds import Effort, StageSeconds
+from vipnas.pipeline.stage_seconds import StageSeconds
+from vipnas.pipeline.step_seconds import Effort
 from vipnas.shipped import find_shipped
 from vipnas.space.yaml import read_space
 
@@ -79,6 +80,8 @@ def test_it_measures_and_writes_an_experiment(
     assert config.search is not None and config.supernet is not None
     (constraint,) = config.search.constraints
     assert constraint.quantity == "macs" and 1e6 < constraint.at_most <= 6e6
+    hours = [config.supernet.schedule.hours, config.retrain.schedule.hours]
+    assert all(one is not None and 0.3 < one < 0.6 for one in hours)
     assert "expected: supernet" in capsys.readouterr().out
     assert main(arguments(data_root, output)) == 1  # nobody's file is lost
     assert "--force replaces it" in capsys.readouterr().err

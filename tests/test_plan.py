@@ -19,7 +19,8 @@ from vipnas.pipeline import plan
 from vipnas.pipeline.experiment import Experiment
 from vipnas.pipeline.image_level import ImageLevel
 from vipnas.pipeline.plan import PlannedStage, RunPlan, duration, plan_run
-from vipnas.pipeline.stage_seconds import Effort, StageSeconds, stage_seconds
+from vipnas.pipeline.stage_seconds import StageSeconds, stage_seconds
+from vipnas.pipeline.step_seconds import Effort
 from vipnas.threads import Timed
 from vipnas.training.checkpoint import save_checkpoint
 from vipnas.training.loop import Training
@@ -76,18 +77,27 @@ def test_the_pace_of_a_stage_replaces_what_was_timed(
     run.begin(IMAGES, "supernet")
     for step, seconds in ((41, 0.0), (42, 10.0), (61, 50.0)):  # resumed at step 40
         now = 1000.0 + seconds
-        run.after_step(SimpleNamespace(step=step), NO_OUTCOME)  # type: ignore[arg-type]
+        run.after_step(SimpleNamespace(step=step, num_steps=100), NO_OUTCOME)  # type: ignore[arg-type]
     # 20 steps in 50 s: 39 more take 2.5 s each.
     assert run.seconds_left() == pytest.approx(39 * 2.5 + 6 + 100)
     assert capsys.readouterr().out == ""
     now += 20.0
-    run.after_step(SimpleNamespace(step=62), NO_OUTCOME)  # type: ignore[arg-type]
+    run.after_step(SimpleNamespace(step=62, num_steps=100), NO_OUTCOME)  # type: ignore[arg-type]
     line = capsys.readouterr().out
     assert line.startswith("run: supernet 62/100; about 4 min left, until ")
     search = run.begin(IMAGES, "search")
     for _ in range(3):
         search.after_trial(NO_OUTCOME)
     assert run.seconds_left() == pytest.approx(9 * 0.5 + 100)
+
+
+def test_a_training_in_hours_has_steps_once_it_runs() -> None:
+    run = planned(100, 12, 0)
+    run.stages[2] = stage = PlannedStage("retrain", "training", 1, 0, 1620.0)
+    assert str(stage).split() == ["retrain", "1", "training", "about", "27", "min"]
+    run.begin(IMAGES, "retrain")
+    run.after_step(SimpleNamespace(step=41, num_steps=81), NO_OUTCOME)  # type: ignore[arg-type]
+    assert run.seconds_left() == pytest.approx(40 * 20.0)
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +134,15 @@ def test_done_stages_steps_and_trials_are_found(
     text = "".join(f"{json.dumps(line)}\n" for line in lines)
     (folder.search / "trials.jsonl").write_text(text)
     assert [stage.done for stage in plan_run(opened).stages] == [2, 2, 0]
+    hours = replace(opened.config.retrain.schedule, epochs=None, hours=0.1)
+    config = replace(opened.config, retrain=replace(opened.config.retrain, schedule=hours))
+    in_hours = ImageLevel(replace(opened.experiment, config=config))
+    *_, last = plan_run(in_hours).stages
+    assert (last.total, last.unit, last.seconds_each, last.is_most) == (1, "training", 360, False)
+    folder.retrain.mkdir(parents=True)
+    (folder.retrain / "epochs.json").write_text("2.0")
+    *_, last = plan_run(in_hours).stages
+    assert (last.total, last.unit, last.is_most) == (round(2 * num_persons / 4), "steps", True)
 
 
 def test_timing_leaves_threads_and_randomness_as_they_are(opened: ImageLevel) -> None:

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from experiment_fixture import EXPERIMENT, draw_people, write_experiment
@@ -23,6 +25,7 @@ from vipnas.space.yaml import read_space
 
 pytestmark = pytest.mark.usefixtures("brief_plan")
 
+NO_OUTCOME: Any = None
 EPOCHS = {"epochs": 2, "batch_size": 4, "learning_rate": 1e-3}
 
 
@@ -147,8 +150,9 @@ def test_workers_without_a_front_are_refused(
 
 def test_each_probe_is_reported_once_also_after_a_kill(tmp_path: Path) -> None:
     lines, reports = tmp_path / "metrics.jsonl", list[tuple[float, float]]()
-    reporter = Reporter(lines, 10, lambda share, score: reports.append((share, score)))
-    reporter.after_step()
+    training: Any = SimpleNamespace(num_steps=10)
+    reporter = Reporter(lines, lambda share, score: reports.append((share, score)))
+    reporter.after_step(training, NO_OUTCOME)
     content = ""
     for step in range(1, 11):
         content += json.dumps(
@@ -156,8 +160,8 @@ def test_each_probe_is_reported_once_also_after_a_kill(tmp_path: Path) -> None:
         )
         content += "\n"
         lines.write_text(content + '{"step": 1')
-        reporter.after_step()
+        reporter.after_step(training, NO_OUTCOME)
     assert reports == [(0.5, 0.05)]
-    again = Reporter(lines, 10, lambda share, score: reports.append((share, score)))
-    again.after_step()
+    again = Reporter(lines, lambda share, score: reports.append((share, score)))
+    again.after_step(training, NO_OUTCOME)
     assert reports == [(0.5, 0.05)] * 2

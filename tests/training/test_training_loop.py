@@ -30,13 +30,15 @@ NOTHING = Outcome({}, torch.tensor(0.0), 0.0)
 
 
 def test_steps_are_epochs_of_persons() -> None:
-    assert Schedule(2, 32, 1e-3).num_steps(1000) == 62  # 62.5, to even
-    assert Schedule(0.5, 32, 1e-3).num_steps(640) == 10
-    assert Schedule(0.01, 32, 1e-3).num_steps(10) == 1
+    assert (
+        Schedule(epochs=2, batch_size=32, learning_rate=1e-3).num_steps(1000) == 62
+    )  # 62.5, to even
+    assert Schedule(epochs=0.5, batch_size=32, learning_rate=1e-3).num_steps(640) == 10
+    assert Schedule(epochs=0.01, batch_size=32, learning_rate=1e-3).num_steps(10) == 1
 
 
 def test_the_cosine_by_hand() -> None:
-    schedule = Schedule(1, 1, learning_rate=0.5, warmup_steps=4)
+    schedule = Schedule(epochs=1, batch_size=1, learning_rate=0.5, warmup_steps=4)
     rates = [schedule.learning_rate_at(step, 100) for step in (0, 1, 50, 75)]
     expected = [
         0.5 * 1 / 4,
@@ -49,13 +51,17 @@ def test_the_cosine_by_hand() -> None:
 
 
 def test_the_steps_by_hand() -> None:
-    schedule = Schedule(1, 1, 0.5, warmup_steps=0, decay="step", drop_at=(0.5, 0.75))
+    schedule = Schedule(
+        epochs=1, batch_size=1, learning_rate=0.5, warmup_steps=0, decay="step", drop_at=(0.5, 0.75)
+    )
     rates = [schedule.learning_rate_at(step, 8) for step in range(8)]
     assert rates == pytest.approx([0.5] * 4 + [0.05] * 2 + [0.005] * 2)
 
 
 def test_a_warm_up_longer_than_the_run_ends_with_it() -> None:
-    schedule = Schedule(1, 1, 1.0, warmup_steps=10, decay="step", drop_at=())
+    schedule = Schedule(
+        epochs=1, batch_size=1, learning_rate=1.0, warmup_steps=10, decay="step", drop_at=()
+    )
     assert [schedule.learning_rate_at(step, 3) for step in range(3)] == pytest.approx(
         [0.1, 0.2, 0.3]
     )
@@ -101,7 +107,9 @@ def test_weights_of_convolutions_decay_and_nothing_else(small_space: SearchSpace
 def test_the_average_by_hand(small_space: SearchSpace, tmp_path: Path) -> None:
     """Weights that follow a known course: 1 at every step, from 0."""
     network = supernet_of(small_space)
-    training = Training(network, Schedule(1, 1, 1e-3, average_decay=0.2), 5)
+    training = Training(
+        network, Schedule(epochs=1, batch_size=1, learning_rate=1e-3, average_decay=0.2), 5
+    )
     for parameter in (*network.parameters(), *training.averaged.parameters()):
         torch.nn.init.zeros_(parameter)
     for parameter in network.parameters():

@@ -72,7 +72,7 @@ def _trained(network: PoseNet, backward: Backward, space: SearchSpace, setting: 
         keypoints.to(setting.device),
     )
     turns = max(3, setting.repeats // 3)
-    schedule = Schedule(1, setting.batch_size, learning_rate=1e-3, clip_norm=1.0)
+    schedule = Schedule(epochs=1, batch_size=setting.batch_size, learning_rate=1e-3, clip_norm=1.0)
     num_steps = STEPS_A_TURN * (turns + 3)  # one to warm up, one more, one for the profiler
     training = Training(network, schedule, num_steps, setting.compute)
 

@@ -188,7 +188,9 @@ def run_task(name: str, setting: str, folder: Path, seconds: float) -> dict[str,
         timed = time_step(lambda: backward(0, batch), most_threads({}))
         return {"chosen": timed.choice, "reason": str(timed)}
     torch.set_num_threads(int(setting.split()[0]))
-    training = Training(network, Schedule(1, BATCH_SIZE, 1e-3), MANY)
+    training = Training(
+        network, Schedule(epochs=1, batch_size=BATCH_SIZE, learning_rate=1e-3), MANY
+    )
     training._update(backward, next(batches))
     started, steps = time.perf_counter(), 0
     while time.perf_counter() - started < seconds:

@@ -136,8 +136,8 @@ def best_of_images(level: ClipLevel, mean_macs: int) -> Path:
     wanted = needed(experiment, config.search, "search")
     clips = len(level.training_data)
     crops = clips * video.num_follow_ups / len(experiment.training_crops)  # in an epoch of clips
-    more = crops * (video.supernet.schedule.epochs + video.retrain.schedule.epochs)
-    schedule = replace(config.retrain.schedule, epochs=config.retrain.schedule.epochs + more)
+    more = crops * (video.supernet.schedule.num_epochs + video.retrain.schedule.num_epochs)
+    schedule = replace(config.retrain.schedule, epochs=config.retrain.schedule.num_epochs + more)
     budget = Constraint("macs", at_most=mean_macs, at_least=0.8 * mean_macs)
     changed = replace(
         config,

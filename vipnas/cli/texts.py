@@ -15,8 +15,8 @@ class Text(NamedTuple):
 TEXTS = {
     "init": Text(
         "Write a commented experiment for your data, budget and time. It looks at the data, times\n"
-        "ten steps on this machine, and chooses input size, epochs and trials. What is not given\n"
-        "is asked for.",
+        "ten steps on this machine, and chooses input size, hours of each training, and trials.\n"
+        "What is not given is asked for.",
         (
             "vipnas init --train train.json --images images --test test.json --budget '25 fps'"
             " --hours 1 -o mine.yaml",

@@ -14,12 +14,16 @@ from vipnas.errors import UserError
 from vipnas.files import Strict
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Schedule(Strict):
     """Length, batch size and learning rate of a training.
 
+    Specify exactly one of `epochs` and `hours`.
+
     Attributes:
         epochs: Number of epochs.
+        hours: Time of the training on this machine, validation included. When it starts, its steps
+            are timed, and the number of epochs is chosen and kept.
         batch_size: Batch size of all processes together. `auto` takes the largest power of two that
             the memory of a GPU holds, and 16 on a CPU; for images, and one process.
         learning_rate: Highest learning rate, after the warmup.
@@ -32,7 +36,8 @@ class Schedule(Strict):
             are what is scored and saved.
     """
 
-    epochs: float
+    epochs: float | None = None
+    hours: float | None = None
     batch_size: int | Literal["auto"]
     learning_rate: float
     warmup_steps: int = 100
@@ -43,7 +48,10 @@ class Schedule(Strict):
     average_decay: float = 0.998
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "learning_rate", "clip_norm"):
+        if (self.epochs is None) == (self.hours is None):
+            found = "none" if self.epochs is None else "both"
+            raise UserError("epochs and hours", "exactly one of them", found)
+        for name in ("epochs", "hours", "batch_size", "learning_rate", "clip_norm"):
             value = getattr(self, name)
             if value not in (None, "auto") and not 0 < value < math.inf:
                 raise UserError(name, "a number above 0", str(value))
@@ -60,6 +68,13 @@ class Schedule(Strict):
             raise UserError("average_decay", "a number from 0 to below 1", str(self.average_decay))
 
     @property
+    def num_epochs(self) -> float:
+        """The number of epochs; raises UserError for hours, which a training replaces."""
+        if self.epochs is None:
+            raise UserError("epochs", "a number", "none", "they are chosen from the hours")
+        return self.epochs
+
+    @property
     def batch(self) -> int:
         """The batch size as a number; raises UserError for `auto`, which levels replace."""
         if self.batch_size == "auto":
@@ -68,7 +83,7 @@ class Schedule(Strict):
 
     def num_steps(self, num_persons: int) -> int:
         """Return the number of steps of the whole training."""
-        return self.num_steps_of(self.epochs, num_persons)
+        return self.num_steps_of(self.num_epochs, num_persons)
 
     def num_steps_of(self, epochs: float, num_persons: int) -> int:
         """Return the number of steps of so many epochs, at least 1."""
@@ -271,7 +286,11 @@ class SupernetConfig(Strict):
         if self.init_from is None and self.init_arch is not None:
             raise UserError("init_arch", "init_from with this key", "none")
         all_open_epoch = self.progressive_shrinking.all_open_epoch
-        if all_open_epoch >= self.schedule.epochs:
+        if self.schedule.epochs is None:
+            if all_open_epoch > 0:
+                expected = "none, as the schedule has hours and no epochs"
+                raise UserError("progressive_shrinking", expected, f"epoch {all_open_epoch:g}")
+        elif all_open_epoch >= self.schedule.epochs:
             expected = f"all choices elastic before epoch {self.schedule.epochs:g}, the last"
             raise UserError("progressive_shrinking", expected, f"epoch {all_open_epoch:g}")
 

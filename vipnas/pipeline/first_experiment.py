@@ -31,7 +31,8 @@ from vipnas.pipeline.first_schedule import (
 )
 from vipnas.pipeline.image_level import ImageLevel
 from vipnas.pipeline.plan import expected_arch, expected_trials
-from vipnas.pipeline.stage_seconds import BRIEF, THOROUGH, Effort, stage_seconds
+from vipnas.pipeline.stage_seconds import BRIEF, THOROUGH, stage_seconds
+from vipnas.pipeline.step_seconds import Effort
 from vipnas.search.table import num_shared
 from vipnas.shipped import find_shipped
 from vipnas.space.image import SearchSpace
@@ -218,13 +219,13 @@ def _milliseconds(archs: Sequence[Arch], budget: Budget) -> tuple[float, float]:
 
 def _text(document: dict[str, Any], wishes: Wishes, schedule: FirstSchedule) -> str:
     """Return the commented YAML of an experiment."""
-    data, budget = document["data"], wishes.budget
+    data, budget, expected = document["data"], wishes.budget, schedule.expected
     files = {name: _flow(data[name]) for name in ("train", "test")}
     (limit,) = document["search"]["constraints"]
     training = f"batch_size: {BATCH_SIZE}, learning_rate: {LEARNING_RATE}"
     return f"""\
 # Written by `vipnas init` for {budget} and {wishes.hours:g} hours on this machine.
-# Expected: {schedule.expected}.
+# Expected: {expected}.
 # {schedule.seconds}
 # Run it:   vipnas run FILE --data-root DATA
 seed: 0
@@ -239,7 +240,8 @@ codec: dark
 monitoring: {{probe_epochs: {schedule.probe_epochs:.1f}}}
 supernet:
   # The random subnets of a step are near the budget of the search.
-  schedule: {{epochs: {schedule.supernet_epochs:.1f}, {training}}}
+  # About {schedule.supernet_epochs:.1f} epochs; they are chosen when the training starts.
+  schedule: {{hours: {expected.supernet / 3600:.4f}, {training}}}
 search:
   num_trials: {schedule.num_trials}  # random search scores as many, for comparison
   searcher: predictor
@@ -247,7 +249,8 @@ search:
     - {{quantity: {limit["quantity"]}, at_most: {limit["at_most"]}}}{budget.remark}
 retrain:
   init_from: supernet  # for long trainings, scratch is as good
-  schedule: {{epochs: {schedule.retrain_epochs:.1f}, {training}}}
+  # About {schedule.retrain_epochs:.1f} epochs near the budget; a smaller network has more.
+  schedule: {{hours: {expected.retrain / 3600:.4f}, {training}}}
 """
 
 

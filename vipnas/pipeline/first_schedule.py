@@ -18,7 +18,7 @@ BATCH_SIZE = 16
 
 @dataclass(frozen=True)
 class Expected:
-    """Expected seconds of each stage; a smaller network than the largest retrains in less."""
+    """Expected seconds of each stage; those of trainings become the hours of their schedules."""
 
     supernet: float
     search: float
@@ -28,7 +28,7 @@ class Expected:
         stages = {
             "supernet": self.supernet,
             "search": self.search,
-            "retraining at most": self.retrain,
+            "retraining": self.retrain,
         }
         return ", ".join(f"{name} {_in_words(seconds)}" for name, seconds in stages.items())
 
@@ -39,8 +39,8 @@ class FirstSchedule:
 
     Attributes:
         num_steps: Steps of the supernet.
-        supernet_epochs: Epochs of the supernet.
-        retrain_epochs: Epochs of the network that is found.
+        supernet_epochs: Expected epochs of the supernet.
+        retrain_epochs: Expected epochs of a network near the budget; a smaller one has more.
         probe_epochs: Epochs between probes, in both trainings.
         num_trials: Scored architectures; random search scores as many.
         seconds: What a step and a score take.

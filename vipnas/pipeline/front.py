@@ -24,6 +24,7 @@ from vipnas.search.ray_cluster import RaySettings
 from vipnas.search.trial import Trial
 from vipnas.settings import check_settings, content_digest
 from vipnas.threads import usable_cores
+from vipnas.training.loop import Outcome, Training
 
 # The monitor's name of the AP.
 AP = "ap/network"
@@ -155,9 +156,7 @@ def _train(
     if report is None:
         retrain(level, arch_file, init_from, folder)
         return
-    num_steps = level.retrain_schedule.num_steps(len(level.training_data))
-    reporter = Reporter(folder / "metrics.jsonl", num_steps, report)
-    reporter.after_step()  # the lines from before a kill
+    reporter = Reporter(folder / "metrics.jsonl", report)
     retrain(level, arch_file, init_from, folder, [reporter])
 
 
@@ -169,13 +168,15 @@ class Reporter:
     """
 
     lines: Path
-    num_steps: int
     report: Report
     reported_step: int = 0
     num_read: int = 0
 
-    def after_step(self, *_: object) -> None:
-        """Read the lines added since the last call, complete ones only."""
+    def after_step(self, training: Training, outcome: Outcome) -> None:
+        """Read the lines added since the last call, complete ones only.
+
+        After a kill, the first call reads those from before it.
+        """
         size = self.lines.stat().st_size if self.lines.exists() else 0
         if size < self.num_read:  # a training that resumes drops the lines it will write again
             self.num_read = 0
@@ -188,10 +189,10 @@ class Reporter:
         self.num_read += len(whole) + len(newline)
         for line in whole.splitlines():
             found = json.loads(line)
-            new = self.reported_step < found["step"] < self.num_steps
+            new = self.reported_step < found["step"] < training.num_steps
             if new and found.get(AP) is not None:
                 self.reported_step = found["step"]
-                self.report(found["step"] / self.num_steps, found[AP])
+                self.report(found["step"] / training.num_steps, found[AP])
 
 
 def _row(directory: Path, number: int, trial: Trial) -> dict[str, Any]:

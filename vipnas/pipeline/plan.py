@@ -14,6 +14,7 @@ from vipnas.arch.io import read_arch_as
 from vipnas.config.training import Schedule
 from vipnas.models.posenet import PoseNet
 from vipnas.pipeline.clip_level import ClipLevel
+from vipnas.pipeline.hours import kept_schedule
 from vipnas.pipeline.image_level import ImageLevel
 from vipnas.pipeline.level import Level, best_file, network_file, supernet_file
 from vipnas.pipeline.run_folder import done_file
@@ -28,6 +29,7 @@ from vipnas.training.loop import Outcome, Training
 
 A = TypeVar("A")
 
+TRAINING = "training"
 UNITS = {"supernet": "steps", "search": "trials", "retrain": "steps"}
 NUM_SAMPLES = 12
 DAY = 24 * 3600
@@ -42,7 +44,7 @@ class PlannedStage:
 
     Attributes:
         name: Its name, `supernet`, `search` or `retrain`, with `video` before it for clips.
-        unit: What it counts: steps or trials.
+        unit: What it counts: steps, trials, or 1 training whose steps are not chosen.
         total: Their number.
         done: How many of them are done.
         seconds_each: Expected seconds of one; None if that is not known.
@@ -55,6 +57,12 @@ class PlannedStage:
     done: int
     seconds_each: float | None
     is_most: bool = False
+
+    def count_steps(self, total: int) -> None:
+        """Count in the steps of a training, once their number is chosen; its time stays."""
+        if self.unit == TRAINING and self.seconds_each is not None:
+            self.unit, self.total = "steps", total
+            self.seconds_each /= total
 
     @property
     def seconds_left(self) -> float | None:
@@ -103,6 +111,7 @@ class RunPlan:
         return self
 
     def after_step(self, training: Training, outcome: Outcome) -> None:
+        self._at.count_steps(training.num_steps)
         self._advance(training.step)
 
     def after_trial(self, trial: Trial) -> None:
@@ -177,17 +186,24 @@ def _within(level: Level[A], archs: Sequence[A]) -> list[A]:
 
 def _stages(level: Level[Any], workers: int) -> list[PlannedStage]:
     """Return the three stages of a level."""
-    counts = {
-        "supernet": _steps(level, supernet_file(level), level.supernet_config.schedule),
-        "search": _trials(level),
-        "retrain": _steps(level, network_file(level), level.retrain_schedule),
+    schedules = {
+        "supernet": kept_schedule(level.supernet_config.schedule, level.folder.supernet),
+        "retrain": kept_schedule(level.retrain_schedule, level.folder.retrain),
     }
+    counts = {
+        "supernet": _steps(level, supernet_file(level), schedules["supernet"]),
+        "search": _trials(level),
+        "retrain": _steps(level, network_file(level), schedules["retrain"]),
+    }
+    hours = {name: one.hours for name, one in schedules.items() if one.hours is not None}
     is_done = all(done >= total for total, done in counts.values())
     is_compiled = level.experiment.config.compute.compile
     each = {} if is_done or is_compiled else _seconds_each(level, workers)
-    unknown = set() if best_file(level).exists() else {"retrain"}
+    each |= {name: 3600 * number for name, number in hours.items()}
+    units = UNITS | dict.fromkeys(hours, TRAINING)
+    unknown = set() if best_file(level).exists() else {"retrain"} - hours.keys()
     return [
-        PlannedStage(_name(level, name), UNITS[name], total, done, each.get(name), name in unknown)
+        PlannedStage(_name(level, name), units[name], total, done, each.get(name), name in unknown)
         for name, (total, done) in counts.items()
     ]
 
@@ -197,8 +213,11 @@ def _name(level: Level[Any], stage: str) -> str:
 
 
 def _steps(level: Level[Any], target: Path, schedule: Schedule) -> tuple[int, int]:
-    """Return how many steps a training has, and how many of them are done."""
-    total = schedule.num_steps(len(level.training_data))
+    """Return how many steps a training has, and how many of them are done.
+
+    A schedule in hours counts as one step.
+    """
+    total = 1 if schedule.epochs is None else schedule.num_steps(len(level.training_data))
     checkpoint = target.with_name("checkpoint.pt")
     if target.exists() and done_file(target).exists():
         return total, total

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from vipnas.config.training import Schedule
 from vipnas.data.crops.loader import Batch, training_batches
 from vipnas.pipeline.level import Level
 from vipnas.pipeline.retrain import backward_of as backward_of_network
 from vipnas.pipeline.scorer import in_worker
+from vipnas.pipeline.step_seconds import Clock, Effort, typical_backward
 from vipnas.pipeline.supernet import backward_of as backward_of_supernet
-from vipnas.pipeline.supernet import subnet_sampler
+from vipnas.pipeline.supernet import macs_of_step
 from vipnas.threads import Timed, choose_threads, most_threads
-from vipnas.training.loop import Backward, Outcome, Training
+from vipnas.training.loop import Backward, Training
 from vipnas.training.randomness import random_state, restore_random_state
 from vipnas.training.step_time import time_step, undone
 
@@ -29,27 +29,6 @@ A = TypeVar("A")
 
 # Batches that are read before the clock starts, where workers read them during a training.
 READ_BEFORE = 2
-# Steps of the supernet of which each timed one is chosen.
-CANDIDATES_PER_STEP = 6
-# Multiples of it are spread evenly between whole numbers, however many there are.
-GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
-
-
-class Effort(NamedTuple):
-    """How much is timed.
-
-    Attributes:
-        warm_up: Steps before the clock starts.
-        steps: Steps that are timed.
-        seconds: Steps end after so many seconds; one step is timed at least.
-        persons: Validation persons of the score; None for all.
-    """
-
-    warm_up: int = 2
-    steps: int = 10
-    seconds: float = math.inf
-    persons: int | None = None
-
 
 THOROUGH = Effort(seconds=30.0, persons=100)
 BRIEF = Effort(warm_up=1, seconds=10.0, persons=16)
@@ -118,26 +97,10 @@ def _filled(level: Level[Any], network: nn.Module) -> nn.Module:
 def _typical_backward(
     level: Level[Any], supernet: nn.Module, schedule: Schedule, effort: Effort
 ) -> Backward:
-    """Return the step of the supernet, at steps that represent the whole training.
-
-    The subnets of a step may cost ten times those of another. Timed steps are spread evenly over
-    the MACs of the whole training, however few they are.
-    """
     num_persons = len(level.training_data)
-    sampler = subnet_sampler(level, num_persons)
-    count = CANDIDATES_PER_STEP * effort.steps
-    num_steps = max(schedule.num_steps(num_persons), count)
-    candidates = [number * num_steps // count for number in range(count)]
-    candidates.sort(
-        key=lambda step: sum(level.count_cost(arch).macs for arch in sampler.archs(step))
-    )
+    num_steps = 0 if schedule.epochs is None else schedule.num_steps(num_persons)
     backward = backward_of_supernet(level, supernet, num_persons)
-
-    def typical(step: int, batch: Batch) -> dict[str, Tensor]:
-        quantile = (0.5 + (step - effort.warm_up) * GOLDEN_RATIO) % 1
-        return backward(candidates[int(quantile * count)], batch)
-
-    return typical
+    return typical_backward(backward, macs_of_step(level), num_steps, effort)
 
 
 def _seconds_of_step(
@@ -147,7 +110,7 @@ def _seconds_of_step(
         return 0.0
     compute = level.experiment.config.compute
     training = Training(network, schedule, effort.warm_up + effort.steps, compute)
-    clock = _Clock(effort, [time.perf_counter()])
+    clock = Clock(effort, [time.perf_counter()])
     data, reads_here = level.training_data, level.experiment.config.data.num_workers == 0
 
     def batches(first: int, count: int) -> Iterator[Batch]:
@@ -163,8 +126,7 @@ def _seconds_of_step(
         training.run(batches, backward, (clock,))
     finally:
         torch.set_num_threads(threads)
-    moments = clock.moments[effort.warm_up :]
-    return (moments[-1] - moments[0]) / (len(moments) - 1)
+    return clock.seconds_of_step
 
 
 def _threads_of_steps(
@@ -200,18 +162,3 @@ def _seconds_of_score(
     finally:
         torch.set_num_threads(threads)
     return seconds * level.crops_of_score(None) / level.crops_of_score(effort.persons)
-
-
-@dataclass
-class _Clock:
-    """A callback that notes the end of every step, and ends a training in time."""
-
-    effort: Effort
-    moments: list[float]
-
-    def after_step(self, training: Training, outcome: Outcome) -> None:
-        float(next(iter(outcome.losses.values())))  # waits for a GPU
-        self.moments.append(time.perf_counter())
-        is_over = self.moments[-1] - self.moments[0] >= self.effort.seconds
-        if is_over and training.step > self.effort.warm_up:
-            training.stop()

@@ -11,6 +11,7 @@ from torch import nn
 from vipnas.errors import UserError
 from vipnas.pipeline.budget_range import budget_range, resolved_sampling
 from vipnas.pipeline.level import Level, supernet_file
+from vipnas.pipeline.step_seconds import MacsOfStep
 from vipnas.pipeline.work import at_work, timed, train
 from vipnas.training.callbacks.probes import probed_archs
 from vipnas.training.loop import Backward, Callback
@@ -70,6 +71,7 @@ def _train(
             ),
             "supernet",
             callbacks,
+            macs_of_step=macs_of_step(level),
         )
         if experiment.processes.is_first:
             level.save_supernet(target, trained)
@@ -87,6 +89,12 @@ def backward_of(level: Level[A], supernet: nn.Module, num_persons: int) -> Backw
         level.supernet_config.distillation,
         level.experiment.processes.mean,
     )
+
+
+def macs_of_step(level: Level[A]) -> MacsOfStep:
+    """Return a function that counts the MACs of all subnets of a step."""
+    sampler = subnet_sampler(level)
+    return lambda step: sum(level.count_cost(arch).macs for arch in sampler.archs(step))
 
 
 def check_sampling(level: Level[Any]) -> None:

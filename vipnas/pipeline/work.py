@@ -21,7 +21,9 @@ from vipnas.data.crops.loader import Batch, training_batches
 from vipnas.errors import UserError
 from vipnas.files import read_json, to_plain, write_atomically
 from vipnas.models.file import read_network
+from vipnas.pipeline.hours import Repeated, TimedStep, choose_epochs, kept_schedule
 from vipnas.pipeline.precision import keep_precision
+from vipnas.pipeline.step_seconds import MacsOfStep
 from vipnas.threads import Timed, choose_threads, most_threads
 from vipnas.training.callbacks.keeping import BestNetwork, CheckpointFile, EarlyStop
 from vipnas.training.callbacks.monitor import Monitor
@@ -58,6 +60,7 @@ def train(
     callbacks: Sequence[Callback] = (),
     same_every_step: bool = False,
     patience: int | None = None,
+    macs_of_step: MacsOfStep | None = None,
 ) -> nn.Module:
     """Train from the checkpoint in `directory`, or from the start.
 
@@ -67,15 +70,18 @@ def train(
         callbacks: Run after the usual ones.
         same_every_step: The backward pass depends on the batch alone.
         patience: Stop after so many probes without a better AP.
+        macs_of_step: The MACs of all subnets of a step; None where steps cost the same.
 
     Returns:
         The averaged network, that of the best probe if it was stopped. Of several processes all
         get the same one; only the first writes and has callbacks.
     """
+    started = time.monotonic()
+    schedule = kept_schedule(schedule, directory)
     experiment, data = level.experiment, level.training_data
     config, processes = experiment.config, experiment.processes
     checkpoint, failure = _files(level, directory, schedule, settings, stage, probed)
-    num_steps = schedule.num_steps(len(data))
+    num_steps = 1 if schedule.epochs is None else schedule.num_steps(len(data))
     training = Training(network, schedule, num_steps, config.compute, processes)
     checkpoint.resume(training)
     if processes.is_first:
@@ -83,19 +89,48 @@ def train(
     share = processes.share(schedule.batch)
     batches = partial(training_batches, data, schedule.batch, share=share)
     _set_threads(experiment, directory.name, training, backward, batches, checkpoint)
+    loaded = partial(batches, num_workers=config.data.num_workers)
+    probes = _probes(level, schedule, probed)
+    if schedule.hours is not None:
+        until = started + 3600 * schedule.hours
+        choose_epochs(
+            training,
+            len(data),
+            directory,
+            lambda: until - time.monotonic(),
+            TimedStep(loaded, backward, same_every_step, macs_of_step),
+            _repeated(training, probes, checkpoint) if processes.is_first else (),
+        )
     with ExitStack() as stack:
         all_callbacks: list[Callback] = []
         if processes.is_first:
-            monitor = stack.enter_context(_monitor(level, directory, training, schedule, probed))
+            monitor = stack.enter_context(
+                _monitor(level, directory, training, probes, probed.get("network"))
+            )
             early = _early_stop(monitor, patience)
             all_callbacks = [SlowSteps(directory.name), monitor, checkpoint, *early, *callbacks]
             for one in early:
                 one.check(training)
             _draw_crops(directory / "crops.png", experiment, next(batches(0, 1)))
-        loaded = partial(batches, num_workers=config.data.num_workers)
         if not training.stopped:
             training.run(loaded, backward, all_callbacks, failure, same_every_step)
     return _finished(training, directory)
+
+
+def _repeated(
+    training: Training, probes: Probes[A] | None, checkpoint: CheckpointFile
+) -> list[Repeated]:
+    """Return what a training does between its steps, without its results."""
+    aside = replace(checkpoint, path=checkpoint.path.with_name(".timed.pt"), keep_last=1)
+
+    def save() -> None:
+        aside.save(training)
+        aside.path.unlink()
+
+    saved = [] if checkpoint.every_steps is None else [Repeated(save, checkpoint.every_steps)]
+    if probes is None:
+        return saved
+    return [*saved, Repeated(lambda: probes(training.averaged), probes.every_steps)]
 
 
 def _finished(training: Training, directory: Path) -> nn.Module:
@@ -151,15 +186,14 @@ def _monitor(
     level: Level[A],
     directory: Path,
     training: Training,
-    schedule: Schedule,
-    probed: Mapping[str, A],
+    probes: Probes[A] | None,
+    arch: A | None,
 ) -> Monitor:
     """Return what logs a training, and keeps its best network."""
-    probes = _probes(level, schedule, probed)
     measure = "mean training loss, negative" if probes is None else "mean AP of the probes"
-    save = partial(level.save_best, arch=probed.get("network"))
+    save = partial(level.save_best, arch=arch)
     best = BestNetwork(directory / BEST_FILE, measure, training.step, save)
-    epoch_steps = schedule.num_steps_of(1, len(level.training_data))
+    epoch_steps = training.schedule.num_steps_of(1, len(level.training_data))
     loggers = level.experiment.config.monitoring.loggers
     return Monitor(directory, training, best, epoch_steps, probes, loggers)
 

@@ -94,6 +94,14 @@ class Processes:
         self.average([own])
         return own
 
+    def from_first(self, value: float) -> float:
+        """Return the number that the first process has."""
+        if self.number == 1:
+            return value
+        shared = torch.tensor(value, dtype=torch.float64)
+        distributed.broadcast(shared, src=0)
+        return float(shared)
+
     def joint(self, rows: Tensor) -> Tensor:
         """Return the joint batch, in its order, from the rows of all processes."""
         if self.number == 1:
