@@ -6,6 +6,7 @@ tables, plots and journals then know it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, Any, Literal, TypeAlias
@@ -173,6 +174,12 @@ class Constraint(Strict):
         if not self.at_least <= self.at_most:  # rejects NaN too
             found = f"at_least {self.at_least:g} and at_most {self.at_most:g}"
             raise UserError(self.quantity, "at_least not above at_most", found)
+
+    @property
+    def bounds(self) -> dict[str, float]:
+        """The finite bounds above 0, by the names of their fields."""
+        bounds = {"at_least": self.at_least, "at_most": self.at_most}
+        return {name: bound for name, bound in bounds.items() if 0 < bound < math.inf}
 
     def value(self, cost: Cost) -> float:
         """Return the constrained quantity; raises UserError if it is unknown."""

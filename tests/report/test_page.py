@@ -15,11 +15,13 @@ from vipnas.cli.main import main
 from vipnas.models.counting import count_cost
 from vipnas.pipeline.report import levels_of
 from vipnas.pipeline.run_folder import RunFolder
+from vipnas.quantities import QUANTITIES
 from vipnas.report.blocks import Charts, Folded, Table
 from vipnas.report.curves import curves
 from vipnas.report.page import prose
 from vipnas.report.reproduction import reproduction
 from vipnas.report.runs import LevelRun
+from vipnas.report.searches import _budgets
 from vipnas.shipped import find_shipped
 from vipnas.space.image import SearchSpace
 from vipnas.space.yaml import read_space
@@ -130,10 +132,13 @@ def test_budgets_are_exact_and_a_curve_without_a_number_is_left_out(tmp_path: Pa
     line = {"step": 1, "loss/labels": None, "learning_rate": 0.5}
     (tmp_path / "metrics.jsonl").write_text(json.dumps(line) + "\n")
     limits = [{"quantity": name, "at_most": most} for name, most in LIMITS.items()]
+    limits.append({"quantity": "params", "at_most": float("inf"), "at_least": 1e3})
     run.__dict__["_journal"] = ({"search": {"constraints": limits}}, [])
     table = reproduction([run]).blocks[0]
     assert isinstance(table, Table)
-    assert ["budgets", "latency_ms at most 12.5, macs at most 5,000,000"] in map(list, table.rows)
+    budgets = "latency_ms at most 12.5, macs at most 5,000,000, params at least 1,000"
+    assert ["budgets", budgets] in map(list, table.rows)
+    assert [mark.x for mark in _budgets([run], QUANTITIES["params"])] == [0.001]
     section = curves([run])
     assert section is not None
     (more,) = (block for block in section.blocks if isinstance(block, Folded))

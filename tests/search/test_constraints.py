@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from dataclasses import replace
@@ -24,6 +25,14 @@ def test_excess_by_hand() -> None:
     found = {macs: constraint.excess(Cost(macs, 7)) for macs in (120, 100, 70, 50, 30)}
     assert found == {120: 20, 100: 0, 70: 0, 50: 0, 30: -20}
     assert Constraint("params", at_most=5).excess(Cost(120, 7)) == 2
+
+
+def test_a_range_without_an_upper_end_is_missed_by_its_lower_end() -> None:
+    constraint = Constraint("macs", at_most=math.inf, at_least=50)
+    assert constraint.bounds == {"at_least": 50}
+    assert constraints._Nearest([constraint]).violation(Cost(30, 7)) == 20 / 50
+    both = replace(constraint, at_most=100)
+    assert constraints._Nearest([both]).violation(Cost(30, 7)) == 20 / 100
 
 
 @pytest.mark.parametrize(("at_most", "at_least"), [(10, 20), (float("nan"), 0), (10, float("nan"))])

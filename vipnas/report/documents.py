@@ -16,6 +16,7 @@ from typing_extensions import NotRequired, TypedDict  # pydantic reads that of t
 
 from vipnas.errors import UserError
 from vipnas.files import parse, read_json, read_text
+from vipnas.quantities import Constraint
 
 T = TypeVar("T")
 _MORE_KEYS = ConfigDict(extra="allow")
@@ -118,13 +119,6 @@ class Front(TypedDict):
     rows: list[FrontRow]
 
 
-class Limit(TypedDict):
-    """A constraint of a search."""
-
-    quantity: str
-    at_most: FiniteFloat
-
-
 class LatencySettings(TypedDict):
     """The latency of a search."""
 
@@ -136,7 +130,7 @@ class SearchSettings(TypedDict, total=False):
 
     searcher: str
     objectives: list[str]
-    constraints: list[Limit]
+    constraints: list[Constraint]
     latency: LatencySettings | None
 
 

@@ -37,8 +37,9 @@ def _facts(run: LevelRun) -> Iterator[tuple[str, str]]:
         "trials": len(run.searched) or None,
         "objectives": ", ".join(run.objectives),
         "budgets": ", ".join(
-            f"{limit['quantity']} at most {limit['at_most']:,.10g}"
+            f"{limit.quantity} {name.replace('_', ' ')} {bound:,.10g}"
             for limit in search.get("constraints", ())
+            for name, bound in limit.bounds.items()
         ),
     }
     yield from ((name, str(value)) for name, value in known.items() if value not in (None, ""))

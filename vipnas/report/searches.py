@@ -132,10 +132,11 @@ def _points(trials: Sequence[Trial], quantity: Quantity) -> tuple[list[float], l
 def _budgets(runs: Sequence[LevelRun], quantity: Quantity) -> Iterator[Mark]:
     """Yield the limits of a cost, each once."""
     limits = {
-        float(limit["at_most"])
+        bound
         for run in runs
         for limit in run.search_settings.get("constraints", ())
-        if limit["quantity"] == quantity.name
+        if limit.quantity == quantity.name
+        for bound in limit.bounds.values()
     }
     for value in sorted(limits):
         yield Mark(value / quantity.scale, f"budget {quantity.shown(value)}")

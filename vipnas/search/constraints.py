@@ -225,9 +225,11 @@ class _Nearest:
         return [excess for _, excess in broken]
 
     def violation(self, cost: Cost) -> float:
-        """Return the sum of all excesses, each relative to the upper end of its range."""
+        """Return the sum of all excesses, each relative to the largest bound of its range."""
         self.look_at(cost)
-        return sum(abs(c.excess(cost)) / (abs(c.at_most) or 1.0) for c in self.constraints)
+        return sum(
+            abs(c.excess(cost)) / max(c.bounds.values(), default=1.0) for c in self.constraints
+        )
 
     def _distance(self, constraint: Constraint) -> float:
         value = self.found.get(constraint, math.inf)

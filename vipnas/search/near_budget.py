@@ -98,8 +98,8 @@ class NearBudget(Generic[A]):
         return any(
             abs(limit.value(cost) / bound - 1) <= near
             for limit in self._constraints
-            for bound in (limit.at_most, limit.at_least)
-            if limit.quantity == LATENCY.name and 0 < bound < math.inf
+            if limit.quantity == LATENCY.name
+            for bound in limit.bounds.values()
         )
 
     def _answer(self, arch: A) -> float | None:
