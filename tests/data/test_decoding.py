@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 
 import cv2
@@ -141,6 +142,26 @@ def test_the_alpha_of_a_grey_tiff_is_applied(tmp_path: Path) -> None:
     Image.fromarray(np.dstack((grey, alpha)), "LA").save(tmp_path / "a.tiff")
     expected = np.broadcast_to(grey[..., None] * (128 / 255), (40, 50, 3))
     assert np.abs(read_image(tmp_path / "a.tiff") - expected).max() <= 0.5 + 1e-9
+
+
+def test_an_alpha_channel_that_cannot_be_read_is_said_to_be_ignored(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Grey and alpha of 16 bits in a TIFF, which neither OpenCV nor Pillow reads whole."""
+    stored = RNG.integers(0, 65536, (40, 50, 2), np.uint16)
+    tags = [(256, 50), (257, 40), (258, 16 | 16 << 16), (259, 1), (262, 1), (273, 134)]
+    tags += [(277, 2), (278, 40), (279, stored.nbytes), (338, 2)]
+    rows = [
+        struct.pack("<HHII", tag, 3 if tag == 258 else 4, 1 + (tag == 258), value)
+        for tag, value in tags
+    ]
+    file = b"II*\0" + struct.pack("<IH", 8, len(tags)) + b"".join(rows) + bytes(4)
+    assert len(file) == 134
+    (tmp_path / "a.tiff").write_bytes(file + stored.tobytes())
+    grey = np.broadcast_to(stored[..., :1] / 257, (40, 50, 3))
+    assert np.abs(read_image(tmp_path / "a.tiff") - grey).max() <= 1
+    [record] = caplog.records
+    assert record.getMessage().startswith(f"{tmp_path / 'a.tiff'}: its alpha channel is ignored")
 
 
 def test_an_opaque_alpha_channel_changes_nothing(

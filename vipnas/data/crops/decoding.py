@@ -24,6 +24,7 @@ from vipnas.data.crops import jpeg_damage
 from vipnas.data.crops.depth import to_eight_bits
 from vipnas.data.crops.headers import (
     PNG_START,
+    has_extra_channels,
     orientation_in,
     pillow_silenced,
     read_header,
@@ -148,6 +149,8 @@ def _corrected(path: Path, data: bytes, rgb_HW3: UINT8, as_stored: bool) -> UINT
                 return np.asarray(_lab_to_rgb(header))
             alpha_HW = _alpha(header)
     except _NOT_FOR_PILLOW:
+        if has_extra_channels(data):
+            _warn_once(path, "its alpha channel is ignored")
         return rgb_HW3
     if alpha_HW is None:
         return rgb_HW3

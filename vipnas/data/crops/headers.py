@@ -17,7 +17,13 @@ from typing import IO, NamedTuple
 from PIL import Image
 from PIL.ExifTags import Base
 from PIL.PngImagePlugin import PngImageFile
-from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
+from PIL.TiffImagePlugin import (
+    EXTRASAMPLES,
+    IMAGELENGTH,
+    IMAGEWIDTH,
+    ImageFileDirectory_v2,
+    TiffImageFile,
+)
 
 from vipnas.data.crops import jpeg
 
@@ -97,6 +103,22 @@ def orientation_in(exif_block: bytes) -> int:
     except _BROKEN:
         return 1
     return _valid(orientation)
+
+
+def has_extra_channels(data: bytes) -> bool:
+    """Return whether a TIFF says that it has more channels than colours, such as alpha.
+
+    It may be of a kind that Pillow does not open.
+    """
+    try:
+        is_big = 43 in data[2:4]
+        directory, file = ImageFileDirectory_v2(data[: 16 if is_big else 8]), io.BytesIO(data)
+        file.seek(directory.next)
+        with pillow_silenced():
+            directory.load(file)
+    except _BROKEN:
+        return False
+    return EXTRASAMPLES in directory
 
 
 def _valid(orientation: object) -> int:
