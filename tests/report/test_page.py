@@ -69,6 +69,16 @@ def test_the_page_of_a_run_says_what_was_found(
     assert "0:01:15" in page
 
 
+def test_a_search_that_ended_early_says_so(tmp_path: Path, tiny_space: SearchSpace) -> None:
+    run = write_run(tmp_path / "mine", tiny_space)
+    why = "ended early: 4 of 5 trials, no other architecture within the budgets was found"
+    (run / "search" / "best.json").write_text(json.dumps({"found": {}}))
+    (run / "search" / "random_best.json").write_text(json.dumps({"found": {"ended_early": why}}))
+    assert main(["report", str(run)]) == 0
+    page = (run / "report.html").read_text()
+    assert page.count("ended early") == 1 and f"mine: random {why}." in page
+
+
 def test_several_runs_share_a_page_and_a_part_of_a_run_says_what_is_missing(
     tmp_path: Path, tiny_space: SearchSpace
 ) -> None:

@@ -125,6 +125,18 @@ class LatencySettings(TypedDict):
     table: str
 
 
+class Ended(TypedDict, total=False):
+    """What a search found out about itself."""
+
+    ended_early: str
+
+
+class Best(TypedDict):
+    """`best.json` and `random_best.json`."""
+
+    found: Ended
+
+
 class SearchSettings(TypedDict, total=False):
     """The section `search` of the settings of a journal."""
 

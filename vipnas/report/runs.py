@@ -16,6 +16,7 @@ from vipnas.models.file import read_header
 from vipnas.models.header import ModelHeader
 from vipnas.quantities import DEFAULT_OBJECTIVES, QUANTITIES, Quantity
 from vipnas.report.documents import (
+    Best,
     Details,
     Front,
     FrontRow,
@@ -143,6 +144,17 @@ class LevelRun:
         return [
             one for name, one in QUANTITIES.items() if all(c.get(name) is not None for c in costs)
         ]
+
+    @property
+    def early_ends(self) -> dict[str, str]:
+        """Why searches have fewer trials than asked for, by method; only those that do."""
+        files = {self.method: "best.json", RANDOM_SEARCH: "random_best.json"}
+        found = {name: read_document(Best, self.search / file) for name, file in files.items()}
+        return {
+            name: best["found"]["ended_early"]
+            for name, best in found.items()
+            if best is not None and "ended_early" in best["found"]
+        }
 
     @cached_property
     def summary(self) -> Summary:

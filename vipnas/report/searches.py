@@ -170,8 +170,10 @@ def progress(runs: Sequence[LevelRun]) -> Section | None:
         title = f"hypervolume of {', '.join(objectives)}"
         volumes = volumes_so_far(searches, objectives)
         charts.append(_progress_chart(title, "share of the box", runs, volumes))
+    ends = [f"{run.name}: {name} {why}." for run in runs for name, why in run.early_ends.items()]
     lead = "The search beside random search with as many scores."
-    return Section("progress", "Progress of the search", lead, [Charts(charts)])
+    blocks: list[Block] = [Charts(charts), *map(Text, ends)]
+    return Section("progress", "Progress of the search", lead, blocks)
 
 
 def _progress_chart(
