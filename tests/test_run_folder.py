@@ -249,7 +249,9 @@ def test_a_lock_is_taken_again_within_and_leaves_no_name(tmp_path: Path) -> None
     assert not names.exists()
 
 
-def test_a_target_that_was_replaced_is_named(tmp_path: Path) -> None:
+def test_a_target_that_was_replaced_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder, target = RunFolder(tmp_path), tmp_path / "supernet" / "supernet.pt"
     assert not folder.is_done(target, {"seed": 0})
     write_atomically(target, b"weights")
@@ -267,9 +269,26 @@ def test_a_target_that_was_replaced_is_named(tmp_path: Path) -> None:
     # A change of vipnas's own, by another number of threads than the training.
     done = target.with_name("done.json")
     done.write_text(json.dumps({**record, "threads": 99}))
-    folder.mark_changed(target)
-    assert folder.is_done(target, {"seed": 0})
+    target.write_bytes(b"weights")
+
+    def killed(self: Path, target: Path) -> None:
+        if self.name.startswith(".other"):
+            raise KeyboardInterrupt
+        os.replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", killed)
+    with pytest.raises(KeyboardInterrupt), folder.replacing(target) as file:  # killed half-way
+        file.write_bytes(b"other")
+    assert target.read_bytes() == b"weights" and folder.is_done(target, {"seed": 0})
+    monkeypatch.undo()
+    with folder.replacing(target) as file:
+        assert not file.exists()
+    assert target.read_bytes() == b"weights"
+    with folder.replacing(target) as file:
+        file.write_bytes(b"other")
+    assert target.read_bytes() == b"other" and folder.is_done(target, {"seed": 0})
     assert json.loads(done.read_text())["threads"] == 99
+    assert not [path for path in target.parent.iterdir() if path.name.startswith(".other")]
 
 
 def test_synthetic_data_are_known_by_their_settings(tmp_path: Path) -> None:

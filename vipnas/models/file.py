@@ -82,13 +82,11 @@ def read_network(path: Path) -> tuple[PoseNet, ModelHeader]:
     return network, header
 
 
-def write_key_frames(path: Path, rule: KeyFrameRule | None) -> bool:
-    """Write when key frames come into the file of a clip; return whether that changed it."""
+def write_key_frames(path: Path, rule: KeyFrameRule | None, other: Path) -> None:
+    """Write the networks of a clip with another rule for key frames; nothing if it is the same."""
     network, header = read_clip(path)
-    if rule == header.key_frames:
-        return False
-    write_model(path, network, replace(header, key_frames=rule))
-    return True
+    if rule != header.key_frames:
+        write_model(other, network, replace(header, key_frames=rule))
 
 
 def read_clip(path: Path) -> tuple[VideoNet, ModelHeader]:

@@ -262,8 +262,8 @@ class ClipLevel(Level[VideoArch]):
         network, header = open_clip(self.experiment, path)
         return replace(self.loop(network), rule=header.key_frames, place=str(path))
 
-    def choose_key_frames(self, path: Path) -> bool:
-        """Choose when key frames come, as the experiment says, and write it into the file.
+    def choose_key_frames(self, path: Path, other: Path) -> None:
+        """Choose when key frames come, as the experiment says; write `other` where that differs.
 
         The budget is the mean cost of the fixed clock, which stays if no threshold keeps it.
         """
@@ -273,7 +273,7 @@ class ClipLevel(Level[VideoArch]):
             rule = loop.rule_within(mean_cost(loop.network.arch).macs, settings, videos)
             if rule is None:
                 print("retrain: no threshold keeps the mean cost of the clock, which stays")
-        return write_key_frames(path, rule)
+        write_key_frames(path, rule, other)
 
     def replay_state(self) -> dict[str, Any]:
         key_frame = self.key_frame

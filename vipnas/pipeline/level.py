@@ -234,9 +234,8 @@ class Level(ABC, Generic[A]):
         space = self.space if arch is None else None
         write_model(path, model, header_of(self.experiment, model, space, metrics=metrics))
 
-    def choose_key_frames(self, path: Path) -> bool:
-        """Choose when a clip has key frames, for its file; return whether that changed."""
-        return False
+    def choose_key_frames(self, path: Path, other: Path) -> None:
+        """Choose when a clip has key frames; if that differs from its file, write another one."""
 
     @abstractmethod
     def test_metrics(self, path: Path) -> dict[str, Any]:

@@ -113,8 +113,8 @@ def _measure(level: Level[A], target: Path) -> None:
     metrics_file = target.with_name("metrics.json")
     scoring = level.experiment.scoring_settings() | level.scoring_settings()
     if not _is_measured(metrics_file, scoring):
-        if level.choose_key_frames(target):
-            level.folder.mark_changed(target)
+        with level.folder.replacing(target) as other:
+            level.choose_key_frames(target, other)
         metrics = {
             **level.test_metrics(target),
             "settings": scoring,

@@ -113,7 +113,7 @@ class RunFolder:
             raise UserError(str(target), expected, "none", "move it to another folder")
         found = _read_record(record)
         check_settings(found["settings"], settings, record)
-        if found["result"] != content_digest(target):
+        if content_digest(target) not in (found["result"], found.get("replaced")):
             hint = "move it to another folder"
             raise UserError(str(target), "the file that was made", "a changed one", hint)
         print(f"{target.parent.name}: done already; {target}")
@@ -132,10 +132,20 @@ class RunFolder:
         }
         _write_record(done_file(target), record)
 
-    def mark_changed(self, target: Path) -> None:
-        """Record another digest of a finished target, whose other facts stay."""
-        record = _read_record(done_file(target))
-        _write_record(done_file(target), {**record, "result": content_digest(target)})
+    @contextmanager
+    def replacing(self, target: Path) -> Iterator[Path]:
+        """Replace a finished target by the file that is written to the path it yields, if any.
+
+        Its other facts stay. After a kill, the target is one of the two, and the record knows both.
+        """
+        other = target.with_name(f".other.{target.name}")
+        other.unlink(missing_ok=True)  # left by a killed process
+        yield other
+        if other.exists():
+            record = _read_record(done_file(target))
+            both = {"result": content_digest(other), "replaced": record["result"]}
+            _write_record(done_file(target), {**record, **both})
+            other.replace(target)
 
 
 def done_file(target: Path) -> Path:
