@@ -98,6 +98,24 @@ def test_the_loss_is_that_of_leaving_each_out() -> None:
     np.testing.assert_allclose(found, np.mean(losses), atol=1e-6)
 
 
+def test_the_loss_of_some_scores_is_that_of_predicting_each_from_the_others() -> None:
+    """Weights, noise and variance of all; the density of a score is that of its target, bent."""
+    told = drawn(12, 5)
+    scores = 0.5 - 0.3 * np.exp(-score(told))
+    fitted = ScorePredictor(NUM_OPTIONS, told, scores)
+    noisy = covariance(told, told, fitted.weights_C) + fitted.noise * np.eye(12)
+    targets, slopes = fitted.scale.targets(scores), fitted.scale.log_slopes(scores)
+    is_high = scores >= np.median(scores)
+    losses = []
+    for i in np.flatnonzero(is_high):
+        others = np.arange(12) != i
+        outer = np.linalg.solve(noisy[np.ix_(others, others)], noisy[others, i])
+        variance = fitted.variance * (noisy[i, i] - noisy[others, i] @ outer)
+        error = targets[i] - outer @ targets[others]
+        losses.append((error**2 / variance + np.log(variance)) / 2 - slopes[i])
+    assert fitted.leave_one_out_loss(is_high) == pytest.approx(np.mean(losses), abs=1e-6)
+
+
 @pytest.mark.parametrize("room", [math.inf, 0.5])
 def test_a_scale_goes_there_and_back(room: float) -> None:
     scores = score(drawn(20, 7))
@@ -108,7 +126,7 @@ def test_a_scale_goes_there_and_back(room: float) -> None:
     np.testing.assert_allclose(back, scores)
     np.testing.assert_allclose(no_deviation, 0)
     slopes = (scale.targets(scores + 1e-6) - scale.targets(scores - 1e-6)) / 2e-6
-    assert scale.log_slope(scores) == pytest.approx(np.log(slopes).mean(), abs=1e-6)
+    np.testing.assert_allclose(scale.log_slopes(scores), np.log(slopes), atol=1e-5)
     draws = np.random.default_rng(8).normal(0.3, 0.4, 400_000)
     drawn_scores, _ = scale.scores(draws, np.zeros_like(draws))
     mean, deviation = scale.scores(np.array(0.3), np.array(0.4))

@@ -112,7 +112,7 @@ class Compute(Strict):
             minutes at the start.
         cuda_graph: On one GPU, capture the forward and backward pass of a single network as a CUDA
             graph, unless it is compiled.
-        fused_optimizer: On a GPU, run the optimizer as one kernel.
+        fused_optimizer: Run the optimizer as one kernel.
         synchronise_batch_norm: With several processes, take batch-norm statistics over the joint
             batch, so that N processes train as one. Otherwise each process uses its own images.
         threads: Number of threads on a CPU; null times the first step and chooses. The last bits of

@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 
 # Spaces up to this size are listed when sampling finds nothing more, which takes a few seconds.
 ENUMERABLE = 1 << 15
+# Up to this size, for a predictor: some seconds of counting.
+QUICKLY_LISTED = 1 << 17
 # Up to this size, where nothing else finds an arch: some minutes of counting.
 LISTABLE = 1 << 22
 
@@ -119,18 +121,20 @@ class FeasibleSpace(Generic[A]):
             return None
         return tuple(arch for arch in self._every() if arch in self)
 
-    def list_members(self, nearest: _Nearest | None = None) -> tuple[A, ...] | None:
-        """Return `members` of spaces up to LISTABLE too, which takes minutes the first time.
+    def list_members(
+        self, nearest: _Nearest | None = None, most: int | None = None
+    ) -> tuple[A, ...] | None:
+        """Return `members` of spaces up to `most` too, which may take minutes the first time.
 
-        `nearest` records the costs of all that are counted.
+        `most` is LISTABLE by default. `nearest` records the costs of all that are counted.
         """
         size = math.prod(self.space.num_options)
         if self._listed is None and self.members is not None:
             self._listed = self.members
-        if self._listed is None and size <= LISTABLE:
-            log.warning(
-                "%s: counting all %s architectures for the budgets", self.space.name, f"{size:,}"
-            )
+        if self._listed is None and size <= (LISTABLE if most is None else most):
+            if size > QUICKLY_LISTED:
+                counted = f"{size:,}"
+                log.warning("%s: counting all %s architectures", self.space.name, counted)
             nearest = nearest or _Nearest(self.constraints)
             archs = self._every()
             self._listed = tuple(a for a in archs if not nearest.look_at(self.cost_of(a)))

@@ -90,6 +90,8 @@ def _points_within(costs_NM: Floats) -> Floats:
     """Return quasi-random points in the bounding box of the costs: Roberts' R sequence."""
     low_M, high_M = costs_NM.min(axis=0), costs_NM.max(axis=0)
     dimensions = costs_NM.shape[1]
+    if not dimensions:
+        return np.empty((1, 0))
     root = 2.0
     for _ in range(50):  # of x ** (dimensions + 1) = x + 1
         root = (1 + root) ** (1 / (dimensions + 1))

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vipnas.search.pareto import Floats, Integers
 
@@ -62,13 +63,15 @@ class Scale:
         targets_N: Floats = (straight_N - self.mean) / self.deviation
         return targets_N
 
-    def log_slope(self, scores_N: Floats) -> float:
-        """Return the mean log derivative of targets by scores.
+    def log_slopes(self, scores_N: Floats) -> Floats:
+        """Return the log derivatives of targets by scores.
 
         Added to a log density of targets it gives that of scores, which scales are compared by.
         """
-        bend = 0.0 if self.top == math.inf else -float(np.log(self.top - scores_N).mean())
-        return bend - math.log(self.deviation)
+        if self.top == math.inf:
+            return np.full(len(scores_N), -math.log(self.deviation))
+        slopes_N: Floats = -np.log(self.top - scores_N) - math.log(self.deviation)
+        return slopes_N
 
     def scores(self, mean_P: Floats, deviation_P: Floats) -> tuple[Floats, Floats]:
         """Return mean and deviation of scores whose targets are normal with these."""
@@ -91,6 +94,7 @@ class ScorePredictor:
     def __init__(self, num_options: Sequence[int], genes_NC: Integers, scores_N: Floats) -> None:
         self.first_columns_C = np.cumsum([0, *num_options[:-1]])
         self.choice_H = np.repeat(np.arange(len(num_options)), num_options)
+        self.scores_N = scores_N
         self.told_NH = self._one_hot(genes_NC)
         num_open = max(sum(count > 1 for count in num_options), 1)
         last = slice(-NUM_FITTED, None)
@@ -116,6 +120,17 @@ class ScorePredictor:
         deviation_P = np.sqrt(self.variance * posterior_variance_P)
         return self.scale.scores(mean_P.round(DIGITS), deviation_P.round(DIGITS))
 
+    def leave_one_out_loss(self, rows_N: NDArray[np.bool_]) -> float:
+        """Return the mean negative log density of these scores, each predicted from all others.
+
+        Without its constant, and rounded.
+        """
+        precisions_N = self.inverse_NN.diagonal()
+        errors_N = self.alpha_N**2 / precisions_N / self.variance
+        losses_N = (errors_N - np.log(precisions_N / self.variance)) / 2
+        slopes_N = self.scale.log_slopes(self.scores_N)
+        return round(float((losses_N - slopes_N)[rows_N].mean()), DIGITS)
+
     def _start(
         self, told_NH: Floats, scores_N: Floats, scales: Sequence[Scale], weight: float
     ) -> tuple[Scale, Floats]:
@@ -130,7 +145,7 @@ class ScorePredictor:
             values_N, vectors_NN = np.linalg.eigh(covariance_NN)
             for number, scale in enumerate(scales):
                 losses = leave_one_out_losses(values_N, vectors_NN, scale.targets(scores_N))
-                bend = 2 * scale.log_slope(scores_N)
+                bend = 2 * float(scale.log_slopes(scores_N).mean())
                 for loss, noise in zip(losses, NOISES, strict=True):
                     found.append((round(loss - bend, DIGITS), number, length, noise))
         _, number, length, noise = min(found)

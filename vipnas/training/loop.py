@@ -77,13 +77,13 @@ class Training:
         self.captures = (
             on_gpu and compute.cuda_graph and not compute.compile and processes.number == 1
         )
-        self.fused = True if compute.fused_optimizer and on_gpu else None
+        self.fused = True if compute.fused_optimizer else None
         self.optimizer = torch.optim.AdamW(
             parameter_groups(network, schedule.weight_decay),
             lr=schedule.learning_rate,
             fused=self.fused,
         )
-        self.finite = FiniteCheck(self.optimizer, deferred=bool(self.fused))
+        self.finite = FiniteCheck(self.optimizer, deferred=bool(self.fused) and on_gpu)
         self.step = 0
         self.stopped = False
         self.random_to_restore: dict[str, Any] | None = None
