@@ -156,10 +156,10 @@ def test_a_dot_is_found_where_it_is(
     model = open_pose_model(str(write_dot_finder(tmp_path, batch, **values)))
     image = spotted((60, 90), (250, 40))
     boxes = np.array([(40.0, 60, 100, 110), (230, 20, 260, 100), (30, 60, 110, 130)])
-    keypoints, scores, same_boxes = model.find(image, boxes)
+    keypoints, scores = model.find(image, boxes)
     np.testing.assert_allclose(keypoints[:, 0], [(60, 90), (250, 40), (60, 90)], atol=0.75)
     assert scores.shape == (3, 1) and scores.dtype == np.float32 and (scores > 0.9).all()
-    assert same_boxes is boxes and keypoints.dtype == np.float64
+    assert keypoints.dtype == np.float64
 
 
 def test_the_crop_is_the_box_enlarged(tmp_path: Path) -> None:
@@ -169,14 +169,18 @@ def test_the_crop_is_the_box_enlarged(tmp_path: Path) -> None:
     image = spotted((94, 80))  # 6 pixels of 48 outside: within 1.25, not within 1
     for padding, is_seen in ((None, True), (1.25, True), (1.0, False)):
         model = open_pose_model(path, box_padding=padding)
-        _, scores, _ = model.find(image, box)
+        _, scores = model.find(image, box)
         assert (scores[0, 0] > 0.5) == is_seen
 
 
 def test_nobody_is_nobody(tmp_path: Path) -> None:
     model = open_pose_model(str(write_dot_finder(tmp_path)))
-    keypoints, scores, boxes = model.find(spotted(), np.empty((0, 4)))
-    assert (keypoints.shape, scores.shape, boxes.shape) == ((0, 1, 2), (0, 1), (0, 4))
+    poses = model.predict(spotted(), np.empty((0, 4)))
+    assert (poses.keypoints.shape, poses.scores.shape, poses.boxes_xyxy.shape) == (
+        (0, 1, 2),
+        (0, 1),
+        (0, 4),
+    )
 
 
 def reordered(folder: Path, names: list[str], **values: Any) -> ForeignPoseModel:
@@ -199,7 +203,7 @@ def reordered(folder: Path, names: list[str], **values: Any) -> ForeignPoseModel
 def test_joints_are_mapped_by_name_and_others_left_out(tmp_path: Path) -> None:
     names = ["pelvis", *reversed(COCO_17.joints), "neck"]
     model = reordered(tmp_path, names, box_padding=1)
-    keypoints, scores, _ = model.find(spotted(), np.array([(0.0, 0, 100, 100)]))
+    keypoints, scores = model.find(spotted(), np.array([(0.0, 0, 100, 100)]))
     np.testing.assert_allclose(keypoints[0, :, 0], np.arange(17, 0, -1), atol=1e-4)
     assert model.skeleton == COCO_17 and scores.shape == (1, 17)
 
@@ -248,7 +252,7 @@ def test_every_preset_takes_the_outputs_that_its_models_have(tmp_path: Path, pre
     is_last = find_description("poses", f"{preset}:x").values["input"].get("layout") == "nhwc"
     shape, kind = ((1, *INPUT_HW, 3), TensorProto.INT32) if is_last else ((1, 3, *INPUT_HW), 1)
     path = write_constant_model(tmp_path / "m.onnx", PRESET_OUTPUTS[preset], shape, kind)
-    keypoints, _, _ = open_pose_model(f"{preset}:{path}").find(spotted(), np.array([(0, 0, 9, 9)]))
+    keypoints, _ = open_pose_model(f"{preset}:{path}").find(spotted(), np.array([(0, 0, 9, 9)]))
     assert keypoints.shape == (1, 17, 2)
 
 
@@ -273,7 +277,7 @@ def pose_ap(
     for image in truth["images"]:
         pixels = read_image(folder / image["file_name"])
         boxes = boxes_of(image, pixels)
-        keypoints, scores, _ = model.find(pixels, boxes.boxes_xyxy)
+        keypoints, scores = model.find(pixels, boxes.boxes_xyxy)
         for xy, scores_K, score in zip(keypoints, scores, boxes.scores.tolist(), strict=True):
             result = {
                 "image_id": image["id"],

@@ -214,12 +214,13 @@ def test_appearances_by_hand() -> None:
 def test_box_of_a_pose_by_hand() -> None:
     box = (1.0, 2.0, 3.0, 4.0)
     joints = np.array([[0, 0, 0.9], [40, 0, 0.9], [0, 80, 0.9], [40, 80, 0.9], [500, 500, 0.1]])
-    assert box_of_pose(box, joints) == pytest.approx((-5, -10, 50, 100))
-    joints[0, 2] = 0.1
-    assert box_of_pose(box, joints) == box
-    assert box_of_pose(box, joints, min_score=0.05) != box
+    xy, scores = joints[:, :2], joints[:, 2]
+    assert box_of_pose(box, xy, scores) == pytest.approx((-5, -10, 50, 100))
+    scores[0] = 0.1
+    assert box_of_pose(box, xy, scores) == box
+    assert box_of_pose(box, xy, scores, min_score=0.05) != box
     # All joints of a small skeleton are enough.
-    assert box_of_pose(box, joints[1:4]) == pytest.approx((-5, -10, 50, 100))
+    assert box_of_pose(box, xy[1:4], scores[1:4]) == pytest.approx((-5, -10, 50, 100))
 
 
 def test_boxes_of_poses_move_and_the_first_is_annotated(

@@ -195,7 +195,7 @@ def test_text_stays_inside(corner: tuple[float, float]) -> None:
 
 def test_a_box_without_numbers_is_left_out() -> None:
     image = ground(3)
-    draw_box(image, np.array((1.0, np.nan, 5, 5)), MIDDLE)
+    draw_box(image, (1.0, np.nan, 5, 5), MIDDLE)
     assert (image == 3).all()
 
 

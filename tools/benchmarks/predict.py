@@ -72,8 +72,8 @@ def draw_alike(
     limbs = [(xy_K2[first], xy_K2[second]) for first, second in skeleton.limbs]
     for begin, end in limbs:
         cv2.line(frame, begin, end, OUTLINE, width + 2, cv2.LINE_AA)
-    for (begin, end), colour in zip(limbs, style.limb_colours, strict=True):
-        cv2.line(frame, begin, end, colour, width, cv2.LINE_AA)
+    for (begin, end), limb in zip(limbs, style.limbs, strict=True):
+        cv2.line(frame, begin, end, limb.colour, width, cv2.LINE_AA)
     for xy, score, colour in zip(xy_K2, scores_K, style.colours, strict=True):
         cv2.circle(frame, xy, width + 1, OUTLINE, -1, cv2.LINE_AA)
         cv2.circle(frame, xy, width, colour, -1, cv2.LINE_AA)

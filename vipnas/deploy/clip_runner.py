@@ -61,32 +61,22 @@ class Runner(Protocol):
     ) -> FoundPoses: ...
 
 
-class Poses(Protocol):
-    """The poses of an image model: `keypoints` (N, K, 2) and `scores` (N, K)."""
-
-    @property
-    def keypoints(self) -> FloatArray: ...
-
-    @property
-    def scores(self) -> NDArray[np.float32]: ...
-
-
 @dataclass(frozen=True)
 class ImageRunner:
     """Run an image model on each frame independently.
 
-    `predict` takes an image and boxes, as `PoseModel.predict` does.
+    `find` takes an image and boxes, as `PoseModel.find` does.
     """
 
-    predict: Callable[[UINT8, FloatArray], Poses]
+    find: Callable[[UINT8, FloatArray], tuple[FloatArray, NDArray[np.float32]]]
 
     def __call__(
         self, image: UINT8, boxes_xyxy: FloatArray, memories: Sequence[ClipMemory | None]
     ) -> FoundPoses:
         """Find one pose in each box; see `Runner`."""
-        poses, num_persons = self.predict(image, boxes_xyxy), len(boxes_xyxy)
+        num_persons = len(boxes_xyxy)
         distances = np.zeros(num_persons, np.int64)
-        return FoundPoses(poses.keypoints, poses.scores, (None,) * num_persons, distances)
+        return FoundPoses(*self.find(image, boxes_xyxy), (None,) * num_persons, distances)
 
 
 @dataclass(frozen=True)

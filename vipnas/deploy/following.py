@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vipnas.data.crops.boxes import box_ious, xywh_from_xyxy, xyxy_from_xywh
+from vipnas.data.crops.boxes import box_ious
 from vipnas.data.crops.geometry import FloatArray
 from vipnas.data.formats.results import SCORE_THRESHOLD
 from vipnas.data.formats.skeletons import Skeleton
@@ -167,17 +167,18 @@ class _Person:
         rule: FollowRule,
     ) -> _Person:
         """Return the person's box in the next frame."""
-        joints_K3 = np.column_stack((keypoints_K2, scores_K.astype(np.float64)))
-        x, y, width, height = xywh_from_xyxy(self.box_xyxy).tolist()
-        box_xywh = box_of_pose((x, y, width, height), joints_K3, rule.min_joint_score)
-        is_lost = not is_pose(joints_K3, rule.min_joint_score)
-        return replace(
-            self,
-            box_xyxy=xyxy_from_xywh(box_xywh),
-            id=number,
-            memory=None if is_lost else memory,
-            keypoints_K2=keypoints_K2.copy(),
-            lost_frames=self.lost_frames + 1 if is_lost else 0,
+        left, top, right, bottom = self.box_xyxy.tolist()
+        box_xywh = left, top, right - left, bottom - top
+        x, y, width, height = box_of_pose(box_xywh, keypoints_K2, scores_K, rule.min_joint_score)
+        is_lost = not is_pose(scores_K, rule.min_joint_score)
+        return _Person(
+            np.array((x, y, x + width, y + height)),
+            self.box_score,
+            number,
+            None if is_lost else memory,
+            keypoints_K2.copy(),
+            self.lost_frames + 1 if is_lost else 0,
+            self.missed_detections,
         )
 
     def is_followed(self, rule: FollowRule, image: UINT8) -> bool:

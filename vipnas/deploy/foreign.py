@@ -14,15 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vipnas.config.data import BoxFit
-from vipnas.data.crops.geometry import (
-    PUBLISHED_FIT,
-    FloatArray,
-    crop_region,
-    input_from_image,
-    invert,
-    transform,
-)
-from vipnas.data.crops.pictures import Picture, crop_into
+from vipnas.data.crops.geometry import PUBLISHED_FIT, FloatArray, from_upright
+from vipnas.data.crops.pictures import box_crops
 from vipnas.data.formats.skeletons import Skeleton, find_skeleton, read_skeleton
 from vipnas.deploy.clip_runner import ImageRunner, Runner
 from vipnas.deploy.described_model import DescribedModel, outputs_of
@@ -122,8 +115,8 @@ class ForeignPoseModel:
     ) -> PoseResult:
         """Find one pose in each box of an image; see `PoseModel.predict`."""
         image = checked_image(image, bgr)
-        keypoints, scores, boxes_N4 = self.find(image, checked_boxes(boxes_xyxy, image))
-        return PoseResult(keypoints, scores, boxes_N4, image, self.skeleton)
+        boxes_N4 = checked_boxes(boxes_xyxy, image)
+        return PoseResult(*self.find(image, boxes_N4), boxes_N4, image, self.skeleton)
 
     def track(
         self,
@@ -137,25 +130,12 @@ class ForeignPoseModel:
 
     def runner(self) -> Runner:
         """Return what finds the poses of a video's frames: each frame by itself."""
-        return ImageRunner(self.predict)
+        return ImageRunner(self.find)
 
-    def find(
-        self, image: UINT8, boxes_N4: FloatArray
-    ) -> tuple[FloatArray, NDArray[np.float32], FloatArray]:
-        """Find one pose in each box.
-
-        Args:
-            image: uint8 RGB (H, W, 3).
-            boxes_N4: Left, top, right and bottom in pixels of the image.
-
-        Returns:
-            Keypoints (N, K, 2) in pixels of the image, their scores (N, K), and the boxes.
-        """
-        input_from_image_N23 = np.array([self._matrix(box) for box in boxes_N4.tolist()])
-        crops_NHW3 = np.empty((len(boxes_N4), *self.input_hw, 3), np.uint8)
-        picture = Picture(image)
-        for crop, matrix in zip(crops_NHW3, input_from_image_N23, strict=True):
-            crop_into(crop, picture, matrix)
+    def find(self, image: UINT8, boxes_N4: FloatArray) -> tuple[FloatArray, NDArray[np.float32]]:
+        """Find one pose in each box; see `PoseModel.find`."""
+        span_hw, fit = self._form.span_hw(self.input_hw), BoxFit(self.box_padding, self._aspect)
+        crops_NHW3, input_from_image_N23 = box_crops(image, boxes_N4, self.input_hw, span_hw, fit)
         step = self._model.batch or BATCH_SIZE
         parts = [
             self._joints(crops_NHW3[start : start + step])
@@ -163,18 +143,10 @@ class ForeignPoseModel:
         ]
         if not parts:
             num_joints = self.skeleton.num_joints
-            return np.empty((0, num_joints, 2)), np.empty((0, num_joints), np.float32), boxes_N4
+            return np.empty((0, num_joints, 2)), np.empty((0, num_joints), np.float32)
         xy_NK2 = np.concatenate([part.xy for part in parts])
-        keypoints_NK2 = transform(invert(input_from_image_N23), xy_NK2)
-        return keypoints_NK2, np.concatenate([part.scores for part in parts]), boxes_N4
-
-    def _matrix(self, box_xyxy: list[float]) -> FloatArray:
-        """Return the affine from image to input."""
-        left, top, right, bottom = box_xyxy
-        span_hw = self._form.span_hw(self.input_hw)
-        box_xywh = (left, top, right - left, bottom - top)
-        fit = BoxFit(self.box_padding, self._aspect)
-        return input_from_image(*crop_region(box_xywh, span_hw, fit), span_hw)
+        scores_NK = np.concatenate([part.scores for part in parts])
+        return from_upright(input_from_image_N23, xy_NK2), scores_NK
 
     def _joints(self, crops_NHW3: UINT8) -> Joints:
         """Return the joints of crops, in the order of the skeleton."""

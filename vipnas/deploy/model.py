@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from vipnas.arch.image import Arch
@@ -22,7 +22,7 @@ from vipnas.config.data import BoxFit
 from vipnas.data.codecs.choose import codec_of
 from vipnas.data.codecs.heatmap import HeatmapCodec
 from vipnas.data.crops.crops import normalise, normalise_pixels
-from vipnas.data.crops.geometry import invert, transform
+from vipnas.data.crops.geometry import FloatArray, from_upright
 from vipnas.data.crops.pictures import box_crops
 from vipnas.deploy.clip_runner import ClipRunner, ImageRunner, Runner
 from vipnas.deploy.detectors import Detector
@@ -100,6 +100,18 @@ class PoseModel:
         """
         image = checked_image(image, bgr)
         boxes_N4 = checked_boxes(boxes_xyxy, image)
+        return PoseResult(*self.find(image, boxes_N4), boxes_N4, image, self.skeleton)
+
+    def find(self, image: UINT8, boxes_N4: FloatArray) -> tuple[FloatArray, NDArray[np.float32]]:
+        """Find one pose in each box; see `predict`, which checks what it is given.
+
+        Args:
+            image: uint8 RGB (H, W, 3).
+            boxes_N4: Left, top, right and bottom in pixels of the image.
+
+        Returns:
+            Keypoints (N, K, 2) in pixels of the image, and their scores (N, K).
+        """
         shown = self.header.input
         crops_NHW3, input_from_image_N23 = box_crops(
             image, boxes_N4, shown.hw, self.codec.span_hw, self._fit
@@ -109,8 +121,7 @@ class PoseModel:
         for first in range(0, len(boxes_N4), self.batch_size):
             rows = slice(first, first + self.batch_size)
             xy_NK2[rows], scores_NK[rows] = self._find(crops_NHW3[rows])
-        keypoints = transform(invert(input_from_image_N23), xy_NK2)
-        return PoseResult(keypoints, scores_NK, boxes_N4, image, self.skeleton)
+        return from_upright(input_from_image_N23, xy_NK2), scores_NK
 
     def track(
         self,
@@ -146,7 +157,7 @@ class PoseModel:
         """Return what finds the poses of a video's frames: by the networks of a clip, key frames
         are scheduled per person; any other network sees every frame by itself."""
         if not isinstance(self.network, ClipNetworks):
-            return ImageRunner(self.predict)
+            return ImageRunner(self.find)
         return ClipRunner(
             self.network.eval().run_frame,
             KeyFrameSchedule(len(self.network.arch) - 1, self.header.key_frames),

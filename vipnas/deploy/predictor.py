@@ -9,10 +9,10 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import compress
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from vipnas.arch.skeleton import Skeleton
@@ -163,10 +163,10 @@ def write_poses(
                 with stopwatch.on("writing"):
                     for writer in writers:
                         writer.write(found)
-                is_found_N = _are_poses(poses)
-                num_frames, num_persons = num_frames + 1, num_persons + int(is_found_N.sum())
+                are_found = [is_pose(scores_K) for scores_K in poses.scores]
+                num_frames, num_persons = num_frames + 1, num_persons + sum(are_found)
                 if poses.ids is not None:
-                    ids.update(poses.ids[is_found_N].tolist())
+                    ids.update(compress(poses.ids.tolist(), are_found))
         except KeyboardInterrupt:
             is_interrupted = True
     if num_frames and not num_persons:
@@ -262,9 +262,3 @@ class _Shown:
         for frame in self._frames:
             self.frame = frame
             yield frame.image
-
-
-def _are_poses(poses: PoseResult) -> np.ndarray:
-    """Return which of the poses have enough joints (N,)."""
-    joints_NK3 = np.concatenate((poses.keypoints, poses.scores[..., None]), axis=2)
-    return np.array([is_pose(joints_K3) for joints_K3 in joints_NK3], bool)

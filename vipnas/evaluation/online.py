@@ -213,7 +213,8 @@ class OnlineLoop:
         if before is None or annotated:
             assert detection.person is not None
             return detection.person.box_xywh
-        return box_of_pose(before.boxes[row], before.joints_NK3[row])
+        joints_K3 = before.joints_NK3[row]
+        return box_of_pose(before.boxes[row], joints_K3[:, :2], joints_K3[:, 2])
 
 
 class _PosesInView(NamedTuple):
@@ -239,19 +240,22 @@ class _PosesInView(NamedTuple):
                 yield TrackedPose(detection.person, box, distance, joints_K3)
 
 
-def is_pose(joints_K3: NDArray[np.float64], min_score: float = SCORE_THRESHOLD) -> bool:
+def is_pose(scores_K: NDArray[np.floating], min_score: float = SCORE_THRESHOLD) -> bool:
     """Return whether enough joints score above `min_score` to say where the person is."""
-    num_found = int((joints_K3[:, 2] > min_score).sum())
-    return num_found >= min(LEAST_JOINTS, len(joints_K3))
+    num_found = int(np.count_nonzero(scores_K > min_score))
+    return num_found >= min(LEAST_JOINTS, len(scores_K))
 
 
 def box_of_pose(
-    box_xywh: Box, joints_K3: NDArray[np.float64], min_score: float = SCORE_THRESHOLD
+    box_xywh: Box,
+    xy_K2: NDArray[np.floating],
+    scores_K: NDArray[np.floating],
+    min_score: float = SCORE_THRESHOLD,
 ) -> Box:
     """Return the padded box around the joints that were found; the box itself for too few."""
-    if not is_pose(joints_K3, min_score):
+    if not is_pose(scores_K, min_score):
         return box_xywh
-    x, y, width, height = box_of_joints(joints_K3[joints_K3[:, 2] > min_score, :2])
+    x, y, width, height = box_of_joints(xy_K2[scores_K > min_score])
     more = POSE_BOX_PADDING - 1
     return x - width * more / 2, y - height * more / 2, width * (1 + more), height * (1 + more)
 

@@ -1,6 +1,6 @@
 """Colours and sizes of drawn poses.
 
-K keypoints, L limbs.
+K keypoints.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vipnas.data.formats.skeletons import Skeleton
 
@@ -35,14 +34,20 @@ TEXT_PX = (11, 28)
 _SMALLEST_JOINT = 0.3
 
 
+class LimbStyle(NamedTuple):
+    """How a limb is drawn; its size is relative to the largest joint."""
+
+    joints: tuple[int, int]
+    colour: Colour
+    size: float
+
+
 class PoseStyle(NamedTuple):
     """How joints and limbs are drawn; sizes are relative to the largest joint."""
 
     colours: tuple[Colour, ...]
-    sizes_K: NDArray[np.float64]
-    limbs_L2: NDArray[np.int64]
-    limb_colours: tuple[Colour, ...]
-    limb_sizes_L: NDArray[np.float64]
+    sizes: tuple[float, ...]
+    limbs: tuple[LimbStyle, ...]
 
 
 @lru_cache
@@ -51,16 +56,16 @@ def pose_style(skeleton: Skeleton, bgr: bool = False) -> PoseStyle:
     colours = side_colours(skeleton)
     # Sigmas are small where joints lie close together.
     relative_K = np.sqrt(np.asarray(skeleton.sigmas) / max(skeleton.sigmas))
-    sizes_K = np.maximum(relative_K, _SMALLEST_JOINT)
-    limbs_L2 = np.array(skeleton.limbs, np.int64).reshape(-1, 2)
-    limb_colours = [_limb_colour(colours[first], colours[second]) for first, second in limbs_L2]
-    return PoseStyle(
-        tuple(ordered(colour, bgr) for colour in colours),
-        sizes_K,
-        limbs_L2,
-        tuple(ordered(colour, bgr) for colour in limb_colours),
-        sizes_K[limbs_L2].min(axis=1),
+    sizes = tuple(np.maximum(relative_K, _SMALLEST_JOINT).tolist())
+    limbs = (
+        LimbStyle(
+            (first, second),
+            ordered(_limb_colour(colours[first], colours[second]), bgr),
+            min(sizes[first], sizes[second]),
+        )
+        for first, second in skeleton.limbs
     )
+    return PoseStyle(tuple(ordered(colour, bgr) for colour in colours), sizes, tuple(limbs))
 
 
 def ordered(colour_rgb: Colour, bgr: bool) -> Colour:
@@ -93,8 +98,7 @@ def drawing_facts(skeleton: Skeleton) -> dict[str, Any]:
     Sizes of limbs and joints are relative to the largest. Pairs of `..._px` are least and most.
     """
     style = pose_style(skeleton)
-    joints = zip(style.colours, style.sizes_K.tolist(), strict=True)
-    limbs = zip(skeleton.limbs, style.limb_colours, style.limb_sizes_L.tolist(), strict=True)
+    joints = zip(style.colours, style.sizes, strict=True)
     return {
         "left": LEFT,
         "right": RIGHT,
@@ -109,5 +113,5 @@ def drawing_facts(skeleton: Skeleton) -> dict[str, Any]:
         "outline_px": OUTLINE_PX,
         "ring_px": RING_PX,
         "joints": [{"colour": colour, "size": size} for colour, size in joints],
-        "limbs": [{"joints": limb, "colour": colour, "size": size} for limb, colour, size in limbs],
+        "limbs": [limb._asdict() for limb in style.limbs],
     }

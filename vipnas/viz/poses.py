@@ -5,6 +5,7 @@ N persons, K keypoints, L limbs, H W height and width of an image.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -38,8 +39,6 @@ Point = tuple[int, int]
 
 # OpenCV takes coordinates in these parts of a pixel.
 _SHIFT = 4
-# From the edge of a limb to its outline. Less would be covered by the smooth edge of the limb.
-_GAP_PX = 0.5
 # Beyond this, OpenCV's numbers overflow.
 _FARTHEST_PX = 2.0**14
 
@@ -80,15 +79,14 @@ def draw_poses(
     for number in sorted(range(len(persons)), key=lambda number: persons[number].side_px):
         person = persons[number]
         track_id = None if ids is None else int(ids[number])
-        box_4 = person.box_4 if boxes_N4 is None else boxes_N4[number]
+        box_4 = person.box_4 if boxes_N4 is None else tuple(boxes_N4[number].tolist())
         own_colour = MIDDLE if track_id is None else ID_COLOURS[track_id % len(ID_COLOURS)]
         colour = ordered(own_colour, bgr)
         if boxes_N4 is not None:
             draw_box(drawn, box_4, colour)
         _draw_person(drawn, person, style)
-        if track_id is not None and np.isfinite(box_4).all():
-            x, y = box_4[:2]
-            draw_text(drawn, str(track_id), (x, y), _text_px(box_4), colour)
+        if track_id is not None and all(map(math.isfinite, box_4)):
+            draw_text(drawn, str(track_id), box_4[:2], _text_px(box_4), colour)
     return drawn
 
 
@@ -108,11 +106,11 @@ def draw_pose(image_HW3: UINT8, keypoints_K3: NDArray[np.floating], skeleton: Sk
     return draw_poses(image_HW3, keypoints_K3[None, :, :2], scores_K[None], skeleton)
 
 
-def draw_box(drawn_HW3: UINT8, box_xyxy: NDArray[np.float64], colour: Colour) -> None:
+def draw_box(drawn_HW3: UINT8, box_xyxy: Sequence[float], colour: Colour) -> None:
     """Draw a box with a dark outline into the picture; one that is not finite is left out."""
-    if not np.isfinite(box_xyxy).all():
+    if not all(map(math.isfinite, box_xyxy)):
         return
-    (left, top), (right, bottom) = _fixed(box_xyxy.reshape(2, 2))
+    left, top, right, bottom = map(_fixed, box_xyxy)
     width = 1 + round(max(drawn_HW3.shape[:2]) / 900)
     for shade, thickness in ((OUTLINE, width + 2), (colour, width)):
         cv2.rectangle(
@@ -142,12 +140,18 @@ def draw_text(
 
 
 class _Person(NamedTuple):
-    """The joints of a person that are drawn, and how large the person is."""
+    """The joints of a person that are drawn, and how large the person is.
 
-    xy_K2: NDArray[np.float64]
-    scores_K: NDArray[np.float64]
-    is_drawn_K: NDArray[np.bool_]
-    box_4: NDArray[np.float64]
+    Attributes:
+        places: x and y in pixels, by the number of the joint.
+        scores: Of all joints.
+        box_4: Left, top, right and bottom of the joints that are drawn; NaN for none.
+        side_px: The longer side of most of them.
+    """
+
+    places: dict[int, tuple[float, float]]
+    scores: list[float]
+    box_4: tuple[float, ...]
     side_px: float
 
     @classmethod
@@ -162,15 +166,18 @@ class _Person(NamedTuple):
         if xy_K2.shape != (skeleton.num_joints, 2):
             expected = f"({skeleton.num_joints}, 2) for a person of {skeleton.name}"
             raise UserError("keypoints", expected, str(xy_K2.shape))
-        places_K2, sure_K = np.asarray(xy_K2, np.float64), np.asarray(scores_K, np.float64)
-        is_drawn_K = np.isfinite(places_K2).all(axis=1) & (sure_K >= min_score) & (sure_K > 0)
-        if not is_drawn_K.any():
-            return cls(places_K2, sure_K, is_drawn_K, np.full(4, np.nan), 0.0)
-        drawn_J2 = places_K2[is_drawn_K]
-        box_4 = np.concatenate((drawn_J2.min(axis=0), drawn_J2.max(axis=0)))
+        scores = scores_K.tolist()
+        places = {
+            joint: (_within(x), _within(y))
+            for joint, ((x, y), score) in enumerate(zip(xy_K2.tolist(), scores, strict=True))
+            if score >= min_score and score > 0 and math.isfinite(x) and math.isfinite(y)
+        }
+        if not places:
+            return cls(places, scores, (math.nan,) * 4, 0.0)
+        xs, ys = (sorted(axis) for axis in zip(*places.values(), strict=True))
         # A joint that was found far away does not make the person larger.
-        side_px = min(1.25 * float(_spread(drawn_J2).max()), largest_px)
-        return cls(places_K2, sure_K, is_drawn_K, box_4, side_px)
+        side_px = min(1.25 * max(_spread(xs), _spread(ys)), largest_px)
+        return cls(places, scores, (xs[0], ys[0], xs[-1], ys[-1]), side_px)
 
 
 def _draw_person(drawn_HW3: UINT8, person: _Person, style: PoseStyle) -> None:
@@ -185,71 +192,74 @@ def _draw_person(drawn_HW3: UINT8, person: _Person, style: PoseStyle) -> None:
 def _draw_limbs(
     drawn_HW3: UINT8, person: _Person, style: PoseStyle, line_px: float, outline_px: int
 ) -> None:
-    shown = np.flatnonzero(person.is_drawn_K[style.limbs_L2].all(axis=1))
-    limbs_L2 = style.limbs_L2[shown]
-    is_sure_L = (person.scores_K[limbs_L2] > UNSURE_SCORE).all(axis=1)
-    widths_L = line_px * style.limb_sizes_L[shown] * np.where(is_sure_L, 1, 0.5)
-    widths_L = np.maximum(widths_L, LINE_PX[0])
-    ends_L22 = np.clip(person.xy_K2[limbs_L2], -_FARTHEST_PX, _FARTHEST_PX)
-    edges_L42, fills_L42 = _corners(ends_L22, widths_L + [[outline_px + 2 * _GAP_PX], [0]])
-    cv2.polylines(drawn_HW3, list(edges_L42), True, OUTLINE, outline_px, cv2.LINE_AA, _SHIFT)
-    for limb, corners_42 in zip(shown.tolist(), fills_L42, strict=True):
-        colour = style.limb_colours[limb]
+    places, colours, widths_px = list[float](), list[Colour](), list[float]()
+    for (first, second), colour, size in style.limbs:
+        if first in person.places and second in person.places:
+            is_sure = min(person.scores[first], person.scores[second]) > UNSURE_SCORE
+            places += (*person.places[first], *person.places[second])
+            colours.append(colour)
+            widths_px.append(max(line_px * size * (1 if is_sure else 0.5), LINE_PX[0]))
+    ends_L22 = np.array(places).reshape(-1, 2, 2)
+    widths_L = np.array(widths_px)
+    edges_L42, fills_L42 = _corners(ends_L22, np.stack((widths_L + 2 * outline_px, widths_L)))
+    for corners_42 in edges_L42:
+        cv2.fillConvexPoly(drawn_HW3, corners_42, OUTLINE, cv2.LINE_AA, _SHIFT)
+    for corners_42, colour in zip(fills_L42, colours, strict=True):
         cv2.fillConvexPoly(drawn_HW3, corners_42, colour, cv2.LINE_AA, _SHIFT)
 
 
 def _draw_joints(
     drawn_HW3: UINT8, person: _Person, style: PoseStyle, radius_px: float, outline_px: int
 ) -> None:
-    joints = np.flatnonzero(person.is_drawn_K)
-    is_sure_J = person.scores_K[joints] > UNSURE_SCORE
-    radii_J = np.maximum(
-        radius_px * style.sizes_K[joints], np.where(is_sure_J, RADIUS_PX[0], RING_PX)
-    )
-    radii_J3 = np.rint(np.stack((radii_J + outline_px, radii_J, radii_J / 2), 1) * 2**_SHIFT)
-    centres = _fixed(person.xy_K2[joints])
-    found = zip(joints.tolist(), centres, radii_J3.astype(int).tolist(), is_sure_J, strict=True)
-    for joint, centre, (outer, radius, hole), is_sure in found:
-        _draw_disc(drawn_HW3, centre, outer, OUTLINE)
+    for joint, (x, y) in person.places.items():
+        is_sure = person.scores[joint] > UNSURE_SCORE
+        radius = max(radius_px * style.sizes[joint], RADIUS_PX[0] if is_sure else RING_PX)
+        centre = _fixed(x), _fixed(y)
+        _draw_disc(drawn_HW3, centre, radius + outline_px, OUTLINE)
         _draw_disc(drawn_HW3, centre, radius, style.colours[joint])
         if not is_sure:
-            _draw_disc(drawn_HW3, centre, hole, OUTLINE)
+            _draw_disc(drawn_HW3, centre, radius / 2, OUTLINE)
+
+
+def _draw_disc(drawn_HW3: UINT8, centre: Point, radius_px: float, colour: Colour) -> None:
+    cv2.circle(drawn_HW3, centre, _fixed(radius_px), colour, cv2.FILLED, cv2.LINE_AA, _SHIFT)
+
+
+def _corners(ends_L22: NDArray[np.float64], widths_XL: NDArray[np.float64]) -> NDArray[np.int32]:
+    """Return corners (X, L, 4, 2) of lines; OpenCV's own lines are whole pixels wide."""
+    begins_L, ends_L = ends_L22.view(np.complex128)[..., 0].T  # x + iy, for few calls of NumPy
+    along_L = ends_L - begins_L
+    sides_XL = widths_XL * (0.5j * along_L / np.maximum(np.abs(along_L), 1e-6))
+    corners = begins_L + sides_XL, begins_L - sides_XL, ends_L - sides_XL, ends_L + sides_XL
+    corners_XL42 = np.stack(corners, axis=-1)[..., None].view(np.float64)
+    return np.asarray(np.rint(corners_XL42 * 2**_SHIFT), np.int32)
 
 
 def _between(value: float, range_px: tuple[float, float]) -> float:
     return min(max(value, range_px[0]), range_px[1])
 
 
-def _corners(ends_L22: NDArray[np.float64], widths_XL: NDArray[np.float64]) -> NDArray[np.int32]:
-    """Return corners (..., L, 4, 2) of lines; OpenCV's own lines are whole pixels wide."""
-    along_L2 = ends_L22[:, 1] - ends_L22[:, 0]
-    lengths_L = np.maximum(np.hypot(along_L2[:, 0], along_L2[:, 1]), 1e-6)
-    across_XL2 = along_L2[:, ::-1] * (-1, 1) * (widths_XL / 2 / lengths_L)[..., None]
-    sides_XL42 = np.stack((across_XL2, -across_XL2, -across_XL2, across_XL2), axis=-2)
-    corners_XL42 = ends_L22[:, (0, 0, 1, 1)] + sides_XL42
-    return np.asarray(np.rint(corners_XL42 * 2**_SHIFT), np.int32)
+def _spread(sorted_px: list[float]) -> float:
+    """Return the distance from the 10th to the 90th percentile."""
+    return _percentile(sorted_px, 0.9) - _percentile(sorted_px, 0.1)
 
 
-def _spread(xy_J2: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the distance (2,) from the 10th to the 90th percentile of x and of y."""
-    sorted_J2, last = np.sort(xy_J2, axis=0), len(xy_J2) - 1
-    places = np.array((0.1, 0.9)) * last
-    below, share_21 = places.astype(int), (places % 1)[:, None]
-    above = np.minimum(below + 1, last)
-    low_2, high_2 = sorted_J2[below] * (1 - share_21) + sorted_J2[above] * share_21
-    return np.asarray(high_2 - low_2)
+def _percentile(sorted_px: list[float], share: float) -> float:
+    last = len(sorted_px) - 1
+    below = int(share * last)
+    low, high = sorted_px[below], sorted_px[min(below + 1, last)]
+    return low + (share * last - below) * (high - low)
 
 
-def _draw_disc(drawn_HW3: UINT8, centre: Point, radius: int, colour: Colour) -> None:
-    cv2.circle(drawn_HW3, centre, radius, colour, cv2.FILLED, cv2.LINE_AA, _SHIFT)
+def _text_px(box_xyxy: Sequence[float]) -> float:
+    left, top, right, bottom = box_xyxy
+    return _between(0.08 * max(right - left, bottom - top), TEXT_PX)
 
 
-def _text_px(box_xyxy: NDArray[np.float64]) -> float:
-    sides = box_xyxy[2:] - box_xyxy[:2]
-    return _between(0.08 * float(sides.max()), TEXT_PX)
+def _within(value_px: float) -> float:
+    return min(max(value_px, -_FARTHEST_PX), _FARTHEST_PX)
 
 
-def _fixed(xy_N2: NDArray[np.float64]) -> list[Point]:
-    """Return points as OpenCV takes them."""
-    fixed_N2 = np.rint(np.clip(xy_N2, -_FARTHEST_PX, _FARTHEST_PX) * 2**_SHIFT).astype(int)
-    return [(x, y) for x, y in fixed_N2.tolist()]
+def _fixed(value_px: float) -> int:
+    """Return a coordinate or a length as OpenCV takes it."""
+    return round(_within(value_px) * (1 << _SHIFT))

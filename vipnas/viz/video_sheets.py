@@ -68,7 +68,7 @@ def _tile(
     for item in found:
         x, y, width, height = (side * scale for side in item.box_xywh)
         colour = FOLLOW_UP_COLOUR if item.distance else KEY_FRAME_COLOUR
-        draw_box(image, np.array((x, y, x + width, y + height)), colour)
+        draw_box(image, (x, y, x + width, y + height), colour)
         draw_text(image, f"{item.person.track_id} +{item.distance}", (x, y), TEXT_PX, colour)
     draw_text(image, str(frame.number), (0, 0), TEXT_PX, (255, 255, 255))
     return image

@@ -75,48 +75,86 @@ def refine_array(
 
 def _refined(xp: Any, heatmaps_NHW: Any, peaks_N: Any, sigma_px: float) -> Any:
     num_maps, height, width = heatmaps_NHW.shape
-    x_N, y_N = peaks_N % width, peaks_N // width
-    columns, rows = (_axis(xp, length, sigma_px, heatmaps_NHW) for length in (width, height))
-    peaks_N2 = xp.stack((columns.places[x_N], rows.places[y_N]), -1)
+    tables = _tables(xp, height, width, sigma_px, heatmaps_NHW)
     # One index into all maps is several times faster than one for each dimension.
-    starts_N1 = height * xp.arange(num_maps, device=heatmaps_NHW.device)[:, None]
-    pixels_NPP = width * (starts_N1 + rows.pixels[y_N])[:, :, None] + columns.pixels[x_N][:, None]
-    patches_NPP = heatmaps_NHW.reshape(-1)[pixels_NPP]
-    smooth_columns_NP5 = xp.swapaxes(columns.matrices[x_N], 1, 2)
-    smoothed_N55 = rows.matrices[y_N] @ patches_NPP @ smooth_columns_NP5
-    # At the border, the step starts from the nearest point that has neighbours: on a paraboloid, a
-    # Newton step leads to the same maximum from everywhere.
-    origins_N2 = xp.stack((columns.origins[x_N], rows.origins[y_N]), -1)
-    tops_N2 = origins_N2 + _newton_step(xp, xp.log(xp.clip(smoothed_N55, _SMALLEST, None)))
-    is_near_N = xp.amax(xp.abs(tops_N2 - peaks_N2), 1) <= _FURTHEST_PX  # not if NaN
-    return xp.where(is_near_N[:, None], tops_N2, peaks_N2)
+    maps_N = xp.arange(0, num_maps * height * width, height * width, device=heatmaps_NHW.device)
+    pixels_NPP = (maps_N + tables.corners[peaks_N])[:, None, None] + tables.steps_PP
+    rows_N5P, columns_NP5 = tables.rows[peaks_N // width], tables.columns[peaks_N % width]
+    smoothed_N55 = rows_N5P @ heatmaps_NHW.reshape(-1)[pixels_NPP] @ columns_NP5
+    logs_NX = xp.log(xp.clip(smoothed_N55, _SMALLEST, None)).reshape(num_maps, -1)
+    derivatives_N7 = logs_NX @ tables.derivatives_X7
+    gradients_N2, crossed_N2 = derivatives_N7[:, :2], derivatives_N7[:, 2:4]
+    curvatures_N2, mixed_N1 = derivatives_N7[:, 4:6], derivatives_N7[:, 6:]
+    # A Newton step, which leads to the maximum of a paraboloid from everywhere: at the border, it
+    # starts from the nearest point that has neighbours.
+    determinants_N1 = curvatures_N2[:, :1] * curvatures_N2[:, 1:] - mixed_N1 * mixed_N1
+    steps_N2 = (mixed_N1 * crossed_N2 - curvatures_N2 * gradients_N2) / determinants_N1
+    tops_N2, places_N2 = tables.origins[peaks_N] + steps_N2, tables.places[peaks_N]
+    is_top_N1 = (determinants_N1 > 0) & (curvatures_N2[:, :1] < 0)
+    is_near_N = xp.amax(xp.abs(tops_N2 - places_N2), 1) <= _FURTHEST_PX  # not if NaN
+    return xp.where(is_top_N1 & is_near_N[:, None], tops_N2, places_N2)
 
 
-class _Axis(NamedTuple):
-    """What is known of every pixel of one axis, as arrays of NumPy or torch.
+class _Tables(NamedTuple):
+    """What is known of maps of one size, as arrays of NumPy or torch; L pixels.
 
     Attributes:
-        places: The pixel itself (L,).
-        origins: The nearest pixel (L,) that has neighbours.
-        pixels: The pixels (L, P) of its patch.
-        matrices: Matrices (L, 5, P) that smooth a patch.
+        places: Each pixel itself, x and y (L, 2).
+        origins: The nearest pixel, x and y (L, 2), that has neighbours.
+        corners: Index (L,) of the first pixel of its patch.
+        steps_PP: From that to each pixel of the patch.
+        rows: Matrices (H, 5, P) that smooth the columns of the patches of each row.
+        columns: Matrices (W, P, 5) that smooth the rows of the patches of each column.
+        derivatives_X7: From the logarithms of 5 x 5 points to dx, dy, dy, dx, dyy, dxx, dxy.
     """
 
     places: Any
     origins: Any
-    pixels: Any
-    matrices: Any
+    corners: Any
+    steps_PP: Any
+    rows: Any
+    columns: Any
+    derivatives_X7: Any
 
 
-def _axis(xp: Any, length: int, sigma_px: float, like: Any) -> _Axis:
-    axis = _numpy_axis(length, sigma_px)
+def _tables(xp: Any, height: int, width: int, sigma_px: float, like: Any) -> _Tables:
+    tables = _numpy_tables(height, width, sigma_px)
     if xp is np:
-        return axis
-    return _Axis(*(torch.tensor(values, device=like.device) for values in axis))
+        return tables
+    return _Tables(*(torch.tensor(values, device=like.device) for values in tables))
 
 
 @lru_cache(maxsize=16)
-def _numpy_axis(length: int, sigma_px: float) -> _Axis:
+def _numpy_tables(height: int, width: int, sigma_px: float) -> _Tables:
+    rows, columns = _axis(height, sigma_px), _axis(width, sigma_px)
+    pairs = [
+        np.stack(np.meshgrid(*pair), axis=-1).reshape(-1, 2)
+        for pair in zip(columns[:3], rows[:3], strict=True)
+    ]
+    places, origins, starts = pairs
+    sides = (np.arange(axis.matrices.shape[2]) for axis in (rows, columns))
+    return _Tables(
+        places.astype(np.float32),
+        origins.astype(np.float32),
+        starts @ (1, width),
+        np.add.outer(*(side * stride for side, stride in zip(sides, (width, 1), strict=True))),
+        rows.matrices,
+        np.ascontiguousarray(columns.matrices.swapaxes(1, 2)),
+        _DERIVATIVES_X7,
+    )
+
+
+class _Axis(NamedTuple):
+    """The pixels (L,) of one axis, their origins, the first pixels of their patches, and the
+    matrices (L, 5, P) that smooth these."""
+
+    places: NDArray[np.int64]
+    origins: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    matrices: NDArray[np.float32]
+
+
+def _axis(length: int, sigma_px: float) -> _Axis:
     """Return the patch of every pixel on one axis, and how it is smoothed.
 
     All five points of an origin share a kernel, which is narrowed so that it does not cross the
@@ -138,23 +176,17 @@ def _numpy_axis(length: int, sigma_px: float) -> _Axis:
         for row in range(num_points):
             left = first + row - room - start
             matrices[place, row, left : left + len(weights)] = weights / weights.sum()
-    pixels = starts[:, None] + np.arange(side)
-    return _Axis(places.astype(np.float32), origins.astype(np.float32), pixels, matrices)
+    return _Axis(places, origins, starts, matrices)
 
 
-def _newton_step(xp: Any, logs_N55: Any) -> Any:
-    """Return the step (N, 2), x and y, from the middle to the maximum of the fitted paraboloid.
+def _central_differences() -> NDArray[np.float32]:
+    """Return `derivatives_X7` of `_Tables`: central differences, as published."""
+    middle, slope = np.array((0, 0, 1, 0, 0)), np.array((0, -1, 0, 1, 0)) / 2
+    curve = np.array((1, 0, -2, 0, 1)) / 4
+    dx, dy = np.outer(middle, slope), np.outer(slope, middle)
+    dxx, dyy, dxy = np.outer(middle, curve), np.outer(curve, middle), np.outer(slope, slope)
+    ordered = (dx, dy, dy, dx, dyy, dxx, dxy)
+    return np.stack([one.ravel() for one in ordered], axis=1).astype(np.float32)
 
-    NaN where there is no maximum. Derivatives are central differences, as published.
-    """
-    m = logs_N55
-    dx = (m[:, 2, 3] - m[:, 2, 1]) / 2
-    dy = (m[:, 3, 2] - m[:, 1, 2]) / 2
-    dxx = (m[:, 2, 4] - 2 * m[:, 2, 2] + m[:, 2, 0]) / 4
-    dyy = (m[:, 4, 2] - 2 * m[:, 2, 2] + m[:, 0, 2]) / 4
-    dxy = (m[:, 3, 3] - m[:, 1, 3] - m[:, 3, 1] + m[:, 1, 1]) / 4
-    determinant = dxx * dyy - dxy * dxy
-    is_top = (determinant > 0) & (dxx < 0)
-    steps_N2 = xp.stack((dxy * dy - dyy * dx, dxy * dx - dxx * dy), -1)
-    steps_N2 = steps_N2 / determinant[:, None]
-    return xp.where(is_top[:, None], steps_N2, math.nan)
+
+_DERIVATIVES_X7 = _central_differences()

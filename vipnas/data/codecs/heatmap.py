@@ -145,8 +145,7 @@ class DarkCodec(HeatmapCodec):
         # Without torch: on one person, its calls take longer than the arithmetic.
         heatmaps_NHW = heatmaps_BKHW.reshape(-1, *heatmaps_BKHW.shape[2:])
         flat_NX = heatmaps_NHW.reshape(len(heatmaps_NHW), -1)
-        peaks_N = flat_NX.argmax(axis=1)
-        scores_N = flat_NX[np.arange(len(flat_NX)), peaks_N]
+        peaks_N, scores_N = flat_NX.argmax(axis=1), flat_NX.max(axis=1)
         tops_N2 = refine_array(heatmaps_NHW, peaks_N, self.sigma_px)
         tops_N2 *= np.array(self.stride_xy, np.float32)
         shape = heatmaps_BKHW.shape[:2]

@@ -12,6 +12,7 @@ from functools import cache
 from itertools import groupby
 from typing import NamedTuple, TypeAlias
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -191,13 +192,21 @@ def normalise(
 def normalise_pixels(
     images_BHW3: NDArray[np.uint8], mean: Triple, std: Triple
 ) -> NDArray[np.float32]:
-    """Return images (B, 3, H, W) as `normalise` does, by NumPy: faster on few small images."""
-    mean_311, std_311 = _mean_and_std(mean, std, torch.device("cpu"))
-    images_B3HW = images_BHW3.transpose(0, 3, 1, 2)
-    result = np.empty(images_B3HW.shape, np.float32)
-    np.subtract(images_B3HW, mean_311.numpy(), out=result)
-    result /= std_311.numpy()
+    """Return images (B, 3, H, W) as `normalise` does, on the CPU: faster on few small images."""
+    num_images, height, width, _ = images_BHW3.shape
+    result = np.empty((num_images, 3, height, width), np.float32)
+    for image_HW3, planes_3HW in zip(images_BHW3, result, strict=True):
+        channels = zip(cv2.split(image_HW3), _normalised_bytes(mean, std), planes_3HW, strict=True)
+        for channel_HW, table, plane_HW in channels:
+            cv2.LUT(channel_HW, table, plane_HW)
     return result
+
+
+@cache
+def _normalised_bytes(mean: Triple, std: Triple) -> NDArray[np.float32]:
+    """Return what each byte becomes in each channel (3, 256)."""
+    bytes_131X = torch.arange(256, dtype=torch.uint8).expand(1, 3, 1, 256)
+    return normalise(bytes_131X, mean, std)[0, :, 0].numpy()
 
 
 @cache

@@ -96,6 +96,16 @@ def transform(matrix_23: FloatArray, xy: NDArray[np.floating]) -> FloatArray:
     return np.asarray(xy @ np.swapaxes(matrix_23[..., :2], -1, -2) + matrix_23[..., None, :, 2])
 
 
+def from_upright(input_from_image_N23: FloatArray, xy_NK2: NDArray[np.floating]) -> FloatArray:
+    """Map points (N, K, 2) of crops without rotation to the image.
+
+    The same as `transform` by the inverses, in fewer calls: for one crop, these take the time.
+    """
+    shares_N2 = 1 / input_from_image_N23[:, (0, 1), (0, 1)]
+    offsets_N2 = shares_N2 * input_from_image_N23[..., 2]
+    return np.asarray(xy_NK2 * shares_N2[:, None] - offsets_N2[:, None])
+
+
 def heatmap_warp(
     before_23: FloatArray,
     now_23: FloatArray,
