@@ -1,6 +1,6 @@
 """Poses drawn onto images.
 
-N persons, K keypoints, L limbs, H W height and width of an image.
+N persons, K keypoints, L polygons, H W height and width of an image.
 """
 
 from __future__ import annotations
@@ -35,7 +35,6 @@ from vipnas.viz.pose_style import (
 )
 
 UINT8 = NDArray[np.uint8]
-Point = tuple[int, int]
 
 # OpenCV takes coordinates in these parts of a pixel.
 _SHIFT = 4
@@ -143,13 +142,13 @@ class _Person(NamedTuple):
     """The joints of a person that are drawn, and how large the person is.
 
     Attributes:
-        places: x and y in pixels, by the number of the joint.
+        places: x + iy in pixels, by the number of the joint.
         scores: Of all joints.
         box_4: Left, top, right and bottom of the joints that are drawn; NaN for none.
         side_px: The longer side of most of them.
     """
 
-    places: dict[int, tuple[float, float]]
+    places: dict[int, complex]
     scores: list[float]
     box_4: tuple[float, ...]
     side_px: float
@@ -168,13 +167,14 @@ class _Person(NamedTuple):
             raise UserError("keypoints", expected, str(xy_K2.shape))
         scores = scores_K.tolist()
         places = {
-            joint: (_within(x), _within(y))
+            joint: complex(_within(x), _within(y))
             for joint, ((x, y), score) in enumerate(zip(xy_K2.tolist(), scores, strict=True))
             if score >= min_score and score > 0 and math.isfinite(x) and math.isfinite(y)
         }
         if not places:
             return cls(places, scores, (math.nan,) * 4, 0.0)
-        xs, ys = (sorted(axis) for axis in zip(*places.values(), strict=True))
+        xs = sorted(place.real for place in places.values())
+        ys = sorted(place.imag for place in places.values())
         # A joint that was found far away does not make the person larger.
         side_px = min(1.25 * max(_spread(xs), _spread(ys)), largest_px)
         return cls(places, scores, (xs[0], ys[0], xs[-1], ys[-1]), side_px)
@@ -192,47 +192,44 @@ def _draw_person(drawn_HW3: UINT8, person: _Person, style: PoseStyle) -> None:
 def _draw_limbs(
     drawn_HW3: UINT8, person: _Person, style: PoseStyle, line_px: float, outline_px: int
 ) -> None:
-    places, colours, widths_px = list[float](), list[Colour](), list[float]()
+    outlines, fills, colours = list[complex](), list[complex](), list[Colour]()
     for (first, second), colour, size in style.limbs:
         if first in person.places and second in person.places:
+            begin, end = person.places[first], person.places[second]
             is_sure = min(person.scores[first], person.scores[second]) > UNSURE_SCORE
-            places += (*person.places[first], *person.places[second])
+            width_px = max(line_px * size * (1 if is_sure else 0.5), LINE_PX[0])
+            outlines += _corners(begin, end, width_px + 2 * outline_px)
+            fills += _corners(begin, end, width_px)
             colours.append(colour)
-            widths_px.append(max(line_px * size * (1 if is_sure else 0.5), LINE_PX[0]))
-    ends_L22 = np.array(places).reshape(-1, 2, 2)
-    widths_L = np.array(widths_px)
-    edges_L42, fills_L42 = _corners(ends_L22, np.stack((widths_L + 2 * outline_px, widths_L)))
-    for corners_42 in edges_L42:
-        cv2.fillConvexPoly(drawn_HW3, corners_42, OUTLINE, cv2.LINE_AA, _SHIFT)
-    for corners_42, colour in zip(fills_L42, colours, strict=True):
-        cv2.fillConvexPoly(drawn_HW3, corners_42, colour, cv2.LINE_AA, _SHIFT)
+    corners_X2 = np.array(outlines + fills, np.complex128).view(np.float64)
+    polygons_L42 = np.rint(corners_X2 * 2**_SHIFT).astype(np.int32).reshape(-1, 4, 2)
+    shades = [OUTLINE] * len(colours) + colours
+    for corners_42, shade in zip(polygons_L42, shades, strict=True):
+        cv2.fillConvexPoly(drawn_HW3, corners_42, shade, cv2.LINE_AA, _SHIFT)
+
+
+def _corners(begin: complex, end: complex, width_px: float) -> tuple[complex, ...]:
+    """Return the corners of a line; OpenCV's own lines are whole pixels wide."""
+    along = end - begin
+    side = 0.5j * width_px * along / max(abs(along), 1e-6)
+    return begin + side, begin - side, end - side, end + side
 
 
 def _draw_joints(
     drawn_HW3: UINT8, person: _Person, style: PoseStyle, radius_px: float, outline_px: int
 ) -> None:
-    for joint, (x, y) in person.places.items():
+    for joint, place in person.places.items():
         is_sure = person.scores[joint] > UNSURE_SCORE
         radius = max(radius_px * style.sizes[joint], RADIUS_PX[0] if is_sure else RING_PX)
-        centre = _fixed(x), _fixed(y)
+        centre = _fixed(place.real), _fixed(place.imag)
         _draw_disc(drawn_HW3, centre, radius + outline_px, OUTLINE)
         _draw_disc(drawn_HW3, centre, radius, style.colours[joint])
         if not is_sure:
             _draw_disc(drawn_HW3, centre, radius / 2, OUTLINE)
 
 
-def _draw_disc(drawn_HW3: UINT8, centre: Point, radius_px: float, colour: Colour) -> None:
+def _draw_disc(drawn_HW3: UINT8, centre: tuple[int, int], radius_px: float, colour: Colour) -> None:
     cv2.circle(drawn_HW3, centre, _fixed(radius_px), colour, cv2.FILLED, cv2.LINE_AA, _SHIFT)
-
-
-def _corners(ends_L22: NDArray[np.float64], widths_XL: NDArray[np.float64]) -> NDArray[np.int32]:
-    """Return corners (X, L, 4, 2) of lines; OpenCV's own lines are whole pixels wide."""
-    begins_L, ends_L = ends_L22.view(np.complex128)[..., 0].T  # x + iy, for few calls of NumPy
-    along_L = ends_L - begins_L
-    sides_XL = widths_XL * (0.5j * along_L / np.maximum(np.abs(along_L), 1e-6))
-    corners = begins_L + sides_XL, begins_L - sides_XL, ends_L - sides_XL, ends_L + sides_XL
-    corners_XL42 = np.stack(corners, axis=-1)[..., None].view(np.float64)
-    return np.asarray(np.rint(corners_XL42 * 2**_SHIFT), np.int32)
 
 
 def _between(value: float, range_px: tuple[float, float]) -> float:

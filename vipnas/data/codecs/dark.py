@@ -81,7 +81,7 @@ def _refined(xp: Any, heatmaps_NHW: Any, peaks_N: Any, sigma_px: float) -> Any:
     pixels_NPP = (maps_N + tables.corners[peaks_N])[:, None, None] + tables.steps_PP
     rows_N5P, columns_NP5 = tables.rows[peaks_N // width], tables.columns[peaks_N % width]
     smoothed_N55 = rows_N5P @ heatmaps_NHW.reshape(-1)[pixels_NPP] @ columns_NP5
-    logs_NX = xp.log(xp.clip(smoothed_N55, _SMALLEST, None)).reshape(num_maps, -1)
+    logs_NX = xp.log(xp.maximum(smoothed_N55, tables.smallest)).reshape(num_maps, -1)
     derivatives_N7 = logs_NX @ tables.derivatives_X7
     gradients_N2, crossed_N2 = derivatives_N7[:, :2], derivatives_N7[:, 2:4]
     curvatures_N2, mixed_N1 = derivatives_N7[:, 4:6], derivatives_N7[:, 6:]
@@ -91,8 +91,9 @@ def _refined(xp: Any, heatmaps_NHW: Any, peaks_N: Any, sigma_px: float) -> Any:
     steps_N2 = (mixed_N1 * crossed_N2 - curvatures_N2 * gradients_N2) / determinants_N1
     tops_N2, places_N2 = tables.origins[peaks_N] + steps_N2, tables.places[peaks_N]
     is_top_N1 = (determinants_N1 > 0) & (curvatures_N2[:, :1] < 0)
-    is_near_N = xp.amax(xp.abs(tops_N2 - places_N2), 1) <= _FURTHEST_PX  # not if NaN
-    return xp.where(is_top_N1 & is_near_N[:, None], tops_N2, places_N2)
+    is_near_N2 = xp.abs(tops_N2 - places_N2) <= _FURTHEST_PX  # not if NaN
+    is_near_N1 = is_near_N2[:, :1] & is_near_N2[:, 1:]
+    return xp.where(is_top_N1 & is_near_N1, tops_N2, places_N2)
 
 
 class _Tables(NamedTuple):
@@ -106,6 +107,7 @@ class _Tables(NamedTuple):
         rows: Matrices (H, 5, P) that smooth the columns of the patches of each row.
         columns: Matrices (W, P, 5) that smooth the rows of the patches of each column.
         derivatives_X7: From the logarithms of 5 x 5 points to dx, dy, dy, dx, dyy, dxx, dxy.
+        smallest: Lower bound of the logarithm's argument.
     """
 
     places: Any
@@ -115,6 +117,7 @@ class _Tables(NamedTuple):
     rows: Any
     columns: Any
     derivatives_X7: Any
+    smallest: Any
 
 
 def _tables(xp: Any, height: int, width: int, sigma_px: float, like: Any) -> _Tables:
@@ -141,6 +144,7 @@ def _numpy_tables(height: int, width: int, sigma_px: float) -> _Tables:
         rows.matrices,
         np.ascontiguousarray(columns.matrices.swapaxes(1, 2)),
         _DERIVATIVES_X7,
+        np.float32(_SMALLEST),
     )
 
 

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vipnas.config.data import BoxFit
-from vipnas.data.crops.boxes import xywh_from_xyxy
 from vipnas.data.crops.geometry import (
     PUBLISHED_FIT,
     FloatArray,
@@ -106,8 +105,8 @@ def box_crops(
     crops_NHW3 = np.empty((len(boxes_xyxy), *input_hw, 3), np.uint8)
     input_from_image_N23 = np.empty((len(boxes_xyxy), 2, 3))
     picture = Picture(image_HW3)
-    for row, box_xywh in enumerate(xywh_from_xyxy(boxes_xyxy).tolist()):
-        region = crop_region(box_xywh, span_hw, fit)
+    for row, (left, top, right, bottom) in enumerate(boxes_xyxy.tolist()):
+        region = crop_region((left, top, right - left, bottom - top), span_hw, fit)
         input_from_image_N23[row] = input_from_image(*region, span_hw)
         crop_into(crops_NHW3[row], picture, input_from_image_N23[row])
     return crops_NHW3, input_from_image_N23
