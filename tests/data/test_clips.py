@@ -278,8 +278,8 @@ def test_a_jitter_out_of_range_is_refused(name: str) -> None:
 
 
 def test_the_box_of_joints() -> None:
-    assert box_of_joints(np.array(((3.0, 9.0), (1.0, 4.0), (2.0, 5.0)))) == (1, 4, 2, 5)
-    assert box_of_joints(np.array(((3.0, 9.0),))) == (2.5, 8.5, 1, 1)
+    assert box_of_joints(((3.0, 9.0), (1.0, 4.0), (2.0, 5.0))) == (1, 4, 2, 5)
+    assert box_of_joints(((3.0, 9.0),)) == (2.5, 8.5, 1, 1)
 
 
 def test_real_clips_cross_no_gap(vipnas_data: Path) -> None:

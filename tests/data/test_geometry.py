@@ -7,7 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vipnas.config.data import BoxFit
-from vipnas.data.crops.geometry import crop_region, input_from_image, invert, transform
+from vipnas.data.crops.geometry import (
+    crop_region,
+    from_upright,
+    input_from_image,
+    invert,
+    transform,
+)
 
 Box = tuple[float, float, float, float]
 Hw = tuple[int, int]
@@ -97,6 +103,20 @@ def test_matrices_are_applied_in_batches_as_one_by_one() -> None:
         np.stack([transform(m, p) for m, p in zip(matrices, points, strict=True)])
     )
     assert invert(matrices) == pytest.approx(np.stack([invert(m) for m in matrices]))
+
+
+def test_points_of_upright_crops_go_back_as_by_the_inverse() -> None:
+    """Equal to the bit, so that `predict` finds what the evaluation finds."""
+    rng = np.random.default_rng(0)
+    boxes = rng.uniform(1, 400, (50, 4)).tolist()
+    fit = BoxFit(1.25, "stretch")
+    matrices = np.array(
+        [input_from_image(*crop_region(box, (96, 72), fit), (96, 72)) for box in boxes]
+    )
+    points = rng.uniform(-20, 120, (50, 17, 2)).astype(np.float32)
+    found = from_upright(matrices, points)
+    assert found.dtype == np.float64
+    assert np.array_equal(found, transform(invert(matrices), points))
 
 
 @pytest.mark.parametrize("flip", [False, True])

@@ -39,10 +39,11 @@ from vipnas.deploy.foreign import open_pose_model
 from vipnas.deploy.loading import load
 from vipnas.deploy.model import PoseModel
 from vipnas.deploy.opening import in_runtime, is_foreign
-from vipnas.deploy.predictor import TrackSettings, find_poses, write_poses
+from vipnas.deploy.predictor import Drawing, TrackSettings, find_poses, write_poses
 from vipnas.deploy.smoothing import OneEuroFilter
 from vipnas.deploy.source import Source, SourceFrame
 from vipnas.deploy.sources import open_source
+from vipnas.deploy.writer import FramePoses, Writer
 from vipnas.deploy.writers import open_writers
 from vipnas.errors import UserError
 from vipnas.evaluation.coco_ap import coco_metrics
@@ -255,6 +256,40 @@ def test_frames_done_so_far_are_kept(
     assert {entry["image_id"] for entry in results} == {0, 1, 2}
     with open_source(tmp_path / "drawn.mp4") as drawn:
         assert len(list(drawn)) == 3
+
+
+class Kept(Writer):
+    """Keeps what it is given."""
+
+    draws = True
+
+    def __init__(self) -> None:
+        super().__init__(Path())
+        self.found: list[FramePoses] = []
+
+    def _write(self, found: FramePoses) -> None:
+        self.found.append(found)
+
+    def _close(self) -> None:
+        pass
+
+
+def test_a_video_is_drawn_as_plot_draws_and_its_frames_stay_as_they_are(
+    video: Path, model_file: Path
+) -> None:
+    model = load(model_file, flip_test=False)
+    expected, pictures = list(model.track(video, two_persons)), []
+    for shown in (Drawing(0.0), Drawing(0.0, boxes=True), Drawing(0.0, ids=False)):
+        kept = Kept()
+        with open_source(video) as source:
+            write_poses(model, source, [kept], two_persons, drawing=shown)
+        assert len(kept.found) == len(expected) == NUM_FRAMES
+        for found, poses in zip(kept.found, expected, strict=True):
+            drawn = poses.plot(shown.min_score, shown.boxes, bgr=True, ids=shown.ids)
+            assert np.array_equal(found.picture_bgr, drawn)
+            assert np.array_equal(found.frame.image, poses.image)
+        pictures += [kept.found[0].picture_bgr, kept.found[0].frame.image[..., ::-1]]
+    assert len({np.asarray(picture).tobytes() for picture in pictures}) == 4
 
 
 # --- at the command line

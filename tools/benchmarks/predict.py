@@ -36,7 +36,7 @@ from vipnas.cli.main import main as vipnas
 from vipnas.config.training import Compute
 from vipnas.data.crops.crops import IMAGENET_MEAN_RGB, IMAGENET_STD_RGB
 from vipnas.deploy.loading import load
-from vipnas.deploy.predictor import write_poses
+from vipnas.deploy.predictor import Drawing, write_poses
 from vipnas.deploy.sources import open_source
 from vipnas.deploy.stopwatch import Stopwatch
 from vipnas.deploy.writers import open_writers
@@ -136,7 +136,7 @@ def ms_by_part(model: Path, video: Path, output: Path) -> dict[str, float]:
     opened = load(model, flip_test=False)
     with open_source(video) as source:
         writers = open_writers([str(output)], opened.skeleton, source.files, fps=source.fps)
-        return write_poses(opened, source, writers, min_score=0.0).ms_by_part
+        return write_poses(opened, source, writers, drawing=Drawing(0.0)).ms_by_part
 
 
 def _ms(loop: PlainLoop, part: str, num_frames: int) -> str:

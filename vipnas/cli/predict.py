@@ -126,6 +126,15 @@ def _add_output(predict: argparse.ArgumentParser) -> None:
         metavar="X",
         help="lowest score of a joint that is drawn (default: %(default)s)",
     )
+    output.add_argument(
+        "--boxes", action="store_true", help="draw the boxes where poses were looked for, too"
+    )
+    output.add_argument(
+        "--ids",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="write the ids of tracks beside persons (default: in videos)",
+    )
 
 
 def _predict(options: argparse.Namespace) -> None:
@@ -164,7 +173,7 @@ def opened(
 
 
 def _run(options: argparse.Namespace) -> None:
-    from vipnas.deploy.predictor import TrackSettings, write_poses
+    from vipnas.deploy.predictor import Drawing, TrackSettings, write_poses
     from vipnas.deploy.writers import open_writers
 
     folder = next((Path(path) for path in options.output if not Path(path).suffix), None)
@@ -178,7 +187,8 @@ def _run(options: argparse.Namespace) -> None:
             json_form=options.json_form,
         )
         settings = TrackSettings(options.detect_every, options.smooth)
-        summary = write_poses(model, source, writers, detector, settings, options.min_score)
+        drawing = Drawing(options.min_score, options.boxes, options.ids)
+        summary = write_poses(model, source, writers, detector, settings, drawing)
     for writer in writers:
         if writer.num_frames:
             print(f"predict: {writer.path}")

@@ -55,18 +55,19 @@ class CaptureSource(Source):
         self.image_hw = height, width
 
     def __iter__(self) -> Iterator[SourceFrame]:
-        image, self._first = self._first, None
+        image_bgr, self._first = self._first, None
         is_live = self.total is None and self.kind != "video"
         begin_s, shown_s = time.monotonic(), self._position_s()
         index, time_s, num_read = 0, 0.0, 0
-        while image is not None:
+        while image_bgr is not None:
             num_read += 1
             name = f"{self._name}/{index:06d}"
-            yield SourceFrame(index, time_s, image, f"{name}.jpg", name)
+            image = np.asarray(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB), np.uint8)
+            yield SourceFrame(index, time_s, image, f"{name}.jpg", name, scratch_bgr=image_bgr)
             if is_live:
                 self._drop_late_frames(time.monotonic() - begin_s - time_s)
-            image = self._read()
-            if image is None:
+            image_bgr = self._read()
+            if image_bgr is None:
                 break
             if is_live:
                 time_s = time.monotonic() - begin_s
@@ -82,10 +83,8 @@ class CaptureSource(Source):
         self._capture.release()
 
     def _read(self) -> UINT8 | None:
-        done, image = self._capture.read()
-        if not done or image is None:
-            return None
-        return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+        done, image_bgr = self._capture.read()
+        return np.asarray(image_bgr, np.uint8) if done and image_bgr is not None else None
 
     def _position_s(self) -> float:
         """Return the presentation time of the last frame read, in seconds."""

@@ -72,7 +72,7 @@ class PoseModel:
         place = f"{self.path}: codec"
         return codec_of(self.arch, self.header.codec, self.header.sigma_px, place)
 
-    @property
+    @cached_property
     def _fit(self) -> BoxFit:
         return BoxFit(self.header.input.box_padding, self.header.input.aspect)
 

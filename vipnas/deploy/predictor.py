@@ -28,6 +28,7 @@ from vipnas.deploy.writer import FramePoses, Writer
 from vipnas.evaluation.key_frames import ClipMemory
 from vipnas.evaluation.online import is_pose
 from vipnas.evaluation.tracker import Tracker
+from vipnas.viz.poses import draw_poses_onto
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,21 @@ class TrackSettings:
     detect_every: int = DETECT_EVERY
     smooth: bool = False
     min_birth_score: float = FollowRule.min_birth_score
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What is drawn into pictures.
+
+    Attributes:
+        min_score: Joints that score less are left out.
+        boxes: The boxes where poses were looked for.
+        ids: The ids of tracks.
+    """
+
+    min_score: float = 0.2
+    boxes: bool = False
+    ids: bool = True
 
 
 @dataclass(frozen=True)
@@ -135,7 +151,7 @@ def write_poses(
     writers: Sequence[Writer],
     detector: Detector | None = None,
     settings: TrackSettings | None = None,
-    min_score: float = 0.2,
+    drawing: Drawing | None = None,
 ) -> Summary:
     """Find the poses of a source, and write them frame by frame.
 
@@ -147,9 +163,9 @@ def write_poses(
         writers: Each writes every frame.
         detector: See `find_poses`.
         settings: See `find_poses`.
-        min_score: Joints that score less are not drawn.
+        drawing: Defaults to `Drawing()`.
     """
-    stopwatch, ids = Stopwatch(), set[int]()
+    stopwatch, ids, drawing = Stopwatch(), set[int](), drawing or Drawing()
     num_frames, num_persons, is_interrupted = 0, 0, False
     with ExitStack() as stack:
         for writer in writers:
@@ -158,7 +174,7 @@ def write_poses(
         try:
             for frame, poses in find_poses(model, source, detector, settings, stopwatch):
                 with stopwatch.on("drawing"):
-                    picture = poses.plot(min_score, bgr=True) if draws else None
+                    picture = _drawn(frame, poses, drawing) if draws else None
                 found = _written(frame, poses, picture)
                 with stopwatch.on("writing"):
                     for writer in writers:
@@ -178,6 +194,17 @@ def write_poses(
     ms_by_part = {part: 1000 * stopwatch.seconds[part] / max(1, num_frames) for part in parts}
     num_tracks = None if source.kind in STILL_KINDS else len(ids)
     return Summary(num_frames, num_persons, num_tracks, ms_by_part, is_interrupted)
+
+
+def _drawn(frame: SourceFrame, poses: PoseResult, drawing: Drawing) -> UINT8:
+    """Return the rendered picture in the order of OpenCV, without a copy where there is one."""
+    picture = frame.scratch_bgr
+    if picture is None:
+        return poses.plot(drawing.min_score, drawing.boxes, bgr=True, ids=drawing.ids)
+    boxes_xyxy = poses.boxes_xyxy if drawing.boxes else None
+    found = poses.keypoints, poses.scores, poses.skeleton, boxes_xyxy
+    draw_poses_onto(picture, *found, poses.ids if drawing.ids else None, drawing.min_score, True)
+    return picture
 
 
 def _written(frame: SourceFrame, poses: PoseResult, picture: UINT8 | None) -> FramePoses:

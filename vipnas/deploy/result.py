@@ -60,17 +60,24 @@ class PoseResult:
     def __len__(self) -> int:
         return len(self.boxes_xyxy)
 
-    def plot(self, min_score: float = 0.2, boxes: bool = False, bgr: bool = False) -> UINT8:
-        """Return the image with all poses, and with the ids of tracks.
+    def plot(
+        self,
+        min_score: float = 0.2,
+        boxes: bool = False,
+        bgr: bool = False,
+        ids: bool = True,
+    ) -> UINT8:
+        """Return the image with all poses.
 
         Args:
             min_score: Joints that score less are left out.
             boxes: Draw the boxes, too.
             bgr: Return the picture in the order of OpenCV, not in RGB.
+            ids: Write the ids of tracks, where there are tracks.
         """
-        boxes_xyxy = self.boxes_xyxy if boxes else None
+        boxes_xyxy, shown_ids = self.boxes_xyxy if boxes else None, self.ids if ids else None
         found = self.keypoints, self.scores, self.skeleton
-        return draw_poses(self.image, *found, boxes_xyxy, self.ids, min_score, bgr)
+        return draw_poses(self.image, *found, boxes_xyxy, shown_ids, min_score, bgr)
 
     def to_coco(self, image_id: int | None = None) -> list[dict[str, Any]]:
         """Return one entry a person in the COCO results format, with `track_id` where there is one.

@@ -31,6 +31,8 @@ class SourceFrame:
         file_name: As annotation files name it: below the folder of all images, or that of a video.
         name: The same without suffix, unless a suffix tells it from another. Unique in the source.
         path: The file of an image; None for a frame of a video.
+        scratch_bgr: The same picture in the order of OpenCV, where it was decoded to that; what is
+            rendered may be drawn on it.
     """
 
     index: int
@@ -39,6 +41,7 @@ class SourceFrame:
     file_name: str
     name: str
     path: Path | None = None
+    scratch_bgr: UINT8 | None = None
 
 
 class Source(ABC):

@@ -242,7 +242,7 @@ class _PosesInView(NamedTuple):
 
 def is_pose(scores_K: NDArray[np.floating], min_score: float = SCORE_THRESHOLD) -> bool:
     """Return whether enough joints score above `min_score` to say where the person is."""
-    num_found = int(np.count_nonzero(scores_K > min_score))
+    num_found: int = sum(score > min_score for score in scores_K.tolist())
     return num_found >= min(LEAST_JOINTS, len(scores_K))
 
 
@@ -255,7 +255,8 @@ def box_of_pose(
     """Return the padded box around the joints that were found; the box itself for too few."""
     if not is_pose(scores_K, min_score):
         return box_xywh
-    x, y, width, height = box_of_joints(xy_K2[scores_K > min_score])
+    joints = zip(xy_K2.tolist(), scores_K.tolist(), strict=True)
+    x, y, width, height = box_of_joints([xy for xy, score in joints if score > min_score])
     more = POSE_BOX_PADDING - 1
     return x - width * more / 2, y - height * more / 2, width * (1 + more), height * (1 + more)
 

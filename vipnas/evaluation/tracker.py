@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,8 +43,7 @@ MATCHINGS: dict[str, Callable[[FloatArray, float], list[tuple[int, int]]]] = {
 }
 
 
-@dataclass(frozen=True)
-class _Track:
+class _Track(NamedTuple):
     """Where somebody was last seen; `age` is the number of frames since then."""
 
     keypoints_K2: FloatArray
@@ -166,12 +166,14 @@ class Tracker:
     ) -> None:
         """Give the persons that are still `NEW` the free tracks of these ages; in place."""
         rows = [row for row, number in enumerate(ids) if number == NEW]
+        if not rows:
+            return
         free = [
             number
             for number, track in self._tracks.items()
             if track.age in ages and number not in ids
         ]
-        if not rows or not free:
+        if not free:
             return
         similarity_NT = similarity(
             [shown[row] for row in rows], [self._tracks[number] for number in free]

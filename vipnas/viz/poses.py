@@ -69,10 +69,25 @@ def draw_poses(
         bgr: Return the picture in the order of OpenCV, as its writers take it.
     """
     drawn = _copied(image_HW3, bgr)
+    draw_poses_onto(drawn, keypoints_NK2, scores_NK, skeleton, boxes_xyxy, ids, min_score, bgr)
+    return drawn
+
+
+def draw_poses_onto(
+    drawn_HW3: UINT8,
+    keypoints_NK2: NDArray[np.floating] | Sequence[NDArray[np.floating]],
+    scores_NK: NDArray[np.floating] | Sequence[NDArray[np.floating]],
+    skeleton: Skeleton,
+    boxes_xyxy: ArrayLike | None = None,
+    ids: Sequence[int] | NDArray[np.integer] | None = None,
+    min_score: float = 0.2,
+    bgr: bool = False,
+) -> None:
+    """Draw poses into a picture, whose order is that of OpenCV with `bgr`; see `draw_poses`."""
     style = pose_style(skeleton, bgr)
     boxes_N4 = None if boxes_xyxy is None else np.asarray(boxes_xyxy, np.float64).reshape(-1, 4)
     persons = [
-        _Person.of(xy_K2, scores_K, skeleton, min_score, max(image_HW3.shape[:2]))
+        _Person.of(xy_K2, scores_K, skeleton, min_score, max(drawn_HW3.shape[:2]))
         for xy_K2, scores_K in zip(keypoints_NK2, scores_NK, strict=True)
     ]
     for number in sorted(range(len(persons)), key=lambda number: persons[number].side_px):
@@ -82,11 +97,10 @@ def draw_poses(
         own_colour = MIDDLE if track_id is None else ID_COLOURS[track_id % len(ID_COLOURS)]
         colour = ordered(own_colour, bgr)
         if boxes_N4 is not None:
-            draw_box(drawn, box_4, colour)
-        _draw_person(drawn, person, style)
+            draw_box(drawn_HW3, box_4, colour)
+        _draw_person(drawn_HW3, person, style)
         if track_id is not None and all(map(math.isfinite, box_4)):
-            draw_text(drawn, str(track_id), box_4[:2], _text_px(box_4), colour)
-    return drawn
+            draw_text(drawn_HW3, str(track_id), box_4[:2], _text_px(box_4), colour)
 
 
 def _copied(image_HW3: UINT8, bgr: bool) -> UINT8:

@@ -135,8 +135,9 @@ def heatmap_warp(
     return np.concatenate((linear * scale / scale[:, None], shift[..., None]), axis=-1)
 
 
-def box_of_joints(xy_N2: NDArray[np.floating]) -> tuple[float, float, float, float]:
+def box_of_joints(xy_N2: Sequence[Sequence[float]]) -> tuple[float, float, float, float]:
     """Return x, y, width and height of the smallest box around points, at least 1 x 1 pixel."""
-    (left, top), (right, bottom) = xy_N2.min(axis=0).tolist(), xy_N2.max(axis=0).tolist()
+    xs, ys = zip(*xy_N2, strict=True)
+    left, top, right, bottom = min(xs), min(ys), max(xs), max(ys)
     width, height = max(right - left, 1.0), max(bottom - top, 1.0)
     return (left + right - width) / 2, (top + bottom - height) / 2, width, height

@@ -155,7 +155,7 @@ def box_around_joints(keypoints: Sequence[float]) -> list[float]:
     xy_N2 = flat[flat[:, 2] > 0, :2]
     if not len(xy_N2):
         return [0.0, 0.0, 0.0, 0.0]
-    x, y, width, height = box_of_joints(xy_N2)
+    x, y, width, height = box_of_joints(xy_N2.tolist())
     more = BOX_OF_JOINTS - 1
     padded_wh = [width * BOX_OF_JOINTS, height * BOX_OF_JOINTS]
     return [x - width * more / 2, y - height * more / 2, *padded_wh]
