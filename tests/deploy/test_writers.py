@@ -333,7 +333,7 @@ def test_a_disk_that_is_full_from_the_start_is_told(
 def test_a_video_ends_before_the_disk_is_full(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    free = iter([2**30, 2**20])  # asked for every eighth frame
+    free = iter([2**30] * 8 + [2**20] * 9)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=next(free)))
     path = tmp_path / name
     with pytest.raises(ValueError) as error, opened(path) as writer:

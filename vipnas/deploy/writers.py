@@ -34,9 +34,8 @@ JsonForm = Literal["coco", "posetrack18"]
 # In a folder of rendered images.
 KEYPOINTS_FILE = "keypoints.json"
 
-# A video is ended while there is room for its index and for what the encoder holds back. More than
-# this is not encoded from one check to the next.
-_SPARE_BYTES, _FRAMES_A_CHECK = 16 * 2**20, 8
+# A video is ended while there is room for its index and for what the encoder holds back.
+_SPARE_BYTES = 16 * 2**20
 
 
 def open_writer(
@@ -158,9 +157,7 @@ class VideoWriter(Writer):
         picture = found.picture_bgr
         assert picture is not None
         # OpenCV does not tell of a full disk, on which the index of the video has no room.
-        least_bytes = _SPARE_BYTES + picture.nbytes
-        is_due = self.num_frames % _FRAMES_A_CHECK == 0
-        if is_due and shutil.disk_usage(self.path.parent).free < least_bytes:
+        if shutil.disk_usage(self.path.parent).free < _SPARE_BYTES + picture.nbytes:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if self._encoder is None:
             self._encoder = open_encoder(self._aside, picture.shape[:2], self._fps, self._codec)
