@@ -286,7 +286,7 @@ def test_a_video_is_drawn_as_plot_draws_and_its_frames_stay_as_they_are(
         assert len(kept.found) == len(expected) == NUM_FRAMES
         for found, poses in zip(kept.found, expected, strict=True):
             drawn = poses.plot(shown.min_score, shown.boxes, bgr=True, ids=shown.ids)
-            assert np.array_equal(found.picture_bgr, drawn)
+            assert found.picture_bgr is not None and np.array_equal(found.picture_bgr, drawn)
             assert np.array_equal(found.frame.image, poses.image)
         pictures += [kept.found[0].picture_bgr, kept.found[0].frame.image[..., ::-1]]
     assert len({np.asarray(picture).tobytes() for picture in pictures}) == 4
