@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import shutil
 import subprocess
@@ -149,3 +150,15 @@ def test_bash_completes(
     script = completion("bash", capsys) + ask
     done = subprocess.run(["bash"], input=script, capture_output=True, text=True, check=True)
     assert done.stdout.split() == expected
+
+
+def test_an_output_that_nobody_reads_any_more_ends_without_a_word(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in `vipnas cost tiny | head -1`."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        assert main(["cost", "published/s_vipnas_mbv3"]) == 1
+    assert capsys.readouterr().err == ""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import io
 import logging
+import os
 import sys
 from collections.abc import Sequence
+from typing import TextIO
 
 import vipnas
 from vipnas.cli.completion import add_completion_command
@@ -44,6 +46,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with listed_at_the_end() as skipped:
             options.run(options)
+            sys.stdout.flush()
+    except BrokenPipeError as error:
+        if not _is_closed(sys.stdout):
+            print(f"vipnas {command}: {error}", file=sys.stderr)
+        return 1
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"vipnas {command}: {' '.join(_text_of(error).split())}", file=sys.stderr)
         return 1
@@ -61,6 +68,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"vipnas {command}: {len(skipped)} bad images left out:", file=sys.stderr)
         print("\n".join(f"  {problem}" for problem in skipped), file=sys.stderr)
     return 0
+
+
+def _is_closed(stdout: TextIO) -> bool:
+    """Return whether nobody reads the output any more, as after `| head`, and drop what is left."""
+    try:
+        stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
+        return True
+    return False
 
 
 def _text_of(error: Exception) -> str:
