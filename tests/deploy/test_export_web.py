@@ -357,8 +357,8 @@ def test_the_networks_of_a_clip_in_a_browser_equal_python(
 @pytest.mark.browser
 def test_a_trained_network_in_a_browser_equals_python_on_ten_videos(tmp_path: Path) -> None:
     """`VIPNAS_TRAINED=retrain/network.safetensors pytest -m slow -s -k ten_videos`, of image
-    networks and of clips. Images get the boxes of Python's loop: where a network is unsure, boxes
-    that follow its poses drift apart from one grey level of difference in a crop."""
+    networks and of clips. The page gets the boxes of Python's loop: where a network is unsure,
+    boxes that follow its poses drift apart from one grey level of difference in a crop."""
     if "VIPNAS_TRAINED" not in os.environ:
         pytest.skip("VIPNAS_TRAINED is not set: it names a trained model")
     model = load(os.environ["VIPNAS_TRAINED"], flip_test=False)
@@ -369,8 +369,7 @@ def test_a_trained_network_in_a_browser_equals_python_on_ten_videos(tmp_path: Pa
         jpegs = [jpeg for jpeg, _ in frames_of(video, rng, COCO_17.joints)]
         videos.append([decode_jpeg(Path("frame"), jpeg, 1, ignore_exif=True) for jpeg in jpegs])
     page = exported_page(Path(os.environ["VIPNAS_TRAINED"]), tmp_path / "page")
-    are_given = model.header.clip is None
-    _, distances = in_a_browser(model, page, videos, boxes_are_given=are_given)
+    _, distances = in_a_browser(model, page, videos, boxes_are_given=True)
     share = float((distances <= 0.5).mean())
     print(
         f"\n{distances.size} joints, {share:.2%} within 0.5 px,"
@@ -387,12 +386,16 @@ def in_a_browser(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Joints (F, K, 2) that a page finds in the frames of videos, and their distances (F, K) to
     those of Python. Frames are PNG files, since browsers decode videos by themselves. The page
-    follows the person by itself, or is given the boxes of Python."""
+    follows the person by itself, or is given the boxes and the key frames of Python."""
     skeleton = model.skeleton
     wanted = [
         frame for images in videos for frame in follow(images, model.runner(), Tracker(skeleton))
     ]
-    boxes = [frame.boxes_xyxy.tolist() for frame in wanted] if boxes_are_given else None
+    given = [
+        {"boxes": frame.boxes_xyxy.tolist(), "isKeyFrame": bool(frame.is_key_frame[0])}
+        for frame in wanted
+        if boxes_are_given
+    ]
     (page_folder / "frames").mkdir(exist_ok=True)
     for number, image in enumerate(image for images in videos for image in images):
         cv2.imwrite(str(page_folder / "frames" / f"{number}.png"), image[..., ::-1])
@@ -400,16 +403,26 @@ def in_a_browser(
         page = browser.open(f"{url}/index.html")
         found = page.value(
             f"""import('/engine.js').then(async ({{Engine, pixelsOf}}) => {{
-                const [engine, persons] = [await Engine.open(), []];
+                const [engine, persons, given] = [await Engine.open(), [], {json.dumps(given)}];
+                const flips = {str(model.flip_test).lower()};
+                let memory = null;
+                const find = async (image, frame) => {{
+                    if (!frame) return engine.track(image, flips);
+                    const network = engine.network;
+                    if (!engine.facts.num_follow_ups)
+                        return network.predict(image, frame.boxes, flips);
+                    const before = frame.isKeyFrame ? null : memory;
+                    const poses = await network.follow(image, frame.boxes, [before]);
+                    memory = poses[0].memory;
+                    return poses;
+                }};
                 for (const length of {[len(images) for images in videos]}) {{
                     engine.restart();
                     for (let number = 0; number < length; number++) {{
                         const blob = await (await fetch(`/frames/${{persons.length}}.png`)).blob();
                         const image = pixelsOf(await createImageBitmap(blob));
-                        const boxes = {json.dumps(boxes)}?.[persons.length];
-                        const flips = {str(model.flip_test).lower()};
-                        persons.push(boxes ? await engine.network.predict(image, boxes, flips)
-                            : await engine.track(image, flips));
+                        const poses = await find(image, given[persons.length]);
+                        persons.push(poses.map(({{ keypoints }}) => ({{ keypoints }})));
                     }}
                 }}
                 return persons;
