@@ -11,7 +11,8 @@ from errors_fixture import refused
 from experiment_fixture import EXPERIMENT
 
 from vipnas.config.experiment import ExperimentConfig
-from vipnas.config.training import Compute, Schedule
+from vipnas.config.schedule import Schedule
+from vipnas.config.training import Compute
 from vipnas.files import parse
 from vipnas.pipeline import batch_size
 from vipnas.pipeline.batch_size import largest_batch_size, with_batch_size

@@ -9,8 +9,9 @@ from errors_fixture import refused
 
 from vipnas.config.clip import Exposure, VideoConfig
 from vipnas.config.data import Augmentation, BoxFit, ClipAugmentation, Data, PoseFiles
+from vipnas.config.schedule import Schedule
 from vipnas.config.search import SearchConfig
-from vipnas.config.training import Compute, Sampling, Schedule, SupernetConfig
+from vipnas.config.training import Compute, Sampling, SupernetConfig
 from vipnas.files import parse
 
 SCHEDULE: dict[str, Any] = {"epochs": 1.0, "batch_size": 2, "learning_rate": 0.1}

@@ -13,7 +13,8 @@ import torch
 from errors_fixture import refused
 from torch import Tensor, nn
 
-from vipnas.config.training import ProgressiveShrinking, Schedule, SupernetConfig
+from vipnas.config.schedule import Schedule
+from vipnas.config.training import ProgressiveShrinking, SupernetConfig
 from vipnas.data.crops.loader import Batch
 from vipnas.pipeline.hours import (
     Repeated,

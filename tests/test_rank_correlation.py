@@ -16,7 +16,8 @@ import yaml
 from experiment_fixture import EXPERIMENT, draw_people, write_experiment
 from tool_fixture import ROOT, tool
 
-from vipnas.config.training import Schedule, SupernetConfig
+from vipnas.config.schedule import Schedule
+from vipnas.config.training import SupernetConfig
 from vipnas.files import parse, read_yaml
 from vipnas.models import elastic
 from vipnas.models.counting import count_cost

@@ -10,7 +10,8 @@ import torch
 from model_fixture import save_network
 
 from vipnas.arch.image import Arch
-from vipnas.config.training import Sampling, Schedule
+from vipnas.config.schedule import Schedule
+from vipnas.config.training import Sampling
 from vipnas.data.codecs.heatmap import HeatmapCodec
 from vipnas.data.crops.loader import Batch
 from vipnas.models.counting import count_cost

@@ -49,7 +49,12 @@ def test_only_several_objectives_have_a_hypervolume(
 ) -> None:
     trials = [at(tiny_space, 0, 0.5, 5), at(tiny_space, 1, 0.25, 8)]
     run: Any = SimpleNamespace(
-        name="mine", method="evolution", searched=trials, randoms=trials, objectives=objectives
+        name="mine",
+        method="evolution",
+        searched=trials,
+        randoms=trials,
+        objectives=objectives,
+        early_ends={},
     )
     section = progress([run])
     assert section is not None

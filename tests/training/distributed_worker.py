@@ -24,7 +24,8 @@ from video_fixture import video_space_of, video_supernet  # noqa: E402
 from vipnas.arch.clip import FollowUp, VideoArch
 from vipnas.arch.image import Arch
 from vipnas.config.clip import Exposure
-from vipnas.config.training import Compute, Sampling, Schedule
+from vipnas.config.schedule import Schedule
+from vipnas.config.training import Compute, Sampling
 from vipnas.data.crops.loader import Batch
 from vipnas.models.clipnet import FollowUpNet
 from vipnas.models.counting import mean_cost

@@ -17,7 +17,8 @@ from torch import Tensor
 from training_fixture import batch_of, codec_of, sampler_of, supernet_of
 
 from vipnas.arch.image import Arch
-from vipnas.config.training import Compute, Schedule
+from vipnas.config.schedule import Schedule
+from vipnas.config.training import Compute
 from vipnas.data.crops.crops import normalise
 from vipnas.models import compiler
 from vipnas.models.posenet import PoseNet

@@ -19,7 +19,7 @@ from vipnas.arch.image import Arch
 from vipnas.arch.io import arch_from_json, write_arch
 from vipnas.cli.main import main
 from vipnas.config.experiment import read_experiment
-from vipnas.config.training import Schedule
+from vipnas.config.schedule import Schedule
 from vipnas.data.crops.loader import Batch, Key, TrainingCrops
 from vipnas.models.posenet import PoseNet
 from vipnas.pipeline.experiment import Experiment

@@ -22,7 +22,8 @@ from training_fixture import batch_of, codec_of, sampler_of, supernet_of
 from vipnas.arch.image import Arch
 from vipnas.arch.io import read_arch
 from vipnas.config.experiment import ExperimentConfig
-from vipnas.config.training import Compute, Schedule
+from vipnas.config.schedule import Schedule
+from vipnas.config.training import Compute
 from vipnas.data.crops.crops import normalise
 from vipnas.data.crops.loader import Batch
 from vipnas.files import parse

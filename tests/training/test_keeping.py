@@ -15,7 +15,7 @@ from model_fixture import load_network, save_network
 from torch import Tensor
 from training_fixture import batch_of, supernet_of, train
 
-from vipnas.config.training import Schedule
+from vipnas.config.schedule import Schedule
 from vipnas.data.crops.loader import Batch
 from vipnas.models.file import read_header
 from vipnas.space.image import SearchSpace

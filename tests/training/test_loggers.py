@@ -18,7 +18,7 @@ from training_fixture import supernet_of
 
 from vipnas.config.experiment import read_experiment
 from vipnas.config.monitoring import Monitoring
-from vipnas.config.training import Schedule
+from vipnas.config.schedule import Schedule
 from vipnas.pipeline.names import check_names
 from vipnas.shipped import find_shipped
 from vipnas.space.image import SearchSpace

@@ -18,7 +18,7 @@ from torch import nn
 from training_fixture import batch_of, codec_of, supernet_of, train
 
 from vipnas.arch.image import Arch
-from vipnas.config.training import Schedule
+from vipnas.config.schedule import Schedule
 from vipnas.evaluation.metrics import Metrics
 from vipnas.evaluation.scoring import InheritedScore
 from vipnas.models.file import read_header

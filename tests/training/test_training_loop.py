@@ -13,7 +13,7 @@ from errors_fixture import refused
 from torch import Tensor
 from training_fixture import batch_of, codec_of, sampler_of, supernet_of, train
 
-from vipnas.config.training import Schedule
+from vipnas.config.schedule import Schedule
 from vipnas.data.crops.loader import Batch
 from vipnas.space.image import SearchSpace
 from vipnas.training.callbacks.keeping import CheckpointFile

@@ -167,7 +167,8 @@ def run_task(name: str, setting: str, folder: Path, seconds: float) -> dict[str,
     """Train for so many seconds: the rate. Or time steps as a training does: the choice."""
     import torch
 
-    from vipnas.config.training import Compute, Schedule
+    from vipnas.config.schedule import Schedule
+    from vipnas.config.training import Compute
     from vipnas.data.crops.loader import training_batches
     from vipnas.memory import keep_freed_memory
     from vipnas.models.posenet import PoseNet

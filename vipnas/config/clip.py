@@ -9,8 +9,9 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from vipnas.arch.clip import NO_FUSION, WARP, Fusion, Trigger
 from vipnas.config.data import ClipAugmentation
+from vipnas.config.schedule import Schedule
 from vipnas.config.search import SearchConfig
-from vipnas.config.training import Sampling, Schedule, SupernetConfig
+from vipnas.config.training import Sampling, SupernetConfig
 from vipnas.errors import UserError, shown
 from vipnas.files import Strict
 

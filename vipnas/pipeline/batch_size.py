@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from vipnas.config.training import Schedule
+from vipnas.config.schedule import Schedule
 from vipnas.errors import UserError, shown
 from vipnas.files import read_json, write_atomically
 from vipnas.models.posenet import PoseNet

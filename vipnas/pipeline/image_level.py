@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from vipnas.arch.image import Arch
 from vipnas.config.experiment import ExperimentConfig
+from vipnas.config.schedule import Schedule
 from vipnas.config.search import SearchConfig
 from vipnas.config.teacher import Stage
-from vipnas.config.training import Schedule, SupernetConfig
+from vipnas.config.training import SupernetConfig
 from vipnas.data.crops.loader import TrainingCrops
 from vipnas.errors import UserError
 from vipnas.evaluation.coco_ap import coco_metrics

@@ -15,9 +15,10 @@ from torch import nn
 from vipnas.arch.io import read_arch_as, write_arch
 from vipnas.config.clip import VideoConfig
 from vipnas.config.experiment import ExperimentConfig
+from vipnas.config.schedule import Schedule
 from vipnas.config.search import SearchConfig
 from vipnas.config.teacher import Stage
-from vipnas.config.training import Schedule, SupernetConfig
+from vipnas.config.training import SupernetConfig
 from vipnas.data.crops.loader import Batch, KeyedBatches
 from vipnas.errors import UserError
 from vipnas.evaluation.scoring import Inherited

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from vipnas.arch.io import read_arch_as
-from vipnas.config.training import Schedule
+from vipnas.config.schedule import Schedule
 from vipnas.models.posenet import PoseNet
 from vipnas.pipeline.clip_level import ClipLevel
 from vipnas.pipeline.hours import kept_schedule

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from vipnas.config.training import Schedule
+from vipnas.config.schedule import Schedule
 from vipnas.data.crops.loader import Batch, training_batches
 from vipnas.pipeline.level import Level
 from vipnas.pipeline.retrain import backward_of as backward_of_network

@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import nn
 
-from vipnas.config.training import Schedule
+from vipnas.config.schedule import Schedule
 from vipnas.data.crops.loader import Batch, training_batches
 from vipnas.errors import UserError
 from vipnas.files import read_json, to_plain, write_atomically
@@ -79,48 +79,69 @@ def train(
     started = time.monotonic()
     schedule = kept_schedule(schedule, directory)
     experiment, data = level.experiment, level.training_data
-    config, processes = experiment.config, experiment.processes
     checkpoint, failure = _files(level, directory, schedule, settings, stage, probed)
-    num_steps = 1 if schedule.epochs is None else schedule.num_steps(len(data))
-    training = Training(network, schedule, num_steps, config.compute, processes)
-    checkpoint.resume(training)
-    if processes.is_first:
-        _keep_precision(experiment, directory.name)
-    share = processes.share(schedule.batch)
+    training = _begun(level, network, schedule, checkpoint)
+    share = training.processes.share(schedule.batch)
     batches = partial(training_batches, data, schedule.batch, share=share)
     _set_threads(experiment, directory.name, training, backward, batches, checkpoint)
-    loaded = partial(batches, num_workers=config.data.num_workers)
+    loaded = partial(batches, num_workers=experiment.config.data.num_workers)
     probes = _probes(level, schedule, probed)
     if schedule.hours is not None:
         until = started + 3600 * schedule.hours
+        step = TimedStep(loaded, backward, same_every_step, macs_of_step)
+        pauses = _repeated(training, probes, checkpoint)
         choose_epochs(
-            training,
-            len(data),
-            directory,
-            lambda: until - time.monotonic(),
-            TimedStep(loaded, backward, same_every_step, macs_of_step),
-            _repeated(training, probes, checkpoint) if processes.is_first else (),
+            training, len(data), directory, lambda: until - time.monotonic(), step, pauses
         )
-    with ExitStack() as stack:
-        all_callbacks: list[Callback] = []
-        if processes.is_first:
-            monitor = stack.enter_context(
-                _monitor(level, directory, training, probes, probed.get("network"))
-            )
-            early = _early_stop(monitor, patience)
-            all_callbacks = [SlowSteps(directory.name), monitor, checkpoint, *early, *callbacks]
-            for one in early:
-                one.check(training)
+    monitor = partial(_monitor, level, directory, training, probes, probed.get("network"))
+    with _watched(training, directory.name, monitor, checkpoint, patience) as watching:
+        if training.processes.is_first:
+            watching += callbacks
             _draw_crops(directory / "crops.png", experiment, next(batches(0, 1)))
         if not training.stopped:
-            training.run(loaded, backward, all_callbacks, failure, same_every_step)
+            training.run(loaded, backward, watching, failure, same_every_step)
     return _finished(training, directory)
+
+
+def _begun(
+    level: Level[A], network: nn.Module, schedule: Schedule, checkpoint: CheckpointFile
+) -> Training:
+    """Return a training as its checkpoint left it, or before its first step."""
+    experiment = level.experiment
+    num_steps = 1 if schedule.epochs is None else schedule.num_steps(len(level.training_data))
+    compute, processes = experiment.config.compute, experiment.processes
+    training = Training(network, schedule, num_steps, compute, processes)
+    checkpoint.resume(training)
+    if processes.is_first:
+        _keep_precision(experiment, checkpoint.path.parent.name)
+    return training
+
+
+@contextmanager
+def _watched(
+    training: Training,
+    stage: str,
+    make_monitor: Callable[[], Monitor],
+    checkpoint: CheckpointFile,
+    patience: int | None,
+) -> Iterator[list[Callback]]:
+    """Yield what watches a training in the first process; in the others nothing does."""
+    if not training.processes.is_first:
+        yield []
+        return
+    with make_monitor() as monitor:
+        early = _early_stop(monitor, patience)
+        for one in early:
+            one.check(training)
+        yield [SlowSteps(stage), monitor, checkpoint, *early]
 
 
 def _repeated(
     training: Training, probes: Probes[A] | None, checkpoint: CheckpointFile
 ) -> list[Repeated]:
     """Return what a training does between its steps, without its results."""
+    if not training.processes.is_first:
+        return []
     aside = replace(checkpoint, path=checkpoint.path.with_name(".timed.pt"), keep_last=1)
 
     def save() -> None:

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from vipnas.config.training import Compute, Schedule
+from vipnas.config.schedule import Schedule
+from vipnas.config.training import Compute
 from vipnas.data.crops.loader import Batch
 from vipnas.errors import UserError
 from vipnas.models.elastic import gradients_are_windows
