@@ -24,13 +24,13 @@ from vipnas.models.file import read_network
 from vipnas.pipeline.hours import Repeated, TimedStep, choose_epochs, kept_schedule
 from vipnas.pipeline.precision import keep_precision
 from vipnas.pipeline.step_seconds import MacsOfStep
+from vipnas.pipeline.watch import BEST_FILE, watched
 from vipnas.threads import Timed, choose_threads, most_threads
-from vipnas.training.callbacks.keeping import BestNetwork, CheckpointFile, EarlyStop
-from vipnas.training.callbacks.monitor import Monitor
+from vipnas.training.callbacks.keeping import CheckpointFile
 from vipnas.training.callbacks.probes import Probes
 from vipnas.training.failure import FailureFile
 from vipnas.training.loop import Backward, Callback, Training
-from vipnas.training.step_time import SlowSteps, time_step, undone
+from vipnas.training.step_time import time_step, undone
 from vipnas.viz.curves import draw_curves
 from vipnas.viz.sheets import crop_sheet
 
@@ -45,7 +45,6 @@ log = logging.getLogger(__name__)
 
 # Crops on the picture of a training's first batch.
 MAX_CROPS = 24
-BEST_FILE = "best.safetensors"
 
 
 def train(
@@ -87,14 +86,11 @@ def train(
     loaded = partial(batches, num_workers=experiment.config.data.num_workers)
     probes = _probes(level, schedule, probed)
     if schedule.hours is not None:
-        until = started + 3600 * schedule.hours
+        seconds_left = partial(_seconds_until, started + 3600 * schedule.hours)
         step = TimedStep(loaded, backward, same_every_step, macs_of_step)
         pauses = _repeated(training, probes, checkpoint)
-        choose_epochs(
-            training, len(data), directory, lambda: until - time.monotonic(), step, pauses
-        )
-    monitor = partial(_monitor, level, directory, training, probes, probed.get("network"))
-    with _watched(training, directory.name, monitor, checkpoint, patience) as watching:
+        choose_epochs(training, len(data), directory, seconds_left, step, pauses)
+    with watched(level, training, checkpoint, probes, probed.get("network"), patience) as watching:
         if training.processes.is_first:
             watching += callbacks
             _draw_crops(directory / "crops.png", experiment, next(batches(0, 1)))
@@ -117,23 +113,8 @@ def _begun(
     return training
 
 
-@contextmanager
-def _watched(
-    training: Training,
-    stage: str,
-    make_monitor: Callable[[], Monitor],
-    checkpoint: CheckpointFile,
-    patience: int | None,
-) -> Iterator[list[Callback]]:
-    """Yield what watches a training in the first process; in the others nothing does."""
-    if not training.processes.is_first:
-        yield []
-        return
-    with make_monitor() as monitor:
-        early = _early_stop(monitor, patience)
-        for one in early:
-            one.check(training)
-        yield [SlowSteps(stage), monitor, checkpoint, *early]
+def _seconds_until(moment: float) -> float:
+    return moment - time.monotonic()
 
 
 def _repeated(
@@ -162,12 +143,6 @@ def _finished(training: Training, directory: Path) -> nn.Module:
         best, _ = read_network(directory / BEST_FILE)
         training.averaged.load_state_dict(best.state_dict())
     return training.averaged
-
-
-def _early_stop(monitor: Monitor, patience: int | None) -> list[EarlyStop]:
-    if patience is None or monitor.best is None or monitor.probes is None:
-        return []
-    return [EarlyStop(monitor.best, monitor.probes.every_steps, patience)]
 
 
 def _draw_crops(path: Path, experiment: Experiment, first_batch: Batch) -> None:
@@ -201,22 +176,6 @@ def _files(
     trained = {"arch": to_json(probed.get("network")), "train_persons": num_persons}
     failure = FailureFile(directory / "failure.pt", {**about, **trained, **level.replay_state()})
     return checkpoint, failure
-
-
-def _monitor(
-    level: Level[A],
-    directory: Path,
-    training: Training,
-    probes: Probes[A] | None,
-    arch: A | None,
-) -> Monitor:
-    """Return what logs a training, and keeps its best network."""
-    measure = "mean training loss, negative" if probes is None else "mean AP of the probes"
-    save = partial(level.save_best, arch=arch)
-    best = BestNetwork(directory / BEST_FILE, measure, training.step, save)
-    epoch_steps = training.schedule.num_steps_of(1, len(level.training_data))
-    loggers = level.experiment.config.monitoring.loggers
-    return Monitor(directory, training, best, epoch_steps, probes, loggers)
 
 
 def to_json(arch: Any | None) -> str | None:
