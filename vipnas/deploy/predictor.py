@@ -28,7 +28,6 @@ from vipnas.deploy.writer import FramePoses, Writer
 from vipnas.evaluation.key_frames import ClipMemory
 from vipnas.evaluation.online import is_pose
 from vipnas.evaluation.tracker import Tracker
-from vipnas.viz.poses import draw_poses_onto
 
 log = logging.getLogger(__name__)
 
@@ -174,7 +173,8 @@ def write_poses(
         try:
             for frame, poses in find_poses(model, source, detector, settings, stopwatch):
                 with stopwatch.on("drawing"):
-                    picture = _drawn(frame, poses, drawing) if draws else None
+                    shown = drawing.min_score, drawing.boxes, True, drawing.ids
+                    picture = poses.plot(*shown, frame.scratch_bgr) if draws else None
                 found = _written(frame, poses, picture)
                 with stopwatch.on("writing"):
                     for writer in writers:
@@ -194,17 +194,6 @@ def write_poses(
     ms_by_part = {part: 1000 * stopwatch.seconds[part] / max(1, num_frames) for part in parts}
     num_tracks = None if source.kind in STILL_KINDS else len(ids)
     return Summary(num_frames, num_persons, num_tracks, ms_by_part, is_interrupted)
-
-
-def _drawn(frame: SourceFrame, poses: PoseResult, drawing: Drawing) -> UINT8:
-    """Return the rendered picture in the order of OpenCV, without a copy where there is one."""
-    picture = frame.scratch_bgr
-    if picture is None:
-        return poses.plot(drawing.min_score, drawing.boxes, bgr=True, ids=drawing.ids)
-    boxes_xyxy = poses.boxes_xyxy if drawing.boxes else None
-    found = poses.keypoints, poses.scores, poses.skeleton, boxes_xyxy
-    draw_poses_onto(picture, *found, poses.ids if drawing.ids else None, drawing.min_score, True)
-    return picture
 
 
 def _written(frame: SourceFrame, poses: PoseResult, picture: UINT8 | None) -> FramePoses:

@@ -66,6 +66,7 @@ class PoseResult:
         boxes: bool = False,
         bgr: bool = False,
         ids: bool = True,
+        onto: UINT8 | None = None,
     ) -> UINT8:
         """Return the image with all poses.
 
@@ -74,10 +75,11 @@ class PoseResult:
             boxes: Draw the boxes, too.
             bgr: Return the picture in the order of OpenCV, not in RGB.
             ids: Write the ids of tracks, where there are tracks.
+            onto: The image in the order that is returned: drawn on in place of a copy.
         """
         boxes_xyxy, shown_ids = self.boxes_xyxy if boxes else None, self.ids if ids else None
         found = self.keypoints, self.scores, self.skeleton
-        return draw_poses(self.image, *found, boxes_xyxy, shown_ids, min_score, bgr)
+        return draw_poses(self.image, *found, boxes_xyxy, shown_ids, min_score, bgr, onto)
 
     def to_coco(self, image_id: int | None = None) -> list[dict[str, Any]]:
         """Return one entry a person in the COCO results format, with `track_id` where there is one.

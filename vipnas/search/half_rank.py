@@ -19,7 +19,7 @@ def half_rank_warped(scores_N: Floats) -> Floats:
 
     Scores from the median up stay. Those below keep their order, and become quantiles of the normal
     distribution around the median, whose deviation is that of the upper half (Song et al., "The
-    Vizier Gaussian Process Bandit Algorithm", arXiv 2408.11527, 2024, section 4.1).
+    Vizier Gaussian Process Bandit Algorithm", arXiv 2408.11527, 2024).
 
     Args:
         scores_N: Finite scores, at least one.

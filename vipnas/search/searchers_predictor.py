@@ -48,8 +48,8 @@ class Candidates(Generic[A]):
 
     def without(self, genes_NC: Integers) -> Candidates[A]:
         """Return the candidates that have other genes than these."""
-        left = {genes.tobytes() for genes in genes_NC}
-        rows = [i for i, genes in enumerate(self.genes_PC) if genes.tobytes() not in left]
+        without = {genes.tobytes() for genes in genes_NC}
+        rows = [i for i, genes in enumerate(self.genes_PC) if genes.tobytes() not in without]
         if len(rows) == len(self.archs):
             return self
         return Candidates([self.archs[i] for i in rows], self.genes_PC[rows], self.costs_PM[rows])

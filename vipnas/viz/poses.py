@@ -51,6 +51,7 @@ def draw_poses(
     ids: Sequence[int] | NDArray[np.integer] | None = None,
     min_score: float = 0.2,
     bgr: bool = False,
+    onto_HW3: UINT8 | None = None,
 ) -> UINT8:
     """Return a copy of an image with poses drawn on it.
 
@@ -67,23 +68,9 @@ def draw_poses(
         ids: N track ids, written at the boxes, or at the poses if there are no boxes.
         min_score: See `scores_NK`.
         bgr: Return the picture in the order of OpenCV, as its writers take it.
+        onto_HW3: The image in the order that is returned: drawn on in place of a copy.
     """
-    drawn = _copied(image_HW3, bgr)
-    draw_poses_onto(drawn, keypoints_NK2, scores_NK, skeleton, boxes_xyxy, ids, min_score, bgr)
-    return drawn
-
-
-def draw_poses_onto(
-    drawn_HW3: UINT8,
-    keypoints_NK2: NDArray[np.floating] | Sequence[NDArray[np.floating]],
-    scores_NK: NDArray[np.floating] | Sequence[NDArray[np.floating]],
-    skeleton: Skeleton,
-    boxes_xyxy: ArrayLike | None = None,
-    ids: Sequence[int] | NDArray[np.integer] | None = None,
-    min_score: float = 0.2,
-    bgr: bool = False,
-) -> None:
-    """Draw poses into a picture, whose order is that of OpenCV with `bgr`; see `draw_poses`."""
+    drawn_HW3 = _copied(image_HW3, bgr) if onto_HW3 is None else onto_HW3
     style = pose_style(skeleton, bgr)
     boxes_N4 = None if boxes_xyxy is None else np.asarray(boxes_xyxy, np.float64).reshape(-1, 4)
     persons = [
@@ -101,6 +88,7 @@ def draw_poses_onto(
         _draw_person(drawn_HW3, person, style)
         if track_id is not None and all(map(math.isfinite, box_4)):
             draw_text(drawn_HW3, str(track_id), box_4[:2], _text_px(box_4), colour)
+    return drawn_HW3
 
 
 def _copied(image_HW3: UINT8, bgr: bool) -> UINT8:
