@@ -182,7 +182,9 @@ TEXTS = {
     ),
     "label": Text(
         "Write the joints that a model finds as a COCO annotation file, to train on. Joints below\n"
-        "the threshold are not labelled; frames of a video are written as images beside the file.",
+        "the threshold are not labelled; frames of a video are written as images beside the file.\n"
+        "In the experiment, add the file to data.train and name that of real labels in\n"
+        "data.val_from.",
         (
             "vipnas label network.safetensors photos/ -o photos.json --detector"
             " nanodet:nanodet.onnx",

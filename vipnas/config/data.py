@@ -148,9 +148,12 @@ class Data(Strict):
         synthetic_video: Synthetic videos.
         train: Training files. The validation split is taken from them too.
         test: Test files, for final metrics only.
-        max_train_persons: Use at most this many training persons; null uses all.
+        max_train_persons: Use at most this many training persons; null uses all. With `val_from`,
+            they are chosen from what the validation split leaves of all files.
         val_persons: Size of the validation split, on which subnets are scored. Whole images, or
             whole PoseTrack videos, are taken out of the training set.
+        val_from: Annotation files of `train` that the validation split is taken out of; null takes
+            it out of all. The split depends on these files, `val_persons` and the seed only.
         calibration_persons: Number of training crops on which batch norm is calibrated.
         num_workers: Number of worker processes that prepare crops.
         cache: Folder for decoded training crops; null for none.
@@ -171,6 +174,7 @@ class Data(Strict):
     test: PoseFiles | None = None
     max_train_persons: PositiveInt | None = None
     val_persons: PositiveInt = 400
+    val_from: Names | None = None
     calibration_persons: PositiveInt = 256
     num_workers: NonNegativeInt = 0
     cache: str | None = None
@@ -197,6 +201,23 @@ class Data(Strict):
         ):
             expected = "names of categories of train and test, each once"
             raise UserError("categories", expected, str(list(chosen)))
+        self._check_val_from()
+
+    def _check_val_from(self) -> None:
+        names = _listed(self.val_from)
+        known = _listed(self.train.annotations) if self.train is not None else ()
+        if len({*names}) == len(names) and {*names} <= {*known}:
+            return
+        hint = f"these are {', '.join(known)}" if known else "train has no annotation files"
+        expected = "annotation files of train, each once"
+        raise UserError("val_from", expected, str(list(names)), hint)
+
+    @property
+    def val_places(self) -> tuple[int, ...]:
+        """Which of the annotation files of `train` are in `val_from`, from 0, in their order."""
+        files = self.train.coco_files if self.train is not None else ()
+        names = _listed(self.val_from)
+        return tuple(place for place, (name, _) in enumerate(files) if name in names)
 
 
 @dataclass(frozen=True)

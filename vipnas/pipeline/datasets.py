@@ -27,7 +27,6 @@ from vipnas.data.formats.coco import Person, PoseData
 from vipnas.data.formats.detections import read_detections
 from vipnas.data.formats.posetrack import PoseTrackData
 from vipnas.data.formats.skeletons import Skeleton, read_skeleton
-from vipnas.data.formats.splits import hold_out, subset
 from vipnas.errors import UserError
 from vipnas.evaluation.evaluator import Evaluator
 from vipnas.files import to_plain
@@ -123,11 +122,7 @@ class Datasets:
 
     @cached_property
     def _train_and_val(self) -> tuple[PoseData, PoseData]:
-        data, config = self.sources.read("train"), self.config.data
-        if config.max_train_persons is not None:
-            num_persons = config.max_train_persons + config.val_persons
-            data = subset(data, num_persons, self.config.seed)
-        return hold_out(data, config.val_persons, self.config.seed)
+        return self.sources.train_and_val()
 
     @property
     def train_data(self) -> PoseData:
@@ -135,7 +130,7 @@ class Datasets:
 
     @property
     def val_data(self) -> PoseData:
-        """The validation split, taken from the training images, which subnets are scored on."""
+        """The validation split, taken from the training files, which subnets are scored on."""
         return self._train_and_val[1]
 
     @cached_property

@@ -9,11 +9,12 @@ from typing import Any, Literal
 
 from vipnas.config.data import Data, PoseFiles, SyntheticData, SyntheticVideo
 from vipnas.data.formats.coco import PoseData, read_coco
-from vipnas.data.formats.joined import read_coco_files
+from vipnas.data.formats.joined import join, joined, read_parts, with_real_labels_first
 from vipnas.data.formats.posetrack import read_posetrack
 from vipnas.data.formats.posetrack_files import annotation_files
 from vipnas.data.formats.reading import Reading
 from vipnas.data.formats.skeletons import Skeleton
+from vipnas.data.formats.splits import hold_out, subset
 from vipnas.files import to_plain
 from vipnas.settings import content_digest, listing_digest, plain_digest
 from vipnas.synthetic import images, videos
@@ -57,12 +58,28 @@ class Sources:
             assert isinstance(files.images, str)
             paths = self.data_root / files.posetrack, self.data_root / files.images
             return read_posetrack(*paths, self.skeleton, self._reading)
-        coco_files = [
-            (self.data_root / annotations, self.data_root / images)
-            for annotations, images in files.coco_files
-        ]
-        is_train = source == "train"
-        return read_coco_files(coco_files, self.skeleton, self._reading, is_train, files.weights)
+        return joined(self._parts(files), self._reading, renumber=source == "train")
+
+    def train_and_val(self) -> tuple[PoseData, PoseData]:
+        """Read the source `train`, and split it into the training and the validation set.
+
+        With `val_from`, the validation set has the ids of these files, read without the others.
+        """
+        config, seed = self.config, self.seed
+        if config.val_from is None:
+            data = self.read("train")
+            if config.max_train_persons is not None:
+                data = subset(data, config.max_train_persons + config.val_persons, seed)
+            return hold_out(data, config.val_persons, seed)
+        files = self._files("train")
+        parts = self._parts(files)
+        data = joined(parts, self._reading, renumber=True)
+        val_parts = [parts[place] for place in config.val_places]
+        val_data = join(with_real_labels_first(val_parts), renumber=True)
+        rest, val = hold_out(data, config.val_persons, seed, val_data)
+        if config.max_train_persons is not None:
+            rest = subset(rest, config.max_train_persons, seed)
+        return rest, val
 
     def settings(self, source: Source, parts: Callable[[], Sequence[PoseData]]) -> dict[str, Any]:
         """Return what files hold, or which synthetic set it is, which needs no look at its files.
@@ -80,10 +97,12 @@ class Sources:
         if files.posetrack is not None:
             paths = annotation_files(self.data_root / files.posetrack)
         digests = [content_digest(path) for path in paths]
+        val_files = [digests[place] for place in config.val_places if source == "train"]
         chosen = {
             "categories": config.categories,
             "exif": config.exif,
             "weights": files.weights,
+            "val_from": _one_digest(val_files) if val_files else None,
         }
         named = [
             (image["file_name"], part.image_root / image["file_name"])
@@ -91,10 +110,17 @@ class Sources:
             for image in part.ground_truth["images"]
         ]
         return {
-            "annotations": digests[0] if len(digests) == 1 else plain_digest(digests),
+            "annotations": _one_digest(digests),
             "images": listing_digest(named),
             **{name: to_plain(value) for name, value in chosen.items() if value is not None},
         }
+
+    def _parts(self, files: PoseFiles) -> list[PoseData]:
+        paths = [
+            (self.data_root / annotations, self.data_root / images)
+            for annotations, images in files.coco_files
+        ]
+        return read_parts(paths, self.skeleton, self._reading, files.weights)
 
     def _files(self, source: Source) -> PoseFiles:
         files = self.config.train if source == "train" else self.config.test
@@ -135,3 +161,7 @@ class Sources:
 
     def _synthetic_seed(self, source: Source) -> int:
         return self.seed + (TEST_SEED_OFFSET if source == "test" else 0)
+
+
+def _one_digest(digests: Sequence[str]) -> str:
+    return digests[0] if len(digests) == 1 else plain_digest(digests)

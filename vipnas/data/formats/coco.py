@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -103,6 +104,12 @@ class PoseData:
         """The categories that are read, as in `1 (person)`."""
         categories = self.ground_truth["categories"]
         return ", ".join(f"{category['id']} ({category['name']})" for category in categories)
+
+    @property
+    def image_paths(self) -> dict[int, str]:
+        """The absolute path of each image by its id."""
+        images, root = self.ground_truth["images"], self.image_root
+        return {image["id"]: os.path.abspath(root / image["file_name"]) for image in images}
 
     def unit_of(self, image: Mapping[str, Any]) -> int | str:
         """Return the group of an image. Splits keep groups whole; here each image is its own."""

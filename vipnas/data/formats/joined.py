@@ -41,21 +41,38 @@ def read_coco_files(
     Raises:
         UserError: As in `read_coco`, or an image is in several files.
     """
+    return joined(read_parts(files, skeleton, reading, weights), reading, renumber)
+
+
+def read_parts(
+    files: Sequence[tuple[Path, Path]],
+    skeleton: Skeleton,
+    reading: Reading = DEFAULT_READING,
+    weights: Sequence[float] | None = None,
+) -> list[PoseData]:
+    """Read each of several files, as `read_coco_files` does, without joining them."""
     parts = []
     for (file, images), weight in zip(files, weights or [1.0] * len(files), strict=True):
         part = pose_data(read_document(file), str(file), images, skeleton, reading)
         persons = tuple(replace(person, weight=weight) for person in part.persons)
         parts.append(replace(part, persons=persons))
-    return checked_whole(join(_with_real_labels_first(parts), renumber), reading)
+    return parts
 
 
-def _with_real_labels_first(parts: Sequence[PoseData]) -> list[PoseData]:
+def joined(
+    parts: Sequence[PoseData], reading: Reading = DEFAULT_READING, renumber: bool = False
+) -> PoseData:
+    """Join files that were read, as `read_coco_files` does."""
+    return checked_whole(join(with_real_labels_first(parts), renumber), reading)
+
+
+def with_real_labels_first(parts: Sequence[PoseData]) -> list[PoseData]:
     """Leave images out of the pseudo-labelled parts that another part has."""
-    real = {path for part in parts if not _is_pseudo(part) for path in _paths(part).values()}
+    real = {path for part in parts if not _is_pseudo(part) for path in part.image_paths.values()}
     kept = []
     for part in parts:
         if _is_pseudo(part):
-            paths = _paths(part)
+            paths = part.image_paths
             own = {image_id for image_id, path in paths.items() if path not in real}
             if len(own) < len(paths):
                 number = len(paths) - len(own)
@@ -69,12 +86,6 @@ def _is_pseudo(part: PoseData) -> bool:
     return any(person.is_pseudo for person in part.persons)
 
 
-def _paths(part: PoseData) -> dict[int, str]:
-    """Return the path of each image by its id."""
-    images = part.ground_truth["images"]
-    return {image["id"]: os.path.abspath(part.image_root / image["file_name"]) for image in images}
-
-
 def join(parts: Sequence[PoseData], renumber: bool = False) -> PoseData:
     """Return the union of data sets with the same skeleton.
 
@@ -85,7 +96,7 @@ def join(parts: Sequence[PoseData], renumber: bool = False) -> PoseData:
     """
     if len(parts) == 1:
         return parts[0]
-    paths = [list(_paths(part).values()) for part in parts]
+    paths = [list(part.image_paths.values()) for part in parts]
     if shared := _shared_image(parts, paths):
         hint = "merge the two files into one"
         raise UserError(shared.place, shared.expected, shared.found, hint)
