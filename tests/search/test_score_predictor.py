@@ -13,8 +13,11 @@ from vipnas.search.score_predictor import Scale, ScorePredictor, leave_one_out_l
 NUM_OPTIONS = (2, 3, 4, 1, 3, 2, 4, 3)
 
 
-def drawn(count: int, seed: int) -> Integers:
-    return np.random.default_rng(seed).integers(0, NUM_OPTIONS, (count, len(NUM_OPTIONS)))
+OF_PARTS = {1: NUM_OPTIONS, 2: (2, 3, 4, 2) * 2}
+
+
+def drawn(count: int, seed: int, options: tuple[int, ...] = NUM_OPTIONS) -> Integers:
+    return np.random.default_rng(seed).integers(0, options, (count, len(options)))
 
 
 def score(genes_NC: Integers) -> Floats:
@@ -33,20 +36,31 @@ def test_what_it_was_not_told_it_predicts() -> None:
     assert 0.7 < np.sqrt(np.mean((error / deviation) ** 2)) < 1.4
 
 
-def covariance(first: Integers, second: Integers, weights_C: Floats) -> Floats:
-    """By the definition: exp of minus the weights of the choices that differ."""
-    result: Floats = np.exp(-((first[:, None] != second[None]) * weights_C).sum(axis=2))
+def covariance(first: Integers, second: Integers, weights_C: Floats, num_parts: int = 1) -> Floats:
+    """By the definition: exp of minus the weights of the choices that differ, and of parts."""
+    num_choices = first.shape[1]
+    apart = ((first[:, None] != second[None]) * weights_C[:num_choices]).sum(axis=2)
+    for choice, weight in enumerate(weights_C[num_choices:]):
+        for option in range(max(NUM_OPTIONS)):
+            have, other = (
+                (genes.reshape(len(genes), num_parts, -1)[:, :, choice] == option).sum(axis=1)
+                for genes in (first, second)
+            )
+            apart = apart + weight * (have[:, None] - other) ** 2 / 2
+    result: Floats = np.exp(-apart)
     return result
 
 
-def test_the_formulas_written_out() -> None:
+@pytest.mark.parametrize("num_parts", [1, 2])
+def test_the_formulas_written_out(num_parts: int) -> None:
     """Mean and deviation of a Gaussian process, the variance of the scores the most likely one."""
-    told, new = drawn(30, 2), drawn(5, 3)
+    options = OF_PARTS[num_parts]
+    told, new = drawn(30, 2, options), drawn(5, 3, options)
     scores = score(told)
-    predictor = ScorePredictor(NUM_OPTIONS, told, scores)
+    predictor = ScorePredictor(options, told, scores, num_parts)
     assert predictor.scale.top == math.inf
-    inner = covariance(told, told, predictor.weights_C) + predictor.noise * np.eye(30)
-    outer = covariance(new, told, predictor.weights_C)
+    inner = covariance(told, told, predictor.weights_C, num_parts) + predictor.noise * np.eye(30)
+    outer = covariance(new, told, predictor.weights_C, num_parts)
     scaled = (scores - scores.mean()) / scores.std()
     mean, deviation = predictor.predict(new)
     expected = scores.mean() + scores.std() * (outer @ np.linalg.solve(inner, scaled))
@@ -57,14 +71,16 @@ def test_the_formulas_written_out() -> None:
     np.testing.assert_allclose(deviation, expected, atol=1e-6)
 
 
-def test_the_slope_is_that_of_the_likelihood() -> None:
-    told = drawn(25, 4)
+@pytest.mark.parametrize("num_parts", [1, 2])
+def test_the_slope_is_that_of_the_likelihood(num_parts: int) -> None:
+    told = drawn(25, 4, OF_PARTS[num_parts])
     targets = score(told) - score(told).mean()
-    predictor = ScorePredictor(NUM_OPTIONS, told, targets)
-    logs = np.random.default_rng(5).normal(-1, 0.5, len(NUM_OPTIONS) + 1)
+    predictor = ScorePredictor(OF_PARTS[num_parts], told, targets, num_parts)
+    logs = np.random.default_rng(5).normal(-1, 0.5, len(predictor.weights_C) + 1)
 
     def log_likelihood(logs: Floats) -> float:
-        matrix = covariance(told, told, np.exp(logs[:-1])) + np.exp(logs[-1]) * np.eye(25)
+        kernel = covariance(told, told, np.exp(logs[:-1]), num_parts)
+        matrix = kernel + np.exp(logs[-1]) * np.eye(25)
         variance = targets @ np.linalg.solve(matrix, targets) / 25
         return float(-0.5 * (25 * np.log(variance) + np.linalg.slogdet(matrix)[1]))
 
@@ -73,6 +89,18 @@ def test_the_slope_is_that_of_the_likelihood() -> None:
         step = 1e-5 * (np.arange(len(logs)) == number)
         expected = (log_likelihood(logs + step) - log_likelihood(logs - step)) / 2e-5
         assert found[number] == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+def test_what_a_choice_is_worth_in_one_part_says_something_about_the_others() -> None:
+    """Three parts with the same eight choices, of equal worth; fewer scores than options."""
+    options = NUM_OPTIONS * 3
+    genes = drawn(240, 8, options)
+    scores = np.sum([score(part) for part in np.split(genes, 3, axis=1)], axis=0)
+    errors = {}
+    for num_parts in (1, 3):
+        predictor = ScorePredictor(options, genes[:30], scores[:30], num_parts)
+        errors[num_parts] = np.mean((scores[30:] - predictor.predict(genes[30:])[0]) ** 2)
+    assert errors[3] < 0.75 * errors[1]
 
 
 def test_choices_that_do_not_matter_weigh_little() -> None:

@@ -24,8 +24,8 @@ Point = tuple[float, float]  # minus the score, and the cost
 class GeneSpace:
     """A space whose architectures are their own genes."""
 
-    def __init__(self, num_options: Sequence[int]) -> None:
-        self.name = "genes"
+    def __init__(self, num_options: Sequence[int], num_parts: int = 1) -> None:
+        self.name, self.num_parts = "genes", num_parts
         self.num_options = tuple(num_options)
 
     def encode(self, arch: Genes) -> Genes:

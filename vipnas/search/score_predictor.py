@@ -4,6 +4,10 @@ The kernel of two architectures is exp(-w), where w is the sum of the weights of
 which they differ. On one-hot genes it has all interactions of choices; higher orders count less.
 Every choice has its own weight, because some choices hardly matter.
 
+Where an architecture has several parts with the same choices, as a clip has frames, w also has a
+weight for each of these, times half of the squared difference in how many parts have each option.
+What a choice is worth in one part says something about the others.
+
 Scores saturate: what adds three points to a poor architecture adds a third of a point to a good
 one. If the likelihood says so, the process is fitted to -log(top - score) instead.
 """
@@ -19,7 +23,8 @@ from numpy.typing import NDArray
 
 from vipnas.search.pareto import Floats, Integers
 
-# N scored architectures, P to predict, C choices, H one-hot columns: the options of all choices
+# N scored architectures, P to predict, C choices (then those that parts share), H columns: the
+# options of all choices, one-hot (then how many parts have them)
 
 # The fit starts with equal weights, such that architectures that differ in all choices have the
 # kernel exp(-1 / length).
@@ -89,14 +94,26 @@ class ScorePredictor:
         num_options: Number of options of every choice.
         genes_NC: Genes of the scored architectures.
         scores_N: Their scores.
+        num_parts: Number of parts with the same choices, whose genes follow each other.
     """
 
-    def __init__(self, num_options: Sequence[int], genes_NC: Integers, scores_N: Floats) -> None:
+    def __init__(
+        self,
+        num_options: Sequence[int],
+        genes_NC: Integers,
+        scores_N: Floats,
+        num_parts: int = 1,
+    ) -> None:
+        self.num_parts = num_parts
         self.first_columns_C = np.cumsum([0, *num_options[:-1]])
-        self.choice_H = np.repeat(np.arange(len(num_options)), num_options)
+        self.num_one_hot = sum(num_options)
+        shared = num_options[: len(num_options) // num_parts] if num_parts > 1 else ()
+        counts_C = (*num_options, *shared)
+        self.num_weights = len(counts_C)
+        self.choice_H = np.repeat(np.arange(self.num_weights), counts_C)
         self.scores_N = scores_N
-        self.told_NH = self._one_hot(genes_NC)
-        num_open = max(sum(count > 1 for count in num_options), 1)
+        self.told_NH = self._features(genes_NC)
+        num_open = max(sum(count > 1 for count in counts_C), 1)
         last = slice(-NUM_FITTED, None)
         scales = [Scale.of(scores_N, room) for room in ROOMS]
         self.scale, start = self._start(self.told_NH[last], scores_N[last], scales, 1.0 / num_open)
@@ -113,7 +130,7 @@ class ScorePredictor:
         The deviation includes the noise, because an architecture may be better than all similar
         ones.
         """
-        covariance_PN = self._covariance(self._one_hot(genes_PC), self.weights_C)
+        covariance_PN = self._covariance(self._features(genes_PC), self.weights_C)
         mean_P = covariance_PN @ self.alpha_N
         explained_P = ((covariance_PN @ self.inverse_NN) * covariance_PN).sum(axis=1)
         posterior_variance_P = np.maximum(0.0, 1.0 - explained_P) + self.noise
@@ -138,7 +155,7 @@ class ScorePredictor:
 
         All weights are equal here.
         """
-        equal_C = np.full(len(self.first_columns_C), weight)
+        equal_C = np.full(self.num_weights, weight)
         found = []
         for length in LENGTHS:
             covariance_NN = self._covariance(told_NH, equal_C / length, told_NH)
@@ -179,24 +196,29 @@ class ScorePredictor:
         variance = _variance(targets_N, alpha_N)
         outer_NN = np.outer(alpha_N, alpha_N) / variance - inverse_NN
         weighted_NN = outer_NN * covariance_NN
-        same_H = ((weighted_NN @ told_NH) * told_NH).sum(axis=0)
-        same_C = np.bincount(self.choice_H, same_H)
-        slope_C = -0.5 * weights_C * (weighted_NN.sum() - same_C)
+        own_H = weighted_NN.sum(axis=1) @ told_NH**2
+        shared_H = ((weighted_NN @ told_NH) * told_NH).sum(axis=0)
+        slope_C = -0.5 * weights_C * np.bincount(self.choice_H, own_H - shared_H)
         return np.append(slope_C, 0.5 * noise * np.trace(outer_NN))
 
     def _covariance(
         self, archs_PH: Floats, weights_C: Floats, told_NH: Floats | None = None
     ) -> Floats:
         others_NH = self.told_NH if told_NH is None else told_NH
-        same_PN = (archs_PH * weights_C[self.choice_H]) @ others_NH.T
-        covariance_PN: Floats = np.exp(same_PN - weights_C.sum())
+        weights_H = weights_C[self.choice_H]
+        shared_PN = (archs_PH * weights_H) @ others_NH.T
+        own_P, own_N = archs_PH**2 @ weights_H / 2, others_NH**2 @ weights_H / 2
+        covariance_PN: Floats = np.exp(shared_PN - own_P[:, None] - own_N)
         return covariance_PN
 
-    def _one_hot(self, genes_PC: Integers) -> Floats:
-        one_hot_PH = np.zeros((len(genes_PC), len(self.choice_H)))
+    def _features(self, genes_PC: Integers) -> Floats:
+        one_hot_PH = np.zeros((len(genes_PC), self.num_one_hot))
         rows_P1 = np.arange(len(genes_PC))[:, None]
         one_hot_PH[rows_P1, genes_PC + self.first_columns_C] = 1.0
-        return one_hot_PH
+        if self.num_parts == 1:
+            return one_hot_PH
+        counts_PH = one_hot_PH.reshape(len(genes_PC), self.num_parts, -1).sum(axis=1)
+        return np.concatenate((one_hot_PH, counts_PH), axis=1)
 
 
 def _variance(targets_N: Floats, alpha_N: Floats) -> float:

@@ -137,10 +137,13 @@ class PredictorSearcher(Proposals[A]):
         Where one architecture is sought, these may be half-rank warped. What predicts the upper
         half of the scores better, each from all others, is taken.
         """
-        num_options = self.feasible.space.num_options
+        space = self.feasible.space
         is_high_N = scores_N >= np.median(scores_N)
         fitted_to = [scores_N, half_rank_warped(scores_N)] if self.seeks_one else [scores_N]
-        found = [(ScorePredictor(num_options, genes_NC, each_N), each_N) for each_N in fitted_to]
+        found = [
+            (ScorePredictor(space.num_options, genes_NC, each_N, space.num_parts), each_N)
+            for each_N in fitted_to
+        ]
         return min(found, key=lambda one: one[0].leave_one_out_loss(is_high_N))
 
     def _candidates(

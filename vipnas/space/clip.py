@@ -56,6 +56,10 @@ class VideoSpace(GeneSpace[VideoArch]):
         return [WARP] * self.warp + [str(fusion or NO_FUSION) for fusion in self.fusions]
 
     @property
+    def num_parts(self) -> int:  # type: ignore[override]
+        return max(self.num_follow_ups, 1)
+
+    @property
     def num_options(self) -> tuple[int, ...]:
         last = len(self.fusions) + self.warp
         return (*self.image_space.num_options, last) * self.num_follow_ups

@@ -21,6 +21,7 @@ class GeneSpace(ABC, Generic[A]):
     """
 
     name: str
+    num_parts = 1  # with the same choices, whose genes follow each other
 
     @property
     @abstractmethod
