@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from functools import cache
@@ -139,7 +140,7 @@ def onnx_operators() -> Iterator[None]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """`shipped_space`: a test for every shipped space, by whatever name, at its own size."""
+    """`shipped_space`: a test for every shipped space, by whatever name."""
     if "shipped_space" in metafunc.fixturenames:
         from vipnas.shipped import shipped_files
 
@@ -151,10 +152,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="session")
 def shipped_space(request: pytest.FixtureRequest) -> SearchSpace:
+    """With several input sizes: its own, or its own and the smallest of that aspect ratio."""
     from vipnas.shipped import find_shipped
     from vipnas.space.yaml import read_space
 
-    return read_space(find_shipped("search_spaces", request.param))
+    space = read_space(find_shipped("search_spaces", request.param))
+    if space.has_sizes:
+        return space
+    height, width = space.input_hw
+    steps = math.gcd(height, width) // space.max_arch().total_stride
+    return space.with_facts(input_hw=((height // steps, width // steps), (height, width)))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
