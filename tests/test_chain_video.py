@@ -22,6 +22,7 @@ from vipnas.data.crops.loader import training_batches
 from vipnas.models.counting import mean_cost
 from vipnas.models.file import read_clip, read_clip_supernet
 from vipnas.pipeline import work
+from vipnas.shipped import find_shipped
 
 pytestmark = pytest.mark.usefixtures("brief_plan")
 
@@ -49,6 +50,7 @@ EXPERIMENT: dict[str, Any] = {
     "search": {"num_trials": 2, "evolution": {"population_size": 2}},
     "retrain": {"init_from": "supernet", "schedule": SCHEDULE},
     "video": {
+        "space": "tiny",
         "num_follow_ups": 2,
         "fusion": {"stages": [1, 2], "operations": ["none", "add", "mul", "cat", "warp"]},
         "supernet": {"schedule": SCHEDULE},
@@ -127,6 +129,40 @@ def test_run_again_it_does_nothing(finished: Path) -> None:
     changed = {name for name in after if after[name] != before.get(name)}
     timed = {"summary.json", *(name for name in after if name.endswith("seconds.json"))}
     assert changed <= timed and before.keys() == after.keys()
+
+
+def test_what_was_edited_is_named_before_anything_runs(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The space of the follow-up networks, by content, and a budget that no clip can keep."""
+    shutil.copytree(finished / "run", tmp_path / "run")
+    video = {**EXPERIMENT["video"], "space": "follow"}
+    write_experiment(tmp_path, {**EXPERIMENT, "video": video})
+    tiny = find_shipped("search_spaces", "tiny").read_text()
+    assert tiny.count("width: [16, 24, 32]") == 1
+    (tmp_path / "follow.yaml").write_text(tiny)  # the same by another name
+    assert main(arguments(tmp_path, "video train-supernet")) == 0
+    before = files_below(tmp_path / "run")
+
+    def refused_by(command: str) -> str:
+        capsys.readouterr()
+        assert main(arguments(tmp_path, command)) == 1
+        found = capsys.readouterr()
+        assert "done already" not in found.out and files_below(tmp_path / "run") == before
+        return found.err
+
+    (tmp_path / "follow.yaml").write_text(tiny.replace("width: [16, 24, 32]", "width: [24, 32]"))
+    place = "stages[1].width: expected"
+    for command in ("run", "video train-supernet"):
+        wanted = f"supernet/done.json: follow_up_space.{place} [16, 24, 32], got [24, 32] (remove "
+        assert wanted in refused_by(command)
+    wanted = f"supernet.safetensors: space.{place} [24, 32], got [16, 24, 32]"
+    assert wanted in refused_by("video search")
+    (tmp_path / "follow.yaml").write_text(tiny)
+    budget = {"quantity": "macs", "at_most": 1000}
+    video["search"] = {**video["search"], "constraints": [budget]}
+    write_experiment(tmp_path, {**EXPERIMENT, "video": video})
+    assert "video.search: constraint macs: at_most: expected at least" in refused_by("run")
 
 
 @pytest.mark.slow

@@ -100,6 +100,16 @@ def test_an_image_of_another_size_is_named(copied: Path, run: Command) -> None:
     assert code == 1 and "train images: expected no change, got changed since 20" in error
 
 
+def test_a_budget_that_nothing_keeps_is_named_before_anything_is_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    budget = {"quantity": "macs", "at_most": 1000}
+    write_experiment(tmp_path, changed("search", constraints=[budget]) | {"skeleton": "coco_17"})
+    assert main(arguments(tmp_path, "run")) == 1  # there are no data either
+    error = capsys.readouterr().err
+    assert "experiment.yaml: search: constraint macs: at_most: expected at least" in error
+
+
 @pytest.mark.parametrize("command", ["train-supernet", "search", "retrain"])
 def test_a_changed_sigma_is_named(copied: Path, run: Command, command: str) -> None:
     file = copied / "skeleton.yaml"

@@ -16,11 +16,11 @@ from vipnas.pipeline.clip_summary import summarise_video
 from vipnas.pipeline.experiment import Experiment
 from vipnas.pipeline.image_level import ImageLevel, read_metrics
 from vipnas.pipeline.level import Level, best_file, network_file, supernet_file
-from vipnas.pipeline.plan import RunPlan, plan_run
+from vipnas.pipeline.plan import RunPlan, expected_clips, plan_run
 from vipnas.pipeline.report import report
 from vipnas.pipeline.retrain import retrain
-from vipnas.pipeline.search import search, search_methods
-from vipnas.pipeline.supernet import check_sampling, train_supernet
+from vipnas.pipeline.search import check_budgets, search, search_methods
+from vipnas.pipeline.supernet import check_sampling, check_trained, train_supernet
 from vipnas.pipeline.work import at_work
 from vipnas.quantities import header_cells, known_quantities, value_cells
 from vipnas.search.ray_cluster import RaySettings
@@ -33,11 +33,16 @@ def run(experiment: Experiment, ray: RaySettings | None = None) -> Path:
     Their plan is printed first, with expected times.
     """
     level, has_clips = ImageLevel(experiment), experiment.config.video is not None
-    check_sampling(level)
+    levels: list[Level[Any]] = [level, *([expected_clips(level)] if has_clips else [])]
+    for one in levels:
+        check_sampling(one)
     with ExitStack() as locks:  # a second process is told before anything is timed
-        folders = (experiment.folder, *([experiment.folder.clips] if has_clips else []))
-        for stage in (stage for folder in folders for stage in folder.stages):
+        for stage in (stage for one in levels for stage in one.folder.stages):
             locks.enter_context(at_work(experiment, stage))
+        # What is known of clips depends on the network of their key frames.
+        for one in levels if network_file(level).exists() else levels[:1]:
+            check_budgets(one)
+            check_trained(one)
         plan = plan_run(level, ray)
     print(f"run: {experiment.output}\n{plan}", flush=True)
     _run_level(level, ray, plan)

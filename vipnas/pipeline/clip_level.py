@@ -59,6 +59,7 @@ class ClipLevel(Level[VideoArch]):
     only: VideoArch | None = None
     name = "clip"
     commands = "vipnas video"
+    sections = "video."
     arch_type = VideoArch
     starts_from_supernet = True
 
@@ -211,8 +212,9 @@ class ClipLevel(Level[VideoArch]):
         }
 
     def supernet_settings(self) -> dict[str, Any]:
-        starts_from = self._starts_from
+        starts_from, own_space = self._starts_from, self.config.space is not None
         return {
+            "follow_up_space": self.space.image_space.to_plain() if own_space else None,
             "fusions": self.space.fusion_names,
             "video_supernet": to_plain(self.config.supernet),
             "init_from": content_digest(starts_from) if starts_from else None,
@@ -240,10 +242,8 @@ class ClipLevel(Level[VideoArch]):
 
     def scoring_settings(self) -> dict[str, Any]:
         by_need = self.config.key_frames
-        return {
-            "boxes": self.config.boxes,
-            **({} if by_need is None else {"key_frames": to_plain(by_need)}),
-        }
+        rule = {} if by_need is None else {"key_frames": to_plain(by_need)}
+        return {"boxes": self.config.boxes, **rule}
 
     def loop(self, network: ClipNetworks) -> OnlineLoop:
         """Return what runs networks on whole videos, as at run time."""

@@ -46,6 +46,7 @@ class ImageLevel(Level[Arch]):
 
     name = "image"
     commands = "vipnas"
+    sections = ""
     arch_type = Arch
     network_step_is_static = True
 

@@ -44,13 +44,15 @@ class Level(ABC, Generic[A]):
 
     Attributes:
         name: `image` or `clip`.
-        commands: The prefix of the commands of this level: `vipnas` or `vipnas video`.
+        commands: The prefix of its commands: `vipnas` or `vipnas video`.
+        sections: The prefix of its sections in the experiment: none or `video.`.
         arch_type: The class of its architectures.
     """
 
     experiment: Experiment
     name: ClassVar[str]
     commands: ClassVar[str]
+    sections: ClassVar[str]
     arch_type: ClassVar[type[Any]]
 
     @property
@@ -125,10 +127,7 @@ class Level(ABC, Generic[A]):
 
     @abstractmethod
     def blank(self, arch: A | None) -> nn.Module:
-        """Build the module that a stage trains, without weights.
-
-        It is the supernet or, with an architecture, the module of retraining.
-        """
+        """Build what a stage trains, without weights: the supernet, or the module of retraining."""
 
     @abstractmethod
     def supernet_task(self, supernet: nn.Module) -> Task[A]:

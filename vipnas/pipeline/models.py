@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from vipnas.arch.image import Arch
 from vipnas.deploy.loading import Facts, load
@@ -122,9 +123,7 @@ def open_supernet(experiment: Experiment, path: Path) -> PoseNet:
     if error := difference(header.key_frame, space.max_arch()):
         raise error.inside(f"{path}: arch", ".")
     check_facts(experiment, header, path, space)
-    if other := first_difference(header.space, space.to_plain()):
-        place, found, needed = other
-        raise UserError(f"{path}: space.{place}", str(needed), str(found))
+    _check_space({"space": header.space}, {"space": space.to_plain()}, path)
     return read_network(path)[0].to(experiment.device)
 
 
@@ -152,6 +151,12 @@ def open_clip_supernet(experiment: Experiment, path: Path, space: VideoSpace) ->
     """
     supernet, header = read_clip_supernet(path)
     check_facts(experiment, header, path)
-    if header.video_space(str(path)) != space:
-        raise UserError(f"{path}: space", "that of the experiment", "another")
+    _check_space(header.video_space(str(path)).to_plain(), space.to_plain(), path)
     return supernet.to(experiment.device)
+
+
+def _check_space(found: dict[str, Any], needed: dict[str, Any], path: Path) -> None:
+    """Raise UserError for the first place in which the space of a supernet is another."""
+    if other := first_difference(found, needed):
+        place, before, now = other
+        raise UserError(f"{path}: {place}", str(now), str(before))

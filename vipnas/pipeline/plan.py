@@ -141,10 +141,15 @@ def plan_run(images: ImageLevel, ray: RaySettings | None = None) -> RunPlan:
     workers = 1 if ray is None else ray.num_workers
     stages = _stages(images, workers)
     if images.config.video is not None:
-        is_trained = network_file(images).exists()
-        key_frame = None if is_trained else PoseNet(expected_arch(images)).eval()
-        stages += _stages(ClipLevel(images.experiment, key_frame), workers)
+        stages += _stages(expected_clips(images), workers)
     return RunPlan(stages)
+
+
+def expected_clips(images: ImageLevel) -> ClipLevel:
+    """Return the level of clips; until its key frame's network is trained, with an expected one."""
+    is_trained = network_file(images).exists()
+    key_frame = None if is_trained else PoseNet(expected_arch(images)).eval()
+    return ClipLevel(images.experiment, key_frame)
 
 
 def expected_arch(level: Level[A]) -> A:

@@ -97,11 +97,18 @@ class RunFolder:
             lock.release()
 
     def is_done(self, target: Path, settings: dict[str, Any]) -> bool:
-        """Return whether a target was made with these settings.
+        """Return whether a target was made with these settings, and say so.
 
         Raises:
             UserError: If it was made with other settings, or has changed since.
         """
+        done = self.was_made(target, settings)
+        if done:
+            print(f"{target.parent.name}: done already; {target}")
+        return done
+
+    def was_made(self, target: Path, settings: dict[str, Any]) -> bool:
+        """Return `is_done` without a word."""
         record = done_file(target)
         if not target.exists():
             return False
@@ -116,7 +123,6 @@ class RunFolder:
         if content_digest(target) not in (found["result"], found.get("replaced")):
             hint = "move it to another folder"
             raise UserError(str(target), "the file that was made", "a changed one", hint)
-        print(f"{target.parent.name}: done already; {target}")
         return True
 
     def mark_done(self, target: Path, settings: dict[str, Any]) -> None:

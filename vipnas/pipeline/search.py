@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -60,12 +61,10 @@ def search(
     seed, directory = level.experiment.config.seed, best_file(level).parent
     near = near_budget(level, cost_of, directory, ray)
     cost_of = near or cost_of
-    try:
+    with _named(level):
         searchers = searchers_of(config, level.space, seed, cost_of)
         if near is not None:
             searchers = near.measuring(searchers, REFERENCES)
-    except UserError as error:
-        raise error.inside(f"{level.experiment.file}: search") from None
     scorer = Scorer(level)
 
     def write_best(method: str, best: Trial, **found: Any) -> None:
@@ -80,6 +79,22 @@ def search(
             )
         write_fronts(directory, config, trials)
     return best_file(level)
+
+
+def check_budgets(level: Level[Any]) -> None:
+    """Raise UserError if no architecture can meet one of the budgets of the search."""
+    cost_of, _ = level.cost_of()
+    with _named(level):
+        FeasibleSpace(level.space, cost_of, level.budgets)
+
+
+@contextmanager
+def _named(level: Level[Any]) -> Iterator[None]:
+    """Put the section of the search into the place of a UserError."""
+    try:
+        yield
+    except UserError as error:
+        raise error.inside(f"{level.experiment.file}: {level.sections}search") from None
 
 
 def run_methods(

@@ -42,13 +42,28 @@ def train_supernet(
     target = target or supernet_file(level)
     check_sampling(level)
     with at_work(level.experiment, target.parent):
-        settings = {**level.settings(), **level.supernet_settings(), **(more_settings or {})}
+        settings = {**_settings_of(level), **(more_settings or {})}
         if (near := budget_range(level)) is not None:
-            settings["macs_between"] = list(near.macs)
             print(f"supernet: {near}")
         if not level.folder.is_done(target, settings):
             _train(level, target, settings, callbacks)
     return target
+
+
+def _settings_of(level: Level[Any]) -> dict[str, Any]:
+    """Return all that the training of the supernet depends on."""
+    near = budget_range(level)
+    return {
+        **level.settings(),
+        **level.supernet_settings(),
+        **({} if near is None else {"macs_between": list(near.macs)}),
+    }
+
+
+def check_trained(level: Level[Any]) -> None:
+    """Raise UserError if the supernet is trained, but with other settings than those of today."""
+    if (target := supernet_file(level)).exists():
+        level.folder.was_made(target, _settings_of(level))
 
 
 def _train(
@@ -107,7 +122,8 @@ def check_sampling(level: Level[Any]) -> None:
     loss = level.supernet_config.distillation.loss
     if loss != "labels" and "input_hw" in level.space.choices:
         hint = "heatmaps of different input sizes cannot be compared"
-        raise UserError("supernet.distillation.loss", "labels, as input_hw is a choice", loss, hint)
+        place = f"{level.sections}supernet.distillation.loss"
+        raise UserError(place, "labels, as input_hw is a choice", loss, hint)
 
 
 def subnet_sampler(level: Level[A], num_persons: int | None = None) -> SubnetSampler[A]:

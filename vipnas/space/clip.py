@@ -6,10 +6,12 @@ import math
 import random
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, replace
+from typing import Any
 
 from vipnas.arch.clip import NO_FUSION, WARP, FollowUp, Fusion, VideoArch, fusion_name
 from vipnas.arch.image import Arch
 from vipnas.errors import UserError
+from vipnas.files import to_plain
 from vipnas.space.genes import GeneSpace
 from vipnas.space.image import SearchSpace
 
@@ -54,6 +56,15 @@ class VideoSpace(GeneSpace[VideoArch]):
     def fusion_names(self) -> list[str]:
         """The options of the last gene of a frame, by name."""
         return [WARP] * self.warp + [str(fusion or NO_FUSION) for fusion in self.fusions]
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return everything but the name of the follow-up space, equal for equal spaces."""
+        return {
+            "key_frame": to_plain(self.key_frame),
+            "space": self.image_space.to_plain(),
+            "fusions": self.fusion_names,
+            "num_follow_ups": self.num_follow_ups,
+        }
 
     @property
     def num_parts(self) -> int:  # type: ignore[override]
