@@ -20,6 +20,7 @@ import re
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -58,6 +59,8 @@ def main() -> int:
     options = _parser().parse_args()
     torch.set_num_threads(options.threads)
     arch = find_member(options.name)
+    if options.input_hw:
+        arch = replace(arch, input_hw=tuple(options.input_hw))
     operations, rate = profile(arch, options)
     print(f"{options.name}: {count_cost(arch)}; {options.runtime}, {options.threads} thread(s)")
     for column in ("kind", "part"):
@@ -72,6 +75,9 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("name", help=HELP)
+    parser.add_argument(
+        "--input-hw", nargs=2, type=int, metavar=("H", "W"), help="default: that of the arch"
+    )
     parser.add_argument("--runtime", choices=PROFILED, default="onnxruntime")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--runs", type=int, default=60)

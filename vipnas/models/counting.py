@@ -32,7 +32,7 @@ def count_cost(arch: Arch) -> Cost:
 
 def segment_costs(arch: Arch) -> list[tuple[Segment, Cost]]:
     """Return the segments of a network in the order they run, each with its cost."""
-    return [(segment, _segment_cost(segment)) for segment in segments(arch)]
+    return [(segment, segment_cost(segment)) for segment in segments(arch)]
 
 
 class LayerCost(NamedTuple):
@@ -49,7 +49,8 @@ def layer_costs(arch: Arch) -> list[tuple[Layer, LayerCost]]:
 
 
 @lru_cache(maxsize=1 << 20)
-def _segment_cost(segment: Segment) -> Cost:
+def segment_cost(segment: Segment) -> Cost:
+    """Return the cost of one segment for one image."""
     costs = [_layer_cost(layer._replace(name="")) for layer in segment.layers()]
     return Cost(sum(cost.macs for cost in costs), sum(cost.params for cost in costs))
 
