@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from tool_fixture import tool
 from torch import nn
@@ -14,18 +16,23 @@ layer_kinds, layer_rates, subnet_rates = (
 )
 
 
+def candidate(table: str, row: str, column: str) -> Any:
+    """The first such one, at 96 x 64, two in a row."""
+    found = layer_kinds.TABLES[table]((96, 64), 2)
+    return next(one for one in found if (one.row, one.column) == (row, column))
+
+
 def test_layers_have_the_size_and_the_macs_of_their_place() -> None:
-    found = {(one.row, one.column): one for one in layer_kinds.candidates((96, 64), in_a_row=2)}
-    dense = found["3x3 dense", "64 at 12 x 8"]
-    assert (dense.shape_CHW, dense.macs) == ((64, 12, 8), 2 * 64 * 64 * 9 * 96)
-    block = found["expansion 3, 5x5 depthwise", "32 wide"]
-    assert block.macs == 2 * 96 * (32 * 96 + 96 * 25 + 96 * 32)
-    stem = found["stem 16 wide, 3x3", "to 32, 5x5 dense"]
+    dense = candidate(layer_kinds.CONVOLUTIONS, "3x3 dense", "32 at 24 x 16")
+    assert (dense.shape_CHW, dense.macs) == ((32, 24, 16), 2 * 32 * 32 * 9 * 24 * 16)
+    block = candidate(layer_kinds.BLOCKS, "expansion 2, 3x3 32 per group", "32 wide")
+    assert block.macs == 2 * 96 * (32 * 64 + 64 * 32 * 9 + 64 * 32)
+    stem = candidate(layer_kinds.FIRST, "stem 16 wide, 3x3", "to 32, 5x5 dense")
     stage = 24 * 16 * (16 * 32 * 25 + 32 * 32)
     assert (stem.shape_CHW, stem.macs) == ((3, 96, 64), 48 * 32 * 27 * 16 + stage)
-    head = found["deconvolution 32 wide, kernel 2, 2 groups", "64 channels"]
-    assert head.macs == 96 * (64 * 64 + 64 * 16 * 4) + 4 * 96 * 32 * 17
-    simcc = found["SimCC", "64 channels"]
+    head = candidate(layer_kinds.HEADS, "deconvolution 16 wide, kernel 2, 2 groups", "64 channels")
+    assert head.macs == 96 * (64 * 64 + 64 * 8 * 4) + 4 * 96 * 16 * 17
+    simcc = candidate(layer_kinds.HEADS, "SimCC", "64 channels")
     assert simcc.macs == 96 * (64 * 64 + 64 * 17) + 17 * 96 * (128 + 192)
 
 
@@ -41,14 +48,14 @@ def test_a_cell_has_microseconds_rate_and_part() -> None:
 def test_subnets_are_drawn_by_their_macs(
     tiny_space: SearchSpace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    low, high = 300_000, 600_000
-    archs = subnet_rates.drawn(tiny_space, 5, low, high, seed=0)
-    assert len(set(archs)) == 5
-    assert all(low <= count_cost(arch).macs <= high for arch in archs)
-    assert archs == subnet_rates.drawn(tiny_space, 5, low, high, seed=0)
-    monkeypatch.setattr(subnet_rates, "DRAWS", 10)
-    with pytest.raises(ValueError, match="tiny: expected 5 subnets of 0 to 1 MACs, got 0"):
-        subnet_rates.drawn(tiny_space, 5, 0, 1, seed=0)
+    some = subnet_rates.drawn(tiny_space, 3, 0, 10**9, seed=0)
+    low, middle, high = sorted(count_cost(arch).macs for arch in some)
+    assert low < middle < high
+    found = subnet_rates.drawn(tiny_space, 1, middle, middle, seed=0)
+    assert [count_cost(arch).macs for arch in found] == [middle] and found[0] in some
+    monkeypatch.setattr(subnet_rates, "DRAWS", 3)
+    with pytest.raises(ValueError, match="tiny: expected 2 subnets of .* MACs, got 1 in 3 draws"):
+        subnet_rates.drawn(tiny_space, 2, middle, middle, seed=0)
 
 
 def test_rates_of_subnets_by_hand(tiny_space: SearchSpace) -> None:

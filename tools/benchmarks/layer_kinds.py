@@ -6,7 +6,7 @@ Strides are those of the whole network up to a layer: at stride 8 an input of 96
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -105,15 +105,6 @@ class Averaged(nn.Module):
         return F.adaptive_avg_pool2d(self.module(x), 1)
 
 
-def candidates(input_hw: HW, in_a_row: int) -> Iterator[Candidate]:
-    """All that is timed at an input size. Convolutions and blocks stand `in_a_row`."""
-    yield from _convolutions(input_hw, in_a_row)
-    yield from _blocks(input_hw, in_a_row)
-    yield from _first_layers(input_hw)
-    yield from _upsamplings(input_hw)
-    yield from _heads(input_hw)
-
-
 def _at(input_hw: HW, stride: int) -> HW:
     return input_hw[0] // stride, input_hw[1] // stride
 
@@ -175,7 +166,7 @@ def _block_archs(width: int, depth: int) -> Iterator[tuple[str, StageArch]]:
             yield f"{name}, hardswish", replace(arch, activation="hardswish")
 
 
-def _first_layers(input_hw: HW) -> Iterator[Candidate]:
+def _first_layers(input_hw: HW, _: int) -> Iterator[Candidate]:
     half_hw = _at(input_hw, 2)
     for width in STEM_WIDTHS:
         for kernel_size in STEM_KERNELS:
@@ -192,7 +183,7 @@ def _first_layers(input_hw: HW) -> Iterator[Candidate]:
                 yield _candidate(FIRST, name, column, [stem, first])
 
 
-def _upsamplings(input_hw: HW) -> Iterator[Candidate]:
+def _upsamplings(input_hw: HW, _: int) -> Iterator[Candidate]:
     for before, after, stride in UPSAMPLED:
         height, width = _at(input_hw, stride)
         area, dense = height * width, before * after * height * width
@@ -225,7 +216,7 @@ def _upsamplings(input_hw: HW) -> Iterator[Candidate]:
             yield Candidate(UPSAMPLINGS, name, column, module, (before, height, width), macs)
 
 
-def _heads(input_hw: HW) -> Iterator[Candidate]:
+def _heads(input_hw: HW, _: int) -> Iterator[Candidate]:
     in_hw = _at(input_hw, 8)
     twice_hw = (2 * in_hw[0], 2 * in_hw[1])
     for channels in HEAD_CHANNELS:
@@ -258,3 +249,13 @@ def _candidate(
     macs = sum(segment_cost(segment).macs for segment in segments)
     shape = (segments[0].in_channels, *segments[0].in_hw)
     return Candidate(table, row, column, Averaged(module) if averaged else module, shape, macs)
+
+
+# What is timed at an input size, by table. Convolutions and blocks stand so many in a row.
+TABLES: dict[str, Callable[[HW, int], Iterator[Candidate]]] = {
+    CONVOLUTIONS: _convolutions,
+    BLOCKS: _blocks,
+    FIRST: _first_layers,
+    UPSAMPLINGS: _upsamplings,
+    HEADS: _heads,
+}

@@ -14,14 +14,14 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from tools.benchmarks.command import command_line, exit_with, write_report
 from tools.benchmarks.gemm_reference import gemm_runs
-from tools.benchmarks.layer_kinds import Candidate, candidates
+from tools.benchmarks.layer_kinds import TABLES, Candidate
 from vipnas.latency.interleaved import MAX_SPREAD, ROUNDS, Clock, interleaved
 from vipnas.latency.measure import Key, key_of_this_machine, pinned, quick_run
 from vipnas.latency.profile import retry_if_noisy
@@ -55,9 +55,12 @@ def main() -> int:
         for input_hw in options.input_hw or [(256, 192)]:
             key = key_of_this_machine(runtime, tuple(input_hw), options.threads)
             lines += [f"## {key}", ""]
-            found = list(candidates(key.input_hw, options.in_a_row))
-            for table in options.table or dict.fromkeys(one.table for one in found):
-                chosen = [one for one in found if _is_asked_for(one, table, options.column)]
+            for kinds in _chosen_tables(options.table):
+                chosen = [
+                    one
+                    for one in kinds(key.input_hw, options.in_a_row)
+                    if one.column.startswith(tuple(options.column or [""]))
+                ]
                 if chosen:
                     lines += [*_table(chosen, key, options), ""]
                     write_report(options.report, lines)
@@ -86,8 +89,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _is_asked_for(one: Candidate, table: str, columns: Sequence[str] | None) -> bool:
-    return one.table.startswith(table) and one.column.startswith(tuple(columns or ("",)))
+def _chosen_tables(names: Sequence[str] | None) -> list[Callable[..., Iterator[Candidate]]]:
+    return [kinds for name, kinds in TABLES.items() if name.startswith(tuple(names or [""]))]
 
 
 def _table(chosen: Sequence[Candidate], key: Key, options: argparse.Namespace) -> Iterator[str]:
