@@ -41,7 +41,9 @@ def summarise_video(level: ClipLevel) -> Path:
         "random search's best, inherited": read_video_arch(best_file(level, compared_with)),
     }
     networks = {
-        name: VideoNet(level.key_frame, score_of.network(arch)) for name, arch in archs.items()
+        name: VideoNet(level.key_frame, score_of.network(arch))
+        for name, arch in archs.items()
+        if arch in level.space  # a space may have a fusion in every frame
     }
     networks["key frame's network in every frame"] = VideoNet(level.key_frame)
     loops = {name: level.loop(network) for name, network in networks.items()}
