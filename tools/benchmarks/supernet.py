@@ -9,7 +9,7 @@ that a busy machine slows both; medians, and of the ratio the median over the tu
 thread on a CPU are those that the process computed. The report also has:
 
     a step of four subnets beside its parts
-    training steps at half the input size: resized crops, beside the extracted network on its own
+    training steps at half the input size: resized crops, beside the extracted networks on their own
     on a CPU, how many architectures a second are sampled and counted
     on a GPU, the seconds of each pass in which a kernel runs: the host may be slower
     on a GPU, steps of the sandwich and of the largest subnet: peak memory, and share of busy time
@@ -50,9 +50,10 @@ from vipnas.models.counting import count_cost
 from vipnas.models.posenet import PoseNet, extract
 from vipnas.space.image import SearchSpace
 from vipnas.training.compute import make_forward
+from vipnas.training.failure import Backward
 from vipnas.training.losses import distillation_loss, heatmap_loss
-from vipnas.training.sampling import SubnetSampler
-from vipnas.training.step import ImageTask, network_backward
+from vipnas.training.sampling import SampledSubnet, SubnetSampler
+from vipnas.training.step import ImageTask, Task, network_backward, supernet_backward
 
 SPACES = ("tiny", "quick", "s_vipnas_res50", "s_vipnas_mbv3", "lat_vipnas")
 BATCH_SIZE = 16  # the smallest that the shipped experiments train images with
@@ -216,8 +217,8 @@ def _step(space: SearchSpace, setting: Setting) -> Result:
 
 
 def _half_size_steps(space: SearchSpace, setting: Setting) -> Iterator[Result]:
-    """Training steps of subnets at half the input size, beside the extracted networks on crops of
-    that size; none where the total stride does not divide it."""
+    """Training steps of subnets at half the input size, each by itself and four in a step, beside
+    the extracted networks on crops of that size; none where the total stride does not divide it."""
     half_hw = space.input_hw[0] // 2, space.input_hw[1] // 2
     try:
         sized = space.with_facts(input_hw=(half_hw, space.input_hw))
@@ -225,29 +226,43 @@ def _half_size_steps(space: SearchSpace, setting: Setting) -> Iterator[Result]:
         return
     supernet = setting.supernet(space)
     codec = HeatmapCodec(space.input_hw, space.max_arch().heatmap_hw)
-    generator = torch.Generator().manual_seed(0)
+    rng, generator = random.Random(1), torch.Generator().manual_seed(0)
     shape = (setting.batch_size, *space.input_hw, 3)
     images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
     images = images.permute(0, 3, 1, 2).to(setting.device)
     joints = torch.rand(setting.batch_size, space.num_keypoints, 3, generator=generator)
     joints = (joints * torch.tensor([*space.input_hw[::-1], 2.0])).to(setting.device)
     small = resize_crops(images, half_hw), resize_points(joints, space.input_hw, half_hw)
-    rng = random.Random(1)
-    for number in range(NUM_RANDOM_ON_GPU):
-        arch = replace(sized.sample(rng), input_hw=half_hw)
-        sliced = _step_of(supernet, codec, arch, (images, joints), setting)
-        alone = extract(supernet, arch)
-        extracted = _step_of(alone, codec.at(arch), None, small, setting)
-        compared = interleaved(setting, setting.repeats, sliced, extracted)
+    task: Task[Arch] = ImageTask(make_forward(supernet, setting.compute), codec)
+    archs = [replace(sized.sample(rng), input_hw=half_hw) for _ in range(4)]
+    extracted = [_extracted_step(extract(supernet, arch), codec, small, setting) for arch in archs]
+    macs = [count_cost(arch).macs for arch in archs]
+    for number, arch in enumerate(archs[:NUM_RANDOM_ON_GPU]):
+        sliced = _step_of(supernet, network_backward(task, arch), (images, joints))
+        compared = interleaved(setting, setting.repeats, sliced, extracted[number])
         name = f"training step at half the size, random {number + 1}"
-        yield Result(_row(space, name, count_cost(arch).macs, compared), compared, is_resized=True)
+        yield Result(_row(space, name, macs[number], compared), compared, is_resized=True)
+    subnets = [SampledSubnet("random", (arch,)) for arch in archs]
+    together = _step_of(supernet, supernet_backward(task, lambda step: subnets), (images, joints))
+
+    def apart() -> None:
+        for step in extracted:
+            step()
+
+    compared = interleaved(setting, setting.repeats, together, apart)
+    row = _row(space, "training step of four at half the size", sum(macs), compared)
+    yield Result(row, compared, is_resized=True)
 
 
-def _step_of(
-    network: PoseNet, codec: HeatmapCodec, arch: Arch | None, batch: Batch, setting: Setting
+def _extracted_step(
+    network: PoseNet, codec: HeatmapCodec, batch: Batch, setting: Setting
 ) -> Callable[[], None]:
-    backward = network_backward(ImageTask(make_forward(network, setting.compute), codec), arch)
+    """A training step of a network by itself, on crops of its size."""
+    task = ImageTask(make_forward(network, setting.compute), codec.at(network.arch))
+    return _step_of(network, network_backward(task), batch)
 
+
+def _step_of(network: PoseNet, backward: Backward, batch: Batch) -> Callable[[], None]:
     def run() -> None:
         network.zero_grad(set_to_none=True)
         backward(0, batch)
