@@ -1,0 +1,295 @@
+"""What a change of space or recipe gains: networks that differ in one thing, at equal milliseconds.
+
+    python -m tools.benchmarks.gains STUDY --data-root DATA --work DIR [--rows NAME ...]
+        [--seeds N ...] [--report FILE]
+
+A study (`experiments/gains/`) names an experiment and rows. Each row changes some settings of the
+experiment. Its network is that of another row, the only one of its space, or what a supernet and a
+search find. It is trained by itself, once for each seed, and scored on the validation persons.
+Stages that were ended resume, and several rows may be made at once, each by a process of its own.
+`DIR/ROW.yaml` is the experiment of a row, for the commands of vipnas. The table has all rows that
+are complete: AP on the validation persons, its difference from the reference with the interval of
+drawing photographs, and milliseconds, which are measured in turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from numpy.typing import NDArray
+
+from tools.benchmarks.command import command_line, exit_with, write_report
+from vipnas.arch.image import Arch
+from vipnas.arch.io import arch_from_json, write_arch
+from vipnas.evaluation.coco_ap import ap_samples, coco_metrics
+from vipnas.files import Strict, parse, read_json, read_yaml, write_atomically
+from vipnas.latency.interleaved import MAX_SPREAD, ROUNDS, Latency, interleaved
+from vipnas.latency.measure import Key, key_of_this_machine, pinned, quick_run
+from vipnas.latency.profile import retry_if_noisy
+from vipnas.memory import keep_freed_memory
+from vipnas.models.counting import count_cost
+from vipnas.models.posenet import PoseNet
+from vipnas.pipeline.experiment import Experiment
+from vipnas.pipeline.image_level import ImageLevel
+from vipnas.pipeline.models import open_network
+from vipnas.pipeline.retrain import retrain
+from vipnas.pipeline.search import search
+from vipnas.pipeline.supernet import train_supernet
+
+RUNTIME = "onnxruntime"
+HEADER = "| row | input | cost | ms | steps | AP | AP50 | OKS | gain in AP, 95 % of draws | seeds |"
+
+
+@dataclass(frozen=True)
+class RowSettings(Strict):
+    """A row: what it changes, and the row whose network and changes it has besides.
+
+    Without such a row it finds a network of its own.
+    """
+
+    changes: dict[str, Any] = field(default_factory=dict)
+    arch_of: str | None = None
+
+
+@dataclass(frozen=True)
+class Study(Strict):
+    """An experiment, as YAML beside the study, and the rows, the first of which is the reference.
+
+    `{work}` in a text of a change is the folder of the study's runs.
+    """
+
+    experiment: str
+    rows: dict[str, RowSettings]
+    seeds: tuple[int, ...] = (0,)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a study in a folder."""
+
+    study: Study
+    name: str
+    base: Path
+    work: Path
+    data_root: Path
+
+    @property
+    def own(self) -> RowSettings:
+        return self.study.rows[self.name]
+
+    @property
+    def _arch_row(self) -> Row | None:
+        name = self.own.arch_of
+        return None if name is None else replace(self, name=name)
+
+    def settings(self) -> Any:
+        """Return the settings of the row's experiment."""
+        before = self._arch_row.settings() if self._arch_row else read_yaml(self.base)
+        return _changed(before, _filled(self.own.changes, str(self.work)))
+
+    def experiment(self, seed: int | None = None) -> Experiment:
+        """Return the experiment of the row; with a seed, that of a training by itself."""
+        file = self.work / f"{self.name}.yaml"
+        plain = self.settings()
+        beside = self.base.parent / f"{plain['space']}.yaml"
+        if beside.exists():
+            plain["space"] = str(beside.resolve())
+        write_atomically(file, yaml.safe_dump(plain, sort_keys=False))
+        output = self.work / (self.name if seed is None else f"{self.name}_{seed}")
+        opened = Experiment.open(file, output, self.data_root, torch.device("cpu"))
+        if seed is None:
+            return opened
+        return replace(opened, config=replace(opened.config, seed=seed))
+
+    def arch_file(self) -> Path:
+        """Return the file of the network, which is searched for unless that is done."""
+        if self._arch_row is not None:
+            return self._arch_row.arch_file()
+        experiment = self.experiment()
+        space = experiment.space
+        if space.max_arch() == space.min_arch():
+            file = experiment.output / "arch.json"
+            write_arch(file, space.max_arch())
+            return file
+        level = ImageLevel(experiment)
+        train_supernet(level)
+        return search(level)
+
+    def results_file(self, seed: int) -> Path:
+        return self.work / f"{self.name}_{seed}" / "results.json"
+
+    def make(self, seed: int) -> None:
+        """Train and score the network, unless that is done."""
+        file = self.results_file(seed)
+        if file.exists():
+            return
+        arch_file = self.arch_file()
+        experiment = self.experiment(seed)
+        network = open_network(experiment, retrain(ImageLevel(experiment), arch_file))
+        evaluator = experiment.at(network.arch).evaluator("val")
+        xy_px, scores = evaluator.predict(network)
+        schedule = experiment.config.retrain.schedule
+        found = {
+            "arch": network.arch.to_json(),
+            "steps": schedule.num_steps(len(experiment.train_data.persons)),
+            "oks": evaluator.score(xy_px, scores),
+            "results": evaluator.results_of(xy_px, scores),
+        }
+        write_atomically(file, json.dumps(found) + "\n")
+
+
+def _changed(plain: Any, changes: Mapping[str, Any]) -> Any:
+    """Return settings with some replaced, section by section."""
+    return plain | {
+        key: _changed(plain.get(key) or {}, value) if isinstance(value, Mapping) else value
+        for key, value in changes.items()
+    }
+
+
+def _filled(value: Any, work: str) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _filled(item, work) for key, item in value.items()}
+    return value.replace("{work}", work) if isinstance(value, str) else value
+
+
+# ---- the table
+
+
+@dataclass(frozen=True)
+class Result:
+    """A trained network on the validation persons: AP and mean similarity, in 0..1; D draws."""
+
+    arch: Arch
+    steps: int
+    ap: float
+    ap50: float
+    oks: float
+    samples_D: NDArray[np.float64]
+    image_ids: frozenset[int]
+
+
+def result_of(row: Row, seed: int) -> Result:
+    """Return what the trained network of a row predicts, measured."""
+    found, experiment = read_json(row.results_file(seed)), row.experiment(seed)
+    truth, results = experiment.val_data.ground_truth, found["results"]
+    metrics = coco_metrics(truth, results, experiment.skeleton)
+    return Result(
+        arch_from_json(found["arch"], str(row.results_file(seed))),
+        found["steps"],
+        metrics.ap,
+        metrics.ap50,
+        found["oks"],
+        ap_samples(truth, results, experiment.skeleton),
+        frozenset(image["id"] for image in truth["images"]),
+    )
+
+
+def table(rows: Sequence[Row], key: Key) -> Iterator[str]:
+    """Write the rows that have a result; gains are over the first, seed by seed."""
+    found = {
+        row.name: {seed: result_of(row, seed) for seed in row.study.seeds if has_result(row, seed)}
+        for row in rows
+    }
+    found = {name: results for name, results in found.items() if results}
+    archs = {name: next(iter(results.values())).arch for name, results in found.items()}
+    latencies = _measured(list(dict.fromkeys(archs.values())), key)
+    reference = next(iter(found.values()), {})
+    yield HEADER
+    yield "|" + "---|" * HEADER.count(" | ") + "---|"
+    for name, results in found.items():
+        arch = archs[name]
+        yield _line(name, arch, latencies[arch], results, reference)
+
+
+def has_result(row: Row, seed: int) -> bool:
+    return row.results_file(seed).exists()
+
+
+def _measured(archs: Sequence[Arch], key: Key) -> dict[Arch, Latency]:
+    """Time networks in turn, each at its own input size."""
+    if not archs:
+        return {}
+    with pinned(key):
+        runs = [quick_run(PoseNet(arch), (3, *arch.input_hw), key) for arch in archs]
+        latencies = retry_if_noisy(partial(interleaved, runs, MAX_SPREAD, ROUNDS), print)
+    return dict(zip(archs, latencies, strict=True))
+
+
+def _line(
+    name: str,
+    arch: Arch,
+    latency: Latency,
+    results: Mapping[int, Result],
+    reference: Mapping[int, Result],
+) -> str:
+    each = list(results.values())
+    aps = ", ".join(f"{result.ap:.3f}" for result in each)
+    cells = [
+        name,
+        "x".join(map(str, arch.input_hw)),
+        str(count_cost(arch)),
+        f"{latency.median_ms:.2f}",
+        ", ".join(sorted({str(result.steps) for result in each})),
+        aps,
+        *(f"{mean(getattr(result, key) for result in each):.3f}" for key in ("ap50", "oks")),
+        gain_over(results, reference),
+        ", ".join(map(str, results)),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def gain_over(results: Mapping[int, Result], reference: Mapping[int, Result]) -> str:
+    """Return the mean gain over the seeds that both have, on the same draws of photographs."""
+    both = [seed for seed in results if seed in reference]
+    if not both or results is reference:
+        return "-"
+    for seed in both:
+        if results[seed].image_ids != reference[seed].image_ids:
+            raise ValueError(f"seed {seed}: two rows have other validation images")
+    gain = mean(results[seed].ap - reference[seed].ap for seed in both)
+    draws_SD = [results[seed].samples_D - reference[seed].samples_D for seed in both]
+    low, high = np.percentile(np.mean(draws_SD, axis=0), (2.5, 97.5))
+    return f"{gain:+.3f} ({low:+.3f} to {high:+.3f})"
+
+
+def main() -> int:
+    options = _parser().parse_args()
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    study = parse(Study, read_yaml(options.study), str(options.study))
+    base = options.study.parent / f"{study.experiment}.yaml"
+    rows = [Row(study, name, base, options.work, options.data_root) for name in study.rows]
+    for seed in options.seeds or study.seeds:
+        for row in rows:
+            if options.rows is None or row.name in options.rows:
+                row.make(seed)
+    key = key_of_this_machine(RUNTIME, rows[0].experiment().space.input_hw)
+    lines = [command_line(), "", str(key), "", *table(rows, key)]
+    print("\n".join(lines))
+    write_report(options.report, lines)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("study", type=Path, help="YAML of the study")
+    parser.add_argument("--data-root", type=Path, required=True, help="root of the data")
+    parser.add_argument("--work", type=Path, required=True, help="where runs are kept")
+    parser.add_argument("--rows", nargs="*", help="to make; none only measures (default: all)")
+    parser.add_argument("--seeds", nargs="*", type=int, help="to make (default: of the study)")
+    parser.add_argument("--report", type=Path, help="write the table there too, as markdown")
+    return parser
+
+
+if __name__ == "__main__":
+    exit_with(main)
