@@ -45,6 +45,7 @@ from vipnas.pipeline.models import open_network
 from vipnas.pipeline.retrain import retrain
 from vipnas.pipeline.search import search
 from vipnas.pipeline.supernet import train_supernet
+from vipnas.shipped import find_beside, find_shipped
 
 RUNTIME = "onnxruntime"
 HEADER = "| row | input | cost | ms | steps | AP | AP50 | OKS | gain in AP, 95 % of draws | seeds |"
@@ -101,9 +102,10 @@ class Row:
         """Return the experiment of the row; with a seed, that of a training by itself."""
         file = self.work / f"{self.name}.yaml"
         plain = self.settings()
-        beside = self.base.parent / f"{plain['space']}.yaml"
-        if beside.exists():
-            plain["space"] = str(beside.resolve())
+        # A whole path: rows may be called as spaces are, and their files are beside each other.
+        space = find_beside(self.base, plain["space"])
+        space = space or find_shipped("search_spaces", plain["space"], ".yaml")
+        plain["space"] = str(space.resolve())
         write_atomically(file, yaml.safe_dump(plain, sort_keys=False))
         output = self.work / (self.name if seed is None else f"{self.name}_{seed}")
         opened = Experiment.open(file, output, self.data_root, torch.device("cpu"))
