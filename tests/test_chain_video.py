@@ -249,13 +249,21 @@ def test_found_networks_train_on_with_weights_of_their_own_or_with_one_set(
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_follow_up_frames_of_several_sizes(
+def test_follow_up_frames_of_several_sizes_none_without_a_fusion(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    video = {**EXPERIMENT["video"], "input_hw": [[32, 24], [64, 48]]}
+    fusion = {"stages": [1, 2], "operations": ["add", "mul", "cat", "warp"]}
+    video = {**EXPERIMENT["video"], "input_hw": [[32, 24], [64, 48]], "fusion": fusion}
     write_experiment(tmp_path, {**EXPERIMENT, "video": video})
     assert main(arguments(tmp_path, "run")) == 0
     clips = tmp_path / "run" / "video"
+    rows = json.loads((clips / "summary.json").read_text())["test"]
+    assert [row["networks"] for row in rows] == [
+        "found, inherited",
+        "random search's best, inherited",
+        "key frame's network in every frame",
+        "found, retrained",
+    ]
     done = json.loads((clips / "supernet" / "done.json").read_text())
     assert done["settings"]["input_hw"] == [[32, 24], [64, 48]]
     _, header = read_clip_supernet(clips / "supernet" / "supernet.safetensors")
