@@ -20,9 +20,9 @@ from vipnas.data.codecs.heatmap import HeatmapCodec
 from vipnas.data.crops.crops import fixed_crops
 from vipnas.data.crops.loader import TrainingCrops
 from vipnas.data.formats.coco import PoseData, read_coco
-from vipnas.data.formats.joined import read_coco_files
-from vipnas.data.formats.reading import Reading
-from vipnas.data.formats.skeletons import COCO_17
+from vipnas.data.formats.joined import joined, read_parts
+from vipnas.data.formats.reading import DEFAULT_READING, Reading
+from vipnas.data.formats.skeletons import COCO_17, Skeleton
 from vipnas.data.formats.splits import hold_out
 from vipnas.files import parse, to_plain
 from vipnas.training.losses import heatmap_loss
@@ -49,6 +49,17 @@ def files(tiny_coco: Any) -> Files:
         path.write_text(json.dumps(document))
         found.append((path, folder))
     return found
+
+
+def read_coco_files(
+    files: Files,
+    skeleton: Skeleton,
+    reading: Reading = DEFAULT_READING,
+    renumber: bool = False,
+    weights: tuple[float, ...] | None = None,
+) -> PoseData:
+    """Read files as an experiment does."""
+    return joined(read_parts(files, skeleton, reading, weights), reading, renumber)
 
 
 def change(path: Path, **change: Any) -> None:

@@ -78,15 +78,20 @@ def _parser() -> argparse.ArgumentParser:
         metavar=("H", "W"),
         help="of the network, multiples of 32; may be repeated (default: 256 192)",
     )
-    parser.add_argument("--runtime", action="append", help="default: onnxruntime, openvino")
     parser.add_argument("--table", action="append", help="first words of a table (default: all)")
     parser.add_argument("--column", action="append", help="first words of a column (default: all)")
     parser.add_argument("--in-a-row", type=int, default=IN_A_ROW, help="of a convolution or block")
+    add_timing_options(parser)
+    return parser
+
+
+def add_timing_options(parser: argparse.ArgumentParser) -> None:
+    """Add where and how layers and subnets are timed, and the report."""
+    parser.add_argument("--runtime", action="append", help="default: onnxruntime, openvino")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--max-spread", type=float, default=MAX_SPREAD)
     parser.add_argument("--report", type=Path, help="write all there, as markdown")
-    return parser
 
 
 def _chosen_tables(names: Sequence[str] | None) -> list[Callable[..., Iterator[Candidate]]]:

@@ -15,16 +15,15 @@ import random
 import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from statistics import mean, median
 from typing import NamedTuple
 
 from tools.benchmarks.command import command_line, exit_with, write_report
 from tools.benchmarks.gemm_reference import gemm_runs
 from tools.benchmarks.latency_peak import PRODUCT_FLOPS, PRODUCT_SIDE
-from tools.benchmarks.layer_rates import RUNTIMES, seconds
+from tools.benchmarks.layer_rates import RUNTIMES, add_timing_options, seconds
 from vipnas.arch.image import Arch
-from vipnas.latency.interleaved import MAX_SPREAD, ROUNDS, interleaved
+from vipnas.latency.interleaved import interleaved
 from vipnas.latency.measure import Key, key_of_this_machine, pinned, quick_run
 from vipnas.latency.profile import retry_if_noisy
 from vipnas.models.counting import count_cost
@@ -86,11 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--subnets", type=int, default=8, help="of each space (default: 8)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--runtime", action="append", help="default: onnxruntime, openvino")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--max-spread", type=float, default=MAX_SPREAD)
-    parser.add_argument("--report", type=Path, help="write all there, as markdown")
+    add_timing_options(parser)
     return parser
 
 

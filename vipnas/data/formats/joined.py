@@ -19,38 +19,23 @@ from vipnas.errors import UserError
 log = logging.getLogger(__name__)
 
 
-def read_coco_files(
-    files: Sequence[tuple[Path, Path]],
-    skeleton: Skeleton,
-    reading: Reading = DEFAULT_READING,
-    renumber: bool = False,
-    weights: Sequence[float] | None = None,
-) -> PoseData:
-    """Read COCO keypoint files as one data set, in their order.
-
-    An image that is in a file of `vipnas label` and in another one has the other's labels only.
-
-    Args:
-        files: Each annotation file and the folder of its images.
-        skeleton: As in `read_coco`.
-        reading: As in `read_coco`.
-        renumber: If an image id occurs in several files, number all images from 1. Do not use it
-            for data whose ids appear in files of results or detections.
-        weights: Weight in the loss of the labels of each file; all 1 by default.
-
-    Raises:
-        UserError: As in `read_coco`, or an image is in several files.
-    """
-    return joined(read_parts(files, skeleton, reading, weights), reading, renumber)
-
-
 def read_parts(
     files: Sequence[tuple[Path, Path]],
     skeleton: Skeleton,
     reading: Reading = DEFAULT_READING,
     weights: Sequence[float] | None = None,
 ) -> list[PoseData]:
-    """Read each of several files, as `read_coco_files` does, without joining them."""
+    """Read several COCO keypoint files, each by itself.
+
+    Args:
+        files: Each annotation file and the folder of its images.
+        skeleton: As in `read_coco`.
+        reading: As in `read_coco`, but for what is asked of all files together; see `joined`.
+        weights: Weight in the loss of the labels of each file; all 1 by default.
+
+    Raises:
+        UserError: As in `read_coco`.
+    """
     parts = []
     for (file, images), weight in zip(files, weights or [1.0] * len(files), strict=True):
         part = pose_data(read_document(file), str(file), images, skeleton, reading)
@@ -62,7 +47,19 @@ def read_parts(
 def joined(
     parts: Sequence[PoseData], reading: Reading = DEFAULT_READING, renumber: bool = False
 ) -> PoseData:
-    """Join files that were read, as `read_coco_files` does."""
+    """Return files that were read as one data set, in their order.
+
+    An image that is in a file of `vipnas label` and in another one has the other's labels only.
+
+    Args:
+        parts: The files, by `read_parts`.
+        reading: That of the files.
+        renumber: If an image id occurs in several files, number all images from 1. Do not use it
+            for data whose ids appear in files of results or detections.
+
+    Raises:
+        UserError: As in `read_coco`, or an image is in several files.
+    """
     return checked_whole(join(with_real_labels_first(parts), renumber), reading)
 
 
