@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from tools.benchmarks.command import command_line, exit_with, write_report
 from vipnas.arch.image import Arch
-from vipnas.arch.io import arch_from_json, write_arch
+from vipnas.arch.io import arch_from_json, read_arch, write_arch
 from vipnas.evaluation.coco_ap import ap_samples, coco_metrics
 from vipnas.files import Strict, parse, read_json, read_yaml, write_atomically
 from vipnas.latency.interleaved import MAX_SPREAD, ROUNDS, Latency, interleaved
@@ -55,7 +55,8 @@ HEADER = "| row | input | cost | ms | steps | AP | AP50 | OKS | gain in AP, 95 %
 class RowSettings(Strict):
     """A row: what it changes, and the row whose network and changes it has besides.
 
-    Without such a row it finds a network of its own.
+    With an `input_hw` of its own, that network has this size. Without such a row it finds a network
+    of its own.
     """
 
     changes: dict[str, Any] = field(default_factory=dict)
@@ -90,8 +91,7 @@ class Row:
 
     @property
     def _arch_row(self) -> Row | None:
-        name = self.own.arch_of
-        return None if name is None else replace(self, name=name)
+        return None if self.own.arch_of is None else replace(self, name=self.own.arch_of)
 
     def settings(self) -> Any:
         """Return the settings of the row's experiment."""
@@ -115,12 +115,16 @@ class Row:
 
     def arch_file(self) -> Path:
         """Return the file of the network, which is searched for unless that is done."""
-        if self._arch_row is not None:
-            return self._arch_row.arch_file()
+        of_row, resized = self._arch_row, "input_hw" in self.own.changes
+        if of_row is not None and not resized:
+            return of_row.arch_file()
         experiment = self.experiment()
-        space = experiment.space
+        space, file = experiment.space, experiment.output / "arch.json"
+        if of_row is not None:
+            own_hw = space.max_arch().input_hw
+            write_arch(file, replace(read_arch(of_row.arch_file()), input_hw=own_hw))
+            return file
         if space.max_arch() == space.min_arch():
-            file = experiment.output / "arch.json"
             write_arch(file, space.max_arch())
             return file
         level = ImageLevel(experiment)
@@ -199,7 +203,11 @@ def result_of(row: Row, seed: int) -> Result:
 def table(rows: Sequence[Row], key: Key) -> Iterator[str]:
     """Write the rows that have a result; gains are over the first, seed by seed."""
     found = {
-        row.name: {seed: result_of(row, seed) for seed in row.study.seeds if has_result(row, seed)}
+        row.name: {
+            seed: result_of(row, seed)
+            for seed in row.study.seeds
+            if row.results_file(seed).exists()
+        }
         for row in rows
     }
     found = {name: results for name, results in found.items() if results}
@@ -211,10 +219,6 @@ def table(rows: Sequence[Row], key: Key) -> Iterator[str]:
     for name, results in found.items():
         arch = archs[name]
         yield _line(name, arch, latencies[arch], results, reference)
-
-
-def has_result(row: Row, seed: int) -> bool:
-    return row.results_file(seed).exists()
 
 
 def _measured(archs: Sequence[Arch], key: Key) -> dict[Arch, Latency]:
