@@ -1,6 +1,7 @@
 """Measure key frames by need beside the fixed clock, at equal mean cost.
 
     python -m tools.benchmarks.key_frames EXPERIMENT --output RUN --held-out DIR --test DIR
+        [--beside EXPERIMENT RUN ...]
 
 Takes the retrained networks of a finished `vipnas run`. Both folders have videos with labels, as
 `vipnas synthesize --video` writes them. A threshold is chosen on the first, so that the mean MACs
@@ -10,6 +11,7 @@ of a frame are at most those of the clock. All rows are measured on the second, 
     score, change    key frames by need, with each trigger
     warp, ...        the same without follow-up networks: warped heatmaps alone, of the same budget
     frame N warped   the clock; the network of one follow-up frame is left out
+    RUN, ...         the networks of another run beside it: with the clock, and by need
 
 Prints a table, with the interval of the difference in OKS AP to the clock over draws of the videos.
 """
@@ -45,14 +47,31 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--held-out", type=Path, required=True, help="videos for the thresholds")
     parser.add_argument("--test", type=Path, required=True, help="videos to measure on")
     parser.add_argument("--max-interval", type=int, default=12, metavar="N")
+    parser.add_argument(
+        "--beside",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("EXPERIMENT", "RUN"),
+        help="another finished run, whose networks are measured too; may be repeated",
+    )
     options = parser.parse_args(arguments)
     keep_freed_memory()
-    device = torch.device("cpu")
-    level = ClipLevel(Experiment.open(options.experiment, options.output, Path(), device))
+    level = level_of(options.experiment, options.output)
     found = level.loop_of(network_file(level))
     held_out, test = (videos_in(level.experiment, one) for one in (options.held_out, options.test))
-    print_rows(test, list(loops_of(found, held_out, options.max_interval)))
+    rows = list(loops_of(found, held_out, options.max_interval))
+    for experiment, run in options.beside:
+        other = level_of(experiment, Path(run))
+        loop, name = other.loop_of(network_file(other)), Path(run).name
+        rows.append((f"{name}, clock", loop))
+        rows += by_need(f"{name}, ", loop, budget_of(found), held_out, options.max_interval)
+    print_rows(test, rows)
     return 0
+
+
+def level_of(experiment: str, run: Path) -> ClipLevel:
+    return ClipLevel(Experiment.open(experiment, run, Path(), torch.device("cpu")))
 
 
 def videos_in(experiment: Experiment, folder: Path) -> PoseTrackData:
@@ -65,7 +84,6 @@ def loops_of(
     """Yield the rows by name."""
     assert isinstance(found.network, VideoNet)
     key_frame, networks = found.network.key_frame, list(found.network.follow_ups)
-    max_macs = mean_cost(found.network.arch).macs
 
     def with_networks(chosen: Sequence[FollowUpNet | None]) -> OnlineLoop:
         return replace(found, network=VideoNet(key_frame, FollowUpNets(chosen)))
@@ -76,19 +94,32 @@ def loops_of(
     for number in range(len(networks)):
         left = [None if own == number else network for own, network in enumerate(networks)]
         yield f"frame {number + 1} warped", with_networks(left)
+    for prefix, loop in (("", found), ("warp, ", warped)):
+        yield from by_need(prefix, loop, budget_of(found), held_out, max_interval)
+
+
+def budget_of(found: OnlineLoop) -> int:
+    """Return the mean MACs of a frame with the clock, which all rows by need keep to."""
+    assert isinstance(found.network, VideoNet)
+    return mean_cost(found.network.arch).macs
+
+
+def by_need(
+    prefix: str, loop: OnlineLoop, max_macs: int, held_out: PoseTrackData, max_interval: int
+) -> Iterator[tuple[str, OnlineLoop]]:
+    """Yield a row for each trigger with which a threshold keeps to the MACs."""
     for trigger in TRIGGERS:
         settings = KeyFramesByNeed(trigger, max_interval, len(held_out.videos))
-        for name, loop in ((trigger, found), (f"warp, {trigger}", warped)):
-            rule = loop.rule_within(max_macs, settings, held_out.videos)
-            if rule is not None:
-                yield name, replace(loop, rule=rule)
+        rule = loop.rule_within(max_macs, settings, held_out.videos)
+        if rule is not None:
+            yield f"{prefix}{trigger}", replace(loop, rule=rule)
 
 
 def print_rows(test: PoseTrackData, rows: Sequence[tuple[str, OnlineLoop]]) -> None:
     videos = [[frame.image_id for frame in video.frames] for video in test.videos]
     first = None
     print(
-        f"{'key frames':16} {'MMACs':>6} {'share':>6} {'OKS AP':>7} {'mAP':>6}  AP - clock (95 %)"
+        f"{'key frames':22} {'MMACs':>6} {'share':>6} {'OKS AP':>7} {'mAP':>6}  AP - clock (95 %)"
     )
     for name, loop in rows:
         scores, found = loop.scores(test)
@@ -99,7 +130,7 @@ def print_rows(test: PoseTrackData, rows: Sequence[tuple[str, OnlineLoop]]) -> N
         coco, posetrack = scores["coco"], scores["posetrack"]
         assert isinstance(coco, Metrics) and isinstance(posetrack, PoseTrackAp)
         print(
-            f"{name:16} {use.macs / 1e6:6.2f} {use.share:6.1%} {coco.ap:7.3f}"
+            f"{name:22} {use.macs / 1e6:6.2f} {use.share:6.1%} {coco.ap:7.3f}"
             f" {posetrack.mean:6.3f}  {low:+.3f} to {high:+.3f}; {loop.rule or ''}",
             flush=True,
         )
