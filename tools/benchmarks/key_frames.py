@@ -9,7 +9,7 @@ of a frame are at most those of the clock. All rows are measured on the second, 
 
     clock            a key frame every T + 1 frames
     score, change    key frames by need, with each trigger
-    warp, ...        the same without follow-up networks: warped heatmaps alone, of the same budget
+    warped           the clock; heatmaps are warped in all follow-up frames
     frame N warped   the clock; the network of one follow-up frame is left out
     RUN, ...         the networks of another run beside it: with the clock, and by need
 
@@ -19,8 +19,9 @@ Prints a table, with the interval of the difference in OKS AP to the clock over 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -60,13 +61,16 @@ def main(arguments: list[str] | None = None) -> int:
     level = level_of(options.experiment, options.output)
     found = level.loop_of(network_file(level))
     held_out, test = (videos_in(level.experiment, one) for one in (options.held_out, options.test))
-    rows = list(loops_of(found, held_out, options.max_interval))
+    rows = [loops_of(found, held_out, options.max_interval)]
     for experiment, run in options.beside:
         other = level_of(experiment, Path(run))
-        loop, name = other.loop_of(network_file(other)), Path(run).name
-        rows.append((f"{name}, clock", loop))
-        rows += by_need(f"{name}, ", loop, budget_of(found), held_out, options.max_interval)
-    print_rows(test, rows)
+        loop = other.loop_of(network_file(other))
+        rows.append(
+            clock_and_by_need(
+                f"{Path(run).name}, ", loop, budget_of(found), held_out, options.max_interval
+            )
+        )
+    print_rows(test, chain.from_iterable(rows))
     return 0
 
 
@@ -88,14 +92,11 @@ def loops_of(
     def with_networks(chosen: Sequence[FollowUpNet | None]) -> OnlineLoop:
         return replace(found, network=VideoNet(key_frame, FollowUpNets(chosen)))
 
-    warped = with_networks([None] * len(networks))
-    yield "clock", found
-    yield "warp, clock", warped
+    yield from clock_and_by_need("", found, budget_of(found), held_out, max_interval)
+    yield "warped", with_networks([None] * len(networks))
     for number in range(len(networks)):
         left = [None if own == number else network for own, network in enumerate(networks)]
         yield f"frame {number + 1} warped", with_networks(left)
-    for prefix, loop in (("", found), ("warp, ", warped)):
-        yield from by_need(prefix, loop, budget_of(found), held_out, max_interval)
 
 
 def budget_of(found: OnlineLoop) -> int:
@@ -104,10 +105,11 @@ def budget_of(found: OnlineLoop) -> int:
     return mean_cost(found.network.arch).macs
 
 
-def by_need(
+def clock_and_by_need(
     prefix: str, loop: OnlineLoop, max_macs: int, held_out: PoseTrackData, max_interval: int
 ) -> Iterator[tuple[str, OnlineLoop]]:
-    """Yield a row for each trigger with which a threshold keeps to the MACs."""
+    """Yield a row for the clock, and one for each trigger whose threshold keeps to the MACs."""
+    yield f"{prefix}clock", loop
     for trigger in TRIGGERS:
         settings = KeyFramesByNeed(trigger, max_interval, len(held_out.videos))
         rule = loop.rule_within(max_macs, settings, held_out.videos)
@@ -115,7 +117,7 @@ def by_need(
             yield f"{prefix}{trigger}", replace(loop, rule=rule)
 
 
-def print_rows(test: PoseTrackData, rows: Sequence[tuple[str, OnlineLoop]]) -> None:
+def print_rows(test: PoseTrackData, rows: Iterable[tuple[str, OnlineLoop]]) -> None:
     videos = [[frame.image_id for frame in video.frames] for video in test.videos]
     first = None
     print(
