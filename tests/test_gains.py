@@ -44,7 +44,10 @@ def test_a_row_has_the_changes_of_the_row_whose_network_it_trains(tmp_path: Path
     base.write_text(
         "space: tiny\ndata: {val_persons: 5, exif: ignore}\nretrain: {init_from: scratch}\n"
     )
-    changes = {"data": {"val_persons": 9}, "retrain": {"init_from": "{work}/a.pt"}}
+    changes = {
+        "data": {"val_persons": 9, "train": {"annotations": ["a.json", "{work}/b.json"]}},
+        "retrain": {"init_from": "{work}/a.pt"},
+    }
     rows = {
         "first": gains.RowSettings({"space": "quick", "data": {"val_persons": 7}}),
         "second": gains.RowSettings(changes, "first"),
@@ -52,7 +55,11 @@ def test_a_row_has_the_changes_of_the_row_whose_network_it_trains(tmp_path: Path
     study = gains.Study("recipe", rows)
     assert gains.Row(study, "second", base, Path("runs"), tmp_path).settings() == {
         "space": "quick",
-        "data": {"val_persons": 9, "exif": "ignore"},
+        "data": {
+            "val_persons": 9,
+            "exif": "ignore",
+            "train": {"annotations": ["a.json", "runs/b.json"]},
+        },
         "retrain": {"init_from": "runs/a.pt"},
     }
 

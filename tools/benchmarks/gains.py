@@ -134,6 +134,10 @@ class Row:
     def results_file(self, seed: int) -> Path:
         return self.work / f"{self.name}_{seed}" / "results.json"
 
+    @property
+    def done_seeds(self) -> list[int]:
+        return [seed for seed in self.study.seeds if self.results_file(seed).exists()]
+
     def make(self, seed: int) -> None:
         """Train and score the network, unless that is done."""
         file = self.results_file(seed)
@@ -165,6 +169,8 @@ def _changed(plain: Any, changes: Mapping[str, Any]) -> Any:
 def _filled(value: Any, work: str) -> Any:
     if isinstance(value, Mapping):
         return {key: _filled(item, work) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_filled(item, work) for item in value]
     return value.replace("{work}", work) if isinstance(value, str) else value
 
 
@@ -202,14 +208,7 @@ def result_of(row: Row, seed: int) -> Result:
 
 def table(rows: Sequence[Row], key: Key) -> Iterator[str]:
     """Write the rows that have a result; gains are over the first, seed by seed."""
-    found = {
-        row.name: {
-            seed: result_of(row, seed)
-            for seed in row.study.seeds
-            if row.results_file(seed).exists()
-        }
-        for row in rows
-    }
+    found = {row.name: {seed: result_of(row, seed) for seed in row.done_seeds} for row in rows}
     found = {name: results for name, results in found.items() if results}
     archs = {name: next(iter(results.values())).arch for name, results in found.items()}
     latencies = _measured(list(dict.fromkeys(archs.values())), key)
