@@ -14,10 +14,12 @@ from typing import Any
 import pytest
 import yaml
 from errors_fixture import refused
-from spaces_fixture import INVERTED_YAML, space_from
+from spaces_fixture import INVERTED_YAML, SMALL_YAML, space_from
+from video_fixture import video_space_of
 
-from vipnas.arch.image import Arch, StageArch
+from vipnas.arch.image import Arch, SimccArch, StageArch
 from vipnas.models.counting import count_cost
+from vipnas.shipped import shipped_directory
 from vipnas.space.image import SearchSpace
 from vipnas.space.yaml import read_space
 
@@ -41,6 +43,19 @@ def test_the_size_counts_every_member_once(small_space: SearchSpace) -> None:
 
 def test_the_size_of_tiny_is_what_its_file_says(tiny_space: SearchSpace) -> None:
     assert tiny_space.size == 5184 * 8 == 41472
+
+
+def test_a_space_says_that_it_has_fewer_channels_than_joints(
+    small_space: SearchSpace, tmp_path: Path
+) -> None:
+    line = small_space.shortage()
+    assert line is not None and "at least 17 channels" in line and "got 4" in line
+    text = SMALL_YAML.replace("head:\n  - {width: [4]", "head:\n  - {width: [4, 17]")
+    assert space_from(text, tmp_path, "wide").shortage() is None
+    assert video_space_of(small_space, num_follow_ups=2).shortage() == line
+    assert replace(small_space, simcc=SimccArch(1)).shortage() is None
+    for file in shipped_directory("search_spaces").glob("*.yaml"):
+        assert read_space(file).shortage() is None
 
 
 def test_a_sample_is_uniform_and_a_function_of_the_seed(small_space: SearchSpace) -> None:

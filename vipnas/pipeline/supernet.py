@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +21,8 @@ from vipnas.training.sampling import SubnetSampler
 from vipnas.training.step import supernet_backward
 
 A = TypeVar("A")
+
+log = logging.getLogger(__name__)
 
 
 def train_supernet(
@@ -46,6 +49,8 @@ def train_supernet(
         if (near := budget_range(level)) is not None:
             print(f"supernet: {near}")
         if not level.folder.is_done(target, settings):
+            if (shortage := level.space.shortage()) is not None:
+                log.warning("%s: %s", level.space.name, shortage)
             _train(level, target, settings, callbacks)
     return target
 

@@ -118,6 +118,9 @@ class VideoSpace(GeneSpace[VideoArch]):
         """
         return replace(self, image_space=self.image_space.with_open_choices(open_choices))
 
+    def shortage(self) -> str | None:
+        return self.image_space.shortage()
+
     def decode(self, genes: Sequence[int]) -> VideoArch:
         follow_ups = tuple(self._decode_frame(frame) for frame in self._frames(genes))
         return VideoArch(self.key_frame, follow_ups)

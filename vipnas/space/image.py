@@ -87,6 +87,18 @@ class SearchSpace(GeneSpace[Arch]):
         pairs = zip(self.parts, _parts_of(arch), strict=True)
         return (*sizes, *(gene for options, part in pairs for gene in options.genes_of(part)))
 
+    def shortage(self) -> str | None:
+        """Return a line if fewer channels than joints reach the heatmaps.
+
+        Heatmaps are a linear map of these channels, so that with fewer they cannot all be right.
+        """
+        arch = self.max_arch()
+        channels = (*arch.stages, *arch.head)[-1].width
+        if arch.simcc is not None or channels >= arch.num_keypoints:
+            return None
+        expected = f"expected at least {arch.num_keypoints} channels before the heatmaps"
+        return f"{expected}, one for each joint, got {channels} (heatmaps of joints will mix)"
+
     def misfits(self, arch: Arch) -> Iterator[UserError]:
         """Yield an error for each field of an architecture that the space does not offer."""
         for name in ("family", "input_hw", "num_keypoints", "simcc"):
