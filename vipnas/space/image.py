@@ -93,7 +93,7 @@ class SearchSpace(GeneSpace[Arch]):
         Heatmaps are a linear map of these channels, so that with fewer they cannot all be right.
         """
         arch = self.max_arch()
-        channels = (*arch.stages, *arch.head)[-1].width
+        channels = arch.head[-1].width if arch.head else arch.stages[-1].width
         if arch.simcc is not None or channels >= arch.num_keypoints:
             return None
         expected = f"expected at least {arch.num_keypoints} channels before the heatmaps"
