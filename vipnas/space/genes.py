@@ -87,9 +87,9 @@ class GeneSpace(ABC, Generic[A]):
     def with_open_choices(self, open_choices: Set[str]) -> GeneSpace[A]:
         """Return the space whose other choices keep only the option of the largest."""
 
+    @abstractmethod
     def shortage(self) -> str | None:
         """Return what even the largest architecture is too narrow for, if anything."""
-        return None
 
     def sample(self, rng: random.Random) -> A:
         """Sample every choice independently and uniformly."""
