@@ -15,13 +15,14 @@ from vipnas.files import parse, read_yaml
 from vipnas.shipped import find_shipped, shipped_directory
 
 gains: Any = tool("benchmarks.gains")
+study_rows: Any = tool("benchmarks.study_rows")
 STUDIES = sorted(shipped_directory("experiments").glob("*/study.yaml"))
 
 
 def rows_of(file: Path, work: Path) -> dict[str, Any]:
-    study = parse(gains.Study, read_yaml(file), str(file))
+    study = parse(study_rows.Study, read_yaml(file), str(file))
     base = file.parent / f"{study.experiment}.yaml"
-    return {name: gains.Row(study, name, base, work, work) for name in study.rows}
+    return {name: study_rows.Row(study, name, base, work, work) for name in study.rows}
 
 
 @pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.parent.name)
@@ -30,8 +31,11 @@ def test_rows_of_shipped_studies_are_experiments(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for name, row in rows_of(file, tmp_path / "work").items():
-        weights = row.settings()["retrain"]["init_from"]
-        if weights != "scratch":
+        plain = row.settings()
+        for stage in ("supernet", "retrain"):
+            weights = plain.get(stage, {}).get("init_from", "scratch")
+            if weights == "scratch":
+                continue
             Path(weights).parent.mkdir(parents=True, exist_ok=True)
             Path(weights).touch()
         opened = row.experiment(seed=3)
@@ -49,11 +53,11 @@ def test_a_row_has_the_changes_of_the_row_whose_network_it_trains(tmp_path: Path
         "retrain": {"init_from": "{work}/a.pt"},
     }
     rows = {
-        "first": gains.RowSettings({"space": "quick", "data": {"val_persons": 7}}),
-        "second": gains.RowSettings(changes, "first"),
+        "first": study_rows.RowSettings({"space": "quick", "data": {"val_persons": 7}}),
+        "second": study_rows.RowSettings(changes, "first"),
     }
-    study = gains.Study("recipe", rows)
-    assert gains.Row(study, "second", base, Path("runs"), tmp_path).settings() == {
+    study = study_rows.Study("recipe", rows)
+    assert study_rows.Row(study, "second", base, Path("runs"), tmp_path).settings() == {
         "space": "quick",
         "data": {
             "val_persons": 9,
@@ -62,6 +66,24 @@ def test_a_row_has_the_changes_of_the_row_whose_network_it_trains(tmp_path: Path
         },
         "retrain": {"init_from": "runs/a.pt"},
     }
+
+
+def test_a_row_of_a_supernet_trains_that_once_and_no_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = tmp_path / "work" / "lat_vipnas" / "supernet" / "supernet.safetensors"
+    weights.parent.mkdir(parents=True)
+    weights.touch()
+    study = shipped_directory("experiments") / "gains" / "study.yaml"
+    row = rows_of(study, tmp_path / "work")["longer"]
+    trained: list[Path] = []
+    monkeypatch.setattr(
+        study_rows, "train_supernet", lambda level: trained.append(level.experiment.output)
+    )
+    monkeypatch.setattr(study_rows, "retrain", None)
+    row.make(seed=0)
+    assert trained == [tmp_path / "work" / "longer"]
+    assert not row.done_seeds
 
 
 def result(ap: float, draws: list[float], images: set[int]) -> Any:
