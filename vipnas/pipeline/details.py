@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +16,14 @@ from vipnas.data.poses import TrackedPose
 from vipnas.evaluation.details import ap_by_joint, details_of
 from vipnas.evaluation.evaluator import Evaluator
 from vipnas.evaluation.oks import own_similarities
+from vipnas.evaluation.sides import lost_joints, merged_pairs
 from vipnas.files import to_plain, write_atomically
 from vipnas.models.posenet import PoseNet
 from vipnas.viz.joints import draw_ap_by_joint
 from vipnas.viz.sheets import prediction_sheet
 from vipnas.viz.video_sheets import video_sheet
+
+log = logging.getLogger(__name__)
 
 # N people, K joints
 
@@ -36,7 +40,8 @@ def write_details(
 
     Pictures have labels above predictions, of the people whose similarity is best, in the middle
     and worst. All joints are drawn, whatever their score. Pictures need annotated boxes: a box of a
-    detector belongs to nobody.
+    detector belongs to nobody. A left and a right joint of which one is lost, or that are found at
+    one place, are a warning.
 
     Args:
         folder: Where the files go.
@@ -49,11 +54,15 @@ def write_details(
     write_atomically(folder / "details.json", json.dumps(to_plain(details)) + "\n")
     if details.ap_by_joint:
         draw_ap_by_joint(folder / JOINTS_FILE, {"network": details.ap_by_joint}, "test")
+    for lost in lost_joints(details.ap_by_joint, evaluator.skeleton):
+        log.warning("%s: %s", folder, lost)
     if evaluator.box_scores_N is not None:
         return
     persons = evaluator.crops.persons
     truth_NK3 = np.array([person.keypoints_K3 for person in persons])
     areas_N = np.array([person.area for person in persons])
+    for pair in merged_pairs(xy_NK2, truth_NK3, areas_N, evaluator.skeleton):
+        log.warning("%s: %s", folder, pair)
     similarities_N = own_similarities(xy_NK2, truth_NK3, areas_N, evaluator.skeleton.sigmas)
     order = np.argsort(-similarities_N, kind="stable")[: int((~np.isnan(similarities_N)).sum())]
     middle = max(0, (len(order) - NUM_PICTURED) // 2)
