@@ -8,7 +8,30 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from vipnas.arch.image import Arch
+from vipnas.arch.image import Arch, DeconvArch, StageArch, StemArch
+
+# Of each family a small one: both kinds of attention, grouped and depthwise convolutions.
+ARCHS = {
+    "residual": Arch(
+        family="residual",
+        input_hw=(64, 48),
+        stem=StemArch(8, 7, "relu", max_pool=True),
+        stages=(StageArch(16, 2, 5, 4, True, 1, 2, "relu"),),
+        head=(DeconvArch(16, 4, 4),),
+        num_keypoints=5,
+    ),
+    "inverted_residual": Arch(
+        family="inverted_residual",
+        input_hw=(64, 48),
+        stem=StemArch(8, 3, "hardswish", max_pool=False),
+        stages=(
+            StageArch(8, 1, 3, 8, True, 1, 1, "relu"),
+            StageArch(16, 2, 5, 12, True, 3, 2, "hardswish"),
+        ),
+        head=(DeconvArch(8, 2, 8),),
+        num_keypoints=5,
+    ),
+}
 
 
 def of_depth_1(arch: Arch) -> Arch:

@@ -13,11 +13,12 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from networks_fixture import ARCHS
 from onnx_fixture import write_node_model
 from published_fixture import read_reference, reference_images, reference_state
 from torch import Tensor, nn
 
-from vipnas.arch.image import Arch, DeconvArch, StageArch, StemArch
+from vipnas.arch.image import Arch
 from vipnas.arch.io import arch_from_json, read_arch
 from vipnas.deploy import export
 from vipnas.deploy.export import Exported, export_onnx, relative_difference
@@ -32,28 +33,6 @@ from vipnas.shipped import find_shipped
 from vipnas.space.yaml import read_space
 
 pytestmark = pytest.mark.usefixtures("onnx_operators")
-
-ARCHS = {
-    "residual": Arch(
-        family="residual",
-        input_hw=(64, 48),
-        stem=StemArch(8, 7, "relu", max_pool=True),
-        stages=(StageArch(16, 2, 5, 4, True, 1, 2, "relu"),),
-        head=(DeconvArch(16, 4, 4),),
-        num_keypoints=5,
-    ),
-    "inverted_residual": Arch(
-        family="inverted_residual",
-        input_hw=(64, 48),
-        stem=StemArch(8, 3, "hardswish", max_pool=False),
-        stages=(
-            StageArch(8, 1, 3, 8, True, 1, 1, "relu"),
-            StageArch(16, 2, 5, 12, True, 3, 2, "hardswish"),
-        ),
-        head=(DeconvArch(8, 2, 8),),
-        num_keypoints=5,
-    ),
-}
 
 
 def trained(arch: Arch, seed: int = 0) -> PoseNet:

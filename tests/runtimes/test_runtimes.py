@@ -17,9 +17,9 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from networks_fixture import ARCHS
 from torch import Tensor
 
-from vipnas.arch.image import Arch, DeconvArch, StageArch, StemArch
 from vipnas.latency.measure import fill_for_timing
 from vipnas.models.elastic import ElasticBatchNorm2d, ElasticConv2d, ElasticDeconv2d
 from vipnas.models.posenet import PoseNet
@@ -31,28 +31,6 @@ from vipnas.space.image import SearchSpace
 # An export takes seconds, on a busy machine many.
 pytestmark = [pytest.mark.timeout(120), pytest.mark.usefixtures("onnx_operators")]
 
-# Both kinds of attention, grouped and depthwise convolutions.
-ARCHS = {
-    "residual": Arch(
-        family="residual",
-        input_hw=(64, 48),
-        stem=StemArch(8, 7, "relu", max_pool=True),
-        stages=(StageArch(16, 2, 5, 4, True, 1, 2, "relu"),),
-        head=(DeconvArch(16, 4, 4),),
-        num_keypoints=5,
-    ),
-    "inverted_residual": Arch(
-        family="inverted_residual",
-        input_hw=(64, 48),
-        stem=StemArch(8, 3, "hardswish", max_pool=False),
-        stages=(
-            StageArch(8, 1, 3, 8, True, 1, 1, "relu"),
-            StageArch(16, 2, 5, 12, True, 3, 2, "hardswish"),
-        ),
-        head=(DeconvArch(8, 2, 8),),
-        num_keypoints=5,
-    ),
-}
 FILE_RUNTIMES = [name for name, runtime in RUNTIMES.items() if runtime.file is not None]
 ONE = RunSettings(batch=1)
 NOTES = {"vipnas": json.dumps({"text": 'a "quote" & <a> \\ é', "sigmas": [0.1, 2]})}
