@@ -68,10 +68,11 @@ def test_files_and_pictures_are_written(
     assert pictures == {f"predictions_{name}.png" for name in ("best", "median", "worst")}
 
 
-def test_joints_at_one_place_are_a_warning_at_the_folder(
+def test_lost_joints_and_joints_at_one_place_are_warnings_at_the_folder(
     tiny_space: SearchSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: list[tuple[str, Path, object]] = []
+    monkeypatch.setattr("vipnas.pipeline.details.lost_joints", lambda *_: ["a wrist"])
     monkeypatch.setattr("vipnas.pipeline.details.merged_pairs", lambda *_: ["both knees"])
     monkeypatch.setattr("vipnas.pipeline.details.prediction_sheet", lambda *_, **__: None)
     monkeypatch.setattr("vipnas.pipeline.details.log.warning", lambda *line: found.append(line))
@@ -79,4 +80,4 @@ def test_joints_at_one_place_are_a_warning_at_the_folder(
     truth_NK3 = np.array([person.keypoints_K3 for person in evaluator.crops.persons])
     xy_NK2 = truth_NK3[..., :2].astype(float)
     write_details(tmp_path, evaluator, xy_NK2, np.ones((10, 17), np.float32))
-    assert found == [("%s: %s", tmp_path, "both knees")]
+    assert found == [("%s: %s", tmp_path, line) for line in ("a wrist", "both knees")]

@@ -5,12 +5,11 @@
 
 A study (`experiments/gains/`) names an experiment and rows. Each row changes some settings of the
 experiment. Its network is that of another row, the only one of its space, or what a supernet and a
-search find. It is trained by itself, once for each seed, and scored on the validation persons; rows
-of a supernet only end there.
-Stages that were ended resume, and several rows may be made at once, each by a process of its own.
-`DIR/ROW.yaml` is the experiment of a row, for the commands of vipnas. The table has all rows that
-are complete: AP on the validation persons, its difference from the reference with the interval of
-drawing photographs, and milliseconds, which are measured in turn.
+search find. It is trained by itself, once for each seed, and scored on the validation persons. A
+row of a supernet ends with that. Stages that were ended resume, and several rows may be made at
+once, each by a process of its own. `DIR/ROW.yaml` is the experiment of a row, for the commands of
+vipnas. The table has all rows that are complete: AP on the validation persons, its difference from
+the reference with the interval of drawing photographs, and milliseconds, measured in turn.
 """
 
 from __future__ import annotations
