@@ -263,8 +263,11 @@ def _extracted_step(
 
 
 def _step_of(network: PoseNet, backward: Backward, batch: Batch) -> Callable[[], None]:
+    parameters = list(network.parameters())  # once, as the optimiser has them
+
     def run() -> None:
-        network.zero_grad(set_to_none=True)
+        for parameter in parameters:
+            parameter.grad = None
         backward(0, batch)
 
     return run

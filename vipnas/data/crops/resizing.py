@@ -40,12 +40,18 @@ def resize_points(xy: Tensor, from_hw: SizeHW, to_hw: SizeHW) -> Tensor:
     """
     if from_hw == to_hw:
         return xy
-    ratio_xy = _ratio_xy(from_hw, to_hw, xy.device).to(xy.dtype)
-    moved = (xy[..., :2] + 0.5) * ratio_xy - 0.5
-    return torch.cat((moved, xy[..., 2:]), dim=-1)
+    ratio, shift = _ratio_and_shift(from_hw, to_hw, xy.shape[-1], xy.dtype, xy.device)
+    return torch.addcmul(shift, xy, ratio)
 
 
 @cache
-def _ratio_xy(from_hw: SizeHW, to_hw: SizeHW, device: torch.device) -> Tensor:
-    """Return the ratios on a device, once: sending them to a GPU blocks."""
-    return torch.tensor([to_hw[1] / from_hw[1], to_hw[0] / from_hw[0]], device=device)
+def _ratio_and_shift(
+    from_hw: SizeHW, to_hw: SizeHW, columns: int, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """Return r and (r - 1) / 2 for each column, 1 and 0 for that of the visibility.
+
+    They are sent to a device once: sending them to a GPU blocks.
+    """
+    ratios = [to_hw[1] / from_hw[1], to_hw[0] / from_hw[0], 1.0][:columns]
+    rows = [ratios, [(ratio - 1) / 2 for ratio in ratios]]
+    return torch.tensor(rows, dtype=dtype, device=device)
