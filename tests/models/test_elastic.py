@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from itertools import product
 from typing import NamedTuple
@@ -17,8 +18,8 @@ from vipnas.models.elastic import (
     ElasticConv2d,
     ElasticDeconv2d,
     ElasticLayerNorm,
-    crop,
 )
+from vipnas.models.slicing import crop
 
 
 class Grouped(NamedTuple):
@@ -181,6 +182,52 @@ def test_a_gradient_that_lies_in_another_order_is_added_to_all_the_same() -> Non
     expected = numbered(4, 4, 3, 3)
     expected[:2, :3, 1, 1] += 1
     assert torch.equal(weight.grad, expected)
+
+
+def test_a_gradient_is_used_again_unless_somebody_holds_it() -> None:
+    weight = numbered(4, 4, 1, 1).requires_grad_()
+
+    def gradient_of(columns: int) -> Tensor:
+        weight.grad = None
+        crop(weight, (2, columns, 1, 1)).sum().backward()
+        assert weight.grad is not None
+        return weight.grad
+
+    first = gradient_of(2).data_ptr()
+    assert gradient_of(1).data_ptr() == first
+    assert gradient_of(1).flatten(1).tolist() == [[1, 0, 0, 0], [1, 0, 0, 0], [0] * 4, [0] * 4]
+    held = gradient_of(2)
+    second = gradient_of(3)
+    assert held.data_ptr() == first != second.data_ptr()
+    assert held.flatten(1).tolist() == [[1, 1, 0, 0], [1, 1, 0, 0], [0] * 4, [0] * 4]
+    assert second.flatten(1).tolist() == [[1, 1, 1, 0], [1, 1, 1, 0], [0] * 4, [0] * 4]
+
+
+def test_slices_follow_weights_and_gradients_that_were_replaced() -> None:
+    layer = ElasticConv2d(4, 4)
+    layer.weight.data.fill_(1.0)
+    x = torch.ones(1, 2, 1, 1)
+
+    def gradient_of(layer: ElasticConv2d) -> list[list[float]]:
+        out = layer(x, 2)
+        assert torch.equal(out, 2 * layer.weight[0, 0, 0, 0].expand_as(out))
+        out.sum().backward()
+        assert layer.weight.grad is not None
+        return layer.weight.grad.flatten(1).tolist()  # type: ignore[no-any-return]
+
+    once, twice, none = [1.0, 1.0, 0.0, 0.0], [2.0, 2.0, 0.0, 0.0], [0.0] * 4
+    assert gradient_of(layer) == [once, once, none, none]
+    copied = copy.deepcopy(layer)
+    copied.weight.grad = None
+    assert gradient_of(copied) == [once, once, none, none]
+    assert gradient_of(layer) == [twice, twice, none, none]
+    layer.weight.data = torch.full((4, 4, 1, 1), 3.0)
+    layer.weight.grad = torch.eye(4).view(4, 4, 1, 1)
+    assert gradient_of(layer) == [[2, 1, 0, 0], [1, 2, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+    with torch.no_grad():
+        layer.weight.fill_(5.0)
+    layer.weight.grad = None
+    assert gradient_of(layer) == [once, once, none, none]
 
 
 def test_a_narrow_batch_norm_is_that_of_the_leading_channels() -> None:

@@ -27,9 +27,9 @@ from vipnas.config.training import Compute
 from vipnas.data.crops.crops import normalise
 from vipnas.data.crops.loader import Batch
 from vipnas.files import parse
-from vipnas.models.elastic import crop
 from vipnas.models.grouped import Spread
 from vipnas.models.posenet import PoseNet, extract
+from vipnas.models.slicing import crop
 from vipnas.pipeline import batch_size
 from vipnas.pipeline.experiment import Experiment
 from vipnas.shipped import find_shipped

@@ -15,6 +15,7 @@ from functools import cache, cached_property
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
+from unittest.mock import patch
 
 import torch
 
@@ -28,6 +29,7 @@ from vipnas.memory import keep_freed_memory
 from vipnas.models import elastic
 from vipnas.models.counting import count_cost
 from vipnas.models.posenet import PoseNet
+from vipnas.models.slicing import crop
 from vipnas.pipeline.experiment import Experiment
 from vipnas.pipeline.image_level import ImageLevel
 from vipnas.pipeline.models import open_supernet
@@ -45,16 +47,12 @@ Done = TypeVar("Done")
 @contextmanager
 def sharing(rule: Sharing) -> Iterator[None]:
     """Inside, grouped layers use the leading columns of a larger one, not its block diagonal."""
-    block_diagonal = elastic.crop
 
     def leading(full: Any, shape: Any, *groups: int) -> Any:
-        return block_diagonal(full, shape)
+        return crop(full, shape)
 
-    elastic.crop = block_diagonal if rule == "block_diagonal" else leading  # type: ignore[assignment]
-    try:
+    with patch.object(elastic, "crop", crop if rule == "block_diagonal" else leading):
         yield
-    finally:
-        elastic.crop = block_diagonal
 
 
 class Source(NamedTuple):

@@ -26,10 +26,9 @@ from vipnas.models.elastic import (
     ElasticConv2d,
     ElasticDeconv2d,
     ElasticLayer,
-    check_gradients_are_kept,
-    crop,
     not_sliceable,
 )
+from vipnas.models.slicing import check_gradients_are_kept, crop
 
 PartArch: TypeAlias = StemArch | StageArch | DeconvArch | SimccShape | int
 BLOCKS: dict[str, type[nn.Module]] = {

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from vipnas.errors import UserError
 from vipnas.models.blocks import FixedLinear, HeatmapConv, SimccHead
-from vipnas.models.elastic import ElasticLayer, crop
+from vipnas.models.elastic import ElasticLayer
 from vipnas.models.posenet import PoseNet
+from vipnas.models.slicing import crop
 
 
 @dataclass

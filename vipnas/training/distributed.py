@@ -23,7 +23,8 @@ from torch import Tensor, distributed, nn
 from torch.autograd.function import once_differentiable
 
 from vipnas.errors import UserError
-from vipnas.models.elastic import ElasticBatchNorm2d, crop
+from vipnas.models.elastic import ElasticBatchNorm2d
+from vipnas.models.slicing import crop
 
 
 class Disagreement(UserError):

@@ -20,8 +20,8 @@ from vipnas.arch.clip import FollowUp
 from vipnas.arch.image import Arch
 from vipnas.data.crops.loader import Batch
 from vipnas.models.clipnet import FollowUpNet
-from vipnas.models.elastic import gradients_are_windows
 from vipnas.models.posenet import PoseNet
+from vipnas.models.slicing import gradients_are_windows
 from vipnas.training.checkpoint import save_checkpoint
 
 Backward = Callable[[int, Batch], dict[str, Tensor]]

@@ -20,8 +20,8 @@ from vipnas.config.schedule import Schedule
 from vipnas.config.training import Compute
 from vipnas.data.crops.loader import Batch
 from vipnas.errors import UserError
-from vipnas.models.elastic import gradients_are_windows
 from vipnas.models.posenet import PoseNet
+from vipnas.models.slicing import gradients_are_windows
 from vipnas.training.capture import CapturedBackward
 from vipnas.training.checkpoint import held, load_strictly
 from vipnas.training.distributed import ALONE, Disagreement, Processes, synchronise_batch_norm
