@@ -6,9 +6,13 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
+
+Key: TypeAlias = tuple[tuple[int, ...], int, int]
+Windows: TypeAlias = tuple[Tensor, Tensor, bool]
 
 
 @contextmanager
@@ -27,7 +31,7 @@ def crop(full: Tensor, shape: tuple[int, ...], groups: int = 1, full_groups: int
     groups do not nest like that, a row takes the leading columns.
 
     The crop of a parameter in training is a leaf. Its gradient is a window of `full.grad`: see
-    `_Slices`.
+    `_leaf`.
 
     Args:
         full: The tensor of the full layer. Dimension 0 are the rows, the channels that are split
@@ -39,9 +43,9 @@ def crop(full: Tensor, shape: tuple[int, ...], groups: int = 1, full_groups: int
     if full.shape == shape and groups == full_groups:
         return full
     if full.is_leaf and full.requires_grad and torch.is_grad_enabled():
-        used = _slices_of(full).leaf(shape, groups, full_groups)
+        used = _leaf(full, shape, groups, full_groups)
     else:
-        size, stride, offset = _window(full.shape, full.stride(), shape, groups, full_groups)
+        size, stride, offset = _layout(full.shape, full.stride(), shape, groups, full_groups)
         used = full.as_strided(size, stride, full.storage_offset() + offset).contiguous()
     if used.dim() > len(shape):
         used = used.flatten(0, used.dim() - len(shape))
@@ -50,73 +54,89 @@ def crop(full: Tensor, shape: tuple[int, ...], groups: int = 1, full_groups: int
     return used
 
 
-class _Slices:
-    """What slices of a parameter share: its gradient, and the windows of it that were used.
+def _leaf(full: Tensor, shape: tuple[int, ...], groups: int, full_groups: int) -> Tensor:
+    """Return a slice of a parameter; its gradient is a window of the parameter's gradient.
 
-    A slice is a leaf of its own, whose gradient is a window of the parameter's. Backward then adds
-    to the window only. PyTorch's own slicing creates a gradient of full size for every slice, which
-    takes more than half of a step of a small subnet. There are two limits. Hooks on the parameter's
-    gradient do not run, so several processes must reduce gradients once per step, after the last
-    backward. The gradient must not be removed between forward and backward
+    Backward then adds to the window only. PyTorch's own slicing creates a gradient of full size for
+    every slice, which takes more than half of a step of a small subnet. There are two limits. Hooks
+    on the parameter's gradient do not run, so several processes must reduce gradients once per
+    step, after the last backward. The gradient must not be removed between forward and backward
     (`check_gradients_are_kept`).
+    """
+    key = shape, groups, full_groups
+    cache = _cache_of(full)
+    if cache is None:
+        used, gradient, is_dense = _windows(full.detach(), _own_gradient(full), key)
+    else:
+        used, gradient, is_dense = cache.windows.get(key) or cache.add(key)
+    leaf = (used.detach() if is_dense else used.contiguous()).requires_grad_()
+    leaf.grad = gradient
+    return leaf
 
-    It outlives a step: to make the windows anew takes a quarter to a third of the time of slicing
+
+def _windows(weights: Tensor, gradient: Tensor, key: Key) -> Windows:
+    """Return a window of weights and the same of their gradient, and whether it is dense."""
+    size, stride, offset = _layout(weights.shape, weights.stride(), *key)
+    used = weights.as_strided(size, stride, weights.storage_offset() + offset)
+    window = gradient.as_strided(size, stride, gradient.storage_offset() + offset)
+    return used, window, used.is_contiguous()
+
+
+def _own_gradient(full: Tensor) -> Tensor:
+    """Return the gradient that a parameter has, in the same order in memory."""
+    gradient = full.grad
+    assert gradient is not None
+    if gradient.stride() != full.stride():  # set by a caller: PyTorch uses the parameter's
+        gradient = full.grad = torch.empty_like(full).copy_(gradient)
+    return gradient
+
+
+class _SliceCache:
+    """A gradient that a slice was the first to need, and the windows that slices have used.
+
+    It outlives a step: making the windows takes half of the time of a slice
     (`experiments/reports/resolution_2026-11-30.md`).
     """
 
     def __init__(self, full: Tensor) -> None:
-        self._weights = full.detach()  # keeps the memory, so that no other tensor gets its address
+        self.weights = full.detach()  # keeps the memory, so that no other tensor gets its address
         self.address = full.data_ptr()
-        self._windows: dict[tuple[tuple[int, ...], int, int], tuple[Tensor, Tensor, bool]] = {}
-        gradient = full.grad
-        if gradient is None:
-            gradient = torch.zeros_like(full)
-        elif gradient.stride() != full.stride():  # set by a caller: PyTorch uses the parameter's
-            gradient = torch.empty_like(full).copy_(gradient)
-        self.gradient = full.grad = gradient
+        self.gradient = torch.zeros_like(full)
+        self.windows: dict[Key, Windows] = {}
 
-    def leaf(self, shape: tuple[int, ...], groups: int, full_groups: int) -> Tensor:
-        """Return a dense slice, whose gradient is a window."""
-        key = shape, groups, full_groups
-        found = self._windows.get(key)
-        if found is None:
-            weights, gradient = self._weights, self.gradient
-            size, stride, offset = _window(weights.shape, weights.stride(), *key)
-            used = weights.as_strided(size, stride, weights.storage_offset() + offset)
-            window = gradient.as_strided(size, stride, gradient.storage_offset() + offset)
-            found = self._windows[key] = used, window, used.is_contiguous()
-        used, window, is_dense = found
-        leaf = (used.detach() if is_dense else used.contiguous()).requires_grad_()
-        leaf.grad = window
-        return leaf
+    def add(self, key: Key) -> Windows:
+        windows = self.windows[key] = _windows(self.weights, self.gradient, key)
+        return windows
 
 
-def _slices_of(full: Tensor) -> _Slices:
-    """Return the slices of a parameter, whose gradient they share is then that of the parameter.
+def _cache_of(full: Tensor) -> _SliceCache | None:
+    """Return the cache of a parameter, whose gradient is then the parameter's.
 
-    If the parameter's was removed, as before each step, the last one is filled with zeros, unless
-    somebody has kept it.
+    If that was removed, as before each step, the last one is filled with zeros, unless a caller
+    holds it. There is no cache if the parameter has another gradient, as after a run of full size.
     """
-    slices: _Slices | None = full.__dict__.get("slices")
-    if slices is not None and slices.address == full.data_ptr():
-        gradient = full.grad
-        if gradient is slices.gradient:
-            return slices
-        if gradient is None and sys.getrefcount(slices.gradient) <= _OWN_REFERENCES:
-            full.grad = slices.gradient.zero_()
-            return slices
-    slices = full.__dict__["slices"] = _Slices(full)
-    return slices
+    cache: _SliceCache | None = full.__dict__.get("slice_cache")
+    gradient = full.grad
+    if cache is not None and cache.address == full.data_ptr():
+        if gradient is cache.gradient:
+            return cache
+        if gradient is None and sys.getrefcount(cache.gradient) <= _OWN_REFERENCES:
+            full.grad = cache.gradient.zero_()
+            return cache
+    cache = full.__dict__["slice_cache"] = None if gradient is not None else _SliceCache(full)
+    if cache is not None:
+        full.grad = cache.gradient
+    return cache
 
 
 def _own_references() -> int:
     """Return the references to a gradient that nobody else holds: PyTorch's versions differ."""
-    slices = _Slices(torch.zeros(2, requires_grad=True))
-    slices.leaf((1,), 1, 1)
-    return sys.getrefcount(slices.gradient)
+    cache = _SliceCache(torch.zeros(2))
+    cache.add(((1,), 1, 1))
+    return sys.getrefcount(cache.gradient)
 
 
-def _window(
+def _layout(
     full_shape: tuple[int, ...],
     full_stride: tuple[int, ...],
     shape: tuple[int, ...],
