@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
 from evaluation_fixture import NUM_CROPS, evaluator_of
 
 from vipnas.data.crops.images import write_png
+from vipnas.data.formats.posetrack import PoseTrackData
 from vipnas.data.formats.skeletons import COCO_17
 from vipnas.evaluation.details import details_of, only_joint
 from vipnas.evaluation.oks import mean_similarity, own_similarities
+from vipnas.evaluation.sides import MAY_HELP
 from vipnas.files import read_json
-from vipnas.pipeline.details import write_details
+from vipnas.pipeline.details import JOINTS_FILE, draw_clips, write_details
 from vipnas.space.image import SearchSpace
 
 WRONG = COCO_17.joints.index("left_knee")
@@ -81,3 +85,16 @@ def test_lost_joints_and_joints_at_one_place_are_warnings_at_the_folder(
     xy_NK2 = truth_NK3[..., :2].astype(float)
     write_details(tmp_path, evaluator, xy_NK2, np.ones((10, 17), np.float32))
     assert found == [("%s: %s", tmp_path, line) for line in ("a wrist", "both knees")]
+
+
+def test_lost_joints_of_clips_are_warnings_at_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("vipnas.pipeline.details.video_sheet", lambda *_, **__: None)
+    videos = SimpleNamespace(videos=[None], skeleton=COCO_17)
+    aps = {"left_wrist": 0.01, "right_wrist": 0.4, "left_knee": 0.2, "right_knee": 0.5}
+    draw_clips(tmp_path, cast(PoseTrackData, videos), [], aps)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{tmp_path}: left_wrist has an AP of 0.01, right_wrist of 0.40; {MAY_HELP}"
+    ]
+    assert (tmp_path / JOINTS_FILE).exists()

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from vipnas.arch.skeleton import Skeleton
 from vipnas.data.formats.posetrack import PoseTrackData
 from vipnas.data.poses import TrackedPose
 from vipnas.evaluation.details import ap_by_joint, details_of
@@ -54,8 +55,7 @@ def write_details(
     write_atomically(folder / "details.json", json.dumps(to_plain(details)) + "\n")
     if details.ap_by_joint:
         draw_ap_by_joint(folder / JOINTS_FILE, {"network": details.ap_by_joint}, "test")
-    for lost in lost_joints(details.ap_by_joint, evaluator.skeleton):
-        log.warning("%s: %s", folder, lost)
+    _warn_of_lost_joints(folder, details.ap_by_joint, evaluator.skeleton)
     if evaluator.box_scores_N is not None:
         return
     persons = evaluator.crops.persons
@@ -122,6 +122,8 @@ def draw_clips(
 ) -> None:
     """Write `predictions_frames.png`, the first video of the test split, and `ap_by_joint.png`.
 
+    A joint that is lost while its mirrored joint is found is a warning.
+
     Args:
         folder: Where the files go.
         videos: The test split.
@@ -132,3 +134,11 @@ def draw_clips(
     video_sheet(sheet, videos.videos[0], found, videos.skeleton, min_score=0.0)
     if ap_by_joint:
         draw_ap_by_joint(folder / JOINTS_FILE, {"network": ap_by_joint}, "test")
+    _warn_of_lost_joints(folder, ap_by_joint, videos.skeleton)
+
+
+def _warn_of_lost_joints(
+    folder: Path, ap_by_joint: Mapping[str, float], skeleton: Skeleton
+) -> None:
+    for lost in lost_joints(ap_by_joint, skeleton):
+        log.warning("%s: %s", folder, lost)
