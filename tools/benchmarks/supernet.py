@@ -9,7 +9,6 @@ that a busy machine slows both; medians, and of the ratio the median over the tu
 thread on a CPU are those that the process computed. The report also has:
 
     a step of four subnets beside its parts
-    training steps at half the input size: resized crops, beside the extracted networks on their own
     on a CPU, how many architectures a second are sampled and counted
     on a GPU, the seconds of each pass in which a kernel runs: the host may be slower
     on a GPU, steps of the sandwich and of the largest subnet: peak memory, and share of busy time
@@ -21,7 +20,6 @@ import argparse
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from statistics import median
@@ -42,27 +40,23 @@ from tools.benchmarks.interleaved import (
 from tools.benchmarks.supernet_steps import training_rows
 from vipnas.arch.image import Arch
 from vipnas.config.training import Sampling
-from vipnas.data.codecs.heatmap import HeatmapCodec
-from vipnas.data.crops.loader import Batch
-from vipnas.data.crops.resizing import resize_crops, resize_points
-from vipnas.errors import UserError
 from vipnas.models.counting import count_cost
 from vipnas.models.posenet import PoseNet, extract
 from vipnas.space.image import SearchSpace
 from vipnas.training.compute import make_forward
-from vipnas.training.failure import Backward
 from vipnas.training.losses import distillation_loss, heatmap_loss
-from vipnas.training.sampling import SampledSubnet, SubnetSampler
-from vipnas.training.step import ImageTask, Task, network_backward, supernet_backward
+from vipnas.training.sampling import SubnetSampler
 
 SPACES = ("tiny", "quick", "s_vipnas_res50", "s_vipnas_mbv3", "lat_vipnas")
-BATCH_SIZE = 16  # the smallest that the shipped experiments train images with
+BATCH_SIZE = 16  # as most of the shipped experiments
 NUM_RANDOM = 5
 NUM_RANDOM_ON_GPU = 2
 ALLOWED_RATIO = 1.05
 ALLOWED_MEDIAN_RATIO = 1.03
 ALLOWED_SANDWICH_RATIO = 1.1
 WARM_UP_ARCHS = 20_000
+HEADER = "| space | input | arch | MMACs | slice ms | extracted ms | ratio |"
+LINE = "|---|---|---|---|---|---|---|"
 RATIOS_MISSED = 3  # exit status; tools/gpu_check.sh tells it from a crash
 
 
@@ -76,9 +70,8 @@ def main() -> int:
         "",
         command_line(),
         "",
-        "| space | input | arch | MMACs | slice ms | extracted ms | ratio |"
-        + " on the GPU: slice ms | extracted ms | ratio |" * setting.on_gpu,
-        "|---|---|---|---|---|---|---|" + "---|---|---|" * setting.on_gpu,
+        HEADER + " on the GPU: slice ms | extracted ms | ratio |" * setting.on_gpu,
+        LINE + "---|---|---|" * setting.on_gpu,
     ]
     print("\n".join(lines), flush=True)
     spaces = [space_of(name, options.full_size) for name in options.space or SPACES]
@@ -100,13 +93,11 @@ def main() -> int:
 
 
 class Result(NamedTuple):
-    """A row of the table, and what was compared: of a member, of a step of four (`is_step`), or of
-    a step on crops of twice the size (`is_resized`)."""
+    """A row of the table, and what was compared: of a member, or of a step of four (`is_step`)."""
 
     row: str
     compared: Compared | None = None
     is_step: bool = False
-    is_resized: bool = False
 
 
 def _results(spaces: Sequence[SearchSpace], setting: Setting) -> Iterator[Result]:
@@ -117,25 +108,19 @@ def _results(spaces: Sequence[SearchSpace], setting: Setting) -> Iterator[Result
     for space in spaces:
         yield from _members(space, setting)
         yield _step(space, setting)
-        yield from _half_size_steps(space, setting)
         if not setting.on_gpu:
             yield Result(_rates(space))
 
 
 def _checks(found: Sequence[Result]) -> list[tuple[str, float, float]]:
     """Return what is checked: name, ratio and limit of each."""
-    others = [one for one in found if one.compared and not one.is_resized]
-    members = [one.compared for one in others if one.compared and not one.is_step]
+    members = [one.compared for one in found if one.compared and not one.is_step]
     steps = [one.compared for one in found if one.compared and one.is_step]
     checks = []
     if members:
         ratios = [one.ratio for one in members]
         checks.append(("Largest ratio", max(ratios), ALLOWED_RATIO))
         checks.append(("Median ratio", median(ratios), ALLOWED_MEDIAN_RATIO))
-    resized = [one.compared for one in found if one.compared and one.is_resized]
-    if resized:
-        largest = max(one.ratio for one in resized)
-        checks.append(("Largest ratio of a step at half the size", largest, ALLOWED_RATIO))
     if steps:
         largest = max(one.ratio for one in steps)
         checks.append(("Largest ratio of a sandwich step", largest, ALLOWED_SANDWICH_RATIO))
@@ -168,10 +153,11 @@ def _members(space: SearchSpace, setting: Setting) -> Iterator[Result]:
         sliced = _pass(supernet, images, arch, setting)
         alone = _pass(extract(supernet, arch), images, None, setting)
         compared = interleaved(setting, setting.repeats, sliced, alone)
-        yield Result(_row(space, name, count_cost(arch).macs, compared), compared)
+        yield Result(row_of(space, name, count_cost(arch).macs, compared), compared)
 
 
-def _row(space: SearchSpace, name: str, macs: int, compared: Compared) -> str:
+def row_of(space: SearchSpace, name: str, macs: int, compared: Compared) -> str:
+    """Return a row of the table: milliseconds of the supernet, of extracted networks, and ratio."""
     row = (
         f"| {space.name} | {'x'.join(map(str, space.input_hw))} | {name} | {macs / 1e6:.1f} |"
         f" {compared.first_s * 1e3:.2f} | {compared.second_s * 1e3:.2f} | {compared.ratio:.3f} |"
@@ -213,64 +199,7 @@ def _step(space: SearchSpace, setting: Setting) -> Result:
     compared = interleaved(setting, max(3, setting.repeats // 3), sliced, alone)
     macs = sum(count_cost(arch).macs for arch in archs)
     rate = f"sandwich of {len(archs)}, {len(images) / compared.first_s:.0f} images/s"
-    return Result(_row(space, rate, macs, compared), compared, is_step=True)
-
-
-def _half_size_steps(space: SearchSpace, setting: Setting) -> Iterator[Result]:
-    """Training steps of subnets at half the input size, each by itself and four in a step, beside
-    the extracted networks on crops of that size; none where the total stride does not divide it."""
-    half_hw = space.input_hw[0] // 2, space.input_hw[1] // 2
-    try:
-        sized = space.with_facts(input_hw=(half_hw, space.input_hw))
-    except UserError:
-        return
-    supernet = setting.supernet(space)
-    codec = HeatmapCodec(space.input_hw, space.max_arch().heatmap_hw)
-    rng, generator = random.Random(1), torch.Generator().manual_seed(0)
-    shape = (setting.batch_size, *space.input_hw, 3)
-    images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
-    images = images.permute(0, 3, 1, 2).to(setting.device)
-    joints = torch.rand(setting.batch_size, space.num_keypoints, 3, generator=generator)
-    joints = (joints * torch.tensor([*space.input_hw[::-1], 2.0])).to(setting.device)
-    small = resize_crops(images, half_hw), resize_points(joints, space.input_hw, half_hw)
-    task: Task[Arch] = ImageTask(make_forward(supernet, setting.compute), codec)
-    archs = [replace(sized.sample(rng), input_hw=half_hw) for _ in range(4)]
-    extracted = [_extracted_step(extract(supernet, arch), codec, small, setting) for arch in archs]
-    macs = [count_cost(arch).macs for arch in archs]
-    for number, arch in enumerate(archs[:NUM_RANDOM_ON_GPU]):
-        sliced = _step_of(supernet, network_backward(task, arch), (images, joints))
-        compared = interleaved(setting, setting.repeats, sliced, extracted[number])
-        name = f"training step at half the size, random {number + 1}"
-        yield Result(_row(space, name, macs[number], compared), compared, is_resized=True)
-    subnets = [SampledSubnet("random", (arch,)) for arch in archs]
-    together = _step_of(supernet, supernet_backward(task, lambda step: subnets), (images, joints))
-
-    def apart() -> None:
-        for step in extracted:
-            step()
-
-    compared = interleaved(setting, setting.repeats, together, apart)
-    row = _row(space, "training step of four at half the size", sum(macs), compared)
-    yield Result(row, compared, is_resized=True)
-
-
-def _extracted_step(
-    network: PoseNet, codec: HeatmapCodec, batch: Batch, setting: Setting
-) -> Callable[[], None]:
-    """A training step of a network by itself, on crops of its size."""
-    task = ImageTask(make_forward(network, setting.compute), codec.at(network.arch))
-    return _step_of(network, network_backward(task), batch)
-
-
-def _step_of(network: PoseNet, backward: Backward, batch: Batch) -> Callable[[], None]:
-    parameters = list(network.parameters())  # once, as the optimiser has them
-
-    def run() -> None:
-        for parameter in parameters:
-            parameter.grad = None
-        backward(0, batch)
-
-    return run
+    return Result(row_of(space, rate, macs, compared), compared, is_step=True)
 
 
 def _rates(space: SearchSpace, number: int = 2000) -> str:
