@@ -16,7 +16,7 @@ from vipnas.shipped import find_shipped, shipped_directory
 
 gains: Any = tool("benchmarks.gains")
 study_rows: Any = tool("benchmarks.study_rows")
-STUDIES = sorted(shipped_directory("experiments").glob("*/study.yaml"))
+STUDIES = sorted(shipped_directory("experiments").glob("*/study*.yaml"))
 
 
 def rows_of(file: Path, work: Path) -> dict[str, Any]:
