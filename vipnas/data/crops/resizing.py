@@ -47,11 +47,11 @@ def resize_points(xy: Tensor, from_hw: SizeHW, to_hw: SizeHW) -> Tensor:
 @cache
 def _ratio_and_shift(
     from_hw: SizeHW, to_hw: SizeHW, columns: int, dtype: torch.dtype, device: torch.device
-) -> Tensor:
+) -> tuple[Tensor, ...]:
     """Return r and (r - 1) / 2 for each column, 1 and 0 for that of the visibility.
 
     They are sent to a device once: sending them to a GPU blocks.
     """
     ratios = [to_hw[1] / from_hw[1], to_hw[0] / from_hw[0], 1.0][:columns]
     rows = [ratios, [(ratio - 1) / 2 for ratio in ratios]]
-    return torch.tensor(rows, dtype=dtype, device=device)
+    return torch.tensor(rows, dtype=dtype, device=device).unbind()
