@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from itertools import product
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ from vipnas.models.elastic import (
     ElasticDeconv2d,
     ElasticLayerNorm,
 )
-from vipnas.models.slicing import crop
+from vipnas.models.slicing import crop, slices_in_training
 
 
 class Grouped(NamedTuple):
@@ -184,7 +185,7 @@ def test_a_gradient_that_lies_in_another_order_is_added_to_all_the_same() -> Non
     assert torch.equal(weight.grad, expected)
 
 
-def test_a_gradient_is_used_again_unless_somebody_holds_it() -> None:
+def test_a_cleared_gradient_is_used_again_in_training_only() -> None:
     weight = numbered(4, 4, 1, 1).requires_grad_()
 
     def gradient_of(columns: int) -> Tensor:
@@ -193,17 +194,33 @@ def test_a_gradient_is_used_again_unless_somebody_holds_it() -> None:
         assert weight.grad is not None
         return weight.grad
 
-    first = gradient_of(2).data_ptr()
-    assert gradient_of(1).data_ptr() == first
-    assert gradient_of(1).flatten(1).tolist() == [[1, 0, 0, 0], [1, 0, 0, 0], [0] * 4, [0] * 4]
+    two, one = ([[1.0] * n + [0.0] * (4 - n)] * 2 + [[0.0] * 4] * 2 for n in (2, 1))
     held = gradient_of(2)
-    second = gradient_of(3)
-    assert held.data_ptr() == first != second.data_ptr()
-    assert held.flatten(1).tolist() == [[1, 1, 0, 0], [1, 1, 0, 0], [0] * 4, [0] * 4]
-    assert second.flatten(1).tolist() == [[1, 1, 1, 0], [1, 1, 1, 0], [0] * 4, [0] * 4]
+    assert gradient_of(1).flatten(1).tolist() == one
+    assert held.flatten(1).tolist() == two
+    with slices_in_training():
+        used = gradient_of(2)
+        assert used.flatten(1).tolist() == two
+        assert gradient_of(1) is used
+        assert used.flatten(1).tolist() == one
+        weight.grad = torch.ones_like(weight)  # as after a run of full size
+        crop(weight, (2, 1, 1, 1)).sum().backward()
+        assert weight.grad.flatten(1).tolist() == [[2, 1, 1, 1]] * 2 + [[1] * 4] * 2
+        assert gradient_of(2) is used
+        assert used.flatten(1).tolist() == two
+    assert gradient_of(1) is not used
+    assert used.flatten(1).tolist() == two
 
 
-def test_slices_follow_weights_and_gradients_that_were_replaced() -> None:
+@pytest.mark.parametrize("context", [nullcontext, slices_in_training])
+def test_slices_follow_weights_and_gradients_that_were_replaced(
+    context: Callable[[], AbstractContextManager[None]],
+) -> None:
+    with context():
+        check_that_slices_follow()
+
+
+def check_that_slices_follow() -> None:
     layer = ElasticConv2d(4, 4)
     layer.weight.data.fill_(1.0)
     x = torch.ones(1, 2, 1, 1)
@@ -224,6 +241,10 @@ def test_slices_follow_weights_and_gradients_that_were_replaced() -> None:
     layer.weight.data = torch.full((4, 4, 1, 1), 3.0)
     layer.weight.grad = torch.eye(4).view(4, 4, 1, 1)
     assert gradient_of(layer) == [[2, 1, 0, 0], [1, 2, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+    layer.weight.data = torch.arange(16.0).view(4, 4, 1, 1).transpose(0, 1)
+    layer.weight.grad = None
+    assert layer(x, 2).flatten().tolist() == [0 + 4, 1 + 5]
+    layer.weight.data = torch.full((4, 4, 1, 1), 3.0)
     with torch.no_grad():
         layer.weight.fill_(5.0)
     layer.weight.grad = None

@@ -42,6 +42,7 @@ from vipnas.arch.image import Arch
 from vipnas.config.training import Sampling
 from vipnas.models.counting import count_cost
 from vipnas.models.posenet import PoseNet, extract
+from vipnas.models.slicing import slices_in_training
 from vipnas.space.image import SearchSpace
 from vipnas.training.compute import make_forward
 from vipnas.training.losses import distillation_loss, heatmap_loss
@@ -77,13 +78,14 @@ def main() -> int:
     spaces = [space_of(name, options.full_size) for name in options.space or SPACES]
     found: list[Result] = []
     started = time.perf_counter()
-    for result in _results(spaces, setting):
-        lines.append(result.row)
-        print(result.row, flush=True)
-        found.append(result)
-        if time.perf_counter() - started > options.seconds:
-            lines += ["", "Not all of it: the time was up."]
-            break
+    with slices_in_training():
+        for result in _results(spaces, setting):
+            lines.append(result.row)
+            print(result.row, flush=True)
+            found.append(result)
+            if time.perf_counter() - started > options.seconds:
+                lines += ["", "Not all of it: the time was up."]
+                break
     checks = _checks(found)
     verdict = [f"{name}: {value:.3f}; allowed: {allowed}" for name, value, allowed in checks]
     lines += ["", *verdict]

@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 Key: TypeAlias = tuple[tuple[int, ...], int, int]
+# A window of weights, the same window of their gradient, and whether the first is dense.
 Windows: TypeAlias = tuple[Tensor, Tensor, bool]
 
 
 @contextmanager
-def gradients_are_windows() -> Iterator[None]:
-    """Silence PyTorch's warning about gradients that are windows of the full one, as in `crop`."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "grad and param do not obey the gradient layout contract")
-        yield
+def slices_in_training() -> Iterator[None]:
+    """Inside, gradients and windows of slices outlive a step: see `_SliceCache`.
+
+    A gradient that was set to None is then filled with zeros and used again. Copy it to keep it
+    beyond a step. PyTorch's warning about gradients that are windows is silenced.
+    """
+    before = _CACHES.set({})
+    try:
+        with warnings.catch_warnings():
+            layout = "grad and param do not obey the gradient layout contract"
+            warnings.filterwarnings("ignore", layout)
+            yield
+    finally:
+        _CACHES.reset(before)
 
 
 def crop(full: Tensor, shape: tuple[int, ...], groups: int = 1, full_groups: int = 1) -> Tensor:
@@ -60,7 +70,7 @@ def _leaf(full: Tensor, shape: tuple[int, ...], groups: int, full_groups: int) -
     Backward then adds to the window only. PyTorch's own slicing creates a gradient of full size for
     every slice, which takes more than half of a step of a small subnet. There are two limits. Hooks
     on the parameter's gradient do not run, so several processes must reduce gradients once per
-    step, after the last backward. The gradient must not be removed between forward and backward
+    step, after the last backward. The gradient must not be cleared between forward and backward
     (`check_gradients_are_kept`).
     """
     key = shape, groups, full_groups
@@ -83,10 +93,11 @@ def _windows(weights: Tensor, gradient: Tensor, key: Key) -> Windows:
 
 
 def _own_gradient(full: Tensor) -> Tensor:
-    """Return the gradient that a parameter has, in the same order in memory."""
+    """Return the gradient of a parameter, in the same order in memory; zeros if it has none."""
     gradient = full.grad
-    assert gradient is not None
-    if gradient.stride() != full.stride():  # set by a caller: PyTorch uses the parameter's
+    if gradient is None:
+        gradient = full.grad = torch.zeros_like(full)
+    elif gradient.stride() != full.stride():  # set by a caller: PyTorch uses the parameter's
         gradient = full.grad = torch.empty_like(full).copy_(gradient)
     return gradient
 
@@ -94,14 +105,13 @@ def _own_gradient(full: Tensor) -> Tensor:
 class _SliceCache:
     """A gradient that a slice was the first to need, and the windows that slices have used.
 
-    It outlives a step: making the windows takes half of the time of a slice
+    Making the windows takes half of the time of a slice
     (`experiments/reports/resolution_2026-11-30.md`).
     """
 
     def __init__(self, full: Tensor) -> None:
-        self.weights = full.detach()  # keeps the memory, so that no other tensor gets its address
-        self.address = full.data_ptr()
-        self.gradient = torch.zeros_like(full)
+        self.weights = full.detach()
+        self.gradient = torch.empty_like(full)
         self.windows: dict[Key, Windows] = {}
 
     def add(self, key: Key) -> Windows:
@@ -109,31 +119,28 @@ class _SliceCache:
         return windows
 
 
+_CACHES: ContextVar[dict[int, _SliceCache] | None] = ContextVar("_CACHES", default=None)
+
+
 def _cache_of(full: Tensor) -> _SliceCache | None:
     """Return the cache of a parameter, whose gradient is then the parameter's.
 
-    If that was removed, as before each step, the last one is filled with zeros, unless a caller
-    holds it. There is no cache if the parameter has another gradient, as after a run of full size.
+    There is none outside of `slices_in_training`, or if the parameter has another gradient, as
+    after a run of full size.
     """
-    cache: _SliceCache | None = full.__dict__.get("slice_cache")
-    gradient = full.grad
-    if cache is not None and cache.address == full.data_ptr():
-        if gradient is cache.gradient:
-            return cache
-        if gradient is None and sys.getrefcount(cache.gradient) <= _OWN_REFERENCES:
-            full.grad = cache.gradient.zero_()
-            return cache
-    cache = full.__dict__["slice_cache"] = None if gradient is not None else _SliceCache(full)
-    if cache is not None:
-        full.grad = cache.gradient
+    caches = _CACHES.get()
+    if caches is None:
+        return None
+    gradient, cache = full.grad, caches.get(id(full))
+    if cache is None or not cache.weights.is_set_to(full):
+        if gradient is not None:
+            return None
+        cache = caches[id(full)] = _SliceCache(full)
+    if gradient is None:
+        full.grad = cache.gradient.zero_()
+    elif gradient is not cache.gradient:
+        return None
     return cache
-
-
-def _own_references() -> int:
-    """Return the references to a gradient that nobody else holds: PyTorch's versions differ."""
-    cache = _SliceCache(torch.zeros(2))
-    cache.add(((1,), 1, 1))
-    return sys.getrefcount(cache.gradient)
 
 
 def _layout(
@@ -149,6 +156,8 @@ def _layout(
     layer are used, they are three: group of the full layer, block and row, up to a whole number of
     groups.
     """
+    if len(shape) == 1:  # norms and biases, two of three slices
+        return shape, full_stride, 0
     size, stride, offset = shape, full_stride, 0
     if full_shape[-1] != shape[-1]:
         kernel = zip(full_shape[2:], shape[2:], full_stride[2:], strict=True)
@@ -192,6 +201,3 @@ def check_gradients_are_kept(output: Tensor, parameter: Tensor) -> None:
             raise RuntimeError("backward through a slice cannot create a graph: extract it first")
 
     output.register_hook(check)
-
-
-_OWN_REFERENCES = _own_references()

@@ -21,7 +21,7 @@ from vipnas.arch.image import Arch
 from vipnas.data.crops.loader import Batch
 from vipnas.models.clipnet import FollowUpNet
 from vipnas.models.posenet import PoseNet
-from vipnas.models.slicing import gradients_are_windows
+from vipnas.models.slicing import slices_in_training
 from vipnas.training.checkpoint import save_checkpoint
 
 Backward = Callable[[int, Batch], dict[str, Tensor]]
@@ -142,7 +142,7 @@ def diagnose(network: nn.Module, backward: Backward, taken: Taken) -> Diagnosis:
     networks = [m for m in network.modules() if isinstance(m, (PoseNet, FollowUpNet))]
     network.zero_grad(set_to_none=True)
     with ExitStack() as hooks:
-        hooks.enter_context(gradients_are_windows())
+        hooks.enter_context(slices_in_training())
         for module in networks:
             hooks.enter_context(module.register_forward_hook(note))
         losses = {name: float(loss) for name, loss in backward(*taken).items()}

@@ -21,7 +21,7 @@ from vipnas.config.training import Compute
 from vipnas.data.crops.loader import Batch
 from vipnas.errors import UserError
 from vipnas.models.posenet import PoseNet
-from vipnas.models.slicing import gradients_are_windows
+from vipnas.models.slicing import slices_in_training
 from vipnas.training.capture import CapturedBackward
 from vipnas.training.checkpoint import held, load_strictly
 from vipnas.training.distributed import ALONE, Disagreement, Processes, synchronise_batch_norm
@@ -120,7 +120,7 @@ class Training:
         taken = CapturedBackward(self.network, backward) if replays else backward
         try:
             self.processes.agree("the start", f"step {self.step}, weights {self._digest()}")
-            with gradients_are_windows():
+            with slices_in_training():
                 for batch in batches(self.step, self.num_steps - self.step):
                     outcome = self._update(taken, self._on_device(batch))
                     self.step += 1
