@@ -23,10 +23,9 @@ from tools.benchmarks.interleaved import Setting, add_options, interleaved, sett
 from tools.benchmarks.supernet import (
     ALLOWED_RATIO,
     BATCH_SIZE,
-    HEADER,
-    LINE,
     RATIOS_MISSED,
     SPACES,
+    header_of,
     row_of,
 )
 from vipnas.arch.image import Arch
@@ -48,7 +47,7 @@ def main() -> int:
     options = _parser().parse_args()
     setting = setting_of(options)
     title = f"# Training steps at half the input size, {date.today()}"
-    lines = [title, "", f"{setting}.", "", command_line(), "", HEADER, LINE]
+    lines = [title, "", f"{setting}.", "", command_line(), "", *header_of(setting)]
     print("\n".join(lines), flush=True)
     ratios = []
     with slices_in_training():

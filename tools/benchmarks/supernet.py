@@ -56,8 +56,6 @@ ALLOWED_RATIO = 1.05
 ALLOWED_MEDIAN_RATIO = 1.03
 ALLOWED_SANDWICH_RATIO = 1.1
 WARM_UP_ARCHS = 20_000
-HEADER = "| space | input | arch | MMACs | slice ms | extracted ms | ratio |"
-LINE = "|---|---|---|---|---|---|---|"
 RATIOS_MISSED = 3  # exit status; tools/gpu_check.sh tells it from a crash
 
 
@@ -71,8 +69,7 @@ def main() -> int:
         "",
         command_line(),
         "",
-        HEADER + " on the GPU: slice ms | extracted ms | ratio |" * setting.on_gpu,
-        LINE + "---|---|---|" * setting.on_gpu,
+        *header_of(setting),
     ]
     print("\n".join(lines), flush=True)
     spaces = [space_of(name, options.full_size) for name in options.space or SPACES]
@@ -156,6 +153,15 @@ def _members(space: SearchSpace, setting: Setting) -> Iterator[Result]:
         alone = _pass(extract(supernet, arch), images, None, setting)
         compared = interleaved(setting, setting.repeats, sliced, alone)
         yield Result(row_of(space, name, count_cost(arch).macs, compared), compared)
+
+
+def header_of(setting: Setting) -> list[str]:
+    """Return the two lines above the rows of the table."""
+    return [
+        "| space | input | arch | MMACs | slice ms | extracted ms | ratio |"
+        + " on the GPU: slice ms | extracted ms | ratio |" * setting.on_gpu,
+        "|---|---|---|---|---|---|---|" + "---|---|---|" * setting.on_gpu,
+    ]
 
 
 def row_of(space: SearchSpace, name: str, macs: int, compared: Compared) -> str:
